@@ -1,0 +1,54 @@
+"""What a rendered dataset holds: clip i is a pure function of (config, i)."""
+
+import hashlib
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from t2v_models.clips.motions import Action, Motion, draw_motion
+from t2v_models.clips.prompts import check_hold_out, parse, train_prompts
+from t2v_models.clips.spec import ClipSpec, World
+from t2v_models.config import Config
+
+RENDERER_VERSION = "1"
+"""Part of every dataset's digest: raise it whenever a pixel or a drawn number changes."""
+
+
+class DatasetConfig(Config):
+    """Everything that decides the clips of a rendered dataset, and nothing that does not."""
+
+    world: World = Field("circles", description="what is drawn and which prompts there are")
+    clips: int = Field(10_000, ge=1, le=10_000_000, description="number of clips")
+    spec: ClipSpec = Field(ClipSpec(), description="frames, size and frame rate of every clip")
+    seed: int = Field(0, ge=0, description="clip i is drawn from (seed, i)")
+    hold_out: tuple[Action, ...] = Field(("up-right",), description="motions never rendered, under any wording")
+    clips_per_shard: int = Field(500, ge=1, le=100_000, description="clips in one tar file")
+
+    @field_validator("hold_out", mode="before")
+    @classmethod
+    def _known_motions(cls, value: object) -> object:
+        return check_hold_out([value] if isinstance(value, str) else value)  # type: ignore[arg-type]
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """The captions of the dataset; clip i has prompt i modulo their number, so each is equally frequent."""
+        return train_prompts(self.world, self.hold_out)
+
+    @property
+    def shards(self) -> int:
+        """Number of tar files."""
+        return -(-self.clips // self.clips_per_shard)
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits that change when any clip would."""
+        text = f"renderer {RENDERER_VERSION} {self.model_dump_json()}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def draw_clip(config: DatasetConfig, index: int) -> tuple[str, Motion]:
+    """Caption and ground truth of clip `index`."""
+    caption = config.prompts[index % len(config.prompts)]
+    meaning = parse(caption)
+    rng = np.random.default_rng([config.seed, index])
+    return caption, draw_motion(meaning.action, config.spec, rng, meaning.shape, meaning.colour)

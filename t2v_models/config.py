@@ -1,0 +1,40 @@
+"""What every configuration shares, and the one exception that is meant for the user's eyes."""
+
+import difflib
+from collections.abc import Iterable
+
+from pydantic import BaseModel, ValidationError
+
+
+class LabError(Exception):
+    """A fault the user can mend: one sentence with what was found, what is allowed and what to do.
+
+    The command line prints it and exits with code 2; every other exception is a bug and keeps its traceback.
+    """
+
+
+class Config(BaseModel, frozen=True, extra="forbid"):
+    """A frozen record that refuses unknown keys, so that a misspelt key never falls back to a default."""
+
+
+def near(word: str, allowed: Iterable[str]) -> str:
+    """The allowed words, those spelt most like `word` first: for error sentences."""
+    allowed = list(allowed)
+    close = difflib.get_close_matches(word, allowed, n=3, cutoff=0.6)
+    if close:
+        return f"did you mean {' or '.join(repr(c) for c in close)}?"
+    return f"allowed: {', '.join(allowed)}"
+
+
+def in_words(error: ValidationError, config: type[BaseModel] | None = None) -> str:
+    """A pydantic error as one sentence: each bad field with what was found and what is allowed."""
+    parts = []
+    for e in error.errors():
+        where = ".".join(str(p) for p in e["loc"]) or "value"
+        if e["type"] == "extra_forbidden":
+            hint = near(str(e["loc"][-1]), config.model_fields) if config else "see --help for the keys"
+            parts.append(f"unknown key '{where}': {hint}")
+        else:
+            found = "" if e["type"] == "missing" else f" (found {e['input']!r:.60})"
+            parts.append(f"{where}: {e['msg'][0].lower()}{e['msg'][1:]}{found}")
+    return "; ".join(parts)

@@ -1,0 +1,86 @@
+"""The one interface between the training loop and every family of models.
+
+Letters in shapes: b clips, t frames, h and w pixels. Networks see `(b, 3, t, h, w)` float32 in [-1, 1];
+files and people see `(t, h, w, 3)` uint8. `to_video` and `to_frames` are the only crossing.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from t2v_models.clips.spec import ClipSpec
+from t2v_models.config import Config
+
+Metrics = dict[str, Tensor]
+"""Named scalars of one update: detached, still on the device."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one update learns from."""
+
+    video: Tensor
+    """float32 `(b, 3, t, h, w)` in [-1, 1]."""
+    captions: tuple[str, ...]
+
+
+class FamilyConfig(Config):
+    """What the loop must know of every family's configuration."""
+
+    batch_size: int = Field(ge=1, description="clips per update, over all ranks")
+    group: int = Field(1, ge=1, description="clips with the same caption that stand together in a batch")
+
+
+class VideoModel(nn.Module, ABC):
+    """A text-to-video model that knows how to learn from a batch and how to make clips.
+
+    Networks, losses, optimisers and averages are the model's own; data, schedule, seeds, logging, checkpoints
+    and signals are `training.fit`'s. All state is in parameters, buffers and `optimizers`.
+    """
+
+    config: FamilyConfig
+    spec: ClipSpec
+    vocabulary: tuple[str, ...]
+    optimizers: dict[str, Optimizer]
+
+    @abstractmethod
+    def training_step(self, batch: Batch, step: int, progress: float) -> Metrics:
+        """One whole update of every network.
+
+        Args:
+            batch: captions as in the data; clips of one caption stand in runs of `config.group`.
+            step: updates done before this one. The loop has seeded torch from (seed, step).
+            progress: share of the run that is done, in [0, 1), for schedules.
+        """
+
+    @abstractmethod
+    def sample(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
+        """One clip per prompt, float32 `(b, 3, t, h, w)` in [-1, 1], without gradients.
+
+        Clip i depends on `prompts[i]` and `seeds[i]` alone, not on its batch mates.
+
+        Raises:
+            LabError: a word the model was never trained on.
+        """
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+
+def to_video(frames: NDArray[np.uint8]) -> Tensor:
+    """uint8 `(b, t, h, w, 3)` to float32 `(b, 3, t, h, w)` in [-1, 1]."""
+    return torch.from_numpy(frames).permute(0, 4, 1, 2, 3).float().mul_(2 / 255).sub_(1)
+
+
+def to_frames(video: Tensor) -> NDArray[np.uint8]:
+    """float `(b, 3, t, h, w)` in [-1, 1] to uint8 `(b, t, h, w, 3)`; values outside are clipped."""
+    bytes_ = video.float().add(1).mul(255 / 2).round().clamp(0, 255).to(torch.uint8)
+    return bytes_.permute(0, 2, 3, 4, 1).contiguous().cpu().numpy()
