@@ -1,7 +1,7 @@
 """What every configuration shares, and the one exception that is meant for the user's eyes."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from pydantic import BaseModel, ValidationError
 
@@ -38,3 +38,11 @@ def in_words(error: ValidationError, config: type[BaseModel] | None = None) -> s
             found = "" if e["type"] == "missing" else f" (found {e['input']!r:.60})"
             parts.append(f"{where}: {e['msg'][0].lower()}{e['msg'][1:]}{found}")
     return "; ".join(parts)
+
+
+def flatten(tree: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """A nested mapping as one level with dotted keys: `{"a": {"b": 1}}` becomes `{"a.b": 1}`."""
+    flat: dict[str, object] = {}
+    for key, value in tree.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat

@@ -30,6 +30,10 @@ class Batch:
     """float32 `(b, 3, t, h, w)` in [-1, 1]."""
     captions: tuple[str, ...]
 
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on another device."""
+        return Batch(self.video.to(device, non_blocking=True), self.captions)
+
 
 class FamilyConfig(Config):
     """What the loop must know of every family's configuration."""

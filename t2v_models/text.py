@@ -29,6 +29,8 @@ def bag_of_words(prompts: Sequence[str], vocabulary: Sequence[str]) -> Tensor:
     for row, prompt in enumerate(prompts):
         for word in words(prompt):
             if word not in place:
-                raise LabError(f"the model was not trained on the word {word!r} of prompt {prompt!r}: {near(word, vocabulary)}")
+                raise LabError(
+                    f"the model was not trained on the word {word!r} of prompt {prompt!r}: {near(word, vocabulary)}"
+                )
             bags[row, place[word]] += 1
     return bags

@@ -6,7 +6,7 @@ covers [j, j + 1), so its centre is at j + 0.5. Lengths below are for 64-px fram
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,7 +70,7 @@ class Trace:
 
 def triangle(x: NDArray[np.float64]) -> NDArray[np.float64]:
     """Triangle wave of period 2 between -1 and 1, with its maxima at even x and minima at odd x."""
-    return 2 * np.abs(np.mod(x + 1, 2) - 1) * -1 + 1
+    return np.asarray(1 - 2 * np.abs(np.mod(x + 1, 2) - 1))
 
 
 def reflect(x: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
@@ -103,64 +103,84 @@ def trace(motion: Motion, spec: ClipSpec) -> Trace:
 
 
 def draw_motion(action: Action, spec: ClipSpec, rng: np.random.Generator, shape: Shape, colour: Colour) -> Motion:
-    """Draw every free number of one clip. The object is wholly inside the frame at all times.
-
-    Speeds are uniform in a range of px/frame; in clips so long that the range does not fit the frame, the
-    range is cut to what fits, down to half of the room over the length of the clip.
-    """
-    u, steps = spec.unit, spec.frames - 1
-    radius = radius_end = rng.uniform(*RADIUS) * u
-    if action in ("shrink", "expand"):
-        small = rng.uniform(*SMALL_RADIUS) * u
-        large = small * rng.uniform(*SIZE_RATIO)
-        radius, radius_end = (large, small) if action == "shrink" else (small, large)
-    widest = max(radius, radius_end)
-    room = spec.size - 2 * widest
-
-    def speed_in(limits: tuple[float, float], reach: float) -> float:
-        fastest = min(limits[1] * u, reach / steps)
-        return float(rng.uniform(min(limits[0] * u, fastest / 2), fastest))
-
-    def place(travel_x: tuple[float, float] = (0, 0), travel_y: tuple[float, float] = (0, 0)) -> tuple[float, float]:
-        """A start from which the given (least, greatest) offsets stay inside the frame."""
-        return tuple(
-            float(rng.uniform(widest - least, spec.size - widest - greatest)) for least, greatest in (travel_x, travel_y)
-        )  # type: ignore[return-value]
-
-    def made(**numbers: object) -> Motion:
-        return Motion(action=action, shape=shape, colour=colour, radius=radius, radius_end=radius_end, **numbers)  # type: ignore[arg-type]
-
+    """Draw every free number of one clip. The object is wholly inside the frame at all times."""
+    draw = _Draw(action, spec, rng)
     if action in DIRECTIONS:
-        dx, dy = DIRECTIONS[action]
-        speed = speed_in(SPEED, room / max(abs(dx), abs(dy)))
-        span = [(min(0.0, d * speed * steps), max(0.0, d * speed * steps)) for d in (dx, dy)]
-        return made(start=place(*span), speed=speed)
+        numbers = draw.straight()
+    elif action in ("rotate-cw", "rotate-ccw"):
+        numbers = draw.orbit()
+    elif action in ("bounce-v", "bounce-h"):
+        numbers = draw.bounce()
+    elif action in ("zigzag-v", "zigzag-h"):
+        numbers = draw.zigzag()
+    else:
+        numbers = {"start": draw.place((0, 0), (0, 0))}
+    return Motion(
+        action=action, shape=shape, colour=colour, radius=draw.radius, radius_end=draw.radius_end, **numbers
+    )  # fmt: skip
 
-    if action in ("rotate-cw", "rotate-ccw"):
-        swing = min(rng.uniform(*ORBIT_RADIUS) * u, room / 2)
-        angle = rng.uniform(ORBIT_ANGLE[0], min(ORBIT_ANGLE[1], ORBIT_STEP * steps))
-        rate = angle / steps if action == "rotate-cw" else -angle / steps
-        return made(start=place((-swing, swing), (-swing, swing)), swing=swing, rate=rate, phase=rng.uniform(0, 2 * math.pi))
 
-    if action in ("bounce-v", "bounce-h"):
-        speed = min(rng.uniform(*BOUNCE_SPEED) * u, 0.9 * room)
-        meets_wall = rng.uniform(0.25, 0.75) * steps  # both legs are seen: the first turn is in the middle half
-        approach = speed * min(meets_wall, room / speed)
-        down = rng.random() < 0.5
-        along = spec.size - radius - approach if down else radius + approach
-        across = rng.uniform(radius, spec.size - radius)
-        start = (across, along) if action == "bounce-v" else (along, across)
-        return made(start=start, speed=speed if down else -speed)
+class _Draw:
+    """The numbers of one clip: its radius first, then what its law needs."""
 
-    if action in ("zigzag-v", "zigzag-h"):
-        swing = min(rng.uniform(*SWING) * u, room / 2)
-        longest = (spec.frames - 2) / 2
-        gap = rng.uniform(max(1.0, longest / 2), longest)
-        first = rng.uniform(1.0, max(1.0, min(1 + gap, spec.frames - 2 - gap)))  # two turns between frames 1 and t - 2
-        speed = speed_in(ZIGZAG_SPEED, room) * (1 if rng.random() < 0.5 else -1)
-        side = 1 if rng.random() < 0.5 else -1
-        travel, sway = (min(0.0, speed * steps), max(0.0, speed * steps)), (-swing, swing)
-        start = place(sway, travel) if action == "zigzag-v" else place(travel, sway)
-        return made(start=start, speed=speed, swing=side * swing, phase=first, rate=gap)
+    def __init__(self, action: Action, spec: ClipSpec, rng: np.random.Generator) -> None:
+        self.action, self.spec, self.rng = action, spec, rng
+        self.unit, self.steps = spec.unit, spec.frames - 1
+        self.radius = self.radius_end = rng.uniform(*RADIUS) * self.unit
+        if action in ("shrink", "expand"):
+            small = rng.uniform(*SMALL_RADIUS) * self.unit
+            large = small * rng.uniform(*SIZE_RATIO)
+            self.radius, self.radius_end = (large, small) if action == "shrink" else (small, large)
+        self.widest = max(self.radius, self.radius_end)
+        self.room = spec.size - 2 * self.widest
 
-    return made(start=place())
+    def straight(self) -> dict[str, Any]:
+        dx, dy = DIRECTIONS[self.action]
+        travel = self.speed(SPEED, self.room / max(abs(dx), abs(dy))) * self.steps
+        start = self.place(_span(dx * travel), _span(dy * travel))
+        return {"start": start, "speed": travel / self.steps}
+
+    def orbit(self) -> dict[str, Any]:
+        swing = min(self.rng.uniform(*ORBIT_RADIUS) * self.unit, self.room / 2)
+        angle = self.rng.uniform(ORBIT_ANGLE[0], min(ORBIT_ANGLE[1], ORBIT_STEP * self.steps))
+        rate = angle / self.steps * (1 if self.action == "rotate-cw" else -1)
+        phase = self.rng.uniform(0, 2 * math.pi)
+        return {"start": self.place((-swing, swing), (-swing, swing)), "swing": swing, "rate": rate, "phase": phase}
+
+    def bounce(self) -> dict[str, Any]:
+        speed = min(self.rng.uniform(*BOUNCE_SPEED) * self.unit, 0.9 * self.room)
+        meets_wall = self.rng.uniform(0.25, 0.75) * self.steps  # so that both legs are seen
+        approach = min(speed * meets_wall, self.room)
+        ahead = self.rng.random() < 0.5
+        along = self.spec.size - self.radius - approach if ahead else self.radius + approach
+        across = self.rng.uniform(self.radius, self.spec.size - self.radius)
+        start = (across, along) if self.action == "bounce-v" else (along, across)
+        return {"start": start, "speed": speed if ahead else -speed}
+
+    def zigzag(self) -> dict[str, Any]:
+        swing = min(self.rng.uniform(*SWING) * self.unit, self.room / 2)
+        last = self.spec.frames - 2
+        gap = self.rng.uniform(max(1.0, last / 4), last / 2)
+        first = self.rng.uniform(1.0, max(1.0, min(1 + gap, last - gap)))  # a second turn fits before the last frame
+        speed = self.speed(ZIGZAG_SPEED, self.room) * self.sign()
+        travel, sway = _span(speed * self.steps), (-swing, swing)
+        start = self.place(sway, travel) if self.action == "zigzag-v" else self.place(travel, sway)
+        return {"start": start, "speed": speed, "swing": swing * self.sign(), "phase": first, "rate": gap}
+
+    def speed(self, limits: tuple[float, float], reach: float) -> float:
+        """px/frame within `limits`; in clips so long that they do not fit `reach` px, down to half of what fits."""
+        fastest = min(limits[1] * self.unit, reach / self.steps)
+        return float(self.rng.uniform(min(limits[0] * self.unit, fastest / 2), fastest))
+
+    def sign(self) -> int:
+        return 1 if self.rng.random() < 0.5 else -1
+
+    def place(self, x: tuple[float, float], y: tuple[float, float]) -> tuple[float, float]:
+        """A start from which the given (least, greatest) offsets along each axis stay inside the frame."""
+        low, high = self.widest, self.spec.size - self.widest
+        return float(self.rng.uniform(low - x[0], high - x[1])), float(self.rng.uniform(low - y[0], high - y[1]))
+
+
+def _span(travel: float) -> tuple[float, float]:
+    """The least and greatest offset on a straight way of signed length `travel`."""
+    return min(0.0, travel), max(0.0, travel)

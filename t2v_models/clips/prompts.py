@@ -6,6 +6,7 @@ Splits are made on meaning, never on strings: a held-out motion is held out unde
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from t2v_models.clips.motions import ACTIONS, DIRECTIONS, Action
@@ -18,6 +19,12 @@ SPLITS: dict[Split, str] = {
     "s1": "unseen wordings of seen motions",
     "s3": "motions never trained under any wording",
 }
+
+
+def words(prompt: str) -> list[str]:
+    """Lower-case words; hyphens separate, so `up-right` is two words and can be composed."""
+    return re.findall(r"[a-z0-9]+", prompt.lower())
+
 
 ARTICLE_PROMPTS = (
     "circle moving down", "circle moving left", "circle moving right",
@@ -46,6 +53,9 @@ for _direction in DIRECTIONS:
             PHRASES[f"moving diagonally {_wording}"] = _direction
 
 
+_ACTIONS = {tuple(words(phrase)): action for phrase, action in PHRASES.items()}
+
+
 @dataclass(frozen=True)
 class Meaning:
     """What a prompt asks for. Two prompts with equal meanings are synonyms."""
@@ -55,30 +65,26 @@ class Meaning:
     colour: Colour = "blue"
 
 
-def words(prompt: str) -> list[str]:
-    """Lower-case words; hyphens separate, so `up-right` is two words and can be composed."""
-    return re.findall(r"[a-z0-9]+", prompt.lower())
-
-
 KNOWN_WORDS = sorted({w for phrase in PHRASES for w in words(phrase)} | {"circle"})
 
 
+@cache
 def parse(prompt: str) -> Meaning:
     """What `prompt` means.
 
     Raises:
         LabError: naming the unknown word with its neighbours, or the phrase that is no motion.
     """
-    found = words(prompt)
+    found = tuple(words(prompt))
     for word in found:
         if word not in KNOWN_WORDS:
             raise LabError(f"unknown word {word!r} in prompt {prompt!r}: {near(word, KNOWN_WORDS)}")
-    if found[:1] == ["circle"]:
-        for phrase, action in PHRASES.items():
-            if found[1:] == words(phrase):
-                return Meaning(action)
+    if found[:1] == ("circle",) and found[1:] in _ACTIONS:
+        return Meaning(_ACTIONS[found[1:]])
     phrase = " ".join(found[1:])
-    raise LabError(f"prompt {prompt!r} names no known motion: 'circle' is followed by a motion; {near(phrase, PHRASES)}")
+    raise LabError(
+        f"prompt {prompt!r} names no known motion: 'circle' is followed by a motion; {near(phrase, PHRASES)}"
+    )
 
 
 def check_hold_out(actions: Iterable[str]) -> tuple[Action, ...]:
@@ -93,13 +99,14 @@ def check_hold_out(actions: Iterable[str]) -> tuple[Action, ...]:
     return tuple(a for a in ACTIONS if a in set(actions))
 
 
-def train_prompts(world: World, hold_out: Sequence[Action]) -> tuple[str, ...]:
+@cache
+def train_prompts(world: World, hold_out: tuple[Action, ...]) -> tuple[str, ...]:
     """The prompts a dataset is rendered for: `s0`."""
     assert world == "circles", world
     return tuple(p for p in CIRCLE_PROMPTS if parse(p).action not in hold_out)
 
 
-def split_prompts(world: World, split: Split, hold_out: Sequence[Action]) -> tuple[str, ...]:
+def split_prompts(world: World, split: Split, hold_out: tuple[Action, ...]) -> tuple[str, ...]:
     """The prompts of one split; empty where the split asks nothing (`s3` with nothing held out).
 
     `s1` swaps the two words of a direction ("up-left" becomes "left-up"): words all seen, wording never seen.
@@ -122,4 +129,6 @@ def check_no_leak(captions: Iterable[str], hold_out: Sequence[Action]) -> None:
     for caption in captions:
         action = parse(caption).action
         if action in hold_out:
-            raise LabError(f"training caption {caption!r} means {action!r}, which is held out: drop it or hold out less")
+            raise LabError(
+                f"training caption {caption!r} means {action!r}, which is held out: drop it or hold out less"
+            )

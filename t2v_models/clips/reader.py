@@ -15,14 +15,14 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from t2v_models.clips.motions import DIRECTIONS, Action, triangle
+from t2v_models.clips.motions import DIRECTIONS, triangle
 from t2v_models.clips.spec import GROUND, PALETTE, UNIT_SIZE, Colour
 
 READER_VERSION = "1"
 
 Floats = NDArray[np.float64]
-CHUNK = 128
-"""Clips read at once: keeps the working set of 64-px clips near 200 MB."""
+CHUNK = 16
+"""Clips read at once: the working set of 64-px clips stays near the size of the cache."""
 
 NOISE = 0.3
 """px: centroid error below which a fit is as good as exact."""
@@ -77,10 +77,14 @@ def read(frames: NDArray[np.uint8], colours: Sequence[Colour]) -> Reading:
 
 def _states(frames: NDArray[np.uint8], colours: Sequence[Colour]) -> tuple[Floats, ...]:
     """Per clip and frame: x, y, radius, spread `(n, t)`, and the error of the ground `(n, t)`."""
+    n, t, h, w, _ = frames.shape
     ground = np.array(GROUND, np.float32)
     ink = ground - np.array([PALETTE[c] for c in colours], np.float32)  # (n, 3)
-    missing = ground - frames  # (n, t, h, w, 3)
-    alpha = np.clip(np.einsum("nthwc,nc->nthw", missing, ink / (ink**2).sum(1, keepdims=True)), 0, 1)
+    along = ink / (ink**2).sum(1, keepdims=True)
+    onto = np.stack([along, np.full_like(along, 1 / (3 * 255))], 2)  # (n, 3, 2): opacity, and darkness of any colour
+    maps = (ground @ onto)[:, None] - frames.reshape(n, -1, 3).astype(np.float32) @ onto
+    alpha, error = np.moveaxis(maps.reshape(n, t, h, w, 2), 4, 0)
+    alpha = np.clip(alpha, 0, 1)
     near = _dilate(alpha > FOREGROUND)
     weight = np.where(near, alpha, 0)
     place = np.arange(frames.shape[2], dtype=np.float32) + 0.5
@@ -90,8 +94,7 @@ def _states(frames: NDArray[np.uint8], colours: Sequence[Colour]) -> tuple[Float
     y = (weight.sum(3, dtype=np.float64) @ place) / safe
     second = (weight.sum(2, dtype=np.float64) @ place**2 + weight.sum(3, dtype=np.float64) @ place**2) / safe
     spread = (second - x**2 - y**2) * 2 * np.pi / safe
-    outside = ~_dilate(_dilate(near))
-    error = np.abs(missing).mean(4) / 255
+    outside = np.logical_not(_dilate(_dilate(near)))
     ground_error = (error * outside).sum((2, 3)) / np.maximum(outside.sum((2, 3)), 1)
     return x, y, np.sqrt(mass / np.pi), spread, ground_error.astype(np.float64)
 
@@ -147,7 +150,7 @@ def _line(t: int) -> _Waves:
 
 @cache
 def _bounces(t: int) -> _Waves:
-    """Paths between walls, unit speed: first turn between frames 1 and t - 2, all gaps between turns up to no second turn."""
+    """Paths between two walls at unit speed: first turn from frame 1 to t - 2, all gaps between turns up to none."""
     time = np.arange(t, dtype=np.float64)
     curves = []
     for turns_per_frame in np.arange(0, 0.2, 0.5 / t):
@@ -187,7 +190,7 @@ def _orbit(x: Floats, y: Floats, sense: int) -> tuple[Floats, Floats]:
 
 
 def _laws(x: Floats, y: Floats, unit: float) -> Iterator[tuple[str, Floats, int]]:
-    """Every motion of the place: name, residual sum of squares `(n,)` (infinite where the law is not met), free numbers."""
+    """Every law: name, residual sum of squares `(n,)` (infinite where the law is not met), free parameters."""
     t = x.shape[1]
     still_x, still_y = ((v - v.mean(1, keepdims=True)) for v in (x, y))
     rss_still = (still_x**2).sum(1) + (still_y**2).sum(1)
@@ -223,11 +226,11 @@ def _best_law(x: Floats, y: Floats, radius: Floats, unit: float) -> tuple[list[s
     action = [names[b] for b in best]
     log_ratio, radius_rmse = _growth(radius)
     for i in range(len(action)):
-        grows: Action | None = None if abs(log_ratio[i]) < LEAST_LOG_RATIO else "expand" if log_ratio[i] > 0 else "shrink"
-        if rmse[i] > TOLERANCE * unit or radius_rmse[i] > TOLERANCE * unit or (grows and action[i] != "still"):
+        changes_size = abs(log_ratio[i]) >= LEAST_LOG_RATIO
+        if max(rmse[i], radius_rmse[i]) > TOLERANCE * unit or (changes_size and action[i] != "still"):
             action[i] = "other"
-        elif grows:
-            action[i] = grows
+        elif changes_size:
+            action[i] = "expand" if log_ratio[i] > 0 else "shrink"
     return action, rmse
 
 

@@ -1,27 +1,41 @@
-"""From a motion to pixels: anti-aliased, vectorised over frames, in double precision.
+"""From a motion to pixels: anti-aliased, in double precision, drawing only the window the object is in.
 
 Coverage of a pixel is a linear ramp, one pixel wide, over the signed distance from the pixel's centre to the edge of
-the shape: within 0.5 % of the true area for a disc of radius 2 px or more. No state, no randomness.
+the shape: within 1 % of the true area for a disc of radius 2 px or more. No state, no randomness.
 """
+
+import math
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from t2v_models.clips.motions import Motion, Trace, trace
+from t2v_models.clips.motions import Motion, trace
 from t2v_models.clips.spec import GROUND, PALETTE, ClipSpec
-
-
-def opacity(path: Trace, spec: ClipSpec) -> NDArray[np.float64]:
-    """Coverage of every pixel by the object, in [0, 1], shape `(t, h, w)`."""
-    centre = np.arange(spec.size) + 0.5
-    dx = centre[None, None, :] - path.x[:, None, None]
-    dy = centre[None, :, None] - path.y[:, None, None]
-    distance = np.sqrt(dx * dx + dy * dy) - path.radius[:, None, None]
-    return np.clip(0.5 - distance, 0.0, 1.0)
 
 
 def render(motion: Motion, spec: ClipSpec) -> NDArray[np.uint8]:
     """Draw a clip: uint8, shape `(t, h, w, 3)`, RGB."""
-    cover = opacity(trace(motion, spec), spec)[..., None]
+    path = trace(motion, spec)
+    side = min(spec.size, math.ceil(2 * path.radius.max()) + 4)  # of a square window that holds the object
+    columns, rows = (_window(place, side, spec.size) for place in (path.x, path.y))  # (t, side)
+    dx, dy = columns + 0.5 - path.x[:, None], rows + 0.5 - path.y[:, None]
+    distance = np.sqrt(dx[:, None, :] ** 2 + dy[:, :, None] ** 2) - path.radius[:, None, None]
+    cover = np.clip(0.5 - distance, 0.0, 1.0)[..., None]
     ground, colour = np.array(GROUND, np.float64), np.array(PALETTE[motion.colour], np.float64)
-    return np.rint(ground + (colour - ground) * cover).astype(np.uint8)
+    frames = _blank(spec).copy()
+    frame = np.arange(spec.frames)[:, None, None]
+    frames[frame, rows[:, :, None], columns[:, None, :]] = np.rint(ground + (colour - ground) * cover)
+    return frames
+
+
+def _window(place: NDArray[np.float64], side: int, size: int) -> NDArray[np.intp]:
+    """For every frame the `side` pixels along one axis around the place of the object, all inside the frame."""
+    first = np.clip(np.floor(place - side / 2), 0, size - side).astype(np.intp)
+    return first[:, None] + np.arange(side)
+
+
+@lru_cache(8)
+def _blank(spec: ClipSpec) -> NDArray[np.uint8]:
+    """A clip of nothing but ground: copying it is several times faster than filling it with a colour."""
+    return np.full((spec.frames, spec.size, spec.size, 3), GROUND, np.uint8)

@@ -1,0 +1,34 @@
+# make run    the lab with the quick profile, from nothing to a report
+# make test   lint, types, layers and tests: what CI runs
+# make lock   pin the newest versions that pyproject.toml allows (needs uv)
+
+PYTHON ?= python3
+BIN := .venv/bin
+.DEFAULT_GOAL := run
+.PHONY: run test lint fast lock
+
+run: .venv/installed
+	$(BIN)/t2v run --profile quick
+
+test: lint
+	$(BIN)/pytest --cov --cov-report=term:skip-covered --cov-fail-under=90
+
+fast: lint
+	$(BIN)/pytest -m "not slow"
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.venv/installed: requirements.lock pyproject.toml
+	@echo "installing into .venv: about 4 minutes the first time"
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+lock:
+	uv pip compile pyproject.toml --extra dask --extra dev --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --no-annotate --upgrade -o requirements.lock

@@ -1,0 +1,249 @@
+"""The `t2v` command. Every command calls the same functions as the flows; heavy imports wait until they are needed."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from t2v_models.config import LabError, in_words
+
+if TYPE_CHECKING:
+    from t2v_models.build import ModelConfig
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+    help="Train small text-to-video models from scratch and measure how often their clips do what the prompt says.\n\n"
+    "Start with 't2v run': it renders data, trains, judges and reports. Then look at the report it names.",
+)
+
+Work = Annotated[Path, typer.Option(help="Folder of Prefect's and MLflow's state; nothing is written elsewhere.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")]
+Data = Annotated[Path, typer.Argument(help="Folder of a dataset, as written by 't2v render'.")]
+Run = Annotated[str, typer.Argument(help="A run folder, or a model URI such as models:/t2v-gan@champion.")]
+
+
+def main() -> NoReturn:
+    """Run the command; a user's mistake is one sentence and exit code 2."""
+    try:
+        app()
+    except (LabError, ValidationError) as error:
+        sentence = in_words(error) if isinstance(error, ValidationError) else str(error)
+        print(f"t2v: {sentence}", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(0)
+
+
+@app.command()
+def run(
+    profile: Annotated[str, typer.Option(help="A deployment of the lab flow in prefect.yaml.")] = "quick",
+    work: Work = Path("work"),
+    as_json: Json = False,
+) -> None:
+    """Render, train, judge and report: the whole lab. Run again, it goes on where it stopped."""
+    from tasks.runtime import prefect_api, prepare
+
+    prepare(work)
+    with prefect_api(work):
+        from flows.lab import lab, profile_config, summary
+
+        result = lab(profile_config(profile), work)
+    summary(result)
+    _print_json(as_json, result.model_dump(mode="json"))
+
+
+@app.command()
+def render(
+    out: Annotated[Path, typer.Argument(help="Folder to write shards and manifest to.")],
+    world: Annotated[str, typer.Option(help="What is drawn; 'circles' is one disc with 16 motions.")] = "circles",
+    clips: Annotated[int, typer.Option(help="Number of clips.")] = 10_000,
+    size: Annotated[int, typer.Option(help="Height and width in pixels, 16 to 512.")] = 64,
+    frames: Annotated[int, typer.Option(help="Frames per clip, 4 to 256.")] = 10,
+    fps: Annotated[int, typer.Option(help="Frames per second when played.")] = 10,
+    seed: Annotated[int, typer.Option(help="Clip i is drawn from (seed, i).")] = 0,
+    hold_out: Annotated[
+        str, typer.Option(help="Motions never rendered, under any wording, with commas between; or 'none'.")
+    ] = "up-right",
+    workers: Annotated[int, typer.Option(help="Processes that render; the bytes are the same for any number.")] = 2,
+    work: Work = Path("work"),
+    as_json: Json = False,
+) -> None:
+    """Render captioned clips into WebDataset shards. Run again, it finishes what is missing."""
+    from t2v_models.clips.dataset import DatasetConfig
+
+    held = [] if hold_out == "none" else hold_out.split(",")
+    spec = {"size": size, "frames": frames, "fps": fps}
+    config = DatasetConfig.model_validate(
+        {"world": world, "clips": clips, "spec": spec, "seed": seed, "hold_out": held}
+    )
+    from tasks.runtime import prefect_api, prepare
+
+    prepare(work)
+    with prefect_api(work):
+        from flows.dataset import dataset
+
+        dataset(config, out, workers)
+    from t2v_models.shards.manifest import Manifest
+
+    manifest = Manifest.load(out)
+    print(f"{len(manifest.captions):,} clips in {len(manifest.shards)} shards, digest {manifest.digest}, in {out}")
+    _print_json(as_json, {"data": str(out), "clips": len(manifest.captions), "digest": manifest.digest})
+
+
+@app.command()
+def verify(data: Data, as_json: Json = False) -> None:
+    """Find flipped bytes, missing or extra members, swapped or truncated shards; exit code 1 if there are any."""
+    from t2v_models.shards.verify import verify as damages
+    from tasks.console import progress
+
+    with progress("verify") as show:
+        found = damages(data, lambda done, total: show(done / total, f"shard {done} of {total}"))
+    print("\n".join(found) if found else f"{data} is sound")
+    _print_json(as_json, {"data": str(data), "damages": found})
+    if found:
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Run folder; the same command again resumes from it.")],
+    model: Annotated[str, typer.Option(help="gan, or frame_gan for the article's network.")] = "gan",
+    steps: Annotated[int | None, typer.Option(help="Updates to make; give this or --minutes.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Minutes to train; give this or --steps.")] = None,
+    seed: Annotated[int, typer.Option(help="Of weights, order and noise.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the model; may be repeated.")
+    ] = None,
+    work: Work = Path("work"),
+    as_json: Json = False,
+) -> None:
+    """Train a model on a dataset, tracked in MLflow. The same command again resumes."""
+    from t2v_models.shards.manifest import Manifest
+    from t2v_models.training import TrainConfig
+
+    settings = _model(model, set_ or [])
+    training = TrainConfig.model_validate({"steps": steps, "minutes": minutes, "seed": seed, "device": device})
+    Manifest.load(data)  # before the server is started: a missing dataset is said at once
+    from tasks.runtime import prefect_api, prepare
+
+    prepare(work)
+    with prefect_api(work):
+        from flows.train import train as train_flow
+
+        train_flow(data, settings, training, out, work)
+    print(f"trained {out}: try 't2v generate {out} \"circle moving left\" --out clip.mp4'")
+    _print_json(as_json, {"run": str(out), "data": str(data)})
+
+
+@app.command()
+def generate(
+    run: Run,
+    prompts: Annotated[list[str], typer.Argument(help="What the clips should show, e.g. 'circle moving left'.")],
+    out: Annotated[Path, typer.Option(help="clips.npz, .mp4, .gif, .webp, or .png for a contact sheet.")],
+    count: Annotated[int, typer.Option(min=1, help="Clips for each prompt.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, help="Clip i of each prompt has seed + i.")] = 0,
+    work: Work = Path("work"),
+    as_json: Json = False,
+) -> None:
+    """Make clips from prompts."""
+    from t2v_models.generate import load_run, repeat, sample_frames
+    from t2v_models.media import check_suffix, save_clips
+
+    check_suffix(out)
+    model = load_run(_run_folder(run, work))
+    asked, seeds = repeat(prompts, count, seed)
+    frames = sample_frames(model, asked, seeds)
+    paths = save_clips(out, frames, asked, seeds, model.spec.fps)
+    print("\n".join(str(path) for path in paths))
+    _print_json(as_json, {"out": [str(path) for path in paths], "prompts": asked, "seeds": seeds})
+
+
+@app.command()
+def evaluate(
+    run: Run,
+    split: Annotated[list[str] | None, typer.Option(help="s0, s1 or s3; may be repeated; all by default.")] = None,
+    clips_per_prompt: Annotated[int, typer.Option(help="Clips sampled and read for each prompt.")] = 64,
+    seed: Annotated[int, typer.Option(help="Of the samples' noise.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for scores, verdicts and clips; beside the run by default.")
+    ] = None,
+    work: Work = Path("work"),
+    as_json: Json = False,
+) -> None:
+    """Sample a model, read the motion back from the pixels, and score it with intervals."""
+    from tasks.runtime import prefect_api, prepare
+
+    prepare(work)
+    folder = _run_folder(run, work)
+    from tasks.evaluate import EvaluateConfig, subject
+
+    config = EvaluateConfig.model_validate({"splits": split, "clips_per_prompt": clips_per_prompt, "seed": seed})
+    subject(folder)
+    with prefect_api(work):
+        from flows.evaluate import evaluate as evaluate_flow
+        from flows.lab import print_scores
+
+        result = evaluate_flow(str(folder), config, out or folder / "evaluation", work)
+    print_scores([result])
+    _print_json(
+        as_json,
+        {"run": run, "out": str(out or folder / "evaluation"), "scores": result.model_dump(mode="json")["scores"]},
+    )
+
+
+@app.command()
+def up(
+    work: Work = Path("work"),
+    prefect_port: Annotated[int, typer.Option(help="Port of the Prefect UI.")] = 4200,
+    mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow UI.")] = 5000,
+) -> None:
+    """Start the Prefect server and UI, the MLflow UI, the deployments and their workers; Ctrl-C stops all."""
+    from tasks.runtime import prepare
+
+    prepare(work)
+    from flows.up import serve
+
+    serve(work, prefect_port, mlflow_port)
+
+
+def _model(name: str, settings: list[str]) -> "ModelConfig":
+    """The configuration of a family with `key=value` settings."""
+    from t2v_models.build import FAMILIES, ModelConfig
+    from t2v_models.config import near
+
+    if name not in FAMILIES:
+        raise LabError(f"unknown model {name!r}: {near(name, FAMILIES)}")
+    values: dict[str, Any] = {"name": name}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise LabError(f"--set {setting!r} is not KEY=VALUE: write for example --set batch_size=72")
+        values[key] = yaml.safe_load(value)
+    try:
+        return TypeAdapter(ModelConfig).validate_python(values)
+    except ValidationError as error:
+        raise LabError(in_words(error, FAMILIES[name])) from error
+
+
+def _run_folder(run: str, work: Path) -> Path:
+    """A run folder as given, or the one inside an MLflow model."""
+    if ":/" not in run:
+        return Path(run)
+    from tasks.runtime import prepare
+
+    prepare(work)
+    from tasks.tracking import fetch_model
+
+    return fetch_model(work, run)
+
+
+def _print_json(wanted: bool, result: dict[str, Any]) -> None:
+    if wanted:
+        print(json.dumps(result))

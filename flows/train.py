@@ -1,0 +1,23 @@
+"""Train whichever model the configuration names."""
+
+from pathlib import Path
+
+from prefect import flow
+
+from t2v_models.build import ModelConfig
+from t2v_models.training import TrainConfig
+from tasks.train import train_model
+
+
+@flow(flow_run_name="train {model.name} on {data.name}")
+def train(data: Path, model: ModelConfig, training: TrainConfig, out: Path, work: Path = Path("work")) -> Path:
+    """Train a model on the dataset in `data`, or go on with the run in `out`; a finished run is left alone.
+
+    Args:
+        data: folder of a dataset.
+        model: which family and its settings.
+        training: how long, seed, device.
+        out: run folder for checkpoints, samples and metrics.
+        work: folder of the MLflow store.
+    """
+    return train_model(data, model, training, out, work)

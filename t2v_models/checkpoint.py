@@ -1,0 +1,130 @@
+"""Models at rest: weights and optimiser states as safetensors, everything else as JSON a person can read.
+
+A checkpoint is two files, `step-00000500.safetensors` and `step-00000500.json`; the JSON is written last and carries
+the digest of the weights, so a checkpoint whose JSON exists and whose digest agrees is whole. Nothing is unpickled.
+"""
+
+import hashlib
+import logging
+from importlib.metadata import version
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from t2v_models import files
+from t2v_models.build import ModelConfig, build
+from t2v_models.clips.dataset import DatasetConfig
+from t2v_models.clips.spec import ClipSpec
+from t2v_models.config import Config, LabError
+from t2v_models.model import VideoModel
+
+log = logging.getLogger(__name__)
+
+
+class RunConfig(Config):
+    """What makes a run what it is: two checkpoints of one run agree in all of it."""
+
+    model: ModelConfig
+    dataset: DatasetConfig
+    dataset_digest: str
+    """Digest of the shards' content, as in the manifest."""
+    vocabulary: tuple[str, ...]
+    seed: int
+
+    @property
+    def spec(self) -> ClipSpec:
+        """Frames, size and rate of the clips the model makes."""
+        return self.dataset.spec
+
+
+class Checkpoint(Config):
+    """One saved state of a run."""
+
+    run: RunConfig
+    step: int
+    """Updates done."""
+    seconds: float
+    """Seconds spent training."""
+    sha256: str
+    """Of the weights file."""
+    versions: dict[str, str]
+
+
+def folder(run_dir: Path) -> Path:
+    """Where the checkpoints of a run lie."""
+    return run_dir / "checkpoints"
+
+
+def save(model: VideoModel, run: RunConfig, run_dir: Path, step: int, seconds: float, keep: int) -> Checkpoint:
+    """Write a checkpoint and drop all but the `keep` newest."""
+    weights = safetensors.torch.save(_tensors(model))
+    checkpoint = Checkpoint(
+        run=run, step=step, seconds=seconds, sha256=hashlib.sha256(weights).hexdigest(),
+        versions={"t2v-lab": version("t2v-lab"), "torch": torch.__version__},
+    )  # fmt: skip
+    path = folder(run_dir) / f"step-{step:08d}.json"
+    files.write(path.with_suffix(".safetensors"), weights)
+    files.write(path, checkpoint.model_dump_json(indent=2))
+    for old in sorted(folder(run_dir).glob("step-*.json"))[:-keep]:
+        old.unlink()
+        old.with_suffix(".safetensors").unlink(missing_ok=True)
+    return checkpoint
+
+
+def newest(run_dir: Path) -> Checkpoint | None:
+    """The newest whole checkpoint, or None in a folder without any.
+
+    A damaged one is passed over with a warning, for the one before it.
+    """
+    for path in sorted(folder(run_dir).glob("step-*.json"), reverse=True):
+        weights = path.with_suffix(".safetensors")
+        try:
+            checkpoint = Checkpoint.model_validate_json(path.read_bytes())
+            found = hashlib.sha256(weights.read_bytes()).hexdigest()
+        except (ValidationError, OSError) as error:
+            log.warning("checkpoint %s cannot be read (%s); trying the one before it", path, type(error).__name__)
+            continue
+        if found == checkpoint.sha256:
+            return checkpoint
+        log.warning("weights %s are damaged (their sha256 has changed); trying the checkpoint before", weights)
+    return None
+
+
+def load(run_dir: Path) -> tuple[VideoModel, Checkpoint]:
+    """The model of a run folder at its newest checkpoint, on the CPU.
+
+    Raises:
+        LabError: no such folder, or no whole checkpoint in it.
+    """
+    checkpoint = newest(run_dir)
+    if checkpoint is None:
+        what = "has no whole checkpoint" if run_dir.is_dir() else "does not exist"
+        raise LabError(f"run folder {run_dir} {what}: train one with 't2v train DATA --out {run_dir}'")
+    model = build(checkpoint.run.model, checkpoint.run.spec, checkpoint.run.vocabulary)
+    restore(model, checkpoint, run_dir)
+    return model, checkpoint
+
+
+def restore(model: VideoModel, checkpoint: Checkpoint, run_dir: Path) -> None:
+    """Put the checkpoint's weights and optimiser states into `model`."""
+    tensors = safetensors.torch.load_file(folder(run_dir) / f"step-{checkpoint.step:08d}.safetensors")
+    model.load_state_dict({name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")})
+    for name, optimizer in model.optimizers.items():
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in tensors.items():
+            if key.startswith(f"optimizer.{name}."):
+                index, field = key.removeprefix(f"optimizer.{name}.").split(".", 1)
+                state.setdefault(int(index), {})[field] = tensor
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _tensors(model: VideoModel) -> dict[str, Tensor]:
+    """Everything a resumed run needs, by name."""
+    tensors = {f"model.{name}": t for name, t in model.state_dict().items()}
+    for name, optimizer in model.optimizers.items():
+        for index, fields in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{name}.{index}.{field}": torch.as_tensor(t) for field, t in fields.items()}
+    return {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}

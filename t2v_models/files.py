@@ -1,0 +1,40 @@
+"""Writing files so that one under its final name is whole, whatever kills the writer."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from t2v_models.config import LabError
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[IO[bytes]]:
+    """A binary file that appears as `path` only when the block ends well: temporary name, fsync, rename.
+
+    Raises:
+        LabError: the disk is full or the folder cannot be written; nothing is left behind.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise LabError(
+            f"cannot write {path}: {error.strerror or error}; free some space or choose a folder you may write to"
+        ) from error
+    finally:
+        with suppress(OSError):  # what could not be written cannot always be removed either
+            temporary.unlink(missing_ok=True)
+
+
+def write(path: Path, content: bytes | str) -> Path:
+    """Write `content` whole or not at all."""
+    with atomic(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+    return path

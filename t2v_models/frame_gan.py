@@ -1,0 +1,144 @@
+"""The article's own network, kept as it was: the row every other family is measured against.
+
+"AI text-to-video model from scratch" (F. Khan, 2024) trains a generator and a discriminator of single frames. What
+keeps it from following a prompt is kept on purpose, so that the table shows what each fault costs:
+
+- every frame has noise of its own and no frame number, so a clip is a heap of unrelated frames;
+- the discriminator never sees the prompt, so ignoring the text is the generator's best play;
+- word vectors stay at their random start and are averaged;
+- a sigmoid with binary cross-entropy, no normalisation, no averaged weights, no schedule.
+
+Only what kept it from running at all is mended: clips are real (the article's renderer draws nothing), the words and
+their vectors are saved with the model, and samples are not clipped below mid-grey.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, final
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from t2v_models.clips.spec import ClipSpec
+from t2v_models.config import LabError
+from t2v_models.model import Batch, FamilyConfig, Metrics, VideoModel
+from t2v_models.text import bag_of_words
+
+
+class FrameGanConfig(FamilyConfig):
+    """The article's numbers."""
+
+    name: Literal["frame_gan"] = "frame_gan"
+    batch_size: int = Field(16, ge=1, description="clips per update, over all ranks; one random frame of each is used")
+    noise: int = Field(100, ge=1, le=4096, description="numbers of noise per frame")
+    text: int = Field(10, ge=1, le=4096, description="length of the word vectors")
+    width: int = Field(256, ge=4, le=4096, multiple_of=4, description="channels at the smallest size")
+    lr: float = Field(2e-4, gt=0, le=1, description="Adam step of both networks")
+
+
+def generator(config: FrameGanConfig, size: int) -> nn.Sequential:
+    """From `(n, noise + text)` to frames `(n, 3, s, s)` in [-1, 1]: 2.5 million weights at 64 px."""
+    w, small = config.width, size // 8
+    return nn.Sequential(
+        nn.Linear(config.noise + config.text, w * small**2),
+        nn.ReLU(),
+        nn.Unflatten(1, (w, small, small)),
+        nn.ConvTranspose2d(w, w // 2, 4, stride=2, padding=1),
+        nn.ReLU(),
+        nn.ConvTranspose2d(w // 2, w // 4, 4, stride=2, padding=1),
+        nn.ReLU(),
+        nn.ConvTranspose2d(w // 4, 3, 4, stride=2, padding=1),
+        nn.Tanh(),
+    )
+
+
+def discriminator(config: FrameGanConfig, size: int) -> nn.Sequential:
+    """From frames `(n, 3, s, s)` to the probability that each is real, `(n, 1)`: 0.7 million weights at 64 px."""
+    w = config.width
+    return nn.Sequential(
+        nn.Conv2d(3, w // 4, 4, stride=2, padding=1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(w // 4, w // 2, 4, stride=2, padding=1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(w // 2, w, 4, stride=2, padding=1),
+        nn.LeakyReLU(0.2),
+        nn.Flatten(),
+        nn.Linear(w * (size // 8) ** 2, 1),
+        nn.Sigmoid(),
+    )
+
+
+@final
+class FrameGan(VideoModel):
+    """The article's generator and discriminator of single frames.
+
+    Raises:
+        LabError: a frame size that is no multiple of 8.
+    """
+
+    def __init__(self, config: FrameGanConfig, spec: ClipSpec, vocabulary: tuple[str, ...]):
+        super().__init__()
+        if spec.size % 8:
+            raise LabError(
+                f"frame_gan draws frames whose size is a multiple of 8 (found {spec.size}): render such clips"
+            )
+        self.config: FrameGanConfig = config
+        self.spec = spec
+        self.vocabulary = vocabulary
+        self.register_buffer("words", torch.randn(len(vocabulary), config.text))  # never trained, but saved
+        self.words: Tensor
+        self.generator = generator(config, spec.size)
+        self.discriminator = discriminator(config, spec.size)
+        self.optimizers: dict[str, Optimizer] = {
+            "generator": Adam(self.generator.parameters(), config.lr, (0.5, 0.999), fused=True),
+            "discriminator": Adam(self.discriminator.parameters(), config.lr, (0.5, 0.999), fused=True),
+        }
+
+    def training_step(self, batch: Batch, step: int, progress: float) -> Metrics:
+        """One update of each network on one random frame of each clip: the article's shuffled frames."""
+        n = len(batch.captions)
+        frame = torch.randint(self.spec.frames, (n,), device=self.device)
+        real = batch.video[torch.arange(n, device=self.device), :, frame]  # (n, 3, s, s)
+        noise = torch.randn(n, self.config.noise, device=self.device)
+        fake = self.generator(torch.cat([noise, self._text(batch.captions)], 1))
+
+        on_real, on_fake = self.discriminator(real), self.discriminator(fake.detach())
+        judged = cross_entropy(on_real, 1.0) + cross_entropy(on_fake, 0.0)
+        self._update("discriminator", judged)
+        fooled = cross_entropy(self.discriminator(fake), 1.0)
+        self._update("generator", fooled)
+        return {
+            "loss/discriminator": judged.detach(),
+            "loss/generator": fooled.detach(),
+            "score_gap": (on_real - on_fake).mean().detach(),
+        }
+
+    @torch.no_grad()
+    def sample(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
+        """One clip per prompt; its frames share the prompt, and each has noise of its own, drawn by the clip's seed."""
+        t = self.spec.frames
+        noise = [torch.randn(t, self.config.noise, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        text = self._text(prompts)
+        clips = [
+            self.generator(torch.cat([clip.to(self.device), text[i].expand(t, -1)], 1)) for i, clip in enumerate(noise)
+        ]
+        return torch.stack(clips).transpose(1, 2)
+
+    def _text(self, captions: Sequence[str]) -> Tensor:
+        """The mean of each caption's word vectors, `(n, text)`."""
+        bags = bag_of_words(captions, self.vocabulary).to(self.device)
+        return bags @ self.words / bags.sum(1, keepdim=True).clamp_min(1)
+
+    def _update(self, name: str, loss: Tensor) -> None:
+        """One Adam step of one network."""
+        optimizer = self.optimizers[name]
+        optimizer.zero_grad()
+        loss.backward(inputs=list(getattr(self, name).parameters()))  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+
+def cross_entropy(probability: Tensor, target: float) -> Tensor:
+    """Binary cross-entropy of `(n, 1)` probabilities against one target for all."""
+    return F.binary_cross_entropy(probability, torch.full_like(probability, target))

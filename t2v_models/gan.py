@@ -1,0 +1,336 @@
+"""A text-conditioned GAN of clips: an adversarial model of motion at 8x8 and a painter that draws full frames.
+
+The cascade: a generator and a discriminator play over clips averaged down to 8x8 with every frame kept, where small
+matrices suffice and the caption is a sum of word vectors; a painter shared by all frames learns by regression to draw
+8x8 frames at full size, so it sees neither captions nor fakes. A disc is fully described at 8x8 (its centroid and its
+mass survive averaging); finer detail than the painter can guess is out of reach of this family.
+
+The loss is the relativistic pairing with R1 and R2 of R3GAN (Huang et al. 2024, arXiv:2501.05441); the conditional
+score is the projection of Miyato and Koyama (2018), which makes wrong captions as cheap as a dot product.
+
+Letters in shapes: b clips, t frames, s the frame's size, v words of the vocabulary, d features of the discriminator.
+Inside the model a pixel is its opacity over the white ground, (1 - value) / 2: 0 is ground.
+"""
+
+import copy
+import math
+from collections.abc import Hashable, Sequence
+from functools import lru_cache
+from itertools import pairwise
+from typing import Literal, final
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from t2v_models.clips.prompts import parse, words
+from t2v_models.clips.spec import ClipSpec
+from t2v_models.config import LabError
+from t2v_models.model import Batch, FamilyConfig, Metrics, VideoModel
+from t2v_models.text import bag_of_words
+
+SMALL = 8
+"""Side in pixels of the frames the adversarial part works on."""
+SLOPE = 0.2
+"""Of every leaky ReLU for negative inputs."""
+DETAIL = 8
+"""Channels per pixel from which the painter's last layer mixes a colour."""
+
+
+class GanConfig(FamilyConfig):
+    """The measured recipe: the gamma, learning rates and batch statistics below belong together."""
+
+    name: Literal["gan"] = "gan"
+    batch_size: int = Field(72, ge=1, description="clips per update, over all ranks")
+    group: int = Field(4, ge=1, description="clips with the same caption that stand together in a batch")
+    noise: int = Field(32, ge=1, le=4096, description="numbers of noise per clip")
+    text: int = Field(64, ge=1, le=4096, description="length of the generator's word vectors")
+    width: int = Field(256, ge=8, le=8192, description="width of the hidden layers over whole clips")
+    frame_code: int = Field(24, ge=1, le=4096, description="numbers that describe one frame inside the generator")
+    frame_width: int = Field(128, ge=8, le=8192, description="width of the layers that decode one frame")
+    features: int = Field(128, ge=1, le=8192, description="features of the discriminator, length of its word vectors")
+    painter_width: int = Field(32, ge=1, le=1024, description="channels of the painter at 8x8")
+    painter_frames: int = Field(16, ge=1, le=65536, description="frames the painter learns from in each update")
+    painter_noise: float = Field(0.01, ge=0, le=1, description="greatest noise on the painter's input, of full opacity")
+    painter_lr: float = Field(2e-3, gt=0, le=1, description="Adam step of the painter at the start; falls to 0")
+    lr: float = Field(1.5e-3, gt=0, le=1, description="Adam step of generator and discriminator after warm-up")
+    lr_end: float = Field(1e-4, gt=0, le=1, description="the same at the end of the run")
+    warmup_steps: int = Field(50, ge=1, le=100_000, description="updates over which all learning rates rise from 0")
+    gamma: float = Field(2.0, gt=0, le=10_000, description="weight of R1 and R2 at the start")
+    gamma_end: float = Field(0.2, gt=0, le=10_000, description="weight of R1 and R2 at the end")
+    penalty_every: int = Field(4, ge=1, le=64, description="updates between penalties, whose weight grows by as much")
+    wrong_captions: float = Field(0.5, ge=0, le=100, description="weight of real clips against wrong captions")
+    centring: float = Field(1e-3, ge=0, le=1, description="weight that keeps the scores of a pair near 0")
+    average_steps: float = Field(150, gt=0, le=1e6, description="longest half-life of the averaged weights, in updates")
+
+
+def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """softplus(-(D(x_r, c) - D(x_f, c))), pairs of one caption (R3GAN, eq. 2). Scores `(b,)`."""
+    return F.softplus(fake - real).mean()
+
+
+def generator_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """softplus(-(D(x_f, c) - D(x_r, c))): the generator wants every fake above its real partner."""
+    return F.softplus(real - fake).mean()
+
+
+def gradient_penalty(scores: Tensor, clips: Tensor, gamma: float) -> Tensor:
+    """R1 + R2: gamma/2 (|grad D(x_r)|² + |grad D(x_f)|²), exact, for scores `(2, b)` of clips `(2, b, …)`."""
+    (gradient,) = torch.autograd.grad(scores.sum(), clips, create_graph=True)
+    return gamma / 2 * gradient.square().sum() / scores.shape[1]
+
+
+def wrong_caption_loss(matches: Tensor, same: Tensor) -> Tensor:
+    """softplus(s(x_r, c') - s(x_r, c)), mean over all captions c' of the batch that mean something else than c.
+
+    Args:
+        matches: row i holds the scores of real clip i with every caption of the batch, `(b, b)`.
+        same: which captions mean the same, `(b, b)` bool.
+    """
+    losses = F.softplus(matches - matches.diagonal()[:, None]) * ~same
+    return losses.sum() / (~same).sum().clamp_min(1)
+
+
+@lru_cache(maxsize=65536)
+def meaning(caption: str) -> Hashable:
+    """Equal for captions that ask for the same: by the grammar where it knows the caption, else by the bag of words."""
+    try:
+        return parse(caption)
+    except LabError:
+        return tuple(sorted(words(caption)))
+
+
+def same_meaning(captions: Sequence[str]) -> Tensor:
+    """Which pairs of captions mean the same, `(b, b)` bool."""
+    place: dict[Hashable, int] = {}
+    index = torch.tensor([place.setdefault(meaning(caption), len(place)) for caption in captions])
+    return index[:, None] == index[None]
+
+
+def cosine(start: float, end: float, progress: float) -> float:
+    """From start to end along half a cosine."""
+    return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def he_normal(module: nn.Module) -> None:
+    """Weights N(0, 2 / ((1 + slope²) fan_in)), biases 0 (He et al. 2015)."""
+    if isinstance(module, nn.Linear | nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, a=SLOPE)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def word_table(words: int, length: int) -> nn.Linear:
+    """One trained vector a word, summed over a bag of words; small, so that unseen sums start near seen ones."""
+    table = nn.Linear(words, length, bias=False)
+    nn.init.normal_(table.weight, std=0.03)
+    return table
+
+
+def perceptron(*widths: int) -> nn.Sequential:
+    """Linear layers with leaky ReLUs between them, none after the last."""
+    layers: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        layers += [nn.Linear(before, after), nn.LeakyReLU(SLOPE)]
+    return nn.Sequential(*layers[:-1]).apply(he_normal)
+
+
+class Generator(nn.Module):
+    """From noise `(b, noise)` and bags of words `(b, v)` to opacity at 8x8, `(b, t, 3, 8, 8)`.
+
+    A perceptron plans the clip as one code a frame; one decoder shared by all frames turns codes into pixels.
+    """
+
+    def __init__(self, config: GanConfig, frames: int, vocabulary: int):
+        super().__init__()
+        self.frames = frames
+        self.words = word_table(vocabulary, config.text)
+        self.plan = perceptron(
+            config.noise + config.text, config.width, config.width, frames * config.frame_code
+        ).append(nn.LeakyReLU(SLOPE))
+        self.decode = perceptron(config.frame_code, config.frame_width, config.frame_width, 3 * SMALL**2)
+        last = self.decode[-1]
+        assert isinstance(last, nn.Linear)
+        last.weight.data.mul_(0.1)  # an empty frame is the right start
+
+    def forward(self, noise: Tensor, bags: Tensor) -> Tensor:
+        """One clip for each row."""
+        codes = self.plan(torch.cat([noise, self.words(bags)], 1)).view(len(noise), self.frames, -1)
+        pixels: Tensor = self.decode(codes)  # (b, t, 192)
+        return pixels.view(len(noise), self.frames, 3, SMALL, SMALL)
+
+
+class Discriminator(nn.Module):
+    """Features phi of a clip at 8x8, and the scores w·phi + <phi, sum of word vectors> / sqrt(d).
+
+    It sees frames and their differences, so that velocity is linear in its input; and how far the features of clips
+    with the same meaning scatter in the batch, so that a generator without variety is found out.
+    """
+
+    def __init__(self, config: GanConfig, frames: int, vocabulary: int):
+        super().__init__()
+        self.words = word_table(vocabulary, config.features)
+        self.features = perceptron((2 * frames - 1) * 3 * SMALL**2, config.width, config.width, config.features)
+        self.scatter = nn.Linear(config.features, config.features).apply(he_normal)
+        self.realism = nn.Linear(config.features, 1).apply(he_normal)
+        self.realism.weight.data.mul_(0.3)
+
+    def forward(self, clips: Tensor, peers: Tensor) -> Tensor:
+        """Features `(…, b, d)` of clips `(…, b, t, 3, 8, 8)`; row i of `peers` averages over the clips like clip i."""
+        seen = torch.cat([clips, clips.diff(dim=-4)], -4).flatten(-4)
+        phi: Tensor = self.features(seen)
+        deviation = (peers @ phi.square() - (peers @ phi).square()).clamp_min(0).add(1e-6).sqrt()
+        judged: Tensor = phi + self.scatter(deviation)
+        return judged
+
+    def score(self, phi: Tensor, bags: Tensor) -> Tensor:
+        """Score `(…, b)` of each clip with its own caption."""
+        score: Tensor = self.realism(phi)[..., 0] + (phi * self.words(bags)).sum(-1) / math.sqrt(phi.shape[-1])
+        return score
+
+    def match(self, phi: Tensor, bags: Tensor) -> Tensor:
+        """Scores of clips `(n, d)` with every caption `(m, v)`, `(n, m)`."""
+        scores: Tensor = self.realism(phi) + phi @ self.words(bags).T / math.sqrt(phi.shape[-1])
+        return scores
+
+
+class Painter(nn.Module):
+    """One frame from 8x8 to full size: `(n, 3, 8, 8)` to `(n, 3, s, s)`, opacity.
+
+    Detail on top of bilinear enlargement: residual convolutions at 8x8, a pixel shuffle, one convolution at full size.
+    """
+
+    def __init__(self, config: GanConfig, size: int):
+        super().__init__()
+        self.size = size
+        scale = math.ceil(size / SMALL)
+        width = config.painter_width
+        self.read = nn.Conv2d(3, width, 3, padding=1)
+        self.think = nn.ModuleList([nn.Conv2d(width, width, 3, padding=1) for _ in range(2)])
+        self.spread = nn.Conv2d(width, DETAIL * scale**2, 3, padding=1)
+        self.shuffle = nn.PixelShuffle(scale)
+        self.draw = nn.Conv2d(DETAIL, 3, 3, padding=1)
+        self.apply(he_normal)
+        self.draw.weight.data.mul_(0.1)
+
+    def forward(self, small: Tensor) -> Tensor:
+        """Draw every frame by itself."""
+        h = self.read(small)
+        for layer in self.think:
+            h = h + layer(F.leaky_relu(h, SLOPE))
+        h = self.shuffle(self.spread(F.leaky_relu(h, SLOPE)))
+        if h.shape[-1] != self.size:
+            h = F.interpolate(h, size=self.size, mode="bilinear")
+        drawn: Tensor = self.draw(F.leaky_relu(h, SLOPE))
+        return drawn + F.interpolate(small, size=self.size, mode="bilinear")
+
+
+@final
+class Gan(VideoModel):
+    """Generator, discriminator and painter, all taught in one `training_step`; sampling uses averaged weights."""
+
+    def __init__(self, config: GanConfig, spec: ClipSpec, vocabulary: tuple[str, ...]):
+        super().__init__()
+        self.config: GanConfig = config
+        self.spec = spec
+        self.vocabulary = vocabulary
+        self.generator = Generator(config, spec.frames, len(vocabulary))
+        self.painter = Painter(config, spec.size)
+        self.discriminator = Discriminator(config, spec.frames, len(vocabulary))
+        self.average = nn.ModuleList(copy.deepcopy([self.generator, self.painter])).requires_grad_(False)
+        self.register_buffer("area", area_weights(spec.size))
+        self.area: Tensor
+        self.optimizers: dict[str, Optimizer] = {
+            "generator": Adam(self.generator.parameters(), config.lr, (0.0, 0.99), fused=True),
+            "discriminator": Adam(self.discriminator.parameters(), config.lr, (0.0, 0.99), fused=True),
+            "painter": Adam(self.painter.parameters(), config.painter_lr, (0.9, 0.99), fused=True),
+        }
+
+    def training_step(self, batch: Batch, step: int, progress: float) -> Metrics:
+        """One update of the discriminator, the generator, the painter and the averaged weights."""
+        config = self.config
+        self._set_learning_rates(step, progress)
+        bags = bag_of_words(batch.captions, self.vocabulary).to(self.device)
+        same = same_meaning(batch.captions).to(self.device)
+        peers = same / same.sum(1, keepdim=True)
+        real = self._shrink(batch.video)
+        fake = self.generator(torch.randn(len(real), config.noise, device=self.device), bags)
+
+        penalised = step % config.penalty_every == 0
+        clips = torch.stack([real, fake.detach()]).requires_grad_(penalised)
+        phi = self.discriminator(clips, peers)
+        scores = self.discriminator.score(phi, bags)  # (2, b)
+        wrong = wrong_caption_loss(self.discriminator.match(phi[0], bags), same)
+        judged = discriminator_loss(*scores)
+        loss = judged + config.wrong_captions * wrong + config.centring * scores.sum(0).square().mean()
+        if penalised:
+            gamma = math.exp(cosine(math.log(config.gamma), math.log(config.gamma_end), progress))
+            loss = loss + config.penalty_every * gradient_penalty(scores, clips, gamma)
+        self._update("discriminator", loss)
+
+        fake_score = self.discriminator.score(self.discriminator(fake, peers), bags)
+        fooled = generator_loss(scores[0].detach(), fake_score)
+        self._update("generator", fooled)
+        painted = self._painter_loss(batch.video, real)
+        self._update("painter", painted)
+        self._update_average(step)
+        metrics = {"discriminator": judged, "generator": fooled, "wrong_captions": wrong, "painter": painted}
+        gap = (scores[0] - scores[1]).mean()
+        return {**{f"loss/{name}": value.detach() for name, value in metrics.items()}, "score_gap": gap.detach()}
+
+    @torch.no_grad()
+    def sample(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
+        """One clip per prompt by the averaged weights; the noise of a clip comes from its own seed, on any device."""
+        generator, painter = self.average
+        bags = bag_of_words(prompts, self.vocabulary).to(self.device)
+        noise = [torch.randn(self.config.noise, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        small: Tensor = generator(torch.stack(noise).to(self.device), bags)  # (b, t, 3, 8, 8)
+        painted = torch.cat([painter(part) for part in torch.split(small.flatten(0, 1), 256)])
+        clips = painted.view(len(prompts), self.spec.frames, *painted.shape[1:]).transpose(1, 2)  # (b, 3, t, s, s)
+        return (1 - 2 * clips).clamp(-1, 1)
+
+    def _shrink(self, video: Tensor) -> Tensor:
+        """Opacity averaged down to 8x8, `(b, t, 3, 8, 8)`, of video `(b, 3, t, s, s)`."""
+        (b, _, t, s, _) = video.shape
+        rows = self.area @ video.permute(0, 2, 3, 4, 1).flatten(3)  # (b, t, 8, 3s): the order in memory, so no copy
+        small = rows.view(b, t, SMALL, s, 3).transpose(3, 4) @ self.area.T  # (b, t, 8, 3, 8)
+        return (1 - small.transpose(2, 3)) / 2
+
+    def _painter_loss(self, video: Tensor, small: Tensor) -> Tensor:
+        """Mean absolute error of painted opacity on random real frames, from slightly noisy 8x8 versions."""
+        clip, frame = (torch.randint(n, (self.config.painter_frames,), device=self.device) for n in small.shape[:2])
+        target = (1 - video[clip, :, frame]) / 2
+        blurred = small[clip, frame]
+        strength = self.config.painter_noise * torch.rand(len(clip), 1, 1, 1, device=self.device)
+        return F.l1_loss(self.painter(blurred + strength * torch.randn_like(blurred)), target)
+
+    def _set_learning_rates(self, step: int, progress: float) -> None:
+        """Linear warm-up by step, half a cosine by progress."""
+        warm = min(1.0, (step + 1) / self.config.warmup_steps)
+        for name, optimizer in self.optimizers.items():
+            start, end = (self.config.painter_lr, 0.0) if name == "painter" else (self.config.lr, self.config.lr_end)
+            for group in optimizer.param_groups:
+                group["lr"] = warm * cosine(start, end, progress)
+
+    def _update(self, name: str, loss: Tensor) -> None:
+        """One Adam step of one network; no other network gets a gradient, nor pays for one."""
+        optimizer = self.optimizers[name]
+        optimizer.zero_grad()
+        loss.backward(inputs=[p for group in optimizer.param_groups for p in group["params"]])  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    def _update_average(self, step: int) -> None:
+        """Exponential averages with a half-life of 5 % of the steps so far, at most `average_steps`."""
+        half_life = min(self.config.average_steps, 0.05 * (step + 1))
+        now = [p.detach() for network in (self.generator, self.painter) for p in network.parameters()]
+        torch._foreach_lerp_(list(self.average.parameters()), now, 1 - 0.5 ** (1 / half_life))
+
+
+def area_weights(size: int) -> Tensor:
+    """Rows average `size` pixels into 8 equal stretches, exactly, also where a pixel lies across two: `(8, size)`."""
+    edges = torch.arange(SMALL + 1, dtype=torch.float64) * size / SMALL
+    pixel = torch.arange(size, dtype=torch.float64)
+    shared = torch.minimum(edges[1:, None], pixel + 1) - torch.maximum(edges[:-1, None], pixel)
+    return (shared.clamp_min(0) * SMALL / size).float()

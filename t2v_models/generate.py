@@ -1,0 +1,39 @@
+"""From a prompt to frames."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from t2v_models import checkpoint
+from t2v_models.model import VideoModel, to_frames
+
+
+def load_run(run_dir: Path) -> VideoModel:
+    """The model of a run folder at its newest checkpoint, ready to sample.
+
+    Raises:
+        LabError: no such folder, or no whole checkpoint in it.
+    """
+    model, _ = checkpoint.load(run_dir)
+    return model
+
+
+def sample_frames(
+    model: VideoModel, prompts: Sequence[str], seeds: Sequence[int], batch_size: int = 64
+) -> NDArray[np.uint8]:
+    """One clip per (prompt, seed): uint8 `(n, t, h, w, 3)`. The batch size does not change any clip's noise."""
+    assert len(prompts) == len(seeds), (len(prompts), len(seeds))
+    with torch.inference_mode():
+        parts = [
+            to_frames(model.sample(prompts[i : i + batch_size], seeds[i : i + batch_size]))
+            for i in range(0, len(prompts), batch_size)
+        ]
+    return np.concatenate(parts)
+
+
+def repeat(prompts: Sequence[str], count: int, seed: int) -> tuple[list[str], list[int]]:
+    """Every prompt `count` times with seeds `seed`, `seed + 1`, …: the same noises for each prompt."""
+    return [p for p in prompts for _ in range(count)], [seed + i for _ in prompts for i in range(count)]

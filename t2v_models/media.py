@@ -1,0 +1,213 @@
+"""Clips as files people can look at, and back: MP4, animated WebP and GIF, a contact sheet, NumPy archives.
+
+Frames are uint8 RGB of shape `(t, h, w, 3)`; several clips of one size are `(n, t, h, w, 3)`. WebP and npz keep every
+pixel; MP4 rounds colours and halves their resolution; GIF has 256 colours a frame and whole hundredths of a second.
+"""
+
+import io
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from t2v_models.config import LabError, near
+from t2v_models.files import write
+
+Frames = NDArray[np.uint8]
+
+INK, PALE, PAPER = (32, 33, 36), (214, 214, 210), (255, 255, 255)
+RIGHT, WRONG = (24, 128, 72), (196, 48, 43)
+SHEET_CLIP_HEIGHT = 96
+"""px: clips lower than this are enlarged by a whole factor on a contact sheet."""
+SHEET_FRAMES = 10
+"""Most frames of one clip on a contact sheet; longer clips show this many, evenly spaced, first and last among them."""
+
+
+def enlarge(frames: Frames, scale: int) -> Frames:
+    """Repeat every pixel `scale` times in both directions; the axes before `(h, w, 3)` are kept."""
+    assert scale >= 1, scale
+    return frames.repeat(scale, axis=-3).repeat(scale, axis=-2)
+
+
+def to_mp4(frames: Frames, fps: float, scale: int = 1) -> bytes:
+    """H.264 in 4:2:0 with its index in front: what every browser plays. Odd sides grow by repeating the last pixel."""
+    frames = enlarge(frames, scale)
+    height, width = frames.shape[1:3]
+    frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    with tempfile.TemporaryDirectory() as folder:  # moving the index to the front reopens the file by its name
+        path = Path(folder) / "clip.mp4"
+        with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
+            stream = container.add_stream("libx264", rate=_rate(fps), options={"crf": "10", "preset": "slow"})
+            stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
+            codec = stream.codec_context
+            codec.colorspace, codec.color_range = Colorspace.ITU709, ColorRange.MPEG
+            codec.color_primaries, codec.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+            for frame in frames:
+                picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+                picture = picture.reformat(
+                    format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+                )
+                container.mux(stream.encode(picture))
+            container.mux(stream.encode(None))
+        return path.read_bytes()
+
+
+def to_webp(frames: Frames, fps: float, scale: int = 1) -> bytes:
+    """Animated, lossless, plays for ever. Equal neighbours are stored once and shown longer."""
+    return _animation(frames, fps, scale, "WEBP", lossless=True, exact=True, method=4)
+
+
+def to_gif(frames: Frames, fps: float, scale: int = 1) -> bytes:
+    """Animated, 256 colours a frame, plays for ever. Equal neighbours are stored once and shown longer."""
+    return _animation(frames, fps, scale, "GIF")
+
+
+def strip(frames: Frames, scale: int = 1) -> Frames:
+    """The frames of one clip side by side, a thin line between two: `(h scale, t w scale + 2 (t - 1), 3)`."""
+    tiles = enlarge(frames, scale)
+    line = np.full((tiles.shape[1], 2, 3), PALE, np.uint8)
+    return np.concatenate([part for tile in tiles for part in (line, tile)][1:], axis=1)
+
+
+def contact_sheet(
+    clips: Sequence[Frames], captions: Sequence[str], marks: Sequence[bool | None] | None = None
+) -> bytes:
+    """A PNG with one clip a row: caption at the left, then its frames; `marks` say right, wrong or nothing."""
+    marks = [None] * len(clips) if marks is None else marks
+    assert 0 < len(clips) == len(captions) == len(marks), (len(clips), len(captions), len(marks))
+    font, small = ImageFont.load_default(16), ImageFont.load_default(13)
+    rows = [_shown(clip) for clip in clips]
+    margin, gap, bar = 20, 12, 5
+    text_width = int(max(font.getlength(line) for caption in captions for line in caption.split("\n")))
+    left = margin + text_width + 2 * gap + bar
+    width = left + max(row.shape[1] for row in rows) + margin
+    height = 2 * margin + sum(row.shape[0] for row in rows) + gap * (len(rows) - 1)
+    sheet = Image.new("RGB", (width, height), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    top = margin
+    for row, caption, mark in zip(rows, captions, marks, strict=True):
+        middle, bottom = top + row.shape[0] // 2, top + row.shape[0]
+        draw.multiline_text((margin, middle), caption, INK, font, anchor="lm")
+        colour = {None: PALE, True: RIGHT, False: WRONG}[mark]
+        draw.rectangle((left - gap - bar, top, left - gap - 1, bottom - 1), colour)
+        if mark is not None:
+            word = "right" if mark else "wrong"
+            draw.text((left - gap - bar - gap // 2, bottom), word, colour, small, anchor="rd")
+        sheet.paste(Image.fromarray(row), (left, top))
+        draw.rectangle((left - 1, top - 1, left + row.shape[1], bottom), outline=PALE)
+        top = bottom + gap
+    return _png(sheet)
+
+
+def decode(source: Path | bytes, fps: float | None = None) -> Frames:
+    """The frames of an MP4, WebP or GIF. With `fps`, a frame that stands for several equal ones is repeated."""
+    data = source if isinstance(source, bytes) else source.read_bytes()
+    if data[4:8] == b"ftyp":
+        with av.open(io.BytesIO(data), "r") as container:
+            return np.stack([_pixels(frame) for frame in container.decode(video=0)])
+    frames: list[Frames] = []
+    with Image.open(io.BytesIO(data)) as image:
+        for i in range(getattr(image, "n_frames", 1)):
+            image.seek(i)
+            picture = np.asarray(image.convert("RGB"))
+            times = 1 if fps is None else max(1, round(image.info.get("duration", 0) / 1000 * fps))
+            frames += [picture] * times
+    return np.stack(frames)
+
+
+def save_clips(path: Path, frames: Frames, prompts: Sequence[str], seeds: Sequence[int], fps: float) -> list[Path]:
+    """Write clips `(n, t, h, w, 3)` in the format the suffix names and return the files written.
+
+    `.npz` and `.png` hold all clips in one file. `.mp4`, `.gif` and `.webp` hold one clip: several clips become
+    `name-000.mp4`, `name-001.mp4` and so on.
+
+    Raises:
+        LabError: when the suffix is none of these, or the file cannot be written.
+    """
+    assert frames.ndim == 5, frames.shape
+    assert 0 < len(frames) == len(prompts) == len(seeds), (len(frames), len(prompts), len(seeds))
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, frames=frames, prompts=np.array(prompts, np.str_), seeds=np.array(seeds, np.int64))
+        return [write(path, buffer.getvalue())]
+    if suffix == ".png":
+        captions = [f"{prompt}\nseed {seed}" for prompt, seed in zip(prompts, seeds, strict=True)]
+        return [write(path, contact_sheet(list(frames), captions))]
+    encoders = {".mp4": to_mp4, ".gif": to_gif, ".webp": to_webp}
+    check_suffix(path)
+    paths = [path] if len(frames) == 1 else [path.with_stem(f"{path.stem}-{i:03d}") for i in range(len(frames))]
+    return [write(p, encoders[suffix](clip, fps)) for p, clip in zip(paths, frames, strict=True)]
+
+
+SUFFIXES = (".npz", ".mp4", ".gif", ".webp", ".png")
+
+
+def check_suffix(path: Path) -> None:
+    """Refuse a file name that `save_clips` cannot write, before any clip is made.
+
+    Raises:
+        LabError: naming the suffix found and those allowed.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        found = f"the suffix {path.suffix!r}" if path.suffix else "no suffix"
+        raise LabError(f"cannot save clips as {str(path)!r}: it has {found}; {near(path.suffix, SUFFIXES)}")
+
+
+def load_npz(path: Path) -> tuple[Frames, list[str], list[int]]:
+    """Frames `(n, t, h, w, 3)`, prompts and seeds of an archive written by `save_clips`.
+
+    Raises:
+        LabError: when the file is missing, damaged, or does not hold clips.
+    """
+    if not path.is_file():
+        raise LabError(f"no clips at {str(path)!r}: give an .npz written by `t2v generate`")
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
+            missing = [name for name in ("frames", "prompts", "seeds") if name not in archive]
+            if missing:
+                raise LabError(f"{str(path)!r} lacks {', '.join(missing)}: give an .npz written by `t2v generate`")
+            frames, prompts, seeds = archive["frames"], archive["prompts"], archive["seeds"]
+    except (zipfile.BadZipFile, ValueError, EOFError, TypeError) as error:
+        raise LabError(f"{str(path)!r} is not a whole .npz archive ({error}): write it again") from error
+    if frames.dtype != np.uint8 or frames.ndim != 5 or frames.shape[-1] != 3:
+        found = f"{frames.dtype} frames of shape {frames.shape}"
+        raise LabError(f"{str(path)!r} holds {found}; allowed are uint8 frames (n, t, h, w, 3): convert them first")
+    if not len(frames) == len(prompts) == len(seeds):
+        found = f"{len(frames)} clips, {len(prompts)} prompts and {len(seeds)} seeds"
+        raise LabError(f"{str(path)!r} holds {found}: there must be equally many of each")
+    return frames, [str(p) for p in prompts], [int(s) for s in seeds]
+
+
+def _animation(frames: Frames, fps: float, scale: int, form: str, **options: object) -> bytes:
+    images = [Image.fromarray(frame) for frame in enlarge(frames, scale)]
+    buffer = io.BytesIO()
+    duration = round(1000 / fps)
+    images[0].save(buffer, form, save_all=True, append_images=images[1:], duration=duration, loop=0, **options)
+    return buffer.getvalue()
+
+
+def _pixels(frame: av.VideoFrame) -> Frames:
+    return np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+
+
+def _rate(fps: float) -> Fraction:
+    return Fraction(fps).limit_denominator(1001)
+
+
+def _shown(clip: Frames) -> Frames:
+    chosen = np.linspace(0, len(clip) - 1, min(len(clip), SHEET_FRAMES)).round().astype(int)
+    return strip(clip[chosen], max(1, round(SHEET_CLIP_HEIGHT / clip.shape[1])))
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()

@@ -1,0 +1,212 @@
+"""The one file that says what a dataset is: a row per clip, written last, so that its presence means completeness."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from t2v_models.clips.dataset import DatasetConfig
+from t2v_models.clips.spec import ClipSpec
+from t2v_models.config import LabError
+from t2v_models.files import atomic, write
+from t2v_models.shards.write import (
+    ROW_SCHEMA,
+    clear_stale,
+    config_metadata,
+    read_metadata,
+    require_config,
+    shard_name,
+    sidecar_path,
+)
+
+MANIFEST = "manifest.parquet"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One tar file as it was written."""
+
+    name: str
+    sha256: str
+    size: int
+    """Bytes."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A dataset that is complete."""
+
+    folder: Path
+    config: DatasetConfig
+    digest: str
+    """16 hex digits that change with any byte of any shard."""
+    shards: tuple[Shard, ...]
+    table: pa.Table
+    """`write.ROW_SCHEMA`, one row per clip; row i is clip i."""
+
+    @property
+    def spec(self) -> ClipSpec:
+        return self.config.spec
+
+    @property
+    def captions(self) -> list[str]:
+        """Caption of every clip."""
+        captions: list[str] = self.table["caption"].to_pylist()
+        return captions
+
+    @classmethod
+    def load(cls, folder: Path) -> "Manifest":
+        """Read the manifest and see that every shard is there with its size.
+
+        Raises:
+            LabError: no such folder, no manifest, not a manifest, or a shard that is missing or cut.
+        """
+        manifest = read_manifest(folder)
+        for shard in manifest.shards:
+            path = folder / shard.name
+            if not path.is_file():
+                raise LabError(f"{path} is missing: run `t2v render` again with the same options to draw it anew")
+            if path.stat().st_size != shard.size:
+                raise LabError(
+                    f"{path} has {path.stat().st_size:,} bytes instead of {shard.size:,}: "
+                    "run `t2v render` again with the same options to draw it anew"
+                )
+        return manifest
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest alone; the shards may be missing or damaged.
+
+    Raises:
+        LabError: no such folder, no manifest, or not a manifest.
+    """
+    path = folder / MANIFEST
+    if not folder.is_dir():
+        raise LabError(f"there is no folder {folder}: name the folder of a dataset, or make one with `t2v render`")
+    if not path.is_file():
+        if any(folder.glob("shard-*.tar*")):
+            raise LabError(f"{folder} is half-written: run `t2v render` again with the same options to finish it")
+        raise LabError(f"{folder} holds no {MANIFEST}: name the folder of a dataset, or make one with `t2v render`")
+    metadata = read_metadata(path)
+    try:
+        config = DatasetConfig.model_validate_json(metadata["config"])
+        shards = tuple(Shard(**shard) for shard in json.loads(metadata["shards"]))
+        table = pq.read_table(path, page_checksum_verification=True)
+    except (KeyError, TypeError, ValueError, ValidationError, OSError, pa.ArrowException) as error:
+        raise _not_a_manifest(path) from error
+    found = table.schema.remove_metadata(), dataset_digest(shards), table.num_rows, len(shards)
+    if found != (ROW_SCHEMA, metadata.get("dataset_digest"), config.clips, config.shards):
+        raise _not_a_manifest(path)
+    return Manifest(folder, config, metadata["dataset_digest"], shards, table)
+
+
+def finish(folder: Path, config: DatasetConfig) -> Manifest:
+    """Join the side-cars of all shards into the manifest, once every shard is written.
+
+    Side-cars stay: each goes on proving its shard, so a shard that is lost later is drawn again without the others.
+
+    Raises:
+        LabError: a shard is not finished; the folder holds another dataset; it cannot be written.
+    """
+    check_folder(folder, config)
+    side_cars = [sidecar_path(folder, index) for index in range(config.shards)]
+    found = [read_metadata(path) for path in side_cars]
+    for index, metadata in enumerate(found):
+        tar = folder / shard_name(index)
+        if "shard_size" not in metadata or not tar.is_file() or tar.stat().st_size != int(metadata["shard_size"]):
+            raise LabError(f"{tar} is not finished: run `t2v render` again with the same options to finish it")
+        require_config(folder, metadata, config)
+    shards = tuple(Shard(shard_name(i), m["shard_sha256"], int(m["shard_size"])) for i, m in enumerate(found))
+    metadata = config_metadata(config) | {
+        "spec": config.spec.model_dump_json(),
+        "shards": json.dumps([shard.__dict__ for shard in shards]),
+        "dataset_digest": dataset_digest(shards),
+        "versions": json.dumps({name: version(name) for name in ("numpy", "pyarrow")}),
+    }
+    for path in (folder / "README.md", folder / MANIFEST):
+        clear_stale(path)
+    write(folder / "README.md", _card(config, shards))
+    schema = ROW_SCHEMA.with_metadata(metadata)
+    with (
+        atomic(folder / MANIFEST) as stream,
+        pq.ParquetWriter(stream, schema, compression="zstd", write_page_checksum=True, write_page_index=True) as writer,
+    ):
+        for path in side_cars:
+            rows = pq.read_table(path, page_checksum_verification=True).replace_schema_metadata(metadata)
+            writer.write_table(rows, row_group_size=len(rows))
+    return Manifest.load(folder)
+
+
+def check_folder(folder: Path, config: DatasetConfig) -> None:
+    """Refuse a folder that holds a dataset of another configuration, complete or not.
+
+    Raises:
+        LabError: naming every key that differs with the old and the new value.
+    """
+    for path in (folder / MANIFEST, *sorted(folder.glob("shard-*.parquet"))[:1]):
+        metadata = read_metadata(path)
+        if "config_digest" in metadata:
+            require_config(folder, metadata, config)
+
+
+def is_complete(folder: Path, config: DatasetConfig) -> bool:
+    """Whether nothing is left to render: a manifest, and every shard with its size. Cheap: reads no shard.
+
+    Raises:
+        LabError: the folder holds another dataset.
+    """
+    check_folder(folder, config)
+    try:
+        Manifest.load(folder)
+    except LabError:
+        return False
+    return True
+
+
+def dataset_digest(shards: tuple[Shard, ...]) -> str:
+    """16 hex digits over the names and digests of the shards, in order."""
+    text = "".join(f"{shard.name} {shard.sha256}\n" for shard in shards)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _not_a_manifest(path: Path) -> LabError:
+    return LabError(
+        f"{path} is damaged or is no manifest: delete it and run `t2v render` again with the same options; "
+        "whole shards are kept"
+    )
+
+
+def _card(config: DatasetConfig, shards: tuple[Shard, ...]) -> str:
+    """The dataset card, with the front matter the Hugging Face hub reads."""
+    spec, bound = config.spec, next(size for size in (1, 10, 100, 1000, 10_000) if config.clips <= size * 1000)
+    category = {1: "n<1K", 10: "1K<n<10K", 100: "10K<n<100K", 1000: "100K<n<1M", 10_000: "1M<n<10M"}[bound]
+    captions = "\n".join(f"- {prompt}" for prompt in config.prompts)
+    return f"""---
+pretty_name: {config.world}, {config.clips} captioned clips
+task_categories: [text-to-video]
+size_categories: ["{category}"]
+tags: [webdataset, video, synthetic]
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: "shard-*.tar"
+---
+# {config.world}: {config.clips:,} captioned clips
+
+Each clip has {spec.frames} frames of {spec.size}x{spec.size} pixels at {spec.fps} frames per second; caption and exact
+ground truth are known. Digest `{dataset_digest(shards)}`; configuration `{config.digest}`.
+
+`shard-*.tar` are WebDataset shards with two members a clip: `KEY.npy.zst`, an .npy file of uint8
+`(frames, height, width, 3)` compressed with zstd, and `KEY.json` with the caption, the motion and the path in pixels.
+`{MANIFEST}` has one row per clip with caption, ground truth, place and checksums.
+
+Held out, under every wording: {", ".join(config.hold_out) or "nothing"}. Captions:
+
+{captions}
+"""

@@ -1,0 +1,121 @@
+"""Is a dataset still what was written? Reads every byte and names every damage."""
+
+import hashlib
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from t2v_models.clips.spec import ClipSpec
+from t2v_models.config import LabError
+from t2v_models.shards.manifest import Manifest, Shard, read_manifest
+from t2v_models.shards.write import (
+    FRAMES_SUFFIX,
+    META_SUFFIX,
+    decoded,
+    file_sha256,
+    is_being_written,
+    read_metadata,
+    sidecar_path,
+)
+
+Rows = list[dict[str, Any]]
+
+
+def verify(folder: Path, on_shard: Callable[[int, int], None] = lambda done, total: None) -> list[str]:
+    """One sentence per damage; none if every byte is as it was written and every clip decodes to its pixels.
+
+    Args:
+        folder: a dataset.
+        on_shard: called after each shard with the number of shards done and their total.
+
+    Raises:
+        LabError: there is no such folder, or it has never been finished.
+    """
+    try:
+        manifest = read_manifest(folder)
+    except LabError as error:
+        if not (folder / "manifest.parquet").is_file():
+            raise
+        return [str(error), *_strays(folder, None)]
+    owner = {shard.sha256: shard.name for shard in manifest.shards}
+    damage: list[str] = []
+    for index in range(len(manifest.shards)):
+        damage += _shard_damage(manifest, index, owner)
+        on_shard(index + 1, len(manifest.shards))
+    return damage + _strays(folder, manifest)
+
+
+def _shard_damage(manifest: Manifest, index: int, owner: dict[str, str]) -> list[str]:
+    shard = manifest.shards[index]
+    path = manifest.folder / shard.name
+    if not path.is_file():
+        return [f"{shard.name} is missing"]
+    first = index * manifest.config.clips_per_shard
+    rows: Rows = manifest.table.slice(first, manifest.config.clips_per_shard).to_pylist()
+    found = file_sha256(path)
+    if found == shard.sha256:
+        return _clip_damage(path, shard, rows, manifest.spec)
+    if found in owner:
+        return [f"{shard.name} holds the bytes of {owner[found]}"]
+    if found == read_metadata(sidecar_path(manifest.folder, index)).get("shard_sha256"):
+        return [
+            f"{shard.name} is whole but is not the shard that the manifest describes: one of them is of another dataset"
+        ]
+    size = path.stat().st_size
+    damage = [f"{shard.name} has {size:,} bytes instead of {shard.size:,}"] if size != shard.size else []
+    damage += _member_damage(path, shard, rows) + _clip_damage(path, shard, rows, manifest.spec)
+    return damage or [f"{shard.name} has changed bytes outside its clips"]
+
+
+def _member_damage(path: Path, shard: Shard, rows: Rows) -> list[str]:
+    """Members that are missing from the tar file, or should not be there."""
+    expected = {row["key"] + suffix for row in rows for suffix in (FRAMES_SUFFIX, META_SUFFIX)}
+    found: set[str] = set()
+    damage = []
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                found.add(member.name)
+    except (tarfile.TarError, OSError) as error:
+        damage = [f"{shard.name} cannot be read as a tar file to its end: {error}"]
+    for name, members in (("extra", found - expected), ("missing", expected - found)):
+        if members:
+            damage.append(f"{shard.name} has {name} members: {_listed(sorted(members))}")
+    return damage
+
+
+def _clip_damage(path: Path, shard: Shard, rows: Rows, spec: ClipSpec) -> list[str]:
+    """Clips whose stored bytes, pixels or caption are not those of the manifest's row."""
+    content = path.read_bytes()
+    damaged: dict[str, list[str]] = {}
+    for row in rows:
+        frames, meta = (
+            content[row[f"{part}_offset"] : row[f"{part}_offset"] + row[f"{part}_size"]] for part in ("frames", "meta")
+        )
+        if hashlib.sha256(frames).digest() != row["frames_sha256"]:
+            damaged.setdefault("changed pixels", []).append(row["key"])
+        elif hashlib.sha256(decoded(frames, spec).tobytes()).digest() != row["pixels_sha256"]:
+            damaged.setdefault("other pixels than the manifest says", []).append(row["key"])
+        if hashlib.sha256(meta).digest() != row["meta_sha256"]:
+            damaged.setdefault("changed ground truth", []).append(row["key"])
+        elif json.loads(meta)["caption"] != row["caption"]:
+            damaged.setdefault("another caption than the manifest says", []).append(row["key"])
+    return [f"{shard.name} has {what} in clips {_listed(keys)}" for what, keys in damaged.items()]
+
+
+def _listed(names: list[str]) -> str:
+    """The first few names, so that a cut file is one sentence and not a thousand."""
+    more = f" and {len(names) - 4:,} more" if len(names) > 4 else ""
+    return ", ".join(names[:4]) + more
+
+
+def _strays(folder: Path, manifest: Manifest | None) -> list[str]:
+    """Files that no writer left on purpose."""
+    known = {shard.name for shard in manifest.shards} if manifest else None
+    extra = [p.name for p in sorted(folder.glob("shard-*.tar")) if known is not None and p.name not in known]
+    temporary = [p.name for p in sorted(folder.glob("*.tmp")) if not is_being_written(p)]
+    return [f"{name} is no shard of this dataset" for name in extra] + [
+        f"{name} is left over from a writer that was killed" for name in temporary
+    ]

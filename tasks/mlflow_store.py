@@ -1,0 +1,73 @@
+"""The MLflow store of a work folder: where it is, a client of it, and how its faults read.
+
+MLflow is imported on first use, since that takes seconds.
+"""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from t2v_models.config import LabError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+def tracking_uri(work: Path) -> str:
+    """Where runs are tracked: `MLFLOW_TRACKING_URI`, or an SQLite file in the work folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(work).absolute()}/mlflow.db"
+
+
+def client(work: Path) -> "MlflowClient":
+    """A client of the store of `work`. A fresh SQLite file is given its schema here, without a word.
+
+    Raises:
+        LabError: the store does not answer.
+    """
+    import mlflow
+
+    uri = tracking_uri(work)
+    for name in ("alembic", "mlflow"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        found = mlflow.MlflowClient(uri, registry_uri=uri)
+        # MLflow tries again for minutes; the first question of a run is for a person who waits
+        with environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="1", MLFLOW_HTTP_REQUEST_TIMEOUT="10"):
+            found.search_experiments(max_results=1)
+    except faults() as error:
+        raise LabError(
+            f"MLflow does not answer at {uri} ({first_line(error)}); start it, or unset MLFLOW_TRACKING_URI to track "
+            "in the work folder"
+        ) from error
+    return found
+
+
+@contextmanager
+def environment(**values: str) -> Iterator[None]:
+    """These environment variables for the block; MLflow reads most of its settings there, and sets some itself."""
+    before = {key: os.environ.get(key) for key in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            os.environ.pop(key, None)
+            if value is not None:
+                os.environ[key] = value
+
+
+def faults() -> tuple[type[BaseException], ...]:
+    """What MLflow raises when its store is away or refuses."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return MlflowException, SQLAlchemyError, OSError
+
+
+def first_line(error: BaseException) -> str:
+    """An error in one line, for a sentence or a tag."""
+    first, *_ = str(error).strip().splitlines() or [type(error).__name__]
+    return first[:300]

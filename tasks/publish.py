@@ -1,0 +1,108 @@
+"""The lab's report: what the stages left in their folders, on one page."""
+
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+from t2v_models import checkpoint, training
+from t2v_models.evaluation.scores import Evaluation
+from t2v_models.evaluation.verdicts import Verdict
+from t2v_models.media import load_npz
+from t2v_models.shards.manifest import Manifest
+from tasks.chart import Chart
+from tasks.report import Clip, ModelReport, Report, write_report
+from tasks.stopwatch import working
+from tasks.tracking import tracking_uri
+
+ABOUT = {
+    "gan": "a text-conditioned GAN whose discriminator sees the caption and the whole clip",
+    "frame_gan": "the article's network, kept as published: frames are independent and its discriminator never sees the text",
+    "oracle": "real clips of the same prompts, read by the same reader: the ceiling",
+}
+
+
+@task(task_run_name="write the report of {data.name}", cache_policy=NO_CACHE)
+def publish(
+    folder: Path, evaluations: Sequence[tuple[Evaluation, Path]], data: Path, runs: dict[str, Path],
+    timings: dict[str, float], work: Path,
+) -> Path:  # fmt: skip
+    """Write the page of one lab run and a Prefect artifact that points to it.
+
+    Args:
+        folder: of the page.
+        evaluations: scores and the folder they lie in, real clips among them.
+        data: the dataset all models were trained on.
+        runs: run folder of each trained model.
+        timings: seconds by stage.
+        work: folder of the MLflow store.
+    """
+    with working("report"):
+        manifest = Manifest.load(data)
+        clips = {e.name: [c for split in e.scores for c in shown_clips(out / split)] for e, out in evaluations}
+        models = [_model(e, out, clips[e.name], runs.get(e.name)) for e, out in evaluations]
+        report = Report(
+            title=f"{manifest.config.world}, {manifest.spec.size} px, {manifest.spec.frames} frames",
+            facts={
+                "dataset": f"{len(manifest.captions):,} clips in {data}",
+                "digest": manifest.digest,
+                "held out": ", ".join(manifest.config.hold_out) or "nothing",
+                "machine": f"{platform.processor() or platform.machine()}, {platform.system()}",
+                "runs": ", ".join(str(run) for run in runs.values()),
+                "MLflow": f"mlflow ui --backend-store-uri {tracking_uri(work)}",
+            },
+            models=[model for model in models if model.name in runs],
+            fps=manifest.spec.fps,
+            comparison={"real" if name == "oracle" else name: shown for name, shown in clips.items()},
+            timings=timings,
+        )
+        page = write_report(folder, report)
+    lines = [f"- **{e.name}**, {split}: {s['prompt_acc']} of {s['prompt_acc'].n} clips obey their prompt"
+             for e, _ in evaluations for split, s in e.scores.items()]  # fmt: skip
+    create_markdown_artifact(f"# {report.title}\n\n" + "\n".join(lines) + f"\n\nReport: `{page}`", key="report")
+    return page
+
+
+def shown_clips(folder: Path) -> list[Clip]:
+    """The kept clips of one judged split with their verdicts, in the order they were drawn."""
+    frames, prompts, seeds = load_npz(folder / "clips.npz")
+    verdicts = {(v.prompt, v.seed): v for v in read_verdicts(folder)}
+    return [Clip(f, verdicts[key]) for f, key in zip(frames, zip(prompts, seeds, strict=True), strict=True)]
+
+
+def read_verdicts(folder: Path) -> list[Verdict]:
+    """All verdicts of one judged split."""
+    return [Verdict.model_validate(row) for row in pq.read_table(folder / "verdicts.parquet").to_pylist()]
+
+
+def _model(evaluation: Evaluation, out: Path, clips: Sequence[Clip], run_dir: Path | None) -> ModelReport:
+    verdicts = [v for split in evaluation.scores for v in read_verdicts(out / split)]
+    about, charts = ABOUT.get(evaluation.name, ""), []
+    if run_dir:
+        last = checkpoint.newest(run_dir)
+        assert last is not None, run_dir
+        about += f"; {last.step:,} updates in {last.seconds / 60:.1f} minutes"
+        charts = _charts(training.history(run_dir))
+    scores = {str(split): values for split, values in evaluation.scores.items()}
+    return ModelReport(evaluation.name, about, scores, charts, verdicts, clips)
+
+
+def _charts(history: dict[int, dict[str, float]]) -> list[Chart]:
+    watched = {"obeyed": "watch/prompt_acc", "valid": "watch/valid"}
+    losses = {
+        n.removeprefix("train/loss/"): n for figures in history.values() for n in figures if n.startswith("train/loss/")
+    }
+    accuracy = {
+        label: [(f["train/seconds"], f[name]) for f in history.values() if name in f] for label, name in watched.items()
+    }
+    falling = {
+        label: [(float(step), f[name]) for step, f in history.items() if name in f] for label, name in losses.items()
+    }
+    return [
+        Chart("Share of clips that obey, read while training", "seconds of training", accuracy, percent=True),
+        Chart("Losses", "update", falling),
+    ]

@@ -1,0 +1,37 @@
+"""Time spent on real work, so that what the orchestration costs can be told apart from it."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_spans: list[tuple[str, float, float]] = []
+
+
+@contextmanager
+def working(stage: str) -> Iterator[None]:
+    """Count the block as work of `stage`; blocks may overlap, in threads."""
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        _spans.append((stage, start, time.perf_counter()))
+
+
+def stages(since: float) -> dict[str, float]:
+    """Seconds during which each stage was at work after `since` (a `time.perf_counter()`), in order of first start."""
+    names = dict.fromkeys(name for name, start, _ in sorted(_spans, key=lambda span: span[1]) if start >= since)
+    return {name: _covered([(a, b) for n, a, b in _spans if n == name and a >= since]) for name in names}
+
+
+def busy(since: float) -> float:
+    """Seconds during which any stage was at work after `since`."""
+    return _covered([(a, b) for _, a, b in _spans if a >= since])
+
+
+def _covered(spans: list[tuple[float, float]]) -> float:
+    """Length of the union of intervals."""
+    total, end = 0.0, float("-inf")
+    for a, b in sorted(spans):
+        total += max(0.0, b - max(a, end))
+        end = max(end, b)
+    return total

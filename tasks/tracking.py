@@ -1,0 +1,392 @@
+"""Runs and models in MLflow. Beside `mlflow_store` and the served `pyfunc_model`, no other file knows it.
+
+`MLFLOW_TRACKING_URI` is respected; without it everything is in the work folder: `mlflow.db` and `mlflow-artifacts`.
+"""
+
+import json
+import logging
+import os
+import platform
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from t2v_models.config import LabError
+from tasks.mlflow_store import client, environment, faults, first_line, tracking_uri
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.models import ModelSignature
+
+log = logging.getLogger(__name__)
+
+FLUSH_SECONDS = 2.0
+FLUSH_METRICS = 500
+"""Buffered metrics go out this often, or when there are so many."""
+BATCH_METRICS = 1000
+"""The most MLflow takes in one `log_batch`."""
+OWNER_TAG = "t2v.process"
+"""Which process owns the run, so that a later one can tell whether it still lives."""
+TAG_CHARACTERS = 4000
+PACKAGES = ("t2v-lab", "torch", "numpy", "mlflow", "prefect")
+SERVING_PACKAGES = ("t2v-lab", "torch", "numpy", "pandas", "mlflow")
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool | None]:
+    """A nested dump as one level: `{"model": {"batch_size": 72}}` to `{"model.batch_size": 72}`."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value if isinstance(value, str | int | float | None) else str(value)
+    return flat
+
+
+class Tracker:
+    """One MLflow run. `log` only appends to a buffer; a thread sends it, and keeps it while the server is away."""
+
+    def __init__(self, client: "MlflowClient", work: Path, run_id: str, logged: Mapping[str, int]) -> None:
+        self.run_id = run_id
+        self._client, self._work = client, work
+        self._logged = dict(logged)
+        self._buffer: list[tuple[int, int, Mapping[str, float]]] = []
+        self._unsent: list[Any] = []
+        self._buffered = 0
+        self._wake, self._closed = threading.Event(), threading.Event()
+        self._sender = threading.Thread(target=self._send_until_closed, name="mlflow", daemon=True)
+        self._sender.start()
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Keep the metrics of a step for the next flush; what a resumed run has already logged is left out."""
+        if self._logged:
+            metrics = {key: value for key, value in metrics.items() if step > self._logged.get(key, -1)}
+        self._keep(step, metrics)
+
+    def scores(self, split: str, values: Mapping[str, tuple[float, float, float, int]], step: int) -> None:
+        """Results of an evaluation: each metric as (value, low, high, n), under `eval/<split>/<metric>`.
+
+        Of two evaluations at one step the later counts.
+        """
+        rows: dict[str, float] = {}
+        for metric, (value, low, high, n) in values.items():
+            name = f"eval/{split}/{metric}"
+            rows |= {name: value, f"{name}_lo": low, f"{name}_hi": high, f"{name}_n": float(n)}
+        self._keep(step, rows)
+
+    def image(self, key: str, step: int, path: Path) -> None:
+        """A still picture under `key`; MLflow shows the steps of one key behind a slider."""
+        from PIL import Image
+
+        with Image.open(path) as picture:
+            self._client.log_image(self.run_id, picture.convert("RGB"), key=key, step=step, synchronous=True)
+
+    def artifact(self, path: Path, folder: str | None = None) -> None:
+        """A file, or a folder with all it holds, among the run's artifacts."""
+        store = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
+        store(self.run_id, str(path), folder)
+
+    def tags(self, tags: Mapping[str, str]) -> None:
+        """Set or replace tags of the run."""
+        _set_tags(self._client, self.run_id, tags)
+
+    def dataset(self, name: str, digest: str, source: str, context: str) -> None:
+        """What the run read: the digest of its shards, where they lie, and what for (`training`, `evaluation`)."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        kind = "local" if "://" not in source else source.partition("://")[0]
+        data = Dataset(name=name, digest=digest[:36], source_type=kind, source=json.dumps({"uri": source}))
+        self._client.log_inputs(self.run_id, [DatasetInput(data, [InputTag("mlflow.data.context", context)])])
+
+    def model(self, run_dir: Path, name: str, example_prompt: str) -> str:
+        """Log and register the newest checkpoint of a run folder as a servable model; returns `models:/<name>/<n>`.
+
+        The first version becomes the `champion`; later ones are the `challenger` until somebody moves the alias.
+
+        Raises:
+            LabError: the run folder has no whole checkpoint.
+        """
+        number = _log_model(tracking_uri(self._work), self.run_id, run_dir, name, example_prompt)
+        self._client.update_run(self.run_id, status="RUNNING")  # logging a model ends the run
+        self._client.set_registered_model_alias(name, "champion" if number == "1" else "challenger", number)
+        return f"models:/{name}/{number}"
+
+    def _keep(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._buffer.append((step, time.time_ns() // 1_000_000, metrics))
+        self._buffered += len(metrics)
+        if self._buffered >= FLUSH_METRICS:
+            self._buffered = 0
+            self._wake.set()
+
+    def _flush(self) -> None:
+        """Send what is buffered; what cannot be sent stays, in order."""
+        from mlflow.entities import Metric
+
+        rows, self._buffer = self._buffer, []
+        for step, milliseconds, metrics in rows:
+            self._unsent += [Metric(key, float(value), milliseconds, step) for key, value in metrics.items()]
+        while self._unsent:
+            self._client.log_batch(self.run_id, metrics=self._unsent[:BATCH_METRICS])
+            del self._unsent[:BATCH_METRICS]
+
+    def _send_until_closed(self) -> None:
+        away = False
+        while not self._closed.is_set():
+            self._wake.wait(FLUSH_SECONDS)
+            self._wake.clear()
+            try:
+                self._flush()
+                away = False
+            except faults() as error:
+                if not away:
+                    log.warning("MLflow is away, metrics wait in memory: %s", first_line(error))
+                away = True
+
+    def _finish(self, status: str) -> None:
+        """Send the rest, stop the sender, end the run."""
+        self._closed.set()
+        self._wake.set()
+        self._sender.join()
+        try:
+            self._flush()
+            self._client.set_terminated(self.run_id, status)
+        except faults() as error:
+            log.warning("MLflow is away, the last %d metrics are lost: %s", len(self._unsent), first_line(error))
+
+
+@contextmanager
+def track(
+    work: Path,
+    experiment: str,
+    name: str,
+    *,
+    params: Mapping[str, Any],
+    tags: Mapping[str, str],
+    run_id: str | None = None,
+    parent: str | None = None,
+) -> Iterator[Tracker]:
+    """A new run, or with `run_id` the continuation of one; it ends FINISHED, FAILED or, after Ctrl-C, KILLED.
+
+    Args:
+        work: folder of the run; it holds the store unless `MLFLOW_TRACKING_URI` is set.
+        experiment: made when missing.
+        name: name of the run.
+        params: a nested dump of the configuration; logged once, as `model.batch_size`.
+        tags: added to ours: commit, versions, machine and process.
+        run_id: a run of this store that goes on; its logged steps are not logged again.
+        parent: id of the run under which this one is shown.
+
+    Raises:
+        LabError: the store does not answer, or has no run `run_id`.
+    """
+    store = client(work)
+    ours = _provenance() | {str(k): str(v) for k, v in tags.items()}
+    if parent:
+        ours["mlflow.parentRunId"] = parent
+    try:
+        if run_id is None:
+            run_id = store.create_run(_experiment(store, work, experiment), tags=ours, run_name=name).info.run_id
+            _log_params(store, run_id, flatten(params))
+            tracker = Tracker(store, work, run_id, {})
+        else:
+            tracker = Tracker(store, work, run_id, _resume(store, run_id, ours))
+    except faults() as error:
+        raise LabError(
+            f"cannot track the run in {tracking_uri(work)}: {first_line(error)}; name a run of that store, or start a "
+            "new one"
+        ) from error
+    status = "FINISHED"
+    try:
+        yield tracker
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    except BaseException as error:
+        status = "FAILED"
+        with suppress(*faults()):
+            tracker.tags({"t2v.failure": f"{type(error).__name__}: {first_line(error)}"})
+        raise
+    finally:
+        tracker._finish(status)
+
+
+def close_stale(work: Path) -> int:
+    """Mark runs of dead processes of this machine as KILLED, and return how many there were.
+
+    Raises:
+        LabError: the store does not answer.
+    """
+    store = client(work)
+    running = "attributes.status = 'RUNNING'"
+    experiments = [e.experiment_id for e in store.search_experiments()]
+    dead = [
+        run.info.run_id
+        for run in (store.search_runs(experiments, running) if experiments else [])
+        if _is_dead(run.data.tags.get(OWNER_TAG, ""))
+    ]
+    for run_id in dead:
+        store.set_terminated(run_id, "KILLED")
+    return len(dead)
+
+
+def fetch_model(work: Path, uri: str) -> Path:
+    """The run folder inside a logged model, copied to `work/models` on first use.
+
+    Args:
+        work: folder of the run.
+        uri: `models:/name@alias`, `models:/name/version`, `models:/<model id>` or `runs:/<run id>/<path>`.
+
+    Raises:
+        LabError: the store has no such model.
+    """
+    from mlflow.artifacts import download_artifacts
+
+    store = client(work)
+    try:
+        source = _source(store, uri)
+        folder = Path(work).absolute() / "models" / re.sub(r"\W+", "-", source)
+        if not (folder / "MLmodel").exists():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder.parent) as part:
+                got = download_artifacts(artifact_uri=source, dst_path=f"{part}/model", tracking_uri=tracking_uri(work))
+                os.replace(got, folder)
+    except faults() as error:
+        raise LabError(
+            f"no model {uri} in {tracking_uri(work)} ({first_line(error)}): check the name and the alias or version"
+        ) from error
+    return folder / "artifacts" / "run"
+
+
+def _source(client: "MlflowClient", uri: str) -> str:
+    """What an alias or a version stands for: `models:/<model id>`, which never changes."""
+    name, at, alias = uri.removeprefix("models:/").partition("@")
+    if uri.startswith("models:/") and at:
+        return str(client.get_model_version_by_alias(name, alias).source)
+    name, slash, number = name.partition("/")
+    if uri.startswith("models:/") and slash:
+        return str(client.get_model_version(name, number).source)
+    return uri
+
+
+def _experiment(client: "MlflowClient", work: Path, name: str) -> str:
+    """Id of the experiment; a new one keeps its artifacts in the work folder if the store is there too."""
+    found = client.get_experiment_by_name(name)
+    if found:
+        return str(found.experiment_id)
+    here = not os.environ.get("MLFLOW_TRACKING_URI")
+    folder = Path(work).absolute() / "mlflow-artifacts" / name
+    return str(client.create_experiment(name, artifact_location=folder.as_uri() if here else None))
+
+
+def _resume(client: "MlflowClient", run_id: str, tags: Mapping[str, str]) -> dict[str, int]:
+    """Set an ended run going again; the last logged step of each of its metrics."""
+    run = client.get_run(run_id)
+    client.update_run(run_id, status="RUNNING")
+    _set_tags(client, run_id, tags)
+    return {key: max(m.step for m in client.get_metric_history(run_id, key)) for key in run.data.metrics}
+
+
+def _set_tags(client: "MlflowClient", run_id: str, tags: Mapping[str, str]) -> None:
+    from mlflow.entities import RunTag
+
+    client.log_batch(run_id, tags=[RunTag(key, str(value)[:TAG_CHARACTERS]) for key, value in tags.items()])
+
+
+def _log_params(client: "MlflowClient", run_id: str, params: Mapping[str, Any]) -> None:
+    from mlflow.entities import Param
+
+    rows = [Param(key, str(value)[:6000]) for key, value in params.items()]
+    for start in range(0, len(rows), 100):
+        client.log_batch(run_id, params=rows[start : start + 100])
+
+
+def _log_model(uri: str, run_id: str, run_dir: Path, name: str, example_prompt: str) -> str:
+    """Log and register the newest checkpoint with its answering code; the number of the version."""
+    import mlflow
+
+    with tempfile.TemporaryDirectory() as part, environment(MLFLOW_TRACKING_URI=uri):
+        mlflow.set_tracking_uri(uri)
+        with mlflow.start_run(run_id=run_id):
+            info = mlflow.pyfunc.log_model(
+                name=name,
+                python_model=str(Path(__file__).with_name("pyfunc_model.py")),
+                artifacts={"run": str(_newest_only(run_dir, Path(part) / "run"))},
+                registered_model_name=name,
+                signature=_signature(),
+                metadata={"example_prompt": example_prompt},
+                pip_requirements=[f"{package}=={version(package)}" for package in SERVING_PACKAGES],
+            )
+    return str(info.registered_model_version)
+
+
+def _newest_only(run_dir: Path, to: Path) -> Path:
+    """A run folder with the newest checkpoint alone."""
+    from t2v_models import checkpoint
+
+    newest = checkpoint.newest(run_dir)
+    if newest is None:
+        raise LabError(f"run folder {run_dir} has no whole checkpoint to log as a model: train it first")
+    checkpoint.folder(to).mkdir(parents=True)
+    for path in checkpoint.folder(run_dir).glob(f"step-{newest.step:08d}.*"):
+        shutil.copy2(path, checkpoint.folder(to))  # MLflow refuses links
+    return to
+
+
+def _signature() -> "ModelSignature":
+    """Prompts in, one row a clip out."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+
+    clip = {"prompt": "string", "seed": "long", "mime": "string", "data_base64": "string"}
+    clip |= {"frames": "long", "size": "long"}
+    return ModelSignature(
+        inputs=Schema([ColSpec("string", "prompt")]),
+        outputs=Schema([ColSpec(kind, column) for column, kind in clip.items()]),
+        params=ParamSchema([ParamSpec("seed", "long", 0), ParamSpec("count", "long", 1)]),
+    )
+
+
+def _provenance() -> dict[str, str]:
+    """Tags of every run: the code, the libraries, the machine and the process."""
+    return {
+        "mlflow.source.git.commit": _commit(),
+        "mlflow.source.name": "t2v",
+        "t2v.machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        OWNER_TAG: _process_name(os.getpid()),
+    } | {f"version.{package}": version(package) for package in PACKAGES}
+
+
+def _commit() -> str:
+    """The checkout's commit, or `unknown` for an installed package."""
+    asked = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(asked, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def _process_name(pid: int) -> str:
+    """`host pid start`: a later process with the same number has another start."""
+    return f"{socket.gethostname()} {pid} {psutil.Process(pid).create_time():.0f}"
+
+
+def _is_dead(owner: str) -> bool:
+    """Whether the owner ran on this machine and is no more; of other machines nothing is known."""
+    host, _, rest = owner.partition(" ")
+    if host != socket.gethostname() or not rest:
+        return False
+    try:
+        return _process_name(int(rest.split()[0])) != owner
+    except psutil.NoSuchProcess:
+        return True

@@ -1,0 +1,47 @@
+import pytest
+import torch
+
+from t2v_models import frame_gan
+from t2v_models.clips.prompts import ARTICLE_PROMPTS
+from t2v_models.clips.spec import ClipSpec
+from t2v_models.config import LabError
+from t2v_models.frame_gan import FrameGan, FrameGanConfig
+from t2v_models.model import Batch
+from t2v_models.text import vocabulary_of
+
+VOCABULARY = vocabulary_of(ARTICLE_PROMPTS)
+
+
+def weights(network: torch.nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+def test_the_networks_are_as_large_as_the_article_s():
+    config = FrameGanConfig()
+    assert round(weights(frame_gan.generator(config, 64)) / 1e6, 2) == 2.48
+    assert round(weights(frame_gan.discriminator(config, 64)) / 1e6, 2) == 0.68
+
+
+def test_a_size_that_8_does_not_divide_is_refused():
+    with pytest.raises(LabError, match="20"):
+        FrameGan(FrameGanConfig(), ClipSpec(size=20), VOCABULARY)
+
+
+def test_word_vectors_are_saved_and_never_trained():
+    torch.manual_seed(0)
+    model = FrameGan(FrameGanConfig(width=16), ClipSpec(size=16, frames=4), VOCABULARY)
+    before = model.words.clone()
+    for step in range(3):
+        model.training_step(Batch(torch.zeros(3, 3, 4, 16, 16), ARTICLE_PROMPTS[:3]), step, 0.0)
+    assert torch.equal(model.state_dict()["words"], before)
+
+
+def test_frames_of_a_clip_are_unrelated_and_share_only_the_prompt():
+    torch.manual_seed(0)
+    model = FrameGan(FrameGanConfig(width=16), ClipSpec(size=16, frames=4), VOCABULARY)
+    clip = model.sample([ARTICLE_PROMPTS[0]], [3])[0]
+    noise = torch.randn(4, 100, generator=torch.Generator().manual_seed(3))
+    text = model._text(ARTICLE_PROMPTS[:1]).expand(4, -1)
+    order = [2, 0, 3, 1]
+    shuffled = model.generator(torch.cat([noise, text], 1)[order])
+    torch.testing.assert_close(shuffled.transpose(0, 1), clip[:, order])

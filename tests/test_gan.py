@@ -1,0 +1,152 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn.functional import softplus
+
+from t2v_models import gan
+from t2v_models.clips.spec import ClipSpec
+from t2v_models.gan import Gan, GanConfig
+from t2v_models.model import Batch, to_video
+
+VOCABULARY = ("circle", "down", "left", "moving", "right", "up")
+
+
+def model_of(spec: ClipSpec, **options: object) -> Gan:
+    torch.manual_seed(0)
+    return Gan(GanConfig(**options), spec, VOCABULARY)
+
+
+def test_equal_scores_cost_log_2():
+    scores = torch.tensor([3.0, -1.0])
+    assert gan.generator_loss(scores, scores).item() == pytest.approx(math.log(2))
+    assert gan.discriminator_loss(scores, scores).item() == pytest.approx(math.log(2))
+
+
+def test_only_the_difference_of_a_pair_counts():
+    real, fake = torch.tensor([2.0]), torch.tensor([-1.0])
+    assert gan.discriminator_loss(real, fake).item() == pytest.approx(softplus(torch.tensor(-3.0)).item())
+    assert gan.generator_loss(real, fake).item() == pytest.approx(softplus(torch.tensor(3.0)).item())
+    assert torch.equal(gan.generator_loss(real + 7, fake + 7), gan.generator_loss(real, fake))
+
+
+def test_the_penalty_of_a_linear_score_is_its_squared_norm():
+    slope = torch.tensor([3.0, 4.0])
+    clips = torch.randn(2, 5, 2, requires_grad=True)
+    penalty = gan.gradient_penalty(clips @ slope, clips, gamma=0.1)
+    assert penalty.item() == pytest.approx(0.1 / 2 * (25 + 25))
+
+
+def test_synonyms_are_no_wrong_captions():
+    same = gan.same_meaning(["circle moving up-left", "circle moving diagonally up-left", "circle moving left"])
+    assert same.tolist() == [[True, True, False], [True, True, False], [False, False, True]]
+
+
+def test_captions_outside_the_grammar_are_compared_by_their_words():
+    same = gan.same_meaning(["a dog runs", "runs a dog!", "a dog sleeps"])
+    assert same.tolist() == [[True, True, False], [True, True, False], [False, False, True]]
+
+
+def test_wrong_captions_cost_nothing_where_there_are_none():
+    matches = torch.randn(3, 3, requires_grad=True)
+    loss = gan.wrong_caption_loss(matches, torch.ones(3, 3, dtype=torch.bool))
+    loss.backward()
+    assert loss.item() == 0 and matches.grad.abs().sum() == 0
+
+
+def test_wrong_captions_are_the_mean_over_captions_that_mean_something_else():
+    matches = torch.tensor([[1.0, 9.0, 0.0], [9.0, 1.0, 2.0], [0.0, 0.0, 0.0]])
+    same = torch.tensor([[True, True, False], [True, True, False], [False, False, True]])
+    expected = softplus(torch.tensor([-1.0, 1.0, 0.0, 0.0])).mean()
+    assert gan.wrong_caption_loss(matches, same).item() == pytest.approx(expected.item())
+
+
+def test_match_agrees_with_score():
+    model = model_of(ClipSpec(size=16, frames=4))
+    phi, bags = torch.randn(5, model.config.features), torch.randint(0, 2, (5, len(VOCABULARY))).float()
+    scores = model.discriminator.match(phi, bags)
+    torch.testing.assert_close(scores.diagonal(), model.discriminator.score(phi, bags))
+
+
+def test_a_clip_without_peers_is_judged_by_itself():
+    model = model_of(ClipSpec(size=16, frames=4))
+    clips = torch.rand(3, 4, 3, 8, 8)
+    alone = [model.discriminator(clip[None], torch.ones(1, 1))[0] for clip in clips]
+    torch.testing.assert_close(model.discriminator(clips, torch.eye(3)), torch.stack(alone))
+
+
+def test_the_scatter_of_peers_is_seen_and_that_of_strangers_is_not():
+    discriminator = model_of(ClipSpec(size=16, frames=4)).discriminator
+    clips = torch.rand(4, 4, 3, 8, 8)
+    peers = torch.block_diag(torch.full((2, 2), 0.5), torch.full((2, 2), 0.5))
+    before = discriminator(clips, peers)
+    clips[3] = torch.rand(4, 3, 8, 8)
+    after = discriminator(clips, peers)
+    assert torch.equal(before[:2], after[:2])
+    assert not torch.allclose(before[2], after[2])
+
+
+@given(st.integers(8, 200))
+def test_area_weights_average_every_pixel_equally(size):
+    weights = gan.area_weights(size)
+    torch.testing.assert_close(weights.sum(1), torch.ones(8))
+    torch.testing.assert_close(weights.sum(0), torch.full((size,), 8 / size))
+
+
+@pytest.mark.parametrize("size", [16, 20, 33])
+def test_shrinking_keeps_the_mass_and_reads_ground_as_zero(size):
+    model = model_of(ClipSpec(size=size, frames=4))
+    frames = np.random.default_rng(0).integers(0, 256, (2, 4, size, size, 3), dtype=np.uint8)
+    video = to_video(frames)
+    small = model._shrink(video)
+    assert small.shape == (2, 4, 3, 8, 8)
+    opacity = (1 - video) / 2
+    torch.testing.assert_close(small.mean((3, 4)), opacity.mean((3, 4)).transpose(1, 2))
+    torch.testing.assert_close(model._shrink(torch.ones_like(video)), torch.zeros_like(small), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [20, 33])
+def test_sizes_that_8_does_not_divide_are_painted(size):
+    spec = ClipSpec(size=size, frames=4)
+    model = model_of(spec)
+    video = torch.rand(2, 3, 4, size, size) * 2 - 1
+    metrics = model.training_step(Batch(video, ("circle moving up", "circle moving left")), 0, 0.0)
+    assert all(torch.isfinite(value) for value in metrics.values())
+    assert model.sample(["circle moving up"], [0]).shape == (1, 3, 4, size, size)
+
+
+def test_learning_rates_warm_up_by_step_and_fall_by_progress():
+    model = model_of(ClipSpec(size=16, frames=4), warmup_steps=10)
+    rates = {}
+    for step, progress in ((0, 0.0), (9, 0.0), (1000, 1.0)):
+        model._set_learning_rates(step, progress)
+        rates[step] = {name: optimizer.param_groups[0]["lr"] for name, optimizer in model.optimizers.items()}
+    config = model.config
+    assert rates[0]["generator"] == pytest.approx(config.lr / 10)
+    assert rates[9] == pytest.approx({"generator": config.lr, "discriminator": config.lr, "painter": config.painter_lr})
+    assert rates[1000] == pytest.approx({"generator": config.lr_end, "discriminator": config.lr_end, "painter": 0.0})
+
+
+def test_the_average_follows_within_its_half_life():
+    model = model_of(ClipSpec(size=16, frames=4), average_steps=10)
+    with torch.no_grad():
+        for average in model.average.parameters():
+            average.zero_()
+        for network in (model.generator, model.painter):
+            for parameter in network.parameters():
+                parameter.fill_(1.0)
+    for step in range(10_000, 10_010):
+        model._update_average(step)
+    for average in model.average.parameters():
+        torch.testing.assert_close(average, torch.full_like(average, 0.5))
+
+
+def test_the_painter_learns_without_teaching_the_generator():
+    model = model_of(ClipSpec(size=16, frames=4))
+    video = torch.rand(2, 3, 4, 16, 16) * 2 - 1
+    model._painter_loss(video, model._shrink(video)).backward()
+    assert all(parameter.grad is not None for parameter in model.painter.parameters())
+    assert all(parameter.grad is None for parameter in model.generator.parameters())

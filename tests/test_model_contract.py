@@ -1,0 +1,158 @@
+"""Every family of models answers the same questions."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from t2v_models.build import ModelConfig, build
+from t2v_models.clips.dataset import DatasetConfig, draw_clip
+from t2v_models.clips.render import render
+from t2v_models.clips.spec import ClipSpec
+from t2v_models.config import LabError
+from t2v_models.frame_gan import FrameGanConfig
+from t2v_models.gan import GanConfig
+from t2v_models.model import Batch, VideoModel, to_frames, to_video
+from t2v_models.text import vocabulary_of
+
+FAMILIES: list[ModelConfig] = [GanConfig(), FrameGanConfig(width=32)]
+PROMPTS = DatasetConfig().prompts
+SPECS = [ClipSpec(size=16, frames=4), ClipSpec(size=32, frames=10), ClipSpec(size=64, frames=4)]
+SMALL = SPECS[0]
+
+each_family = pytest.mark.parametrize("config", FAMILIES, ids=lambda config: config.name)
+each_spec = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec.size}px-{spec.frames}frames")
+
+
+def fresh(config: ModelConfig, spec: ClipSpec, seed: int = 0) -> VideoModel:
+    torch.manual_seed(seed)
+    return build(config, spec, vocabulary_of(PROMPTS))
+
+
+def batch_of(spec: ClipSpec, prompts: int = 4, group: int = 3) -> Batch:
+    """Rendered clips: `group` of each of the first `prompts` prompts, standing together."""
+    data = DatasetConfig(spec=spec)
+    drawn = [draw_clip(data, p + len(PROMPTS) * i) for p in range(prompts) for i in range(group)]
+    return Batch(to_video(np.stack([render(motion, spec) for _, motion in drawn])), tuple(c for c, _ in drawn))
+
+
+def step(model: VideoModel, batch: Batch, number: int = 0) -> dict[str, torch.Tensor]:
+    torch.manual_seed(number)
+    return model.training_step(batch, number, progress=number / 10)
+
+
+@each_spec
+@each_family
+def test_one_step_is_finite_and_changes_every_trained_parameter(config, spec):
+    model = fresh(config, spec)
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    metrics = step(model, batch_of(spec))
+    assert metrics
+    for name, value in metrics.items():
+        assert value.ndim == 0 and not value.requires_grad and torch.isfinite(value), name
+    trained = {id(p) for o in model.optimizers.values() for group in o.param_groups for p in group["params"]}
+    for name, value in model.named_parameters():
+        assert torch.isfinite(value).all(), name
+        if id(value) in trained:
+            assert not torch.equal(value, before[name]), f"{name} did not learn"
+    assert trained
+
+
+@each_family
+def test_every_parameter_is_learnt_or_averaged(config):
+    model = fresh(config, SMALL)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    step(model, batch_of(SMALL))
+    constant = {"area", "words"}  # averaging weights of the gan; the frozen word vectors of frame_gan
+    same = {name for name, value in model.state_dict().items() if torch.equal(value, before[name])}
+    assert same <= constant
+
+
+@each_spec
+@each_family
+def test_sample_has_the_shape_and_range(config, spec):
+    video = fresh(config, spec).sample(PROMPTS[:3], [1, 2, 3])
+    assert video.shape == (3, 3, spec.frames, spec.size, spec.size)
+    assert video.dtype == torch.float32 and not video.requires_grad
+    assert video.abs().max() <= 1
+    frames = to_frames(video)
+    assert frames.shape == (3, spec.frames, spec.size, spec.size, 3)
+    torch.testing.assert_close(to_video(frames), video, rtol=0, atol=1 / 255 + 1e-6)
+
+
+@each_family
+def test_sample_repeats_by_seed_and_changes_with_seed_and_prompt(config):
+    model = fresh(config, SMALL)
+    step(model, batch_of(SMALL))
+    first = model.sample([PROMPTS[0]] * 3, [5, 5, 6])
+    assert torch.equal(first[0], first[1])
+    assert not torch.equal(first[1], first[2])
+    assert torch.equal(first, model.sample([PROMPTS[0]] * 3, [5, 5, 6]))
+    assert not torch.equal(first[0], model.sample([PROMPTS[1]], [5])[0])
+
+
+@each_family
+def test_sampling_does_not_touch_the_global_random_state(config):
+    model = fresh(config, SMALL)
+    before = torch.get_rng_state()
+    model.sample(PROMPTS[:2], [1, 2])
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@each_family
+def test_a_clip_does_not_depend_on_its_batch_mates(config):
+    model = fresh(config, SMALL)
+    step(model, batch_of(SMALL))
+    together = model.sample(PROMPTS[:7], range(7))
+    for i in (0, 3, 6):
+        torch.testing.assert_close(model.sample([PROMPTS[i]], [i])[0], together[i], rtol=0, atol=1e-5)
+
+
+@each_family
+def test_weights_alone_restore_the_samples(config):
+    model = fresh(config, SMALL)
+    step(model, batch_of(SMALL))
+    other = fresh(config, SMALL, seed=1)
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(model.sample(PROMPTS[:2], [1, 2]), other.sample(PROMPTS[:2], [1, 2]))
+
+
+@each_family
+def test_two_steps_equal_one_step_saved_loaded_and_one_more(config):
+    batch = batch_of(SMALL)
+    whole = fresh(config, SMALL)
+    step(whole, batch, 0)
+    saved = copy.deepcopy((whole.state_dict(), {n: o.state_dict() for n, o in whole.optimizers.items()}))
+    step(whole, batch, 1)
+    resumed = fresh(config, SMALL, seed=1)
+    resumed.load_state_dict(saved[0])
+    for name, optimizer in resumed.optimizers.items():
+        optimizer.load_state_dict(saved[1][name])
+    step(resumed, batch, 1)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+@each_family
+@pytest.mark.parametrize("group", [1, 2, 5])
+def test_any_grouping_of_captions_is_learnt_from(config, group):
+    metrics = step(fresh(config, SMALL), batch_of(SMALL, prompts=3, group=group))
+    assert all(torch.isfinite(value) for value in metrics.values())
+
+
+@each_family
+def test_captions_outside_the_grammar_are_learnt_from(config):
+    captions = ("a dog runs", "a dog runs", "a cat sleeps")
+    torch.manual_seed(0)
+    model = build(config, SMALL, vocabulary_of(captions))
+    video = batch_of(SMALL, prompts=3, group=1).video
+    metrics = step(model, Batch(video, captions))
+    assert all(torch.isfinite(value) for value in metrics.values())
+    assert model.sample(["a cat runs"], [0]).shape == (1, 3, SMALL.frames, SMALL.size, SMALL.size)
+
+
+@each_family
+def test_an_unknown_word_is_named(config):
+    with pytest.raises(LabError, match="'sideways'"):
+        fresh(config, SMALL).sample(["circle moving sideways"], [0])

@@ -1,0 +1,173 @@
+"""The one Prefect server of a run, seen from outside: each test is a process of its own, with an empty home."""
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from t2v_models.config import LabError
+from tasks.runtime import OneLineHandler, prefect_api, prepare
+
+FLOW = """
+import os, sys, time
+from pathlib import Path
+from tasks.runtime import prefect_api, prepare
+
+work = Path(sys.argv[1])
+prepare(work)
+from prefect import flow, get_run_logger, task
+from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
+
+@task
+def double(i):
+    get_run_logger().info("doubling %d", i)
+    return 2 * i
+
+def twice(n, wait=0.0, error=None):
+    numbers = [f.result() for f in [double.submit(i) for i in range(n)]]
+    print("working", flush=True)
+    time.sleep(wait)
+    if error:
+        raise error
+    return sum(numbers)
+
+THREADS = flow(twice, name="threads", task_runner=ThreadPoolTaskRunner(max_workers=2), validate_parameters=False)
+PROCESSES = flow(twice, name="processes", task_runner=ProcessPoolTaskRunner(max_workers=2), validate_parameters=False)
+
+if __name__ == "__main__":
+    with prefect_api(work) as url:
+        assert os.environ["PREFECT_API_URL"] == url
+        {body}
+    assert "PREFECT_API_URL" not in os.environ
+"""
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One work folder for all tests: a fresh database takes long."""
+    return tmp_path_factory.mktemp("work")
+
+
+def start(work: Path, body: str) -> subprocess.Popen[str]:
+    script = work / "script.py"
+    script.write_text(FLOW.replace("{body}", body))
+    home = work / "home"
+    home.mkdir(exist_ok=True)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_"))}
+    return subprocess.Popen(
+        [sys.executable, str(script), str(work)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=environment | {"HOME": str(home), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )  # fmt: skip
+
+
+def servers_of(work: Path) -> list[psutil.Process]:
+    """Living Prefect servers whose state is in `work`."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            serves = any(word in ("tasks.server", "uvicorn") for word in process.cmdline())
+            if serves and process.environ().get("PREFECT_HOME") == str(work / "prefect"):
+                found.append(process)
+    return found
+
+
+def states(work: Path, table: str) -> dict[str, int]:
+    with contextlib.closing(sqlite3.connect(work / "prefect" / "prefect.db")) as database:
+        return dict(database.execute(f"SELECT state_type, count(*) FROM {table} GROUP BY 1"))
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_and_nothing_is_said(work):
+    """30 tasks in threads, 4 in processes: one server, all states and logs recorded, nothing on the terminal."""
+    body = "assert THREADS(30) == 870; assert PROCESSES(4) == 12; time.sleep(0.0)"
+    process = start(work, body)
+    most = 0
+    while process.poll() is None:
+        most = max(most, len(servers_of(work)))
+        time.sleep(0.2)
+    output, errors = process.communicate()
+    assert (process.returncode, output.split(), errors) == (0, ["working", "working"], "")
+    assert most == 1
+    assert servers_of(work) == []
+    assert states(work, "flow_run") == {"COMPLETED": 2}
+    assert states(work, "task_run") == {"COMPLETED": 34}
+    with contextlib.closing(sqlite3.connect(work / "prefect" / "prefect.db")) as database:
+        assert database.execute("SELECT count(*) FROM log WHERE message LIKE 'doubling%'").fetchone() == (34,)
+    assert (work / "prefect" / "server.log").read_text() == ""
+    assert list((work / "home").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_an_error_in_a_flow_is_told_once_and_recorded(work):
+    before = states(work, "flow_run").get("FAILED", 0) if (work / "prefect" / "prefect.db").exists() else 0
+    _, errors = (process := start(work, "THREADS(2, error=ValueError('no luck'))")).communicate()
+    assert process.returncode == 1
+    assert errors.startswith("Traceback"), errors  # Python's own, since nothing here catches the error
+    assert errors.count("ValueError: no luck") == 1, errors
+    assert states(work, "flow_run")["FAILED"] == before + 1
+    assert servers_of(work) == []
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_the_run_and_then_the_server(work):
+    process = start(work, "THREADS(2, wait=60)")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "working\n"
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert "sqlalchemy" not in errors
+    assert errors.count("Traceback") <= 1, errors  # Python's own
+    assert servers_of(work) == []
+
+
+@pytest.mark.slow
+def test_a_killed_run_leaves_no_server(work):
+    process = start(work, "THREADS(2, wait=60)")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "working\n"
+    assert len(servers_of(work)) == 1
+    process.kill()
+    process.communicate()
+    _, alive = psutil.wait_procs(servers_of(work), timeout=30)
+    assert alive == []
+
+
+def test_a_given_server_that_does_not_answer_is_one_sentence(monkeypatch, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{port}/api")
+    with pytest.raises(LabError, match=f"127.0.0.1:{port}/api, but no Prefect server answers"), prefect_api(tmp_path):
+        pass
+
+
+def test_prepare_keeps_what_the_user_has_set(monkeypatch, tmp_path):
+    monkeypatch.setattr(os, "environ", {"PREFECT_HOME": "/elsewhere"})
+    prepare(tmp_path)
+    assert os.environ["PREFECT_HOME"] == "/elsewhere"
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+
+
+def test_the_console_shows_one_line_a_record_and_leaves_errors_of_runs_to_the_command_line(capsys):
+    handler = OneLineHandler(sys.stderr)
+    try:
+        raise ValueError("no luck")
+    except ValueError:
+        failed = sys.exc_info()
+    for name, text, error in [
+        ("prefect.client", "away\nand more", None),
+        ("prefect.flow_runs", "slow", None),
+        ("prefect.flow_runs", "Encountered exception during execution", failed),
+        ("prefect.task_runs", "Finished in state Failed('no luck')", None),
+        ("prefect.events", "lost", failed),
+    ]:
+        handler.handle(logging.LogRecord(name, logging.WARNING, "", 0, text, None, error))
+    assert capsys.readouterr().err.splitlines() == ["warning: away", "warning: slow", "warning: lost"]

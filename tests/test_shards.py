@@ -1,0 +1,362 @@
+"""Clips at rest: what is written is what was drawn, whoever writes it and whatever kills the writer."""
+
+import gc
+import hashlib
+import io
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from t2v_models.clips.dataset import DatasetConfig, draw_clip
+from t2v_models.clips.motions import Motion, trace
+from t2v_models.clips.render import render
+from t2v_models.clips.spec import ClipSpec
+from t2v_models.config import LabError
+from t2v_models.shards.manifest import MANIFEST, Manifest, check_folder, finish, is_complete
+from t2v_models.shards.verify import verify
+from t2v_models.shards.write import ROW_SCHEMA, read_metadata, shard_name, sidecar_path, write_shard
+
+CONFIG = DatasetConfig(clips=44, clips_per_shard=20, spec=ClipSpec(size=16, frames=5), seed=3)
+
+WRITE = """
+import sys
+from pathlib import Path
+from t2v_models.clips.dataset import DatasetConfig
+from t2v_models.shards.manifest import finish
+from t2v_models.shards.write import write_shard
+config = DatasetConfig.model_validate_json(sys.argv[2])
+order = [int(i) for i in sys.argv[3].split(",")]
+print("ready", flush=True)
+for index in order:
+    write_shard(Path(sys.argv[1]), config, index)
+finish(Path(sys.argv[1]), config)
+"""
+
+
+def write(folder: Path, config: DatasetConfig = CONFIG) -> Manifest:
+    for index in range(config.shards):
+        write_shard(folder, config, index)
+    return finish(folder, config)
+
+
+def command(folder: Path, config: DatasetConfig, order: str) -> list[str]:
+    return [sys.executable, "-c", WRITE, str(folder), config.model_dump_json(), order]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("written")
+    write(folder)
+    return folder
+
+
+@pytest.fixture
+def dataset(written: Path, tmp_path: Path) -> Path:
+    """A copy that a test may damage."""
+    return Path(shutil.copytree(written, tmp_path / "dataset"))
+
+
+def read_npy_zst(content: bytes) -> np.ndarray:
+    """As a stranger would: streaming zstd, then numpy."""
+    pixels: np.ndarray = np.load(io.BytesIO(pa.CompressedInputStream(pa.BufferReader(content), "zstd").read()))
+    return pixels
+
+
+def test_every_clip_in_the_tars_is_the_clip_that_was_drawn(written: Path) -> None:
+    index = 0
+    for shard in range(CONFIG.shards):
+        with tarfile.open(written / shard_name(shard)) as tar:
+            members = tar.getmembers()
+            for frames, meta in zip(members[::2], members[1::2], strict=True):
+                caption, motion = draw_clip(CONFIG, index)
+                assert (frames.name, meta.name) == (f"{index:09d}.npy.zst", f"{index:09d}.json")
+                pixels = read_npy_zst(tar.extractfile(frames).read())  # type: ignore[union-attr]
+                np.testing.assert_array_equal(pixels, render(motion, CONFIG.spec))
+                truth = json.loads(tar.extractfile(meta).read())  # type: ignore[union-attr]
+                assert truth["caption"] == caption
+                assert truth["fps"] == CONFIG.spec.fps
+                assert Motion.model_validate(truth["motion"]) == motion
+                np.testing.assert_allclose(truth["trace"]["x"], trace(motion, CONFIG.spec).x, atol=6e-5)
+                index += 1
+    assert index == CONFIG.clips
+
+
+def test_members_carry_nothing_of_this_machine_or_day(written: Path) -> None:
+    with tarfile.open(written / shard_name(0)) as tar:
+        for member in tar:
+            assert (member.mtime, member.uid, member.gid, member.uname, member.mode) == (0, 0, 0, "t2v", 0o444)
+            assert not member.pax_headers
+
+
+def test_the_manifest_says_where_everything_is(written: Path) -> None:
+    manifest = Manifest.load(written)
+    assert manifest.config == CONFIG
+    assert manifest.spec == CONFIG.spec
+    assert manifest.captions == [draw_clip(CONFIG, i)[0] for i in range(CONFIG.clips)]
+    assert manifest.table.schema.remove_metadata() == ROW_SCHEMA
+    for i, row in enumerate(manifest.table.to_pylist()):
+        content = (written / row["shard"]).read_bytes()
+        stored = content[row["frames_offset"] : row["frames_offset"] + row["frames_size"]]
+        meta = content[row["meta_offset"] : row["meta_offset"] + row["meta_size"]]
+        pixels = read_npy_zst(stored)
+        assert row["pixels_sha256"] == hashlib.sha256(pixels.tobytes()).digest()
+        assert row["frames_sha256"] == hashlib.sha256(stored).digest()
+        assert json.loads(meta)["key"] == row["key"]
+        motion = draw_clip(CONFIG, i)[1]
+        assert (row["start_x"], row["start_y"]) == motion.start
+        assert all(row[n] == getattr(motion, n) for n in ("action", "radius", "radius_end", "speed", "swing", "rate"))
+    assert pq.ParquetFile(written / MANIFEST).num_row_groups == CONFIG.shards
+
+
+def test_bytes_do_not_depend_on_process_order_or_hash_seed(written: Path, tmp_path: Path) -> None:
+    """This process wrote shards 0, 1, 2 with the hash seed it has; another writes them in another order."""
+    environment = os.environ | {"PYTHONHASHSEED": "77"}
+    subprocess.run(command(tmp_path, CONFIG, "2,0,1"), check=True, env=environment, capture_output=True)
+    assert contents(tmp_path) == contents(written)
+
+
+def test_plain_tar_lists_the_members(written: Path) -> None:
+    listed = subprocess.run(["tar", "tf", written / shard_name(2)], check=True, capture_output=True, text=True)
+    assert listed.stdout.split() == [f"{i:09d}{suffix}" for i in range(40, 44) for suffix in (".npy.zst", ".json")]
+    assert not listed.stderr
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # webdataset 1.0 leaves its tars to the collector
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_plain_webdataset_reads_the_shards(written: Path) -> None:
+    import webdataset
+
+    shards = [str(written / shard_name(i)) for i in range(CONFIG.shards)]
+    samples = list(webdataset.WebDataset(shards, shardshuffle=False))
+    gc.collect()
+    assert [s["__key__"] for s in samples] == [f"{i:09d}" for i in range(CONFIG.clips)]
+    for i in (0, 43):
+        caption, motion = draw_clip(CONFIG, i)
+        np.testing.assert_array_equal(read_npy_zst(samples[i]["npy.zst"]), render(motion, CONFIG.spec))
+        assert json.loads(samples[i]["json"])["caption"] == caption
+
+
+def test_a_second_write_renders_nothing(dataset: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in dataset.glob("*.tar")}
+    assert is_complete(dataset, CONFIG)
+    assert not any(write_shard(dataset, CONFIG, index) for index in range(CONFIG.shards))
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_only_what_is_lost_is_rendered_again(dataset: Path, written: Path) -> None:
+    (dataset / shard_name(1)).unlink()
+    assert not is_complete(dataset, CONFIG)
+    assert [write_shard(dataset, CONFIG, index) for index in range(CONFIG.shards)] == [False, True, False]
+    finish(dataset, CONFIG)
+    assert contents(dataset) == contents(written)
+
+
+@pytest.mark.slow
+def test_a_killed_writer_leaves_nothing_that_the_next_run_cannot_finish(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"clips": 200})
+    order = ",".join(map(str, range(config.shards)))
+    whole = write(tmp_path / "whole", config)
+    delays = random.Random(0)
+    for attempt in range(3):
+        folder = tmp_path / f"killed-{attempt}"
+        with subprocess.Popen(command(folder, config, order), stdout=subprocess.PIPE) as writer:
+            assert writer.stdout is not None
+            writer.stdout.readline()
+            time.sleep(delays.uniform(0, 0.6))
+            writer.kill()
+        proven = [i for i in range(config.shards) if "shard_sha256" in read_metadata(sidecar_path(folder, i))]
+        redone = [i for i in range(config.shards) if write_shard(folder, config, i)]
+        assert set(redone).isdisjoint(proven)
+        assert finish(folder, config).digest == whole.digest
+        assert contents(folder) == contents(tmp_path / "whole")
+
+
+def test_a_dead_writers_files_are_removed_and_a_living_ones_kept(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        pass
+    dead = tmp_path / f"{shard_name(0)}.{gone.pid}.tmp"
+    living = tmp_path / f"{shard_name(0)}.{os.getppid()}.tmp"
+    dead.touch()
+    living.touch()
+    write_shard(tmp_path, CONFIG, 0)
+    assert not dead.exists()
+    assert living.exists()
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))"
+    done = subprocess.run(
+        [sys.executable, "-c", limit + WRITE, str(tmp_path), CONFIG.model_dump_json(), "0"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert f"LabError: cannot write {tmp_path / shard_name(0)}: file too large" in done.stderr.replace("File", "file")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(LabError, match=r"cannot write .*file/data/shard-00000.tar: "):
+        write_shard(tmp_path / "file" / "data", CONFIG, 0)
+
+
+def flip(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def add_member(path: Path) -> None:
+    with tarfile.open(path, "a") as tar:
+        tar.addfile(tarfile.TarInfo("notes.txt"))
+
+
+def drop_last_clip(path: Path) -> None:
+    with tarfile.open(path) as tar:
+        kept = [(m, tar.extractfile(m).read()) for m in tar.getmembers()[:-2]]  # type: ignore[union-attr]
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for member, content in kept:
+            tar.addfile(member, io.BytesIO(content))
+
+
+def test_a_sound_dataset_has_no_damage(written: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    assert verify(written, lambda done, total: seen.append((done, total))) == []
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_every_flipped_byte_is_found(dataset: Path) -> None:
+    path = dataset / shard_name(2)
+    for place in np.linspace(0, path.stat().st_size - 1, 25).astype(int):
+        flip(path, place)
+        assert any(shard_name(2) in sentence for sentence in verify(dataset)), place
+        flip(path, place)
+    assert verify(dataset) == []
+
+
+def test_a_flipped_byte_is_traced_to_its_clip(dataset: Path) -> None:
+    row = Manifest.load(dataset).table.to_pylist()[23]
+    flip(dataset / row["shard"], row["frames_offset"] + row["frames_size"] // 2)
+    assert verify(dataset) == ["shard-00001.tar has changed pixels in clips 000000023"]
+    flip(dataset / shard_name(2), row["meta_offset"] * 0)
+    assert any("shard-00002.tar has" in s or "shard-00002.tar cannot" in s for s in verify(dataset))
+
+
+def test_cut_missing_swapped_and_stray_files_are_named(dataset: Path) -> None:
+    first, second, third = (dataset / shard_name(i) for i in range(3))
+    first_bytes = first.read_bytes()
+    first.write_bytes(first_bytes[:5000])
+    damage = verify(dataset)
+    assert damage[0] == f"shard-00000.tar has 5,000 bytes instead of {len(first_bytes):,}"
+    assert any("shard-00000.tar has changed pixels in clips 00000000" in sentence for sentence in damage)
+    assert any("shard-00000.tar has missing members" in sentence for sentence in damage)
+    assert len(damage) <= 5
+    first.unlink()
+    assert verify(dataset) == ["shard-00000.tar is missing"]
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(first_bytes)
+    assert verify(dataset) == [
+        "shard-00000.tar holds the bytes of shard-00001.tar",
+        "shard-00001.tar holds the bytes of shard-00000.tar",
+    ]
+    second.write_bytes(first.read_bytes())
+    first.write_bytes(first_bytes)
+    shutil.copy(third, dataset / "shard-00007.tar")
+    (dataset / f"{MANIFEST}.none.tmp").touch()
+    assert verify(dataset) == [
+        "shard-00007.tar is no shard of this dataset",
+        "manifest.parquet.none.tmp is left over from a writer that was killed",
+    ]
+
+
+def test_extra_and_missing_members_are_named(dataset: Path) -> None:
+    add_member(dataset / shard_name(0))
+    drop_last_clip(dataset / shard_name(1))
+    damage = verify(dataset)
+    assert "shard-00000.tar has extra members: notes.txt" in damage
+    assert "shard-00001.tar has missing members: 000000039.json, 000000039.npy.zst" in damage
+
+
+def test_the_manifest_of_another_dataset_is_told(dataset: Path, tmp_path: Path) -> None:
+    write(tmp_path / "other", CONFIG.model_copy(update={"seed": 4}))
+    shutil.copy(tmp_path / "other" / MANIFEST, dataset / MANIFEST)
+    damage = verify(dataset)
+    assert len(damage) == CONFIG.shards
+    assert all("not the shard that the manifest describes" in sentence for sentence in damage)
+
+
+def test_no_flipped_byte_in_the_manifest_changes_what_is_read(dataset: Path) -> None:
+    path, sound = dataset / MANIFEST, Manifest.load(dataset)
+    for place in np.linspace(0, path.stat().st_size - 1, 40).astype(int):
+        flip(path, place)
+        try:
+            read = Manifest.load(dataset)
+        except LabError:
+            assert verify(dataset)
+        else:  # bytes without meaning to a reader, such as statistics
+            assert read.table.equals(sound.table) or verify(dataset), place
+        flip(path, place)
+
+
+def test_another_dataset_in_the_folder_is_refused_with_the_keys_that_differ(dataset: Path) -> None:
+    other = CONFIG.model_copy(update={"spec": ClipSpec(size=32, frames=5), "hold_out": ()})
+    for refuse in (check_folder, is_complete, finish, lambda f, c: write_shard(f, c, 0)):
+        with pytest.raises(LabError, match=r"spec.size is 16 there and 32 asked") as caught:
+            refuse(dataset, other)
+        assert "hold_out is ['up-right'] there and [] asked" in str(caught.value)
+        assert "seed" not in str(caught.value)
+
+
+def test_bad_folders_are_refused_with_what_to_do(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(LabError, match=r"there is no folder .*nowhere"):
+        Manifest.load(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(LabError, match=r"holds no manifest.parquet"):
+        Manifest.load(tmp_path / "empty")
+    write_shard(tmp_path / "half", CONFIG, 0)
+    with pytest.raises(LabError, match="half-written: run `t2v render` again with the same options"):
+        Manifest.load(tmp_path / "half")
+    with pytest.raises(LabError, match=r"shard-00001.tar is not finished"):
+        finish(tmp_path / "half", CONFIG)
+    (dataset / shard_name(1)).unlink()
+    with pytest.raises(LabError, match=r"shard-00001.tar is missing"):
+        Manifest.load(dataset)
+    (dataset / shard_name(0)).write_bytes(b"cut")
+    with pytest.raises(LabError, match=r"shard-00000.tar has 3 bytes instead of"):
+        Manifest.load(dataset)
+    for content in (b"", b"not parquet", (dataset / "shard-00000.parquet").read_bytes()):
+        (dataset / MANIFEST).write_bytes(content)
+        with pytest.raises(LabError, match="is damaged or is no manifest"):
+            Manifest.load(dataset)
+
+
+def test_a_caption_that_means_something_held_out_is_never_rendered(tmp_path: Path) -> None:
+    class Leaky(DatasetConfig):
+        @property
+        def prompts(self) -> tuple[str, ...]:
+            return ("circle moving right-up",)
+
+    with pytest.raises(LabError, match="'circle moving right-up' means 'up-right', which is held out"):
+        write_shard(tmp_path, Leaky(clips=1), 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_writing_and_verifying_never_import_torch() -> None:
+    check = "import sys, t2v_models.shards.manifest, t2v_models.shards.verify; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", check], check=True)

@@ -1,0 +1,148 @@
+"""Clips in motion: every clip comes, in runs of one caption, in an order that only (seed, position) decides."""
+
+import shutil
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from t2v_models.clips.dataset import DatasetConfig, draw_clip
+from t2v_models.clips.render import render
+from t2v_models.clips.spec import ClipSpec
+from t2v_models.config import LabError
+from t2v_models.model import Batch, to_frames
+from t2v_models.shards.manifest import Manifest, finish
+from t2v_models.shards.stream import ClipStore, batches, order
+from t2v_models.shards.write import write_shard
+
+CONFIG = DatasetConfig(clips=47, clips_per_shard=10, spec=ClipSpec(size=16, frames=4))
+
+captions_strategy = st.lists(st.sampled_from("abcdefg"), min_size=1, max_size=60)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stream")
+    for index in range(CONFIG.shards):
+        write_shard(folder, CONFIG, index)
+    finish(folder, CONFIG)
+    return folder
+
+
+@pytest.fixture
+def store(folder: Path) -> ClipStore:
+    return ClipStore(Manifest.load(folder))
+
+
+def equal(left: Batch, right: Batch) -> bool:
+    return left.captions == right.captions and torch.equal(left.video, right.video)
+
+
+@settings(deadline=None)
+@given(captions_strategy, st.integers(0, 5), st.integers(0, 5))
+def test_without_groups_an_epoch_is_a_permutation(captions: list[str], seed: int, epoch: int) -> None:
+    rows = order(captions, 1, seed, epoch)
+    assert rows.dtype == np.int64
+    assert sorted(rows) == list(range(len(captions)))
+
+
+@settings(deadline=None)
+@given(captions_strategy, st.integers(1, 6), st.integers(0, 5))
+def test_groups_are_whole_and_every_clip_comes(captions: list[str], group: int, seed: int) -> None:
+    rows = order(captions, group, seed, 0)
+    runs = rows.reshape(-1, group)
+    assert all(len({captions[row] for row in run}) == 1 for run in runs)
+    seen, count = Counter(rows.tolist()), Counter(captions)
+    assert set(seen) == set(range(len(captions)))
+    for caption, clips in count.items():
+        repeats = sum(seen[row] - 1 for row in range(len(captions)) if captions[row] == caption)
+        assert repeats == -clips % group
+        assert all(seen[row] <= 1 + -(-group // clips) for row in range(len(captions)) if captions[row] == caption)
+
+
+@settings(deadline=None)
+@given(captions_strategy, st.integers(1, 4), st.integers(0, 5))
+def test_each_round_has_one_run_of_every_caption_that_has_one(captions: list[str], group: int, seed: int) -> None:
+    runs = [captions[run[0]] for run in order(captions, group, seed, 1).reshape(-1, group)]
+    left = {caption: -(-n // group) for caption, n in Counter(captions).items()}
+    while runs:
+        here = sorted(caption for caption, n in left.items() if n)
+        assert sorted(runs[: len(here)]) == here
+        runs = runs[len(here) :]
+        left = {caption: max(n - 1, 0) for caption, n in left.items()}
+
+
+def test_the_order_is_pure_and_changes_with_seed_and_epoch() -> None:
+    captions = [f"c{i % 7}" for i in range(500)]
+    first = order(captions, 4, 0, 0)
+    np.testing.assert_array_equal(first, order(captions, 4, 0, 0))
+    assert not np.array_equal(first, order(captions, 4, 0, 1))
+    assert not np.array_equal(first, order(captions, 4, 1, 0))
+    rounds = first.reshape(-1, 7, 4)[:, :, 0] % 7
+    assert len({tuple(r) for r in rounds.tolist()}) > 10
+
+
+def test_frames_are_those_that_were_drawn_in_any_order(store: ClipStore) -> None:
+    rows = [46, 0, 9, 10, 10, 31]
+    expected = np.stack([render(draw_clip(CONFIG, row)[1], CONFIG.spec) for row in rows])
+    np.testing.assert_array_equal(store.frames(rows), expected)
+    assert len(store) == CONFIG.clips
+    assert store.frames([]).shape == (0, 4, 16, 16, 3)
+
+
+def test_threads_may_share_a_store(store: ClipStore) -> None:
+    rows = np.arange(len(store))
+    expected = store.frames(rows)
+    fresh = ClipStore(store.manifest)
+    with ThreadPoolExecutor(4) as pool:
+        for frames in pool.map(lambda seed: fresh.frames(np.random.default_rng(seed).permutation(rows)), range(8)):
+            assert frames.sum() == expected.sum()
+
+
+def test_a_batch_is_the_video_and_the_captions_of_its_positions(store: ClipStore) -> None:
+    rows = np.concatenate([order(store.captions, 2, 5, epoch) for epoch in range(4)])
+    for k, batch in enumerate(islice(batches(store, 12, 2, 5), 10)):
+        here = rows[12 * k : 12 * (k + 1)]
+        assert batch.video.dtype == torch.float32
+        np.testing.assert_array_equal(to_frames(batch.video), store.frames(here))
+        assert batch.captions == tuple(store.captions[row] for row in here)
+        assert batch.captions[::2] == batch.captions[1::2]
+
+
+@pytest.mark.parametrize("batch_size", [4, 24, 200])
+def test_a_stream_resumed_anywhere_goes_on_as_if_unbroken(store: ClipStore, batch_size: int) -> None:
+    unbroken = list(islice(batches(store, batch_size, 4, 1), 12))
+    for start in (0, 1, 7, 11):
+        resumed = islice(batches(store, batch_size, 4, 1, start), 12 - start)
+        assert all(equal(a, b) for a, b in zip(unbroken[start:], resumed, strict=True))
+
+
+def test_closing_the_iterator_ends_its_thread(store: ClipStore) -> None:
+    stream = batches(store, 8, 1, 0)
+    next(stream)
+    assert any(thread.name.startswith("batches") for thread in threading.enumerate())
+    stream.close()  # type: ignore[attr-defined]
+    assert not any(thread.name.startswith("batches") for thread in threading.enumerate())
+
+
+def test_a_batch_that_is_not_whole_runs_is_refused_at_once(store: ClipStore) -> None:
+    with pytest.raises(LabError, match="batch_size 10 is not a multiple of group 4"):
+        batches(store, 10, 4, 0)
+
+
+def test_a_damaged_clip_reaches_the_consumer_by_name(folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    manifest = Manifest.load(copy)
+    row = manifest.table.to_pylist()[13]
+    content = bytearray((copy / row["shard"]).read_bytes())
+    content[row["frames_offset"] : row["frames_offset"] + 8] = bytes(8)
+    (copy / row["shard"]).write_bytes(content)
+    with pytest.raises(LabError, match=r"clip 000000013 of .*shard-00001.tar cannot be read: run `t2v verify"):
+        list(islice(batches(ClipStore(manifest), 47, 1, 0), 1))

@@ -1,0 +1,239 @@
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from t2v_models.config import LabError
+from tasks import tracking
+from tasks.runtime import prepare
+from tasks.tracking import close_stale, fetch_model, flatten, track, tracking_uri
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's own; our lines are checked by the other tests
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One store for all tests: its schema takes seconds."""
+    work = tmp_path_factory.mktemp("work")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith(("MLFLOW_", "PREFECT_")):
+                patch.delenv(name)
+        before = dict(os.environ)
+        prepare(work)
+        yield work
+        for name in set(os.environ) - set(before):
+            del os.environ[name]
+
+
+def client_of(work: Path):
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri(work))
+
+
+def history(work: Path, run_id: str, key: str) -> dict[int, list[float]]:
+    rows: dict[int, list[float]] = {}
+    for metric in client_of(work).get_metric_history(run_id, key):
+        rows.setdefault(metric.step, []).append(metric.value)
+    return rows
+
+
+def test_flatten_joins_keys_and_writes_lists_as_text():
+    assert flatten({"a": {"b": {"c": 1}, "d": (1, 2)}, "e": None}) == {"a.b.c": 1, "a.d": "(1, 2)", "e": None}
+
+
+def test_a_given_store_is_respected(monkeypatch, tmp_path):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://somewhere:5000")
+    assert tracking_uri(tmp_path) == "http://somewhere:5000"
+
+
+def test_a_run_records_what_it_was_and_ends_finished(work, tmp_path):
+    with track(work, "exp", "one", params={"model": {"batch_size": 72}}, tags={"model": "gan"}) as tracker:
+        for step in range(1200):
+            tracker.log(step, {"loss": float(step)})
+        tracker.scores("s0", {"accuracy": (0.5, 0.4, 0.6, 144)}, 1200)
+        tracker.dataset("circles", "0123456789abcdef", str(tmp_path), "training")
+        (tmp_path / "note.txt").write_text("x")
+        tracker.artifact(tmp_path / "note.txt", "notes")
+    run = client_of(work).get_run(tracker.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"model.batch_size": "72"}
+    assert run.data.tags["model"] == "gan"
+    assert history(work, tracker.run_id, "loss") == {step: [float(step)] for step in range(1200)}
+    assert run.data.metrics["eval/s0/accuracy"] == 0.5
+    assert {"eval/s0/accuracy_lo", "eval/s0/accuracy_hi", "eval/s0/accuracy_n"} <= set(run.data.metrics)
+    assert [d.dataset.digest for d in run.inputs.dataset_inputs] == ["0123456789abcdef"]
+    assert run.info.artifact_uri.startswith((work / "mlflow-artifacts").as_uri())
+    assert [a.path for a in client_of(work).list_artifacts(tracker.run_id, "notes")] == ["notes/note.txt"]
+
+
+def test_an_image_is_kept_by_key_and_step(work, tmp_path):
+    from PIL import Image
+
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    with track(work, "exp", "pictures", params={}, tags={}) as tracker:
+        tracker.image("samples", 3, tmp_path / "a.png")
+        tracker.image("samples", 7, tmp_path / "a.png")
+    names = [a.path for a in client_of(work).list_artifacts(tracker.run_id, "images")]
+    assert {step for step in (3, 7) if any(re.search(rf"samples\Wstep\W{step}\W", name) for name in names)} == {3, 7}
+
+
+def test_a_resumed_run_logs_each_step_once(work):
+    with track(work, "exp", "resumed", params={}, tags={}) as first:
+        for step in range(10):
+            first.log(step, {"loss": 1.0})
+    with track(work, "exp", "resumed", params={}, tags={}, run_id=first.run_id) as again:
+        assert client_of(work).get_run(first.run_id).info.status == "RUNNING"
+        for step in range(5, 15):
+            again.log(step, {"loss": 2.0, "new": 3.0})
+    assert again.run_id == first.run_id
+    assert history(work, first.run_id, "loss") == {s: [1.0 if s < 10 else 2.0] for s in range(15)}
+    assert sorted(history(work, first.run_id, "new")) == list(range(5, 15))
+
+
+@pytest.mark.parametrize(("error", "status"), [(ValueError("no luck"), "FAILED"), (KeyboardInterrupt(), "KILLED")])
+def test_a_run_that_breaks_says_how(work, error, status):
+    trackers = []
+
+    def broken() -> None:
+        with track(work, "exp", "broken", params={}, tags={}) as tracker:
+            trackers.append(tracker)
+            tracker.log(0, {"loss": 1.0})
+            raise error
+
+    with pytest.raises(type(error)):
+        broken()
+    run = client_of(work).get_run(trackers[0].run_id)
+    assert run.info.status == status
+    assert run.data.metrics == {"loss": 1.0}
+    if status == "FAILED":
+        assert run.data.tags["t2v.failure"] == "ValueError: no luck"
+
+
+def test_runs_of_dead_processes_are_closed_and_living_ones_are_not(work):
+    code = f"""
+import os; from pathlib import Path; from tasks.tracking import track
+with track(Path({str(work)!r}), "exp", "dead", params={{}}, tags={{}}) as t:
+    print(t.run_id, flush=True); os._exit(9)
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    with track(work, "exp", "alive", params={}, tags={}) as alive:
+        assert close_stale(work) == 1
+        assert client_of(work).get_run(alive.run_id).info.status == "RUNNING"
+    assert client_of(work).get_run(out.stdout.split()[-1]).info.status == "KILLED"
+    assert close_stale(work) == 0
+
+
+def test_a_store_that_does_not_answer_is_one_sentence(monkeypatch, work):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with (
+        pytest.raises(LabError, match=r"MLflow does not answer at http://127.0.0.1:9"),
+        track(work, "exp", "x", params={}, tags={}),
+    ):
+        pass
+
+
+def test_unknown_runs_and_models_are_one_sentence(work):
+    with pytest.raises(LabError, match="0123"), track(work, "exp", "x", params={}, tags={}, run_id="0123"):
+        pass
+    for uri in ("models:/nothing@champion", "models:/nothing/3", "runs:/0123/model"):
+        with pytest.raises(LabError, match=f"no model {uri}"):
+            fetch_model(work, uri)
+
+
+def test_metrics_wait_while_the_store_is_away(work, monkeypatch, caplog):
+    """The store goes away under a running run (its file is locked by somebody) and comes back."""
+    import sqlite3
+
+    monkeypatch.setattr(tracking, "FLUSH_SECONDS", 0.05)
+    with track(work, "exp", "patient", params={}, tags={}) as tracker:
+        lock = sqlite3.connect(work / "mlflow.db", isolation_level=None, check_same_thread=False)
+        lock.execute("BEGIN EXCLUSIVE")
+        release = threading.Timer(6.0, lock.rollback)  # longer than SQLite waits for a lock
+        release.start()
+        with caplog.at_level(logging.WARNING):
+            for step in range(100):
+                tracker.log(step, {"loss": 1.0})
+                time.sleep(0.01)
+        release.join()
+        lock.close()
+    assert sorted(history(work, tracker.run_id, "loss")) == list(range(100))
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from t2v_models import checkpoint
+    from t2v_models.build import build
+    from t2v_models.checkpoint import RunConfig
+    from t2v_models.clips.dataset import DatasetConfig
+    from t2v_models.clips.spec import ClipSpec
+    from t2v_models.gan import GanConfig
+    from t2v_models.text import vocabulary_of
+
+    dataset = DatasetConfig(clips=17, spec=ClipSpec(frames=4, size=16))
+    run = RunConfig(
+        model=GanConfig(batch_size=4), dataset=dataset, dataset_digest="0" * 16,
+        vocabulary=vocabulary_of(dataset.prompts), seed=0,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("run")
+    model = build(run.model, run.spec, run.vocabulary)
+    for step in (1, 2):
+        checkpoint.save(model, run, folder, step, 0.0, keep=5)
+    return folder
+
+
+@pytest.mark.slow
+def test_a_logged_model_answers_prompts_as_the_run_folder_does(work, run_dir):
+    import base64
+
+    import mlflow
+    import pandas as pd
+
+    from t2v_models import generate, media
+
+    with track(work, "exp", "model", params={}, tags={}) as tracker:
+        assert tracker.model(run_dir, "t2v-test", "circle moving up") == "models:/t2v-test/1"
+        assert client_of(work).get_run(tracker.run_id).info.status == "RUNNING"
+        assert tracker.model(run_dir, "t2v-test", "circle moving up") == "models:/t2v-test/2"
+    assert "MLFLOW_TRACKING_URI" not in os.environ
+    folder = fetch_model(work, "models:/t2v-test@champion")
+    assert [p.name for p in sorted(folder.rglob("*.*"))] == ["step-00000002.json", "step-00000002.safetensors"]
+    assert fetch_model(work, "models:/t2v-test/1") == folder
+    assert fetch_model(work, "models:/t2v-test@challenger") != folder
+
+    served = mlflow.pyfunc.load_model(str(folder.parent.parent))
+    table = served.predict(pd.DataFrame({"prompt": ["circle moving up"]}), params={"seed": 5, "count": 2})
+    assert list(table["seed"]) == [5, 6]
+    assert set(table["mime"]) == {"video/mp4"}
+    frames = generate.sample_frames(generate.load_run(run_dir), ["circle moving up"] * 2, [5, 6])
+    expected = [base64.b64encode(media.to_mp4(clip, 10)).decode() for clip in frames]
+    assert list(table["data_base64"]) == expected
+
+
+@pytest.mark.slow
+def test_tracking_says_nothing(tmp_path):
+    """A fresh store, a run and its end, in a process of its own: nothing on the terminal, nothing in the home."""
+    code = f"""
+from pathlib import Path
+from tasks.runtime import prepare
+work = Path({str(tmp_path / "work")!r}); prepare(work)
+from tasks.tracking import track
+with track(work, "exp", "quiet", params={{"a": 1}}, tags={{}}) as t:
+    t.log(1, {{"loss": 1.0}})
+"""
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "PREFECT_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment | {"HOME": str(home)}, check=True
+    )
+    assert json.dumps([done.stdout, done.stderr]) == '["", ""]'
+    assert not list(home.iterdir())

@@ -1,0 +1,217 @@
+"""The loop: a resumed run equals an unbroken one, a bad run stops in words, a killed one goes on."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from t2v_models import checkpoint as checkpoints
+from t2v_models import training
+from t2v_models.build import FAMILIES, ModelConfig
+from t2v_models.checkpoint import RunConfig
+from t2v_models.config import LabError
+from t2v_models.frame_gan import FrameGanConfig
+from t2v_models.gan import GanConfig
+from t2v_models.shards.manifest import Manifest
+from t2v_models.shards.stream import ClipStore
+from t2v_models.text import vocabulary_of
+from t2v_models.training import TrainConfig, fit
+
+SMALL: dict[str, ModelConfig] = {
+    "gan": GanConfig(batch_size=8, group=2, width=16, frame_width=16, features=8),
+    "frame_gan": FrameGanConfig(batch_size=4),
+}
+
+
+def run_of(data: Path, model: ModelConfig, seed: int = 0) -> RunConfig:
+    manifest = Manifest.load(data)
+    return RunConfig(
+        model=model, dataset=manifest.config, dataset_digest=manifest.digest,
+        vocabulary=vocabulary_of(manifest.captions), seed=seed,
+    )  # fmt: skip
+
+
+def quiet(step: int, figures: dict[str, float]) -> None:
+    """A log that keeps nothing."""
+
+
+def train(data: Path, run_dir: Path, steps: int, name: str = "gan", **changes: object) -> checkpoints.Checkpoint:
+    config = TrainConfig(steps=steps, log_every=1, **changes)  # type: ignore[arg-type]
+    return fit(run_of(data, SMALL[name]), ClipStore(Manifest.load(data)), config, run_dir, quiet)
+
+
+def tensors(run_dir: Path) -> dict[str, Tensor]:
+    model, _ = checkpoints.load(run_dir)
+    states = {f"{n}.{i}.{k}": torch.as_tensor(v) for n, o in model.optimizers.items()
+              for i, fields in o.state_dict()["state"].items() for k, v in fields.items()}  # fmt: skip
+    return model.state_dict() | states
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_two_steps_resume_and_two_steps_equal_four_bit_for_bit(
+    name: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(data, tmp_path / "whole", 4, name)
+    # The schedule looks at the whole run, so the first part is a run of four steps that is stopped after two.
+    real = training.Clock.due
+    monkeypatch.setattr(training.Clock, "due", lambda clock, what, every: what == "save" or real(clock, what, every))
+    calls = []
+
+    def stop_after_two(step: int, figures: dict[str, float]) -> None:
+        calls.append(step)
+        if step == 3:
+            raise RuntimeError("killed")
+
+    run, store = run_of(data, SMALL[name]), ClipStore(Manifest.load(data))
+    with pytest.raises(RuntimeError, match="killed"):
+        fit(run, store, TrainConfig(steps=4, log_every=1), tmp_path / "parts", stop_after_two)
+    assert checkpoints.newest(tmp_path / "parts").step == 2  # type: ignore[union-attr]
+    parts = fit(run, store, TrainConfig(steps=4, log_every=1), tmp_path / "parts", quiet)
+    assert (calls, whole.step, parts.step) == ([1, 2, 3], 4, 4)
+    one, other = tensors(tmp_path / "whole"), tensors(tmp_path / "parts")
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[k], other[k]) for k in one)
+
+
+def test_a_finished_run_is_left_alone_and_a_longer_one_goes_on(data: Path, tmp_path: Path) -> None:
+    train(data, tmp_path, 2)
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "checkpoints").iterdir()}
+    assert train(data, tmp_path, 2).step == 2
+    assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "checkpoints").iterdir()}
+    assert train(data, tmp_path, 3).step == 3
+
+
+def test_figures_are_logged_under_their_names(data: Path, tmp_path: Path) -> None:
+    seen: dict[int, dict[str, float]] = {}
+    config = TrainConfig(steps=4, log_every=2, watch_seconds=1e-9)
+    fit(run_of(data, SMALL["gan"]), ClipStore(Manifest.load(data)), config, tmp_path,
+        lambda step, figures: seen.setdefault(step, {}).update(figures), lambda step, model: {"watch/seen": step})  # fmt: skip
+    assert set(seen) == {2, 3, 4}
+    assert {"train/loss/generator", "speed/clips_per_second", "speed/data_wait_share", "watch/seen"} <= set(seen[2])
+    assert 0 <= seen[4]["speed/data_wait_share"] <= 1
+
+
+def test_another_run_in_the_folder_is_refused_by_name(data: Path, tmp_path: Path) -> None:
+    train(data, tmp_path, 1)
+    with pytest.raises(LabError, match=r"holds another run \(.*model.name was 'gan', now 'frame_gan'"):
+        train(data, tmp_path, 2, "frame_gan")
+    with pytest.raises(LabError, match="seed was 0, now 7"):
+        fit(run_of(data, SMALL["gan"], seed=7), ClipStore(Manifest.load(data)), TrainConfig(steps=2), tmp_path, quiet)
+    other = run_of(data, SMALL["gan"]).model_copy(update={"dataset_digest": "0" * 16})
+    with pytest.raises(LabError, match="dataset_digest was .*, now '0000000000000000'"):
+        fit(other, ClipStore(Manifest.load(data)), TrainConfig(steps=2), tmp_path, quiet)
+    assert checkpoints.newest(tmp_path).step == 1  # type: ignore[union-attr]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_last_good_checkpoint(data: Path, tmp_path: Path) -> None:
+    train(data, tmp_path, 1)
+    good = tensors(tmp_path)
+    wild = run_of(data, SMALL["gan"])
+    model, last = checkpoints.load(tmp_path)
+    with torch.no_grad():
+        next(model.parameters()).fill_(math.nan)
+    assert last is not None
+    checkpoints.save(model, wild, tmp_path / "bad", 1, 0.0, keep=2)
+    with pytest.raises(LabError, match="train/loss/.* is nan at step 2; the last good checkpoint is step 1"):
+        train(data, tmp_path / "bad", 3)
+    assert checkpoints.newest(tmp_path / "bad").step == 1  # type: ignore[union-attr]
+    assert all(torch.equal(good[k], v) for k, v in tensors(tmp_path).items())
+
+
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(data, tmp_path, 1)
+    train(data, tmp_path, 2)
+    folder = checkpoints.folder(tmp_path)
+    weights = folder / "step-00000002.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert checkpoints.newest(tmp_path).step == 1  # type: ignore[union-attr]
+    assert "damaged" in caplog.text
+    (folder / "step-00000002.json").write_text('{"half": ')
+    assert checkpoints.newest(tmp_path).step == 1  # type: ignore[union-attr]
+    assert train(data, tmp_path, 2).step == 2
+
+
+def test_only_the_newest_checkpoints_are_kept_and_they_are_readable(data: Path, tmp_path: Path) -> None:
+    for steps in (1, 2, 3, 4):
+        train(data, tmp_path, steps)
+    assert sorted(p.name for p in checkpoints.folder(tmp_path).iterdir()) == [
+        f"step-0000000{n}.{suffix}" for n in (3, 4) for suffix in ("json", "safetensors")
+    ]
+    content = json.loads((checkpoints.folder(tmp_path) / "step-00000004.json").read_text())
+    assert content["run"]["vocabulary"] == sorted(content["run"]["vocabulary"])
+    assert content["versions"]["torch"] == torch.__version__
+
+
+def test_a_run_folder_without_checkpoints_is_said_to_be_so(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="does not exist"):
+        checkpoints.load(tmp_path / "nowhere")
+    with pytest.raises(LabError, match="has no whole checkpoint"):
+        checkpoints.load(tmp_path)
+
+
+def test_a_schedule_has_one_length() -> None:
+    for both in ({}, {"steps": 1, "minutes": 1.0}):
+        with pytest.raises(ValueError, match="either steps or minutes"):
+            TrainConfig(**both)  # type: ignore[arg-type]
+    assert TrainConfig(minutes=2).progress(999, 60) == 0.5
+    assert TrainConfig(steps=4).progress(1, 999) == 0.25
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from tests.test_training import SMALL, run_of
+from t2v_models.shards.manifest import Manifest
+from t2v_models.shards.stream import ClipStore
+from t2v_models.training import TrainConfig, fit
+data, out, steps = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+config = TrainConfig(steps=steps, log_every=1, save_seconds=0.01)
+fit(run_of(data, SMALL["gan"]), ClipStore(Manifest.load(data)), config, out, lambda s, f: print(s, flush=True))
+"""
+
+
+def child(data: Path, out: Path, steps: int) -> subprocess.Popen[str]:
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-c", CHILD, str(data), str(out), str(steps)]
+    return subprocess.Popen(
+        command, cwd=root, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(root)}
+    )
+
+
+@pytest.mark.slow
+def test_sigterm_saves_the_step_it_was_in(data: Path, tmp_path: Path) -> None:
+    with child(data, tmp_path, 10**6) as process:
+        assert process.stdout is not None
+        logged = [process.stdout.readline() for _ in range(5)]
+        process.send_signal(signal.SIGTERM)
+        logged += process.stdout.readlines()
+        assert process.wait(timeout=10) == 128 + signal.SIGTERM
+    assert checkpoints.newest(tmp_path).step == int(logged[-1])  # type: ignore[union-attr]
+
+
+@pytest.mark.slow
+def test_kill_nine_at_any_moment_loses_no_whole_checkpoint_and_the_end_is_the_same(data: Path, tmp_path: Path) -> None:
+    steps = 120
+    with child(data, tmp_path / "whole", steps) as process:
+        process.communicate(timeout=120)
+    for attempt in range(6):
+        with child(data, tmp_path / "killed", steps) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(0.02 * attempt)
+            process.kill()
+    assert checkpoints.newest(tmp_path / "killed").step > 0  # type: ignore[union-attr]
+    with child(data, tmp_path / "killed", steps) as process:
+        process.communicate(timeout=120)
+    one, other = tensors(tmp_path / "whole"), tensors(tmp_path / "killed")
+    assert all(torch.equal(one[k], other[k]) for k in one)
