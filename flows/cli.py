@@ -171,9 +171,7 @@ def evaluate(
     split: Annotated[list[str] | None, typer.Option(help="s0, s1 or s3; may be repeated; all by default.")] = None,
     clips_per_prompt: Annotated[int, typer.Option(help="Clips sampled and read for each prompt.")] = 64,
     seed: Annotated[int, typer.Option(help="Of the samples' noise.")] = 0,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for scores, verdicts and clips; beside the run by default.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for scores and clips; inside the run by default.")] = None,
     work: Work = Path("work"),
     as_json: Json = False,
 ) -> None:
@@ -182,13 +180,14 @@ def evaluate(
 
     prepare(work)
     folder = _run_folder(run, work)
-    from tasks.evaluate import EvaluateConfig, subject
+    from t2v_models.evaluation.scores import EvaluateConfig
+    from tasks.console import print_scores
+    from tasks.evaluate import subject
 
     config = EvaluateConfig.model_validate({"splits": split, "clips_per_prompt": clips_per_prompt, "seed": seed})
     subject(folder)
     with prefect_api(work):
         from flows.evaluate import evaluate as evaluate_flow
-        from flows.lab import print_scores
 
         result = evaluate_flow(str(folder), config, out or folder / "evaluation", work)
     print_scores([result])

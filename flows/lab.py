@@ -18,8 +18,8 @@ from t2v_models.evaluation.scores import EvaluateConfig, Evaluation
 from t2v_models.training import TrainConfig
 from tasks import stopwatch
 from tasks.console import print_scores
+from tasks.mlflow_store import tracking_uri
 from tasks.publish import publish
-from tasks.tracking import tracking_uri
 
 
 class LabConfig(Config):
@@ -63,7 +63,7 @@ def lab(config: LabConfig, work: Path = Path("work")) -> LabResult:
     data = dataset(data_config, work / "data" / name, config.workers)
     real = work / "data" / f"{name}-oracle"
     evaluations = [(evaluate("oracle", config.evaluation, real, work, data_config), real)]
-    runs = {}
+    runs: dict[str, Path] = {}
     for model in config.models:
         run_dir = work / "runs" / f"{model.name}-{_digest(data_config, model, config.training)}"
         runs[model.name] = train(data, model, config.training, run_dir, work)

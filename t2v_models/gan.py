@@ -2,8 +2,9 @@
 
 The cascade: a generator and a discriminator play over clips averaged down to 8x8 with every frame kept, where small
 matrices suffice and the caption is a sum of word vectors; a painter shared by all frames learns by regression to draw
-8x8 frames at full size, so it sees neither captions nor fakes. A disc is fully described at 8x8 (its centroid and its
-mass survive averaging); finer detail than the painter can guess is out of reach of this family.
+8x8 frames at full size, so it sees neither captions nor fakes. The generator composes a frame of a few soft spots,
+after BlobGAN (Epstein et al. 2022), so that moving a thing is moving a number. All this suits a few compact things on
+an even ground, such as a disc, whose place and mass survive averaging; textures and scenes are out of its reach.
 
 The loss is the relativistic pairing with R1 and R2 of R3GAN (Huang et al. 2024, arXiv:2501.05441); the conditional
 score is the projection of Miyato and Koyama (2018), which makes wrong captions as cheap as a dot product.
@@ -49,7 +50,8 @@ class GanConfig(FamilyConfig):
     text: int = Field(64, ge=1, le=4096, description="length of the generator's word vectors")
     width: int = Field(256, ge=8, le=8192, description="width of the hidden layers over whole clips")
     frame_code: int = Field(24, ge=1, le=4096, description="numbers that describe one frame inside the generator")
-    frame_width: int = Field(128, ge=8, le=8192, description="width of the layers that decode one frame")
+    frame_width: int = Field(128, ge=8, le=8192, description="width of the layer that decodes one frame")
+    spots: int = Field(4, ge=1, le=256, description="soft spots that a frame is the sum of")
     features: int = Field(128, ge=1, le=8192, description="features of the discriminator, length of its word vectors")
     painter_width: int = Field(32, ge=1, le=1024, description="channels of the painter at 8x8")
     painter_frames: int = Field(16, ge=1, le=65536, description="frames the painter learns from in each update")
@@ -140,26 +142,35 @@ def perceptron(*widths: int) -> nn.Sequential:
 class Generator(nn.Module):
     """From noise `(b, noise)` and bags of words `(b, v)` to opacity at 8x8, `(b, t, 3, 8, 8)`.
 
-    A perceptron plans the clip as one code a frame; one decoder shared by all frames turns codes into pixels.
+    A perceptron plans the clip as one code a frame; a decoder shared by all frames turns a code into spots.
     """
 
     def __init__(self, config: GanConfig, frames: int, vocabulary: int):
         super().__init__()
         self.frames = frames
         self.words = word_table(vocabulary, config.text)
-        self.plan = perceptron(
-            config.noise + config.text, config.width, config.width, frames * config.frame_code
-        ).append(nn.LeakyReLU(SLOPE))
-        self.decode = perceptron(config.frame_code, config.frame_width, config.frame_width, 3 * SMALL**2)
-        last = self.decode[-1]
-        assert isinstance(last, nn.Linear)
-        last.weight.data.mul_(0.1)  # an empty frame is the right start
+        self.plan = perceptron(config.noise + config.text, config.width, config.width, frames * config.frame_code)
+        self.plan.append(nn.LeakyReLU(SLOPE))
+        self.decode = perceptron(config.frame_code, config.frame_width, 7 * config.spots)
 
     def forward(self, noise: Tensor, bags: Tensor) -> Tensor:
         """One clip for each row."""
         codes = self.plan(torch.cat([noise, self.words(bags)], 1)).view(len(noise), self.frames, -1)
-        pixels: Tensor = self.decode(codes)  # (b, t, 192)
-        return pixels.view(len(noise), self.frames, 3, SMALL, SMALL)
+        return draw_spots(self.decode(codes).view(len(noise), self.frames, -1, 7))
+
+
+def draw_spots(spots: Tensor) -> Tensor:
+    """Sum of Gaussian spots, `(…, 3, 8, 8)`, from `(…, k, 7)`: opacity of 3 channels, place x and y, spread x and y.
+
+    Numbers near N(0, 1) give faint spots of about one cell, spread over the frame.
+    """
+    opacity, place, spread = torch.split(spots, [3, 2, 2], -1)
+    cell = torch.arange(SMALL, device=spots.device) + 0.5
+    distance = (cell - (SMALL / 2 + 2 * place)[..., None]) / (0.3 * spread).exp()[..., None]  # (…, k, 2, 8)
+    across, down = (-distance.square() / 2).exp().unbind(-2)  # (…, k, 8)
+    rows = (0.3 * opacity[..., None]) * down[..., None, :]  # (…, k, 3, 8)
+    frames: Tensor = (rows.flatten(-2).mT @ across).unflatten(-2, (3, SMALL))
+    return frames
 
 
 class Discriminator(nn.Module):

@@ -1,7 +1,7 @@
 """Line charts as inline SVG, drawn with the colours of the page they stand in."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -17,7 +17,7 @@ class Chart:
 
     title: str
     x_label: str
-    lines: dict[str, Sequence[tuple[float, float]]]
+    lines: Mapping[str, Sequence[tuple[float, float]]]
     percent: bool = False
 
 

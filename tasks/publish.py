@@ -15,13 +15,13 @@ from t2v_models.evaluation.verdicts import Verdict
 from t2v_models.media import load_npz
 from t2v_models.shards.manifest import Manifest
 from tasks.chart import Chart
+from tasks.mlflow_store import tracking_uri
 from tasks.report import Clip, ModelReport, Report, write_report
 from tasks.stopwatch import working
-from tasks.tracking import tracking_uri
 
 ABOUT = {
     "gan": "a text-conditioned GAN whose discriminator sees the caption and the whole clip",
-    "frame_gan": "the article's network, kept as published: frames are independent and its discriminator never sees the text",
+    "frame_gan": "the article's network as published: frames are independent, its discriminator never sees the text",
     "oracle": "real clips of the same prompts, read by the same reader: the ceiling",
 }
 
@@ -93,16 +93,12 @@ def _model(evaluation: Evaluation, out: Path, clips: Sequence[Clip], run_dir: Pa
 
 def _charts(history: dict[int, dict[str, float]]) -> list[Chart]:
     watched = {"obeyed": "watch/prompt_acc", "valid": "watch/valid"}
-    losses = {
-        n.removeprefix("train/loss/"): n for figures in history.values() for n in figures if n.startswith("train/loss/")
-    }
+    names = dict.fromkeys(name for figures in history.values() for name in figures if name.startswith("train/loss/"))
     accuracy = {
         label: [(f["train/seconds"], f[name]) for f in history.values() if name in f] for label, name in watched.items()
     }
-    falling = {
-        label: [(float(step), f[name]) for step, f in history.items() if name in f] for label, name in losses.items()
-    }
+    losses = {n.removeprefix("train/loss/"): [(float(s), f[n]) for s, f in history.items() if n in f] for n in names}
     return [
         Chart("Share of clips that obey, read while training", "seconds of training", accuracy, percent=True),
-        Chart("Losses", "update", falling),
+        Chart("Losses", "update", losses),
     ]

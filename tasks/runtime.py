@@ -67,6 +67,7 @@ def prepare(work: Path) -> None:
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING": "false",
         "MLFLOW_LOGGING_LEVEL": "ERROR",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # metrics wait in memory and are sent again anyway
         "GIT_PYTHON_REFRESH": "quiet",
     }
     for name, value in settings.items():
@@ -127,6 +128,9 @@ def _server_environment(home: Path) -> dict[str, str]:
         "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",  # block types register themselves on first use
         "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
         "PREFECT_SERVER_UI_ENABLED": "false",
+        # many states in one transaction; one each, as by default, keeps a core busy
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "0.5",
         "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
     }
 

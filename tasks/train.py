@@ -76,17 +76,18 @@ def write_record(run_dir: Path, **record: str) -> None:
 def _reporters(
     run: RunConfig, run_dir: Path, tracker: Tracker, show: Callable[[float, str], None]
 ) -> tuple[training.Log, training.Watch]:
-    """What the loop calls: one that passes figures on, and one that samples the model, reads its clips and shows them."""
+    """What the loop calls: one passes figures on, the other samples the model, reads its clips and shows them."""
     prompts = run.dataset.prompts
     asked, seeds = repeat(prompts, WATCHED_CLIPS, seed=0)
-    seen = {"share": 0.0, "accuracy": "not read yet"}
+    share, accuracy = 0.0, "clips not read yet"
 
     def log(step: int, figures: dict[str, float]) -> None:
+        nonlocal share, accuracy
         tracker.log(step, figures)
-        seen.update(share=figures.get("train/progress", seen["share"]))
+        share = figures.get("train/progress", share)
         if "watch/prompt_acc" in figures:
-            seen.update(accuracy=f"{figures['watch/prompt_acc']:.0%} of clips obey")
-        show(float(seen["share"]), f"step {step:,}, {seen['accuracy']}")
+            accuracy = f"{figures['watch/prompt_acc']:.0%} of clips obey"
+        show(share, f"step {step:,}, {accuracy}")
 
     def watch(step: int, model: VideoModel) -> dict[str, float]:
         frames = sample_frames(model, asked, seeds)

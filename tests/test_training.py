@@ -92,8 +92,13 @@ def test_a_finished_run_is_left_alone_and_a_longer_one_goes_on(data: Path, tmp_p
 def test_figures_are_logged_under_their_names(data: Path, tmp_path: Path) -> None:
     seen: dict[int, dict[str, float]] = {}
     config = TrainConfig(steps=4, log_every=2, watch_seconds=1e-9)
-    fit(run_of(data, SMALL["gan"]), ClipStore(Manifest.load(data)), config, tmp_path,
-        lambda step, figures: seen.setdefault(step, {}).update(figures), lambda step, model: {"watch/seen": step})  # fmt: skip
+
+    def log(step: int, figures: dict[str, float]) -> None:
+        seen.setdefault(step, {}).update(figures)
+
+    store = ClipStore(Manifest.load(data))
+    fit(run_of(data, SMALL["gan"]), store, config, tmp_path, log, lambda step, model: {"watch/seen": step})
+    assert training.history(tmp_path) == seen
     assert set(seen) == {2, 3, 4}
     assert {"train/loss/generator", "speed/clips_per_second", "speed/data_wait_share", "watch/seen"} <= set(seen[2])
     assert 0 <= seen[4]["speed/data_wait_share"] <= 1

@@ -94,7 +94,7 @@ def _states(frames: NDArray[np.uint8], colours: Sequence[Colour]) -> tuple[Float
     y = (weight.sum(3, dtype=np.float64) @ place) / safe
     second = (weight.sum(2, dtype=np.float64) @ place**2 + weight.sum(3, dtype=np.float64) @ place**2) / safe
     spread = (second - x**2 - y**2) * 2 * np.pi / safe
-    outside = np.logical_not(_dilate(_dilate(near)))
+    outside: NDArray[np.bool_] = np.logical_not(_dilate(_dilate(near)))
     ground_error = (error * outside).sum((2, 3)) / np.maximum(outside.sum((2, 3)), 1)
     return x, y, np.sqrt(mass / np.pi), spread, ground_error.astype(np.float64)
 

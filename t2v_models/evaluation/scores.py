@@ -14,7 +14,7 @@ class EvaluateConfig(Config):
     splits: tuple[Split, ...] | None = Field(
         None,
         min_length=1,
-        description="; ".join(f"{k}: {v}" for k, v in SPLITS.items()) + "; all that apply by default",
+        description="; ".join(f"{k}: {v}" for k, v in SPLITS.items()) + "; all by default",
     )
     clips_per_prompt: int = Field(64, ge=1, le=4096, description="clips sampled and read for each prompt")
     seed: int = Field(0, ge=0, description="clip i of a split is sampled with seed * 1,000,000 + i")

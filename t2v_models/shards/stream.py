@@ -5,7 +5,7 @@ The state of a stream is one integer, the number of batches taken: nothing else 
 
 import mmap
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 
@@ -89,7 +89,7 @@ def order(captions: Sequence[str], group: int, seed: int, epoch: int) -> NDArray
     return by_caption[first[owner] + place].reshape(-1)
 
 
-def batches(store: ClipStore, batch_size: int, group: int, seed: int, start: int = 0) -> Iterator[Batch]:
+def batches(store: ClipStore, batch_size: int, group: int, seed: int, start: int = 0) -> Generator[Batch]:
     """Batches `start`, `start + 1`, ... without end, made ready in one thread ahead of their use.
 
     Batch k holds positions `[k * batch_size, (k + 1) * batch_size)` of the epochs' orders laid end to end, so it is
@@ -117,7 +117,7 @@ def batches(store: ClipStore, batch_size: int, group: int, seed: int, start: int
     return _ahead(make, start)
 
 
-def _ahead(make: Callable[[int], Batch], start: int) -> Iterator[Batch]:
+def _ahead(make: Callable[[int], Batch], start: int) -> Generator[Batch]:
     """`make(start)`, `make(start + 1)`, ...; the thread ends when the iterator is closed."""
     executor = ThreadPoolExecutor(1, thread_name_prefix="batches")
     waiting: deque[Future[Batch]] = deque(executor.submit(make, start + i) for i in range(AHEAD))
