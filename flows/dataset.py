@@ -21,7 +21,7 @@ TASK_PIXELS = 30_000_000
 @flow(
     flow_run_name="render {config.clips} clips of {config.world} at {config.spec.size} px",
     # Threads only wait; the process pool below does the work. (Prefect's annotation refuses its own runner.)
-    task_runner=ThreadPoolTaskRunner(max_workers=16),  # type: ignore[arg-type, var-annotated]
+    task_runner=ThreadPoolTaskRunner(max_workers=16),  # type: ignore[arg-type]
 )
 def dataset(config: DatasetConfig, out: Path, workers: int = 2) -> Path:
     """Render a dataset into the folder `out`, or finish one that was interrupted; a complete one is left alone.

@@ -54,7 +54,7 @@ class GanConfig(FamilyConfig):
     spots: int = Field(4, ge=1, le=256, description="soft spots that a frame is the sum of")
     features: int = Field(128, ge=1, le=8192, description="features of the discriminator, length of its word vectors")
     painter_width: int = Field(32, ge=1, le=1024, description="channels of the painter at 8x8")
-    painter_frames: int = Field(16, ge=1, le=65536, description="frames the painter learns from in each update")
+    painter_frames: int = Field(8, ge=1, le=65536, description="frames the painter learns from in each update")
     painter_noise: float = Field(0.01, ge=0, le=1, description="greatest noise on the painter's input, of full opacity")
     painter_lr: float = Field(2e-3, gt=0, le=1, description="Adam step of the painter at the start; falls to 0")
     lr: float = Field(1.5e-3, gt=0, le=1, description="Adam step of generator and discriminator after warm-up")
@@ -169,8 +169,7 @@ def draw_spots(spots: Tensor) -> Tensor:
     distance = (cell - (SMALL / 2 + 2 * place)[..., None]) / (0.3 * spread).exp()[..., None]  # (…, k, 2, 8)
     across, down = (-distance.square() / 2).exp().unbind(-2)  # (…, k, 8)
     rows = (0.3 * opacity[..., None]) * down[..., None, :]  # (…, k, 3, 8)
-    frames: Tensor = (rows.flatten(-2).mT @ across).unflatten(-2, (3, SMALL))
-    return frames
+    return (rows.flatten(-2).mT @ across).reshape(*spots.shape[:-2], 3, SMALL, SMALL)
 
 
 class Discriminator(nn.Module):

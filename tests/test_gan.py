@@ -89,6 +89,22 @@ def test_the_scatter_of_peers_is_seen_and_that_of_strangers_is_not():
     assert not torch.allclose(before[2], after[2])
 
 
+def test_a_spot_lies_where_its_numbers_say():
+    opacity, place, spread = [1.0, 2.0, 0.0], [0.75, -0.25], [0.0, 0.0]  # in the middle of column 5, row 3
+    frame = gan.draw_spots(torch.tensor([[*opacity, *place, *spread]]))
+    bump = torch.exp(-((torch.arange(8) + 0.5)[:, None] - torch.tensor([5.5, 3.5])).square() / 2)
+    expected = 0.3 * bump[:, 1, None] * bump[:, 0]
+    torch.testing.assert_close(frame, torch.stack([expected, 2 * expected, 0 * expected]))
+
+
+def test_spots_of_a_frame_add_up_and_frames_are_drawn_one_by_one():
+    spots = torch.randn(2, 4, 3, 7)
+    frames = gan.draw_spots(spots)
+    assert frames.shape == (2, 4, 3, 8, 8)
+    torch.testing.assert_close(frames, sum(gan.draw_spots(spots[..., k : k + 1, :]) for k in range(3)))
+    torch.testing.assert_close(frames[1, 2], gan.draw_spots(spots[1, 2]))
+
+
 @given(st.integers(8, 200))
 def test_area_weights_average_every_pixel_equally(size):
     weights = gan.area_weights(size)

@@ -112,7 +112,7 @@ def _dilate(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _faults(radius: Floats, spread: Floats, ground_error: Floats, unit: float) -> list[str]:
     """The first fault of each clip, or an empty string."""
-    faults = (
+    faults: tuple[tuple[str, NDArray[np.bool_]], ...] = (
         ("no object in a frame", (radius < LEAST_RADIUS * unit).any(1)),
         ("object too large", (radius > GREATEST_RADIUS * unit).any(1)),
         ("not one compact object", (spread > GREATEST_SPREAD).any(1)),
