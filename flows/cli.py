@@ -10,6 +10,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from t2v_models.config import LabError, in_words
+from tasks.runtime import WORK
 
 if TYPE_CHECKING:
     from t2v_models.build import ModelConfig
@@ -42,7 +43,7 @@ def main() -> NoReturn:
 @app.command()
 def run(
     profile: Annotated[str, typer.Option(help="A deployment of the lab flow in prefect.yaml.")] = "quick",
-    work: Work = Path("work"),
+    work: Work = WORK,
     as_json: Json = False,
 ) -> None:
     """Render, train, judge and report: the whole lab. Run again, it goes on where it stopped."""
@@ -70,7 +71,7 @@ def render(
         str, typer.Option(help="Motions never rendered, under any wording, with commas between; or 'none'.")
     ] = "up-right",
     workers: Annotated[int, typer.Option(help="Processes that render; the bytes are the same for any number.")] = 2,
-    work: Work = Path("work"),
+    work: Work = WORK,
     as_json: Json = False,
 ) -> None:
     """Render captioned clips into WebDataset shards. Run again, it finishes what is missing."""
@@ -121,7 +122,7 @@ def train(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the model; may be repeated.")
     ] = None,
-    work: Work = Path("work"),
+    work: Work = WORK,
     as_json: Json = False,
 ) -> None:
     """Train a model on a dataset, tracked in MLflow. The same command again resumes."""
@@ -149,7 +150,7 @@ def generate(
     out: Annotated[Path, typer.Option(help="clips.npz, .mp4, .gif, .webp, or .png for a contact sheet.")],
     count: Annotated[int, typer.Option(min=1, help="Clips for each prompt.")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="Clip i of each prompt has seed + i.")] = 0,
-    work: Work = Path("work"),
+    work: Work = WORK,
     as_json: Json = False,
 ) -> None:
     """Make clips from prompts."""
@@ -172,7 +173,7 @@ def evaluate(
     clips_per_prompt: Annotated[int, typer.Option(help="Clips sampled and read for each prompt.")] = 64,
     seed: Annotated[int, typer.Option(help="Of the samples' noise.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for scores and clips; inside the run by default.")] = None,
-    work: Work = Path("work"),
+    work: Work = WORK,
     as_json: Json = False,
 ) -> None:
     """Sample a model, read the motion back from the pixels, and score it with intervals."""
@@ -199,7 +200,7 @@ def evaluate(
 
 @app.command()
 def up(
-    work: Work = Path("work"),
+    work: Work = WORK,
     prefect_port: Annotated[int, typer.Option(help="Port of the Prefect UI.")] = 4200,
     mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow UI.")] = 5000,
 ) -> None:
@@ -238,7 +239,7 @@ def _run_folder(run: str, work: Path) -> Path:
     from tasks.runtime import prepare
 
     prepare(work)
-    from tasks.tracking import fetch_model
+    from tasks.registry import fetch_model
 
     return fetch_model(work, run)
 

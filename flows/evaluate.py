@@ -10,12 +10,13 @@ from t2v_models.clips.dataset import DatasetConfig
 from t2v_models.evaluation.scores import EvaluateConfig, Evaluation
 from tasks.console import say
 from tasks.evaluate import asked_splits, judge_split, log_evaluation, read_evaluation, subject
-from tasks.tracking import fetch_model
+from tasks.registry import fetch_model
+from tasks.runtime import WORK
 
 
 @flow(flow_run_name="evaluate {run}")
 def evaluate(
-    run: str, config: EvaluateConfig, out: Path, work: Path = Path("work"), data: DatasetConfig | None = None
+    run: str, config: EvaluateConfig, out: Path, work: Path = WORK, data: DatasetConfig | None = None
 ) -> Evaluation:
     """Score a model, or return the scores in `out` if they are of the same weights and settings.
 

@@ -20,6 +20,7 @@ from tasks import stopwatch
 from tasks.console import print_scores
 from tasks.mlflow_store import tracking_uri
 from tasks.publish import publish
+from tasks.runtime import WORK
 
 
 class LabConfig(Config):
@@ -50,7 +51,7 @@ class LabResult(Config):
 
 
 @flow(flow_run_name="lab on {config.dataset.world} at {config.dataset.spec.size} px")
-def lab(config: LabConfig, work: Path = Path("work")) -> LabResult:
+def lab(config: LabConfig, work: Path = WORK) -> LabResult:
     """Render the data, train each model, judge them and write the report; what is done already is not done again.
 
     Args:

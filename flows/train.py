@@ -6,11 +6,12 @@ from prefect import flow
 
 from t2v_models.build import ModelConfig
 from t2v_models.training import TrainConfig
+from tasks.runtime import WORK
 from tasks.train import train_model
 
 
 @flow(flow_run_name="train {model.name} on {data.name}")
-def train(data: Path, model: ModelConfig, training: TrainConfig, out: Path, work: Path = Path("work")) -> Path:
+def train(data: Path, model: ModelConfig, training: TrainConfig, out: Path, work: Path = WORK) -> Path:
     """Train a model on the dataset in `data`, or go on with the run in `out`; a finished run is left alone.
 
     Args:

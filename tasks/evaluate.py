@@ -120,7 +120,7 @@ def log_evaluation(work: Path, run: str, who: Subject, evaluation: Evaluation, o
         ) as tracker,
     ):
         for split, scores in evaluation.scores.items():
-            tracker.scores(split, {m: (s.value, s.low, s.high, s.n) for m, s in scores.items()}, who.step)
+            tracker.scores(split, scores, who.step)
             frames, prompts, seeds = load_npz(out / split / "clips.npz")
             for i in range(0, len(frames), min(SHOWN_CLIPS, evaluation.config.clips_per_prompt)):
                 name = prompts[i].replace(" ", "-")

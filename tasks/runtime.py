@@ -18,6 +18,8 @@ from typing import IO, Any
 
 from t2v_models.config import LabError
 
+WORK = Path(os.environ.get("T2V_WORK", "work"))
+"""Where everything is written unless a command says otherwise; `t2v up` sets it for the runs of its workers."""
 READY_SECONDS = 120
 """A loaded machine may need this long to migrate a fresh database; a quiet one takes a tenth of it."""
 FLUSH_SECONDS = 30

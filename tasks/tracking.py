@@ -1,4 +1,4 @@
-"""Runs and models in MLflow. Beside `mlflow_store` and the served `pyfunc_model`, no other file knows it.
+"""Runs in MLflow. Beside `mlflow_store`, `registry` and the served `pyfunc_model`, no other file knows it.
 
 `MLFLOW_TRACKING_URI` is respected; without it everything is in the work folder: `mlflow.db` and `mlflow-artifacts`.
 """
@@ -7,11 +7,8 @@ import json
 import logging
 import os
 import platform
-import re
-import shutil
 import socket
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -22,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from t2v_models.config import LabError
-from tasks.mlflow_store import client, environment, faults, first_line, tracking_uri
+from t2v_models.config import LabError, flatten
+from t2v_models.evaluation.statistics import Score
+from tasks.mlflow_store import client, faults, first_line, tracking_uri
+from tasks.registry import log_model
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.models import ModelSignature
 
 log = logging.getLogger(__name__)
 
@@ -40,18 +38,6 @@ OWNER_TAG = "t2v.process"
 """Which process owns the run, so that a later one can tell whether it still lives."""
 TAG_CHARACTERS = 4000
 PACKAGES = ("t2v-lab", "torch", "numpy", "mlflow", "prefect")
-SERVING_PACKAGES = ("t2v-lab", "torch", "numpy", "pandas", "mlflow")
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool | None]:
-    """A nested dump as one level: `{"model": {"batch_size": 72}}` to `{"model.batch_size": 72}`."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value if isinstance(value, str | int | float | None) else str(value)
-    return flat
 
 
 class Tracker:
@@ -74,15 +60,12 @@ class Tracker:
             metrics = {key: value for key, value in metrics.items() if step > self._logged.get(key, -1)}
         self._keep(step, metrics)
 
-    def scores(self, split: str, values: Mapping[str, tuple[float, float, float, int]], step: int) -> None:
-        """Results of an evaluation: each metric as (value, low, high, n), under `eval/<split>/<metric>`.
-
-        Of two evaluations at one step the later counts.
-        """
+    def scores(self, split: str, scores: Mapping[str, Score], step: int) -> None:
+        """Results of an evaluation, under `eval/<split>/<metric>`; of two evaluations at one step the later counts."""
         rows: dict[str, float] = {}
-        for metric, (value, low, high, n) in values.items():
+        for metric, score in scores.items():
             name = f"eval/{split}/{metric}"
-            rows |= {name: value, f"{name}_lo": low, f"{name}_hi": high, f"{name}_n": float(n)}
+            rows |= {name: score.value, f"{name}_lo": score.low, f"{name}_hi": score.high, f"{name}_n": score.n}
         self._keep(step, rows)
 
     def image(self, key: str, step: int, path: Path) -> None:
@@ -117,7 +100,7 @@ class Tracker:
         Raises:
             LabError: the run folder has no whole checkpoint.
         """
-        number = _log_model(tracking_uri(self._work), self.run_id, run_dir, name, example_prompt)
+        number = log_model(tracking_uri(self._work), self.run_id, run_dir, name, example_prompt)
         self._client.update_run(self.run_id, status="RUNNING")  # logging a model ends the run
         self._client.set_registered_model_alias(name, "champion" if number == "1" else "challenger", number)
         return f"models:/{name}/{number}"
@@ -240,45 +223,6 @@ def close_stale(work: Path) -> int:
     return len(dead)
 
 
-def fetch_model(work: Path, uri: str) -> Path:
-    """The run folder inside a logged model, copied to `work/models` on first use.
-
-    Args:
-        work: folder of the run.
-        uri: `models:/name@alias`, `models:/name/version`, `models:/<model id>` or `runs:/<run id>/<path>`.
-
-    Raises:
-        LabError: the store has no such model.
-    """
-    from mlflow.artifacts import download_artifacts
-
-    store = client(work)
-    try:
-        source = _source(store, uri)
-        folder = Path(work).absolute() / "models" / re.sub(r"\W+", "-", source)
-        if not (folder / "MLmodel").exists():
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder.parent) as part:
-                got = download_artifacts(artifact_uri=source, dst_path=f"{part}/model", tracking_uri=tracking_uri(work))
-                os.replace(got, folder)
-    except faults() as error:
-        raise LabError(
-            f"no model {uri} in {tracking_uri(work)} ({first_line(error)}): check the name and the alias or version"
-        ) from error
-    return folder / "artifacts" / "run"
-
-
-def _source(client: "MlflowClient", uri: str) -> str:
-    """What an alias or a version stands for: `models:/<model id>`, which never changes."""
-    name, at, alias = uri.removeprefix("models:/").partition("@")
-    if uri.startswith("models:/") and at:
-        return str(client.get_model_version_by_alias(name, alias).source)
-    name, slash, number = name.partition("/")
-    if uri.startswith("models:/") and slash:
-        return str(client.get_model_version(name, number).source)
-    return uri
-
-
 def _experiment(client: "MlflowClient", work: Path, name: str) -> str:
     """Id of the experiment; a new one keeps its artifacts in the work folder if the store is there too."""
     found = client.get_experiment_by_name(name)
@@ -309,52 +253,6 @@ def _log_params(client: "MlflowClient", run_id: str, params: Mapping[str, Any]) 
     rows = [Param(key, str(value)[:6000]) for key, value in params.items()]
     for start in range(0, len(rows), 100):
         client.log_batch(run_id, params=rows[start : start + 100])
-
-
-def _log_model(uri: str, run_id: str, run_dir: Path, name: str, example_prompt: str) -> str:
-    """Log and register the newest checkpoint with its answering code; the number of the version."""
-    import mlflow
-
-    with tempfile.TemporaryDirectory() as part, environment(MLFLOW_TRACKING_URI=uri):
-        mlflow.set_tracking_uri(uri)
-        with mlflow.start_run(run_id=run_id):
-            info = mlflow.pyfunc.log_model(
-                name=name,
-                python_model=str(Path(__file__).with_name("pyfunc_model.py")),
-                artifacts={"run": str(_newest_only(run_dir, Path(part) / "run"))},
-                registered_model_name=name,
-                signature=_signature(),
-                metadata={"example_prompt": example_prompt},
-                pip_requirements=[f"{package}=={version(package)}" for package in SERVING_PACKAGES],
-            )
-    return str(info.registered_model_version)
-
-
-def _newest_only(run_dir: Path, to: Path) -> Path:
-    """A run folder with the newest checkpoint alone."""
-    from t2v_models import checkpoint
-
-    newest = checkpoint.newest(run_dir)
-    if newest is None:
-        raise LabError(f"run folder {run_dir} has no whole checkpoint to log as a model: train it first")
-    checkpoint.folder(to).mkdir(parents=True)
-    for path in checkpoint.folder(run_dir).glob(f"step-{newest.step:08d}.*"):
-        shutil.copy2(path, checkpoint.folder(to))  # MLflow refuses links
-    return to
-
-
-def _signature() -> "ModelSignature":
-    """Prompts in, one row a clip out."""
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
-
-    clip = {"prompt": "string", "seed": "long", "mime": "string", "data_base64": "string"}
-    clip |= {"frames": "long", "size": "long"}
-    return ModelSignature(
-        inputs=Schema([ColSpec("string", "prompt")]),
-        outputs=Schema([ColSpec(kind, column) for column, kind in clip.items()]),
-        params=ParamSchema([ParamSpec("seed", "long", 0), ParamSpec("count", "long", 1)]),
-    )
 
 
 def _provenance() -> dict[str, str]:

@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 
 from t2v_models.config import LabError
+from t2v_models.evaluation.statistics import Score
 from tasks import tracking
+from tasks.mlflow_store import tracking_uri
+from tasks.registry import fetch_model
 from tasks.runtime import prepare
-from tasks.tracking import close_stale, fetch_model, flatten, track, tracking_uri
+from tasks.tracking import close_stale, track
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's own; our lines are checked by the other tests
 
@@ -46,10 +49,6 @@ def history(work: Path, run_id: str, key: str) -> dict[int, list[float]]:
     return rows
 
 
-def test_flatten_joins_keys_and_writes_lists_as_text():
-    assert flatten({"a": {"b": {"c": 1}, "d": (1, 2)}, "e": None}) == {"a.b.c": 1, "a.d": "(1, 2)", "e": None}
-
-
 def test_a_given_store_is_respected(monkeypatch, tmp_path):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://somewhere:5000")
     assert tracking_uri(tmp_path) == "http://somewhere:5000"
@@ -59,7 +58,7 @@ def test_a_run_records_what_it_was_and_ends_finished(work, tmp_path):
     with track(work, "exp", "one", params={"model": {"batch_size": 72}}, tags={"model": "gan"}) as tracker:
         for step in range(1200):
             tracker.log(step, {"loss": float(step)})
-        tracker.scores("s0", {"accuracy": (0.5, 0.4, 0.6, 144)}, 1200)
+        tracker.scores("s0", {"accuracy": Score(value=0.5, low=0.4, high=0.6, n=144)}, 1200)
         tracker.dataset("circles", "0123456789abcdef", str(tmp_path), "training")
         (tmp_path / "note.txt").write_text("x")
         tracker.artifact(tmp_path / "note.txt", "notes")

@@ -112,11 +112,11 @@ def _dilate(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _faults(radius: Floats, spread: Floats, ground_error: Floats, unit: float) -> list[str]:
     """The first fault of each clip, or an empty string."""
-    faults: tuple[tuple[str, NDArray[np.bool_]], ...] = (
-        ("no object in a frame", (radius < LEAST_RADIUS * unit).any(1)),
-        ("object too large", (radius > GREATEST_RADIUS * unit).any(1)),
-        ("not one compact object", (spread > GREATEST_SPREAD).any(1)),
-        ("ground not clean", (ground_error > GREATEST_GROUND_ERROR).any(1)),
+    faults = (
+        ("no object in a frame", radius.min(1) < LEAST_RADIUS * unit),
+        ("object too large", radius.max(1) > GREATEST_RADIUS * unit),
+        ("not one compact object", spread.max(1) > GREATEST_SPREAD),
+        ("ground not clean", ground_error.max(1) > GREATEST_GROUND_ERROR),
     )
     return [next((name for name, hit in faults if hit[i]), "") for i in range(len(radius))]
 
