@@ -47,13 +47,15 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Render, train, judge and report: the whole lab. Run again, it goes on where it stopped."""
+    from flows.profiles import profile as parameters_of
     from tasks.runtime import prefect_api, prepare
 
+    parameters = parameters_of(profile)
     prepare(work)
     with prefect_api(work):
-        from flows.lab import lab, profile_config, summary
+        from flows.lab import LabConfig, lab, summary
 
-        result = lab(profile_config(profile), work)
+        result = lab(LabConfig.model_validate(parameters), work)
     summary(result)
     _print_json(as_json, result.model_dump(mode="json"))
 
@@ -99,9 +101,11 @@ def render(
 @app.command()
 def verify(data: Data, as_json: Json = False) -> None:
     """Find flipped bytes, missing or extra members, swapped or truncated shards; exit code 1 if there are any."""
+    from t2v_models.shards.manifest import read_manifest
     from t2v_models.shards.verify import verify as damages
     from tasks.console import progress
 
+    read_manifest(data)
     with progress("verify") as show:
         found = damages(data, lambda done, total: show(done / total, f"shard {done} of {total}"))
     print("\n".join(found) if found else f"{data} is sound")

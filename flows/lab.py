@@ -4,7 +4,6 @@ import hashlib
 import time
 from pathlib import Path
 
-import yaml
 from prefect import flow
 from pydantic import Field
 
@@ -13,7 +12,7 @@ from flows.evaluate import evaluate
 from flows.train import train
 from t2v_models.build import ModelConfig
 from t2v_models.clips.dataset import DatasetConfig
-from t2v_models.config import Config, LabError, near
+from t2v_models.config import Config
 from t2v_models.evaluation.scores import EvaluateConfig, Evaluation
 from t2v_models.training import TrainConfig
 from tasks import stopwatch
@@ -87,21 +86,6 @@ def summary(result: LabResult) -> None:
     print(f"report  {result.report}")
     print(f"run     {result.run}   try: t2v generate {result.run} 'circle moving left' --out clip.mp4")
     print(f"mlflow  {result.mlflow}   see both UIs: t2v up")
-
-
-def profile_config(profile: str) -> LabConfig:
-    """The parameters of the lab's deployment `profile` in prefect.yaml.
-
-    Raises:
-        LabError: there is no such deployment.
-    """
-    here = Path(__file__).parent
-    path = next(p for p in (here / "prefect.yaml", here.parent / "prefect.yaml") if p.is_file())
-    deployments = yaml.safe_load(path.read_text())["deployments"]
-    profiles = {d["name"]: d["parameters"] for d in deployments if d["entrypoint"] == "flows/lab.py:lab"}
-    if profile not in profiles:
-        raise LabError(f"unknown profile {profile!r}: {near(profile, profiles)}")
-    return LabConfig.model_validate(profiles[profile]["config"])
 
 
 def _digest(*configs: Config) -> str:

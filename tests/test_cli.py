@@ -1,0 +1,135 @@
+"""The command line: a user's mistake is one sentence and exit code 2, and nothing is written."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flows.cli import main
+from t2v_models import checkpoint as checkpoints
+from t2v_models.media import load_npz
+from t2v_models.shards.manifest import Manifest
+from t2v_models.shards.stream import ClipStore
+from t2v_models.training import TrainConfig, fit
+from tests.test_training import SMALL, quiet, run_of
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder of a GAN that has learned nothing."""
+    run_dir = tmp_path_factory.mktemp("runs") / "gan"
+    fit(run_of(data, SMALL["gan"]), ClipStore(Manifest.load(data)), TrainConfig(steps=1), run_dir, quiet)
+    return run_dir
+
+
+def t2v(*arguments: object, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Exit code of the command."""
+    monkeypatch.setattr(sys, "argv", ["t2v", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("render", "OUT", "--size", "8"), r"spec\.size: .*greater than or equal to 16 \(found 8\)"),
+        (("render", "OUT", "--frames", "3"), r"spec\.frames: .*greater than or equal to 4 \(found 3\)"),
+        (("render", "OUT", "--hold-out", "upright"), "unknown motion 'upright'.*did you mean 'up-right'"),
+        (("render", "OUT", "--world", "spheres"), r"world: .*\(found 'spheres'\)"),
+        (("train", "OUT/none", "--out", "OUT", "--steps", "1"), "there is no folder .*t2v render"),
+        (("train", "DATA", "--out", "OUT"), "either steps or minutes"),
+        (
+            ("train", "DATA", "--out", "OUT", "--steps", "1", "--model", "gam"),
+            "unknown model 'gam': did you mean 'gan'",
+        ),
+        (("train", "DATA", "--out", "OUT", "--steps", "1", "--set", "batchsize=3"), "'batch_size'"),
+        (("train", "DATA", "--out", "OUT", "--steps", "1", "--set", "width=0"), r"width: .*\(found 0\)"),
+        (("train", "DATA", "--out", "OUT", "--steps", "1", "--set", "width"), "is not KEY=VALUE"),
+        (("train", "DATA", "--out", "OUT", "--steps", "1", "--device", "tpu"), r"device: .*\(found 'tpu'\)"),
+        (("generate", "OUT/none", "circle moving left", "--out", "OUT/x.npz"), "does not exist.*t2v train"),
+        (("generate", "RUN", "circle moving lefft", "--out", "OUT/x.npz"), "'lefft'.*did you mean 'left'"),
+        (("generate", "RUN", "circle moving left", "--out", "OUT/x.avi"), r"'\.avi'.*\.mp4"),
+        (("evaluate", "OUT/none"), "does not exist"),
+        (("evaluate", "RUN", "--split", "s9"), r"splits.*'s9'"),
+        (("verify", "OUT/none"), "there is no folder"),
+        (("run", "--profile", "quik", "--work", "OUT/work"), "unknown profile 'quik': did you mean 'quick'"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(
+    arguments: tuple[str, ...], sentence: str, data: Path, run: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    places = {"OUT": str(tmp_path / "out"), "DATA": str(data), "RUN": str(run)}
+    filled = [next((a.replace(k, v) for k, v in places.items() if a.startswith(k)), a) for a in arguments]
+    assert t2v(*filled, monkeypatch=monkeypatch) == 2
+    said = capsys.readouterr().err.strip()
+    assert said.count("\n") == 0, said
+    assert re.search(sentence, said), said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_half_written_dataset_is_named_with_the_way_out(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    half = tmp_path / "half"
+    half.mkdir()
+    (half / "shard-00000.tar").write_bytes((data / "shard-00000.tar").read_bytes())
+    assert t2v("train", half, "--out", tmp_path / "run", "--steps", 1, monkeypatch=monkeypatch) == 2
+    assert "half-written: run `t2v render` again" in capsys.readouterr().err
+
+
+def test_generate_writes_clips_that_do_not_depend_on_their_batch(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts = ["circle moving left", "circle moving up-right"]
+    out = tmp_path / "x.npz"
+    assert t2v("generate", run, *prompts, "--count", 8, "--out", out, "--json", monkeypatch=monkeypatch) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    frames, asked, seeds = load_npz(out)
+    spec = checkpoints.load(run)[0].spec
+    assert frames.shape == (16, spec.frames, spec.size, spec.size, 3)
+    assert frames.dtype == np.uint8
+    assert (
+        (result["prompts"], result["seeds"])
+        == (asked, seeds)
+        == ([p for p in prompts for _ in range(8)], [*range(8)] * 2)
+    )
+    one = tmp_path / "one.npz"
+    assert t2v("generate", run, prompts[1], "--count", 1, "--seed", 3, "--out", one, monkeypatch=monkeypatch) == 0
+    np.testing.assert_allclose(load_npz(one)[0][0].astype(int), frames[8 + 3].astype(int), atol=1)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "gif", "webp", "png"])
+def test_generate_writes_every_format(
+    suffix: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / f"clip.{suffix}"
+    assert t2v("generate", run, "circle shrinking", "--count", 1, "--out", out, monkeypatch=monkeypatch) == 0
+    assert capsys.readouterr().out.strip() == str(out)
+    assert out.stat().st_size > 100
+
+
+def test_verify_names_damage_and_exits_with_1(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in data.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    assert t2v("verify", copy, "--json", monkeypatch=monkeypatch) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["damages"] == []
+    shard = copy / "shard-00001.tar"
+    shard.write_bytes(shard.read_bytes()[:-2000])
+    assert t2v("verify", copy, "--json", monkeypatch=monkeypatch) == 1
+    assert any("shard-00001.tar" in d for d in json.loads(capsys.readouterr().out.splitlines()[-1])["damages"])
+
+
+def test_every_command_has_a_help_page(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("run", "render", "verify", "train", "generate", "evaluate", "up"):
+        assert t2v(command, "--help", monkeypatch=monkeypatch) == 0
+        assert "Usage: " in capsys.readouterr().out

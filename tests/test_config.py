@@ -1,0 +1,42 @@
+"""Configurations refuse what they do not know, and errors read as sentences."""
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from t2v_models.build import FAMILIES, ModelConfig
+from t2v_models.clips.dataset import DatasetConfig
+from t2v_models.config import flatten, in_words, near
+
+
+def test_a_misspelt_key_is_refused_with_the_key_that_was_meant() -> None:
+    with pytest.raises(ValidationError) as error:
+        DatasetConfig.model_validate({"clip": 3})
+    assert in_words(error.value, DatasetConfig) == "unknown key 'clip': did you mean 'clips'?"
+
+
+def test_a_value_out_of_range_is_named_with_what_was_found() -> None:
+    with pytest.raises(ValidationError) as error:
+        DatasetConfig.model_validate({"spec": {"size": 8}})
+    assert in_words(error.value) == "spec.size: input should be greater than or equal to 16 (found 8)"
+
+
+def test_every_family_is_chosen_by_its_name_and_round_trips() -> None:
+    adapter = TypeAdapter(ModelConfig)
+    for name, family in FAMILIES.items():
+        config = adapter.validate_python({"name": name})
+        assert isinstance(config, family)
+        assert adapter.validate_json(adapter.dump_json(config)) == config
+    with pytest.raises(ValidationError):
+        adapter.validate_python({"name": "vae"})
+
+
+def test_digests_follow_the_content() -> None:
+    one, same, other = DatasetConfig(), DatasetConfig(clips=10_000), DatasetConfig(seed=1)
+    assert one.digest == same.digest != other.digest
+    assert len(one.digest) == 16
+
+
+def test_flatten_and_near() -> None:
+    assert flatten({"a": {"b": {"c": 1}, "d": (1, 2)}, "e": None}) == {"a.b.c": 1, "a.d": (1, 2), "e": None}
+    assert near("lft", ["left", "right"]) == "did you mean 'left'?"
+    assert near("xyz", ["left", "right"]) == "allowed: left, right"

@@ -1,0 +1,114 @@
+"""The whole lab as a user runs it: one command, then the same command again."""
+
+import json
+import os
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+T2V = str(Path(sys.executable).with_name("t2v"))
+
+
+def t2v(folder: Path, *arguments: str) -> tuple[dict, str]:
+    """The JSON of the last line, and everything a person saw."""
+    home = folder / "home"
+    home.mkdir(exist_ok=True)
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "T2V_"))}
+    done = subprocess.run([T2V, *arguments, "--json"], cwd=folder, capture_output=True, text=True, timeout=400,
+                          env=clean | {"HOME": str(home)})  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert not list(home.iterdir()), "something was written to the user's home"
+    return json.loads(done.stdout.splitlines()[-1]), done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict, str]:
+    folder = tmp_path_factory.mktemp("lab")
+    return folder, *t2v(folder, "run", "--profile", "smoke")
+
+
+pytestmark = pytest.mark.slow
+
+
+def test_one_command_leaves_data_runs_scores_and_a_report(lab: tuple[Path, dict, str]) -> None:
+    folder, result, said = lab
+    for name in ("run", "data", "report"):
+        assert (folder / result[name]).exists(), name
+    assert result["mlflow"].startswith("sqlite:///")
+    assert set(result["runs"]) == {"gan", "frame_gan"}
+    scores = {e["name"]: e["scores"]["s0"]["prompt_acc"] for e in result["evaluations"]}
+    assert scores["oracle"]["value"] >= 0.99
+    assert scores["gan"]["n"] == 18 * 4
+    for noise in ("Traceback", "Warning", "warning", "ERROR", "INFO", "sqlalchemy"):
+        assert noise not in said, said
+
+
+def test_the_report_plays_clips_and_names_every_model(lab: tuple[Path, dict, str]) -> None:
+    folder, result, _ = lab
+    images, text = [], []
+
+    class Page(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            if tag == "img":
+                images.append(dict(attrs)["src"])
+
+        def handle_data(self, data: str) -> None:
+            text.append(data)
+
+    Page().feed((folder / result["report"]).read_text())
+    assert len(images) > 50
+    assert all(str(i).startswith("data:image/webp") or (folder / result["report"]).with_name(str(i)) for i in images)
+    assert "gan" in " ".join(text)
+    assert "frame_gan" in " ".join(text)
+
+
+def test_mlflow_holds_what_a_comparison_needs(lab: tuple[Path, dict, str]) -> None:
+    _, result, _ = lab
+    code = f"""
+import json, mlflow
+client = mlflow.MlflowClient({result["mlflow"]!r})
+runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
+print(json.dumps([dict(name=r.info.run_name, status=r.info.status, metrics=sorted(r.data.metrics), params=r.data.params,
+    tags=r.data.tags, data=[d.dataset.digest for d in r.inputs.dataset_inputs],
+    files=[f.path for f in client.list_artifacts(r.info.run_id)]) for r in runs]))
+print(json.dumps([m.name for m in client.search_registered_models()]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    runs, models = (json.loads(line) for line in done.stdout.splitlines()[-2:])
+    trained = {r["tags"]["model"]: r for r in runs if r["tags"]["model"] != "oracle"}
+    assert set(trained) == {"gan", "frame_gan"}
+    assert sorted(models) == ["t2v-frame-gan", "t2v-gan"]
+    shared = set(trained["gan"]["metrics"]) & set(trained["frame_gan"]["metrics"])
+    wanted = {f"eval/s0/prompt_acc{suffix}" for suffix in ("", "_lo", "_hi", "_n")}
+    wanted |= {"eval/s3/prompt_acc", "speed/clips_per_second", "speed/data_wait_share", "watch/prompt_acc"}
+    assert wanted <= shared
+    for run in trained.values():
+        assert run["status"] == "FINISHED"
+        assert run["params"]["dataset.spec.size"] == "16"
+        assert len(run["data"]) == 1
+        assert {"evaluation", "images"} <= set(run["files"])
+        assert run["tags"]["mlflow.source.git.commit"]
+
+
+def test_the_same_command_again_does_nothing_again(lab: tuple[Path, dict, str]) -> None:
+    folder, first, _ = lab
+    kept = {p: p.stat().st_mtime_ns for p in (folder / "work").rglob("*") if p.suffix in (".tar", ".safetensors")}
+    second, said = t2v(folder, "run", "--profile", "smoke")
+    assert (second["run"], second["data"], second["evaluations"]) == (first["run"], first["data"], first["evaluations"])
+    assert kept == {p: p.stat().st_mtime_ns for p in kept}
+    assert not any(stage.startswith(("train", "evaluate", "render")) for stage in second["stages"])
+    assert "nothing to train" in said
+
+
+def test_generate_evaluate_and_verify_on_its_results(lab: tuple[Path, dict, str]) -> None:
+    folder, result, _ = lab
+    made, _ = t2v(folder, "generate", "models:/t2v-gan@champion", "circle moving left", "--out", "x.npz")
+    assert (folder / made["out"][0]).is_file()
+    judged, _ = t2v(folder, "evaluate", result["run"], "--split", "s3", "--clips-per-prompt", "3", "--out", "judged")
+    assert judged["scores"]["s3"]["prompt_acc"]["n"] == 6
+    assert (folder / "judged" / "s3" / "verdicts.parquet").is_file()
+    assert t2v(folder, "verify", result["data"])[0]["damages"] == []

@@ -1,0 +1,92 @@
+"""The architecture, kept true: what imports what, and that the recipes and the README name things that exist."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from prefect.flows import load_flow_from_entrypoint
+
+from flows.lab import LabConfig
+from flows.profiles import profile
+
+ROOT = Path(__file__).parents[1]
+DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("t2v_models.clips.reader", "torch"),
+        ("t2v_models.shards.verify", "torch"),
+        ("tasks.render", "torch"),
+        ("flows.dataset", "torch"),
+        ("flows.cli", "torch"),
+        ("t2v_models.training", "prefect"),
+        ("t2v_models.training", "mlflow"),
+    ],
+)
+def test_light_modules_stay_light(module: str, absent: str) -> None:
+    code = f"import sys, {module}; sys.exit({absent!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_models_train_and_sample_where_prefect_and_mlflow_are_missing(data: Path, tmp_path: Path) -> None:
+    code = f"""
+import sys
+sys.modules["prefect"] = sys.modules["mlflow"] = None  # importing them fails
+from pathlib import Path
+from tests.test_training import SMALL, quiet, run_of
+from t2v_models.generate import load_run, sample_frames
+from t2v_models.shards.manifest import Manifest
+from t2v_models.shards.stream import ClipStore
+from t2v_models.training import TrainConfig, fit
+data, out = Path({str(data)!r}), Path({str(tmp_path)!r})
+fit(run_of(data, SMALL["gan"]), ClipStore(Manifest.load(data)), TrainConfig(steps=1), out, quiet)
+print(sample_frames(load_run(out), ["circle moving left"], [0]).shape)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "(1, 6, 16, 16, 3)", done.stderr
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda d: f"{d['entrypoint']}-{d['name']}")
+def test_every_deployment_resolves_and_its_parameters_are_valid(
+    deployment: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    flow = load_flow_from_entrypoint(deployment["entrypoint"])
+    flow.validate_parameters(deployment["parameters"])
+    assert deployment["work_pool"]["name"] in ("cpu", "gpu")
+    assert deployment["description"]
+
+
+def test_there_is_a_schedule_and_a_deployment_for_every_flow() -> None:
+    assert {d["entrypoint"].split(":")[1] for d in DEPLOYMENTS} == {"lab", "dataset", "train", "evaluate"}
+    assert any(d.get("schedules") for d in DEPLOYMENTS)
+
+
+def test_profiles_are_the_labs_deployments() -> None:
+    assert LabConfig.model_validate(profile("quick")).training.minutes
+    assert LabConfig.model_validate(profile("smoke")).training.steps == 40
+
+
+def test_every_file_in_the_readmes_tree_exists() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert len(readme.splitlines()) < 150
+    for name in re.findall(r"\b[\w./-]+\.(?:py|md|yaml|toml|lock|css|png)\b", readme):
+        assert list(ROOT.glob(f"**/{name}")), name
+
+
+def test_files_stay_short() -> None:
+    for folder in ("flows", "tasks", "t2v_models"):
+        for path in (ROOT / folder).rglob("*.py"):
+            assert len(path.read_text().splitlines()) <= 350, path
+
+
+def test_the_lock_holds_names_versions_and_hashes_only() -> None:
+    for line in (ROOT / "requirements.lock").read_text().splitlines():
+        assert re.match(
+            r"^(    --hash=sha256:[0-9a-f]{64}( \\)?|[A-Za-z0-9._-]+(\[[\w,-]+\])?==\S+( ; .*)? \\)$", line
+        ), line
