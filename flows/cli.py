@@ -185,12 +185,12 @@ def evaluate(
 
     prepare(work)
     folder = _run_folder(run, work)
+    from t2v_models.checkpoint import load
     from t2v_models.evaluation.scores import EvaluateConfig
     from tasks.console import print_scores
-    from tasks.evaluate import subject
 
     config = EvaluateConfig.model_validate({"splits": split, "clips_per_prompt": clips_per_prompt, "seed": seed})
-    subject(folder)
+    load(folder)  # before the server is started: a missing run is said at once
     with prefect_api(work):
         from flows.evaluate import evaluate as evaluate_flow
 
