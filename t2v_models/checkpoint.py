@@ -111,7 +111,13 @@ def load(run_dir: Path) -> tuple[VideoModel, Checkpoint]:
 def restore(model: VideoModel, checkpoint: Checkpoint, run_dir: Path) -> None:
     """Put the checkpoint's weights and optimiser states into `model`."""
     tensors = safetensors.torch.load_file(folder(run_dir) / f"step-{checkpoint.step:08d}.safetensors")
-    model.load_state_dict({name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")})
+    try:
+        model.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
+    except RuntimeError as error:  # torch's way of saying that names or shapes differ
+        raise LabError(
+            f"the weights in {run_dir} are of another version of {checkpoint.run.model.name!r} "
+            f"(saved by t2v-lab {checkpoint.versions['t2v-lab']}): check out that version, or train anew in another folder"
+        ) from error
     for name, optimizer in model.optimizers.items():
         state: dict[int, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():

@@ -22,7 +22,7 @@ from t2v_models.text import vocabulary_of
 from t2v_models.training import TrainConfig
 from tasks.console import progress, say
 from tasks.stopwatch import working
-from tasks.tracking import Tracker, track
+from tasks.tracking import Tracker, close_stale, track
 
 WATCHED_CLIPS = 8
 """Clips of each prompt that are read while training: the smoke tier."""
@@ -41,6 +41,7 @@ def train_model(data: Path, model: ModelConfig, config: TrainConfig, run_dir: Pa
         say(f"train    {run_dir} is finished, nothing to train")
         return run_dir
     training.check_run(run, run_dir)
+    close_stale(work)
     settings = {"model": model.model_dump(), "training": config.model_dump(), "dataset": manifest.config.model_dump()}
     name = experiment_name(manifest.config)
     run_id = record.get("run_id")
