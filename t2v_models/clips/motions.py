@@ -35,9 +35,9 @@ SIZE_RATIO = (1.7, 2.4)
 SPEED = (1.0, 3.5)
 BOUNCE_SPEED = (1.5, 4.0)
 ZIGZAG_SPEED = (1.0, 2.5)
-SWING = (6.0, 10.0)
-ORBIT_RADIUS = (8.0, 15.0)
-ORBIT_ANGLE = (math.radians(120), math.radians(330))
+SWING = (7.0, 10.0)
+ORBIT_RADIUS = (8.0, 14.0)
+ORBIT_ANGLE = (math.radians(210), math.radians(330))
 ORBIT_STEP = math.radians(60)
 
 
@@ -142,7 +142,8 @@ class _Draw:
 
     def orbit(self) -> dict[str, Any]:
         swing = min(self.rng.uniform(*ORBIT_RADIUS) * self.unit, self.room / 2)
-        angle = self.rng.uniform(ORBIT_ANGLE[0], min(ORBIT_ANGLE[1], ORBIT_STEP * self.steps))
+        most = min(ORBIT_ANGLE[1], ORBIT_STEP * self.steps)
+        angle = self.rng.uniform(min(ORBIT_ANGLE[0], most * 2 / 3), most)
         rate = angle / self.steps * (1 if self.action == "rotate-cw" else -1)
         phase = self.rng.uniform(0, 2 * math.pi)
         return {"start": self.place((-swing, swing), (-swing, swing)), "swing": swing, "rate": rate, "phase": phase}
@@ -160,7 +161,7 @@ class _Draw:
     def zigzag(self) -> dict[str, Any]:
         swing = min(self.rng.uniform(*SWING) * self.unit, self.room / 2)
         last = self.spec.frames - 2
-        gap = self.rng.uniform(max(1.0, last / 4), last / 2)
+        gap = self.rng.uniform(max(1.0, last * 3 / 8), last / 2)
         first = self.rng.uniform(1.0, max(1.0, min(1 + gap, last - gap)))  # a second turn fits before the last frame
         speed = self.speed(ZIGZAG_SPEED, self.room) * self.sign()
         travel, sway = _span(speed * self.steps), (-swing, swing)
