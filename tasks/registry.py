@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import tempfile
+import warnings
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,19 +23,26 @@ def log_model(uri: str, run_id: str, run_dir: Path, name: str, example_prompt: s
     """Log and register the newest checkpoint with its answering code; the number of the version."""
     import mlflow
 
-    with tempfile.TemporaryDirectory() as part, environment(MLFLOW_TRACKING_URI=uri):
+    with tempfile.TemporaryDirectory() as part, environment(MLFLOW_TRACKING_URI=uri), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*input example was not provided")  # the signature is given by hand
         mlflow.set_tracking_uri(uri)
         with mlflow.start_run(run_id=run_id):
             info = mlflow.pyfunc.log_model(
                 name=name,
                 python_model=str(Path(__file__).with_name("pyfunc_model.py")),
                 artifacts={"run": str(_newest_only(run_dir, Path(part) / "run"))},
-                registered_model_name=name,
                 signature=_signature(),
                 metadata={"example_prompt": example_prompt},
                 pip_requirements=[f"{package}=={version(package)}" for package in SERVING_PACKAGES],
             )
-    return str(info.registered_model_version)
+    return _register(mlflow.MlflowClient(uri, registry_uri=uri), name, info.model_uri, run_id)
+
+
+def _register(client: "MlflowClient", name: str, source: str, run_id: str) -> str:
+    """A new version of the registered model, made with the client because the other way prints; its number."""
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name)
+    return str(client.create_model_version(name, source, run_id).version)
 
 
 def fetch_model(work: Path, uri: str) -> Path:

@@ -50,7 +50,8 @@ def train_model(data: Path, model: ModelConfig, config: TrainConfig, run_dir: Pa
         tracker.dataset(data.name, manifest.digest, str(data.resolve()), "training")
         with working(f"train {model.name}"), progress(f"train {model.name}") as show:
             log, watch = _reporters(run, run_dir, tracker, show)
-            training.fit(run, ClipStore(manifest), config, run_dir, log, watch)
+            last = training.fit(run, ClipStore(manifest), config, run_dir, log, watch)
+            show(1.0, f"{last.step:,} steps")
         with working(f"register {model.name}"):
             uri = tracker.model(run_dir, "t2v-" + model.name.replace("_", "-"), run.dataset.prompts[0])
         write_record(run_dir, run_id=tracker.run_id, model=uri)
