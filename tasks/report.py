@@ -1,11 +1,9 @@
 """The page to look at after a run: what was asked, what the models drew, and how often they obeyed.
 
-One HTML file that needs no network and no scripts. Clips are lossless animated WebP: small ones stand in the page,
-large ones beside it in `clips/`.
+One HTML file that needs no network, no scripts and nothing beside it: clips stand in it as lossless animated WebP.
 """
 
 import base64
-import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -22,9 +20,8 @@ from t2v_models.evaluation.verdicts import Verdict
 from t2v_models.files import write
 from t2v_models.media import to_webp
 from tasks.chart import Chart, draw
+from tasks.confusion import confusion
 
-INLINE_BYTES = 48 * 1024
-"""Clips up to this size are embedded: 10 frames of 64 px take 2 kB clean, 40 kB with faint noise, 120 kB as noise."""
 CLIPS_PER_PROMPT = 4
 
 SPLITS = {
@@ -80,8 +77,8 @@ class Report:
 
 
 def write_report(folder: Path, report: Report) -> Path:
-    """Write `folder/index.html`, after the large clips it points to in `folder/clips/`; returns the page's path."""
-    gallery = _Gallery(folder, report.fps)
+    """Write `folder/report.html`; returns its path. A 64-px clip of 10 frames takes 2 kB clean and 120 kB as noise."""
+    gallery = _Gallery(report.fps)
     body = [
         f"<header><h1>{escape(report.title)}</h1>{_lead(report)}</header>",
         _cards(report.models),
@@ -97,7 +94,7 @@ def write_report(folder: Path, report: Report) -> Path:
         f"<title>{escape(report.title)}</title><style>\n{style}</style>"
     )
     page = f'<!doctype html>\n<html lang="en"><head>{head}</head><body><main>\n{"".join(body)}\n</main></body></html>\n'
-    return write(folder / "index.html", page)
+    return write(folder / "report.html", page)
 
 
 def verdict_in_words(verdict: Verdict) -> str:
@@ -110,10 +107,10 @@ def verdict_in_words(verdict: Verdict) -> str:
 
 
 class _Gallery:
-    """Turns clips into `<figure>`s, in the page or beside it."""
+    """Turns clips into `<figure>`s."""
 
-    def __init__(self, folder: Path, fps: float) -> None:
-        self.folder, self.fps = folder, fps
+    def __init__(self, fps: float) -> None:
+        self.fps = fps
 
     def figure(self, clip: Clip, source: str, caption: str = "") -> str:
         verdict = clip.verdict
@@ -123,18 +120,13 @@ class _Gallery:
         above = f"{escape(caption)}<br>" if caption else ""
         height, width = clip.frames.shape[1:3]
         return (
-            f'<figure class="clip {side}"><img src="{self._address(clip)}" width="{width}" height="{height}" '
+            f'<figure class="clip {side}"><img src="{self._data(clip)}" width="{width}" height="{height}" '
             f'alt="{escape(told)}" title="{escape(told)}" loading="lazy">'
             f"<figcaption>{above}<b>{sign} {_unbroken(words)}</b></figcaption></figure>"
         )
 
-    def _address(self, clip: Clip) -> str:
-        data = to_webp(clip.frames, self.fps)
-        if len(data) <= INLINE_BYTES:
-            return f"data:image/webp;base64,{base64.b64encode(data).decode()}"
-        name = f"clips/{hashlib.sha256(data).hexdigest()[:16]}.webp"
-        write(self.folder / name, data)
-        return name
+    def _data(self, clip: Clip) -> str:
+        return f"data:image/webp;base64,{base64.b64encode(to_webp(clip.frames, self.fps)).decode()}"
 
 
 def _unbroken(words: str) -> str:
@@ -213,6 +205,7 @@ def _model(model: ModelReport, gallery: _Gallery) -> str:
         + _scores(model.scores)
         + (f'<div class="charts">{charts}</div>' if charts else "")
         + _by_prompt(model.verdicts)
+        + confusion(model.verdicts)
         + _clips(model, gallery)
         + "</section>"
     )

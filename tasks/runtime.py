@@ -39,7 +39,8 @@ class OneLineHandler(logging.StreamHandler):  # type: ignore[type-arg]
     def filter(self, record: logging.LogRecord) -> bool:
         """False for the records of a failing flow or task run."""
         of_a_run = record.name.startswith(("prefect.flow_runs", "prefect.task_runs"))
-        tells_its_end = bool(record.exc_info) or record.getMessage().startswith("Finished in state")
+        endings = ("Finished in state", "Crash detected")
+        tells_its_end = bool(record.exc_info) or record.getMessage().startswith(endings)
         return not (of_a_run and tells_its_end) and bool(super().filter(record))
 
     def format(self, record: logging.LogRecord) -> str:
