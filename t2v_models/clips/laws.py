@@ -23,6 +23,8 @@ NOISE = 0.3
 """px: centroid error below which a fit is as good as exact."""
 LEAST_SPEED = 0.5
 """px/frame at 64 px: half the slowest rendered motion; anything slower reads `still`."""
+LEAST_TRAVEL = 12.0
+"""px at 64 px: in long clips, whose objects are slow, a motion covers at least this way."""
 LEAST_SWING = 3.0
 LEAST_ORBIT_RADIUS = 4.0
 LEAST_ORBIT_ANGLE = np.pi / 2
@@ -32,7 +34,8 @@ ROUNDS = 22
 SHRINK = 0.7
 """Of the search for the best turns: each round looks around the best place at `SHRINK` of the last distance."""
 
-FREE_NUMBERS = {"still": 2, **dict.fromkeys(DIRECTIONS, 3)} | {
+FREE_NUMBERS: dict[str, int] = {
+    "still": 2, **dict.fromkeys(DIRECTIONS, 3),
     "bounce-v": 5, "bounce-h": 5, "zigzag-v": 6, "zigzag-h": 6, "rotate-cw": 5, "rotate-ccw": 5,
 }  # fmt: skip
 NAMES = tuple(FREE_NUMBERS)
@@ -61,7 +64,7 @@ def best_law(x: Floats, y: Floats, unit: float) -> list[str]:
 def fit(names: Sequence[str], x: Floats, y: Floats, unit: float) -> Fit:
     """The nearest path of law `names[i]` to path i; sizes that change in place are `still` here.
 
-    A law is held to its meaning: the path of `left` goes left by at least `LEAST_SPEED`, whatever was shown.
+    A law is held to its meaning: the path of `left` goes left by at least the least speed, whatever was shown.
     """
     found = Fit(np.zeros_like(x), np.zeros_like(y), np.zeros(len(x)), np.zeros(len(x)))
     for name in dict.fromkeys(names):
@@ -69,6 +72,10 @@ def fit(names: Sequence[str], x: Floats, y: Floats, unit: float) -> Fit:
         found.x[rows], found.y[rows], found.speed[rows] = _nearest(name, x[rows], y[rows], unit)
     found.rmse[:] = np.sqrt(((found.x - x) ** 2 + (found.y - y) ** 2).mean(1))
     return found
+
+
+def _least_speed(t: int, unit: float) -> float:
+    return min(LEAST_SPEED, LEAST_TRAVEL / (t - 1)) * unit
 
 
 def slope(values: Floats) -> Floats:
@@ -110,7 +117,7 @@ def _unit(curves: Floats) -> tuple[Floats, Floats]:
 
 
 def _symmetric(reach: float, step: float) -> Floats:
-    return step * np.arange(-int(reach / step), int(reach / step) + 1)
+    return np.asarray(step * np.arange(-int(reach / step), int(reach / step) + 1), np.float64)
 
 
 @cache
@@ -158,47 +165,49 @@ def _orbit(x: Floats, y: Floats, sense: int, rate: Floats) -> tuple[Floats, NDAr
 def _residuals(x: Floats, y: Floats, unit: float) -> Floats:
     """Residual sums of squares `(n, laws)` in the order of `NAMES`; infinite where the law is not met."""
     t = x.shape[1]
+    least = _least_speed(t, unit)
     energy = (t**3 - t) / 12  # of the ramp of unit slope
     flat_x, flat_y = x.var(1) * t, y.var(1) * t
     slope_x, slope_y = slope(x), slope(y)
     rss = [flat_x + flat_y]
     for dx, dy in DIRECTIONS.values():
         speed = dx * slope_x + dy * slope_y
-        rss.append(np.where(speed >= LEAST_SPEED * unit, rss[0] - speed**2 * energy, np.inf))
+        rss.append(np.where(speed >= least, rss[0] - speed**2 * energy, np.inf))
     bounces, swings = _bounces(t), _swings(t)
     for along, other in ((y, flat_x), (x, flat_y)):
         left, height = _heights(along, bounces)
-        left[np.abs(height) < LEAST_SPEED * unit * bounces.gap / 2] = np.inf
+        left[np.abs(height) < least * bounces.gap / 2] = np.inf
         rss.append(left.min(1) + other)
     for line, across in ((y, x), (x, y)):
         left, height = _heights(across, swings)
         left[np.abs(height) < LEAST_SWING * unit] = np.inf
         speed = slope(line)
         straight = np.maximum(line.var(1) * t - speed**2 * energy, 0)
-        rss.append(np.where(np.abs(speed) >= LEAST_SPEED * unit, left.min(1) + straight, np.inf))
+        rss.append(np.where(np.abs(speed) >= least, left.min(1) + straight, np.inf))
     for sense in (1, -1):
         left, arm = _orbit(x, y, sense, _turns(t))
         rss.append(np.where(np.abs(arm) >= LEAST_ORBIT_RADIUS * unit, left, np.inf).min(1))
-    return np.maximum(np.stack(rss, 1), 0)
+    return np.asarray(np.maximum(np.stack(rss, 1), 0))
 
 
 def _nearest(name: str, x: Floats, y: Floats, unit: float) -> tuple[Floats, Floats, Floats]:
     """Nearest path of one law: x, y `(n, t)` and its speed `(n,)`."""
+    least = _least_speed(x.shape[1], unit)
     flat_x, flat_y = (np.broadcast_to(v.mean(1, keepdims=True), v.shape) for v in (x, y))
     if name in DIRECTIONS:
-        dx, dy = DIRECTIONS[name]  # type: ignore[index]
-        speed = np.maximum(dx * slope(x) + dy * slope(y), LEAST_SPEED * unit)
+        dx, dy = DIRECTIONS[name]
+        speed = np.maximum(dx * slope(x) + dy * slope(y), least)
         along = speed[:, None] * (np.arange(x.shape[1]) - (x.shape[1] - 1) / 2)
         return flat_x + dx * along, flat_y + dy * along, speed
     if name in ("bounce-v", "bounce-h"):
         values, waves = (y, _bounces(y.shape[1])) if name == "bounce-v" else (x, _bounces(x.shape[1]))
-        path, speed = _nearest_wave(values, waves, LEAST_SPEED * unit, per_frame=True)
+        path, speed = _nearest_wave(values, waves, least, per_frame=True)
         return (flat_x, path, speed) if name == "bounce-v" else (path, flat_y, speed)
     if name in ("zigzag-v", "zigzag-h"):
         across, line = (x, y) if name == "zigzag-v" else (y, x)
         swing, _ = _nearest_wave(across, _swings(x.shape[1]), LEAST_SWING * unit, per_frame=False)
         speed = slope(line)
-        speed = np.where(speed < 0, -1, 1) * np.maximum(np.abs(speed), LEAST_SPEED * unit)
+        speed = np.where(speed < 0, -1, 1) * np.maximum(np.abs(speed), least)
         ramp = line.mean(1, keepdims=True) + speed[:, None] * (np.arange(x.shape[1]) - (x.shape[1] - 1) / 2)
         return (swing, ramp, np.abs(speed)) if name == "zigzag-v" else (ramp, swing, np.abs(speed))
     if name in ("rotate-cw", "rotate-ccw"):

@@ -29,8 +29,9 @@ LEAST_LOG_RATIO = 0.4
 FOREGROUND = 0.25
 TRACE_RADIUS, LEAST_RADIUS, GREATEST_RADIUS = 1.2, 2.8, 18.0
 """px at 64 px: nothing is there, an object is too small, an object is too large."""
-GREATEST_SPREAD = 1.75
-"""Second moment of the opacity over that of a disc of equal mass: two objects, streaks and smears exceed it."""
+GREATEST_SPREAD, SOFT_EDGE = 1.75, 5.0
+"""Second moment of the opacity over that of a disc of equal mass: two objects, streaks and smears exceed it. An edge
+blurred by one pixel adds 4 / radius², so `SOFT_EDGE` / radius² is allowed on top."""
 GREATEST_GROUND_ERROR = 0.035
 """Mean absolute difference from the ground outside the object's window, as a share of full scale; white noise of 5 %
 that is cut off at white gives 0.02."""
@@ -220,12 +221,15 @@ def _dilate(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _faults(seen: _Seen, unit: float) -> list[str]:
     """What makes each clip invalid, the first of its faults, or an empty string."""
-    faults: tuple[tuple[str, NDArray[np.bool_]], ...] = (
-        ("no object in a frame", (seen.radius < TRACE_RADIUS * unit).any(1)),
-        ("object too large", (seen.radius > GREATEST_RADIUS * unit).any(1)),
-        ("not one compact object", (seen.spread > GREATEST_SPREAD).any(1)),
-        ("object too small", (seen.radius < LEAST_RADIUS * unit).any(1)),
-        ("ground not clean", (seen.ground_error > GREATEST_GROUND_ERROR).any(1)),
+    faults = (
+        ("no object in a frame", seen.radius.min(1) < TRACE_RADIUS * unit),
+        ("object too large", seen.radius.max(1) > GREATEST_RADIUS * unit),
+        (
+            "not one compact object",
+            (seen.spread - SOFT_EDGE / np.maximum(seen.radius, 1) ** 2).max(1) > GREATEST_SPREAD,
+        ),
+        ("object too small", seen.radius.min(1) < LEAST_RADIUS * unit),
+        ("ground not clean", seen.ground_error.max(1) > GREATEST_GROUND_ERROR),
     )
     return [next((name for name, hit in faults if hit[i]), "") for i in range(len(seen.radius))]
 

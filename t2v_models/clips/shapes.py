@@ -1,8 +1,8 @@
 """What each shape covers. `radius` always means the radius of the disc of equal area, so size and shape are free of
 each other and the area of any object is pi radius². The centre is the centre of mass.
 
-Coverage of a pixel is exact for squares and crosses (products of overlaps along x and y) and elsewhere a linear ramp,
-one pixel wide, over the signed distance from the pixel's centre to the edge.
+Coverage of a pixel is exact for squares and crosses (products of overlaps along x and y), exact but at the corners for
+diamonds, and elsewhere a linear ramp, one pixel wide, over the signed distance from the pixel's centre to the edge.
 """
 
 import math
@@ -15,6 +15,7 @@ from t2v_models.clips.spec import Shape
 
 Floats = NDArray[np.float64]
 
+DIAGONAL = math.sqrt(0.5)
 SQUARE = math.sqrt(math.pi) / 2
 """Half the side of the square of unit radius."""
 DIAMOND = math.sqrt(math.pi / 2)
@@ -59,7 +60,9 @@ def cover(shape: Shape, dx: Floats, dy: Floats, radius: Floats) -> Floats:
         long_x, long_y, short_x, short_y = (_overlap(d, k * radius) for k in (CROSS, CROSS / 3) for d in (dx, dy))
         return long_x * short_y + short_x * long_y - short_x * short_y
     if shape == "diamond":
-        return _ramp((np.abs(dx) + np.abs(dy)) * math.sqrt(0.5) - SQUARE * radius)
+        return _slanted(np.abs(dx + dy) * DIAGONAL - SQUARE * radius) * _slanted(
+            np.abs(dx - dy) * DIAGONAL - SQUARE * radius
+        )
     if shape == "triangle":
         slanted = np.abs(dx) * math.sqrt(0.75) - 0.5 * dy
         return _ramp(np.maximum(slanted, dy) - TRIANGLE * radius)
@@ -71,6 +74,12 @@ def cover(shape: Shape, dx: Floats, dy: Floats, radius: Floats) -> Floats:
 
 def _ramp(distance: Floats) -> Floats:
     return np.clip(0.5 - distance, 0.0, 1.0)
+
+
+def _slanted(distance: Floats) -> Floats:
+    """Share of a pixel on the near side of an edge at 45 degrees, `distance` from its centre: a corner or the rest."""
+    corner = np.maximum(DIAGONAL - np.abs(distance), 0) ** 2
+    return np.where(distance > 0, corner, 1 - corner)
 
 
 def _overlap(place: Floats, half: Floats) -> Floats:
