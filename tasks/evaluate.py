@@ -13,8 +13,8 @@ from prefect.cache_policies import NO_CACHE
 
 from t2v_models import checkpoint, files
 from t2v_models.clips.dataset import DatasetConfig
-from t2v_models.clips.prompts import SPLITS, Split, split_prompts
 from t2v_models.clips.reader import READER_VERSION
+from t2v_models.clips.splits import SPLITS, Split, split_prompts
 from t2v_models.config import LabError
 from t2v_models.evaluation.baselines import oracle
 from t2v_models.evaluation.metrics import summarise
@@ -28,6 +28,9 @@ from tasks.tracking import track
 from tasks.train import experiment_name, read_record
 
 Sampler = Callable[[Sequence[str], Sequence[int]], NDArray[np.uint8]]
+
+ASKED: tuple[Split, ...] = ("s0", "s1", "s2", "s3")
+"""Splits judged by default; `s4` has the prompts of `s0`, which name no speed or size."""
 
 SHOWN_CLIPS = 4
 """Clips of each prompt that are kept for the report."""
@@ -67,7 +70,9 @@ def asked_splits(config: EvaluateConfig, data: DatasetConfig) -> dict[Split, tup
     Raises:
         LabError: a split that was asked for by name has no prompts for this dataset.
     """
-    prompts = {split: split_prompts(data.world, split, data.hold_out) for split in config.splits or SPLITS}
+    prompts = {
+        split: split_prompts(data.world, split, data.hold_out, data.coverage) for split in config.splits or ASKED
+    }
     for split in config.splits or ():
         if not prompts[split]:
             held = ", ".join(data.hold_out) or "nothing"

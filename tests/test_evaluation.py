@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from t2v_models.clips.prompts import split_prompts
 from t2v_models.clips.spec import ClipSpec
+from t2v_models.clips.splits import split_prompts
 from t2v_models.evaluation.baselines import oracle
 from t2v_models.evaluation.metrics import accuracy, summarise
 from t2v_models.evaluation.statistics import Z95, wilson

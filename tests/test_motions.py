@@ -5,8 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t2v_models.clips.motions import ACTIONS, DIRECTIONS, Action, Trace, draw_motion, reflect, trace, triangle
-from t2v_models.clips.spec import ClipSpec
+from t2v_models.clips.motions import (
+    ACTIONS, DIRECTIONS, Action, Trace, draw_motion, radius_range, reflect, speed_range, trace, triangle,
+)  # fmt: skip
+from t2v_models.clips.shapes import EXTENTS
+from t2v_models.clips.spec import SHAPES, ClipSpec, Shape
 
 specs = st.builds(ClipSpec, frames=st.integers(4, 40), size=st.integers(16, 96))
 seeds = st.integers(0, 2**32)
@@ -17,12 +20,37 @@ def path(action: Action, spec: ClipSpec, seed: int) -> Trace:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.sampled_from(ACTIONS), specs, seeds)
-def test_object_stays_wholly_in_the_frame(action: Action, spec: ClipSpec, seed: int) -> None:
-    p = path(action, spec, seed)
-    for place in (p.x, p.y):
-        assert (place - p.radius).min() >= -1e-9
-        assert (place + p.radius).max() <= spec.size + 1e-9
+@given(st.sampled_from(ACTIONS), st.sampled_from(SHAPES), st.booleans(), specs, seeds)
+def test_object_stays_wholly_in_the_frame(
+    action: Action, shape: Shape, beyond: bool, spec: ClipSpec, seed: int
+) -> None:
+    p = trace(draw_motion(action, spec, np.random.default_rng(seed), shape, "blue", beyond=beyond), spec)
+    reach = EXTENTS[shape]
+    assert (p.x - reach.side * p.radius).min() >= -1e-9
+    assert (p.x + reach.side * p.radius).max() <= spec.size + 1e-9
+    assert (p.y - reach.up * p.radius).min() >= -1e-9
+    assert (p.y + reach.down * p.radius).max() <= spec.size + 1e-9
+
+
+@given(st.sampled_from(ACTIONS), st.sampled_from(SHAPES), seeds)
+def test_clips_beyond_the_training_range_are_faster_or_larger(action: Action, shape: Shape, seed: int) -> None:
+    spec = ClipSpec()
+    for beyond in (False, True):
+        motion = draw_motion(action, spec, np.random.default_rng(seed), shape, "red", beyond=beyond)
+        small = min(motion.radius, motion.radius_end)
+        speed = abs(motion.swing * motion.rate) if action.startswith("rotate") else abs(motion.speed)
+        limit = radius_range(action, shape, spec)[1]
+        if action in ("shrink", "expand"):
+            limit /= 2.4  # the small end of a clip that changes size
+        fast = speed > speed_range(action, spec)[1] + 1e-9
+        assert (small > limit + 1e-9 or fast) == beyond
+
+
+@given(st.sampled_from([a for a in ACTIONS if a not in ("shrink", "expand")]), st.sampled_from(SHAPES), seeds)
+def test_every_shape_is_at_least_10_px_wide_and_high(action: Action, shape: Shape, seed: int) -> None:
+    radius = draw_motion(action, ClipSpec(), np.random.default_rng(seed), shape, "red").radius
+    assert 2 * EXTENTS[shape].side * radius >= 10 - 1e-9
+    assert (EXTENTS[shape].up + EXTENTS[shape].down) * radius >= 10 - 1e-9
 
 
 @given(st.sampled_from(list(DIRECTIONS)), specs, seeds)

@@ -9,14 +9,11 @@ from t2v_models.clips.motions import ACTIONS, DIRECTIONS
 from t2v_models.clips.prompts import (
     ARTICLE_PROMPTS,
     PHRASES,
-    Split,
     check_hold_out,
-    check_no_leak,
     parse,
-    split_prompts,
-    train_prompts,
     words,
 )
+from t2v_models.clips.splits import Split, check_no_leak, split_prompts, train_prompts
 from t2v_models.config import LabError
 
 
@@ -68,7 +65,8 @@ def test_the_leak_check_names_caption_and_meaning() -> None:
     ("prompt", "message"),
     [
         ("circle moving lefft", "unknown word 'lefft'.*did you mean 'left'"),
-        ("square moving left", "unknown word 'square'.*allowed: .*circle"),
+        ("square moving left", "names no colour for the square: put one of blue, red"),
+        ("hexagon moving left", "unknown word 'hexagon'"),
         ("circle rotating left", "names no known motion"),
         ("moving left", "names no known motion"),
         ("", "names no known motion"),

@@ -1,14 +1,16 @@
 """What a rendered dataset holds: clip i is a pure function of (config, i)."""
 
 import hashlib
+from typing import Self
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from t2v_models.clips.motions import Action, Motion, draw_motion
-from t2v_models.clips.prompts import check_hold_out, parse, train_prompts
+from t2v_models.clips.prompts import check_hold_out, parse
 from t2v_models.clips.spec import ClipSpec, World
-from t2v_models.config import Config
+from t2v_models.clips.splits import Coverage, train_prompts
+from t2v_models.config import Config, LabError
 
 RENDERER_VERSION = "1"
 """Part of every dataset's digest: raise it whenever a pixel or a drawn number changes."""
@@ -22,6 +24,7 @@ class DatasetConfig(Config):
     spec: ClipSpec = Field(ClipSpec(), description="frames, size and frame rate of every clip")
     seed: int = Field(0, ge=0, description="clip i is drawn from (seed, i)")
     hold_out: tuple[Action, ...] = Field(("up-right",), description="motions never rendered, under any wording")
+    coverage: Coverage | None = Field(None, description="per cent of (object, motion) pairs that are rendered; all")
     clips_per_shard: int = Field(500, ge=1, le=100_000, description="clips in one tar file")
 
     @field_validator("hold_out", mode="before")
@@ -29,10 +32,19 @@ class DatasetConfig(Config):
     def _known_motions(cls, value: object) -> object:
         return check_hold_out([value] if isinstance(value, str) else value)  # type: ignore[arg-type]
 
+    @model_validator(mode="after")
+    def _pairs_exist(self) -> Self:
+        if self.coverage is not None and self.world == "circles":
+            raise LabError(
+                f"coverage {self.coverage} of the circles world, where every object is a blue circle: "
+                "use --world shapes or leave coverage out"
+            )
+        return self
+
     @property
     def prompts(self) -> tuple[str, ...]:
         """The captions of the dataset; clip i has prompt i modulo their number, so each is equally frequent."""
-        return train_prompts(self.world, self.hold_out)
+        return train_prompts(self.world, self.hold_out, self.coverage)
 
     @property
     def shards(self) -> int:
@@ -42,7 +54,7 @@ class DatasetConfig(Config):
     @property
     def digest(self) -> str:
         """16 hex digits that change when any clip would."""
-        text = f"renderer {RENDERER_VERSION} {self.model_dump_json()}"
+        text = f"renderer {RENDERER_VERSION} {self.model_dump_json(exclude_none=True)}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -1,24 +1,13 @@
-"""The grammar: what a prompt means, which prompts there are, and which are held out.
-
-Splits are made on meaning, never on strings: a held-out motion is held out under every wording.
-"""
+"""The grammar: what a prompt means and how it may be worded. Which prompts are trained and asked is in `splits`."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
 
 from t2v_models.clips.motions import ACTIONS, DIRECTIONS, Action
-from t2v_models.clips.spec import Colour, Shape, World
+from t2v_models.clips.spec import PALETTE, SHAPES, Colour, Shape
 from t2v_models.config import LabError, near
-
-Split = Literal["s0", "s1", "s3"]
-SPLITS: dict[Split, str] = {
-    "s0": "seen prompts, unseen draws",
-    "s1": "unseen wordings of seen motions",
-    "s3": "motions never trained under any wording",
-}
 
 
 def words(prompt: str) -> list[str]:
@@ -65,26 +54,54 @@ class Meaning:
     colour: Colour = "blue"
 
 
-KNOWN_WORDS = sorted({w for phrase in PHRASES for w in words(phrase)} | {"circle"})
+WORDINGS = ("{colour} {shape} {motion}", "a {colour} {shape} {motion}", "the {shape} is {colour} and {motion}")
+"""Controlled paraphrases of the `shapes` world; the first one says "diagonally" of diagonal motions."""
+UNSEEN_WORDING = "the {colour} {shape} is {motion}"
+"""All words are trained, the sentence is not."""
+
+_SENTENCE = re.compile(
+    rf"(?:(?:a|the) )?(?:({'|'.join(PALETTE)}) )?({'|'.join(SHAPES)}) (?:is )?(?:({'|'.join(PALETTE)}) and )?(.+)"
+)
+KNOWN_WORDS = sorted({w for text in (*PHRASES, *PALETTE, *SHAPES, "a the is and") for w in words(text)})
+
+
+def phrase_of(action: Action, *, diagonally: bool = False, swapped: bool = False) -> str:
+    """How a motion is said; a diagonal one on request with "diagonally" or with its two words swapped."""
+    if action in DIRECTIONS:
+        both = action.split("-")
+        direction = "-".join(reversed(both) if swapped else both)
+        return f"moving diagonally {direction}" if diagonally and len(both) == 2 else f"moving {direction}"
+    return next(phrase for phrase, meant in PHRASES.items() if meant == action)
+
+
+def say(meaning: Meaning, wording: str) -> str:
+    """The prompt for a meaning in one of `WORDINGS` or in `UNSEEN_WORDING`, which swaps the words of a direction."""
+    motion = phrase_of(meaning.action, diagonally=wording == WORDINGS[0], swapped=wording == UNSEEN_WORDING)
+    return wording.format(colour=meaning.colour, shape=meaning.shape, motion=motion)
 
 
 @cache
 def parse(prompt: str) -> Meaning:
-    """What `prompt` means.
+    """What `prompt` means. A circle of no named colour is blue, as in the `circles` world.
 
     Raises:
-        LabError: naming the unknown word with its neighbours, or the phrase that is no motion.
+        LabError: naming the unknown word with its neighbours, the phrase that is no motion, or the missing colour.
     """
-    found = tuple(words(prompt))
+    found = words(prompt)
     for word in found:
         if word not in KNOWN_WORDS:
             raise LabError(f"unknown word {word!r} in prompt {prompt!r}: {near(word, KNOWN_WORDS)}")
-    if found[:1] == ("circle",) and found[1:] in _ACTIONS:
-        return Meaning(_ACTIONS[found[1:]])
-    phrase = " ".join(found[1:])
-    raise LabError(
-        f"prompt {prompt!r} names no known motion: 'circle' is followed by a motion; {near(phrase, PHRASES)}"
-    )
+    match = _SENTENCE.fullmatch(" ".join(found))
+    before, shape, after, motion = match.groups() if match else ("", "", "", " ".join(found))
+    action = _ACTIONS.get(tuple(words(motion)))
+    if not match or not action or (before and after):
+        raise LabError(
+            f"prompt {prompt!r} names no known motion: an object such as 'red square' is followed by a motion; "
+            f"{near(motion, PHRASES)}"
+        )
+    if not (before or after) and shape != "circle":
+        raise LabError(f"prompt {prompt!r} names no colour for the {shape}: put one of {', '.join(PALETTE)} before it")
+    return Meaning(action, shape, before or after or "blue")  # type: ignore[arg-type]
 
 
 def check_hold_out(actions: Iterable[str]) -> tuple[Action, ...]:
@@ -97,38 +114,3 @@ def check_hold_out(actions: Iterable[str]) -> tuple[Action, ...]:
         if action not in ACTIONS:
             raise LabError(f"unknown motion {action!r} to hold out: {near(action, ACTIONS)}")
     return tuple(a for a in ACTIONS if a in set(actions))
-
-
-@cache
-def train_prompts(world: World, hold_out: tuple[Action, ...]) -> tuple[str, ...]:
-    """The prompts a dataset is rendered for: `s0`."""
-    assert world == "circles", world
-    return tuple(p for p in CIRCLE_PROMPTS if parse(p).action not in hold_out)
-
-
-def split_prompts(world: World, split: Split, hold_out: tuple[Action, ...]) -> tuple[str, ...]:
-    """The prompts of one split; empty where the split asks nothing (`s3` with nothing held out).
-
-    `s1` swaps the two words of a direction ("up-left" becomes "left-up"): words all seen, wording never seen.
-    """
-    if split == "s0":
-        return train_prompts(world, hold_out)
-    if split == "s1":
-        diagonals = [d for d in DIRECTIONS if "-" in d and d not in hold_out]
-        return tuple(f"circle moving {'-'.join(reversed(d.split('-')))}" for d in diagonals)
-    both_wordings = [f"circle moving {d}" for d in DIRECTIONS if "-" in d]
-    return tuple(p for p in dict.fromkeys((*CIRCLE_PROMPTS, *both_wordings)) if parse(p).action in hold_out)
-
-
-def check_no_leak(captions: Iterable[str], hold_out: Sequence[Action]) -> None:
-    """Refuse training captions that mean something held out.
-
-    Raises:
-        LabError: naming the caption and what it means.
-    """
-    for caption in captions:
-        action = parse(caption).action
-        if action in hold_out:
-            raise LabError(
-                f"training caption {caption!r} means {action!r}, which is held out: drop it or hold out less"
-            )

@@ -2,8 +2,8 @@
 
 from pydantic import Field
 
-from t2v_models.clips.prompts import SPLITS, Split
 from t2v_models.clips.reader import READER_VERSION
+from t2v_models.clips.splits import SPLITS, Split
 from t2v_models.config import Config
 from t2v_models.evaluation.statistics import Score
 

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from t2v_models.clips.dataset import DatasetConfig, draw_clip
 from t2v_models.clips.motions import Motion, trace
-from t2v_models.clips.prompts import check_no_leak
 from t2v_models.clips.render import render
 from t2v_models.clips.spec import ClipSpec
+from t2v_models.clips.splits import check_no_leak
 from t2v_models.config import LabError, flatten
 from t2v_models.files import atomic
 
@@ -99,7 +99,7 @@ def write_shard(folder: Path, config: DatasetConfig, index: int) -> bool:
         clear_stale(path)
     if is_whole(folder, config, index):
         return False
-    check_no_leak(config.prompts, config.hold_out)
+    check_no_leak(config.prompts, config.hold_out, config.coverage)
     first = index * config.clips_per_shard
     with atomic(folder / name) as stream:
         tar = _Tar(stream)

@@ -1,0 +1,90 @@
+"""Splits are made on meaning: what is held out is held out under every wording, and what is trained covers all values."""
+
+from itertools import combinations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from t2v_models.clips.dataset import DatasetConfig, draw_clip
+from t2v_models.clips.motions import ACTIONS
+from t2v_models.clips.prompts import UNSEEN_WORDING, WORDINGS, Meaning, check_hold_out, parse, say, words
+from t2v_models.clips.spec import PALETTE, SHAPES
+from t2v_models.clips.splits import Coverage, check_no_leak, split_prompts, train_prompts, trained_cells
+from t2v_models.config import LabError
+
+HELD = check_hold_out(["up-right"])
+COVERAGES: tuple[Coverage, ...] = (9, 43, 86, "one-factor")
+
+
+@given(st.sampled_from(ACTIONS), st.sampled_from(SHAPES), st.sampled_from(list(PALETTE)),
+       st.sampled_from([*WORDINGS, UNSEEN_WORDING]))  # fmt: skip
+def test_every_wording_means_what_was_said(action, shape, colour, wording):  # type: ignore[no-untyped-def]
+    assert parse(say(Meaning(action, shape, colour), wording)) == Meaning(action, shape, colour)
+
+
+def test_prompts_of_the_shapes_world_read_like_english() -> None:
+    assert split_prompts("shapes", "s3", HELD)[0] == "blue circle moving diagonally up-right"
+    assert parse("red triangle moving diagonally up-right") == Meaning("up-right", "triangle", "red")
+    assert parse("the ring is green and bouncing vertically") == Meaning("bounce-v", "ring", "green")
+
+
+@pytest.mark.parametrize("coverage", COVERAGES)
+def test_every_value_is_trained_at_every_coverage(coverage: Coverage) -> None:
+    cells = trained_cells(HELD, coverage)
+    assert len(set(cells)) == len(cells)
+    assert {c.action for c in cells} == set(ACTIONS) - set(HELD)
+    assert {c.shape for c in cells} == set(SHAPES)
+    assert {c.colour for c in cells} == set(PALETTE)
+
+
+@pytest.mark.parametrize("coverage", [9, 43, 86])
+def test_coverage_is_a_balanced_covering_design(coverage: Coverage) -> None:
+    cells = trained_cells(HELD, coverage)
+    assert abs(len(cells) / 540 - int(coverage) / 100) < 0.002
+    for pair, possible in zip(combinations(("action", "shape", "colour"), 2), (90, 90, 36), strict=True):
+        found = {tuple(getattr(c, factor) for factor in pair) for c in cells}
+        # 49 cells cannot hold 90 pairs: as good as all of them are new then, and all 36 objects occur
+        assert len(found) == possible if len(cells) >= 2 * possible else len(found) >= 0.9 * min(possible, len(cells))
+    for factor in ("action", "shape", "colour"):
+        values = [getattr(c, factor) for c in cells]
+        counts = [values.count(v) for v in set(values)]
+        assert max(counts) - min(counts) <= max(2, 0.1 * max(counts))
+
+
+def test_less_coverage_is_part_of_more() -> None:
+    few, some, most = (set(trained_cells(HELD, c)) for c in (9, 43, 86))
+    assert few < some < most < set(trained_cells(HELD, None))
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.sets(st.sampled_from(ACTIONS), max_size=3), st.sampled_from([None, *COVERAGES]))
+def test_splits_of_shapes_do_not_meet_and_use_only_trained_words(held: set[str], coverage: Coverage | None) -> None:
+    hold_out = check_hold_out(held)
+    trained = train_prompts("shapes", hold_out, coverage)
+    meant = {parse(p) for p in trained}
+    s0, s1, s2, s3, s4 = (split_prompts("shapes", s, hold_out, coverage) for s in ("s0", "s1", "s2", "s3", "s4"))
+    assert set(s0) <= set(trained) and s4 == s0
+    assert not set(s1) & set(trained) and {parse(p) for p in s1} <= meant
+    assert not {parse(p) for p in s2} & meant
+    assert {parse(p).action for p in s2}.isdisjoint(hold_out) and bool(s2) == (coverage is not None)
+    assert {parse(p).action for p in s3} == set(hold_out)
+    assert {w for p in (*s0, *s1, *s2) for w in words(p)} <= {w for p in trained for w in words(p)}
+    check_no_leak(trained, hold_out, coverage)
+    for leaking in (*s2[:1], *s3[:1]):
+        with pytest.raises(LabError, match="hold|held"):
+            check_no_leak([leaking], hold_out, coverage)
+
+
+def test_coverage_of_circles_is_refused_and_old_datasets_keep_their_digest() -> None:
+    with pytest.raises(LabError, match="coverage 9 of the circles world"):
+        DatasetConfig(coverage=9)
+    assert DatasetConfig().digest == "fee86d71ace06e56"
+    assert DatasetConfig(world="shapes", coverage=9).digest != DatasetConfig(world="shapes").digest
+
+
+def test_clips_of_shapes_are_what_their_caption_says() -> None:
+    config = DatasetConfig(world="shapes", coverage=43, clips=700)
+    for i in range(0, 700, 7):
+        caption, motion = draw_clip(config, i)
+        assert parse(caption) == Meaning(motion.action, motion.shape, motion.colour)
