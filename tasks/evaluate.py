@@ -59,13 +59,13 @@ def subject(run: Path | str, data: DatasetConfig | None = None) -> Subject:
         assert data is not None
         return Subject("oracle", "oracle", 0, data, partial(oracle, data.spec))
     model, last = checkpoint.load(Path(run))
-    data = last.run.dataset
-    if isinstance(data, IngestConfig):
+    trained_on = last.run.dataset
+    if isinstance(trained_on, IngestConfig):
         raise LabError(
             f"{run} was trained on ingested clips, whose ground truth is unknown, so nothing can judge its samples: "
             "look at them with `t2v generate`, or evaluate a run on clips of `t2v render`"
         )
-    return Subject(last.run.model.name, last.sha256, last.step, data, partial(sample_frames, model))
+    return Subject(last.run.model.name, last.sha256, last.step, trained_on, partial(sample_frames, model))
 
 
 def asked_splits(config: EvaluateConfig, data: DatasetConfig) -> dict[Split, tuple[str, ...]]:

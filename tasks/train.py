@@ -17,7 +17,7 @@ from t2v_models.media import contact_sheet
 from t2v_models.model import VideoModel
 from t2v_models.shards.ingested import DataConfig, IngestConfig
 from t2v_models.shards.manifest import Manifest
-from t2v_models.shards.stream import ClipStore
+from t2v_models.shards.store import ClipStore
 from t2v_models.text import vocabulary_of
 from t2v_models.training import TrainConfig
 from tasks.console import progress, say

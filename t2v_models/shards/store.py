@@ -1,0 +1,57 @@
+"""Random access to the clips of a dataset, by maps of its shards. Imports no torch."""
+
+import mmap
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t2v_models.config import LabError
+from t2v_models.shards.manifest import Manifest
+from t2v_models.shards.write import decoded
+
+OPEN_SHARDS = 256
+"""Shards mapped at once; each holds a file descriptor."""
+
+
+class ClipStore:
+    """A dataset as an array of clips: any rows, in any order, exact. Safe to share between threads.
+
+    Keeps no decoded clip: decoding is 30,000 clips/s at 32 px, and a cache was not worth its memory.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self.captions = tuple(manifest.captions)
+        self._offset, self._length = (manifest.table[c].to_numpy() for c in ("frames_offset", "frames_size"))
+        self._open = lru_cache(OPEN_SHARDS)(self._map)
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def frames(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The clips of these rows: uint8 `(n, t, h, w, 3)`.
+
+        Raises:
+            LabError: a clip cannot be read, naming its shard and key.
+        """
+        spec = self.manifest.spec
+        out = np.empty((len(rows), spec.frames, spec.size, spec.size, 3), np.uint8)
+        for clip, row in zip(out, rows, strict=True):
+            clip[:] = self._pixels(int(row))
+        return out
+
+    def _pixels(self, row: int) -> NDArray[np.uint8]:
+        shard, offset, length = row // self.manifest.config.clips_per_shard, self._offset[row], self._length[row]
+        try:
+            return decoded(memoryview(self._open(shard))[offset : offset + length], self.manifest.spec)
+        except (ValueError, OSError) as error:
+            key, path = self.manifest.table["key"][row], self.manifest.folder / self.manifest.shards[shard].name
+            raise LabError(
+                f"clip {key} of {path} cannot be read: run `t2v verify {self.manifest.folder}` to see all damage"
+            ) from error
+
+    def _map(self, shard: int) -> mmap.mmap:
+        with (self.manifest.folder / self.manifest.shards[shard].name).open("rb") as stream:
+            return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
