@@ -94,9 +94,8 @@ def ingest(
         LabError: nothing to read; a table that is none; no usable clip; `out` holds something else, or cannot be
             written.
     """
-    root = source if source.is_dir() else source.parent
-    if out.resolve().is_relative_to(root.resolve()):
-        raise LabError(f"{out} lies inside {root}, which is to be read: choose a folder outside it")
+    if source.is_dir() and captions is None and out.resolve().is_relative_to(source.resolve()):
+        raise LabError(f"{out} lies inside {source}, which is to be read: choose a folder outside it")
     sources, rejects = list_sources(source, captions)
     sources, digest = _digested(sources, rejects)
     if not sources:
@@ -188,7 +187,7 @@ def _windows(options: IngestOptions, source: Source) -> Windows:
                     held = held[stride:]
                     first += stride
     except Exception as error:  # decoders of foreign bytes raise anything; whatever it is, it is a fact about the file
-        text = str(error).split("\n")[0] or type(error).__name__
+        text = getattr(error, "strerror", None) or str(error).split("\n")[0] or type(error).__name__
         return text if type(error) is ValueError else f"it cannot be decoded ({type(error).__name__}: {text})"
     if not found:
         return f"it has {total} frames at {spec.fps} frames per second; a clip needs {spec.frames}"
@@ -291,6 +290,7 @@ def _finished(out: Path, wanted: dict[str, object], sources: int) -> Ingested | 
 def _write_rejects(out: Path, rejects: list[Reject]) -> None:
     schema = pa.schema([("path", pa.string()), ("frame", pa.int64()), ("reason", pa.string())])
     rows = sorted((vars(reject) for reject in rejects), key=lambda row: (row["path"], row["frame"] or 0))
+    clear_stale(out / REJECTS)
     with atomic(out / REJECTS) as stream:
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), stream)
 
