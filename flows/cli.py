@@ -70,6 +70,10 @@ def render(
         str, typer.Option(help="Motions never rendered, under any wording, with commas between; or 'none'.")
     ] = "up-right",
     workers: Annotated[int, typer.Option(help="Processes that render; the bytes are the same for any number.")] = 2,
+    runner: Annotated[
+        str, typer.Option(help="local, or dask: a cluster of --workers, or the one at an address.")
+    ] = "local",
+    dask_address: Annotated[str | None, typer.Option(help="Of a running scheduler, e.g. tcp://host:8786.")] = None,
     work: Work = Path("work"),
     as_json: Json = False,
 ) -> None:
@@ -81,13 +85,20 @@ def render(
     config = DatasetConfig.model_validate(
         {"world": world, "clips": clips, "spec": spec, "seed": seed, "hold_out": held}
     )
+    from t2v_models.config import near
+
+    if runner not in ("local", "dask"):
+        raise LabError(f"unknown runner {runner!r}: {near(runner, ('local', 'dask'))}")
     from tasks.runtime import prefect_api, prepare
 
     prepare(work)
     with prefect_api(work):
-        from flows.dataset import dataset
+        from flows.dataset import dataset, dataset_on_dask
 
-        dataset(config, out, workers)
+        if runner == "dask":
+            dataset_on_dask(config, out, workers, dask_address)
+        else:
+            dataset(config, out, workers)
     from t2v_models.shards.manifest import Manifest
 
     manifest = Manifest.load(out)

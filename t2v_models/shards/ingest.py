@@ -8,12 +8,11 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +22,7 @@ import pyarrow.parquet as pq
 
 from t2v_models.config import LabError, flatten
 from t2v_models.files import atomic
+from t2v_models.processes import process_pool
 from t2v_models.shards.decode import fitted, resampled, shown
 from t2v_models.shards.ingested import IngestConfig, IngestOptions
 from t2v_models.shards.manifest import MANIFEST, Manifest, finish
@@ -133,7 +133,7 @@ def isolated(workers: int) -> Mapper:
 
     def run(work: Callable[[Source], Windows], sources: list[Source]) -> Iterator[Windows]:
         rest = iter(sources)
-        pool = _pool(workers)
+        pool = process_pool(workers)
         waiting: list[tuple[Source, Future[Windows]]] = []
         try:
             while True:
@@ -145,7 +145,7 @@ def isolated(workers: int) -> Mapper:
                 except BrokenProcessPool:
                     result = _alone(work, waiting[0][0])
                     pool.shutdown()
-                    pool = _pool(workers)
+                    pool = process_pool(workers)
                     waiting[1:] = [(item, pool.submit(work, item)) for item, _ in waiting[1:]]
                 waiting.pop(0)
                 yield result
@@ -155,13 +155,9 @@ def isolated(workers: int) -> Mapper:
     return run
 
 
-def _pool(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
-
-
 def _alone(work: Callable[[Source], Windows], source: Source) -> Windows:
     """Try once more what was at work when a process died: it may have been another file's fault."""
-    with _pool(1) as pool:
+    with process_pool(1) as pool:
         try:
             return pool.submit(work, source).result()
         except BrokenProcessPool:
