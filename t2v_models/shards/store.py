@@ -3,6 +3,7 @@
 import mmap
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ class ClipStore:
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
         self.captions = tuple(manifest.captions)
-        self._offset, self._length = (manifest.table[c].to_numpy() for c in ("frames_offset", "frames_size"))
+        self._offset, self._length = (manifest.table[c].to_pylist() for c in ("frames_offset", "frames_size"))
         self._open = lru_cache(OPEN_SHARDS)(self._map)
 
     def __len__(self) -> int:
@@ -42,16 +43,25 @@ class ClipStore:
             clip[:] = self._pixels(int(row))
         return out
 
+    def stored(self, row: int) -> memoryview:
+        """The bytes of a clip as they lie in its shard, not copied."""
+        shard, offset = row // self.manifest.config.clips_per_shard, self._offset[row]
+        return self._open(shard)[offset : offset + self._length[row]]
+
     def _pixels(self, row: int) -> NDArray[np.uint8]:
-        shard, offset, length = row // self.manifest.config.clips_per_shard, self._offset[row], self._length[row]
         try:
-            return decoded(memoryview(self._open(shard))[offset : offset + length], self.manifest.spec)
+            return decoded(self.stored(row), self.manifest.spec)
         except (ValueError, OSError) as error:
-            key, path = self.manifest.table["key"][row], self.manifest.folder / self.manifest.shards[shard].name
+            shard = self.manifest.shards[row // self.manifest.config.clips_per_shard]
+            key, path = self.manifest.table["key"][row], self.manifest.folder / shard.name
             raise LabError(
                 f"clip {key} of {path} cannot be read: run `t2v verify {self.manifest.folder}` to see all damage"
             ) from error
 
-    def _map(self, shard: int) -> mmap.mmap:
-        with (self.manifest.folder / self.manifest.shards[shard].name).open("rb") as stream:
-            return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    def _map(self, shard: int) -> memoryview:
+        with self._ready(shard).open("rb") as stream:
+            return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+
+    def _ready(self, shard: int) -> Path:
+        """The file of a shard."""
+        return self.manifest.folder / self.manifest.shards[shard].name
