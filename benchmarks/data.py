@@ -56,14 +56,16 @@ def article_frame(prompt: str, frame: int) -> Image.Image:
     positions = {
         "circle moving down": (centre, step), "circle moving left": (size - step, centre),
         "circle moving right": (step, centre), "circle moving diagonally up-right": (step, size - step),
-        "circle moving diagonally down-left": (size - step, step), "circle moving diagonally up-left": (size - step,) * 2,
+        "circle moving diagonally down-left": (size - step, step),
+        "circle moving diagonally up-left": (size - step, size - step),
         "circle moving diagonally down-right": (step, step),
         "circle rotating clockwise": (int(centre + 10 * np.cos(turn)), int(centre + 10 * np.sin(turn))),
         "circle rotating counter-clockwise": (int(centre + 10 * np.cos(turn)), int(centre - 10 * np.sin(turn))),
         "circle shrinking": (centre, centre), "circle expanding": (centre, centre),
         "circle bouncing vertically": (centre, abs(step % (2 * size) - size)),
         "circle bouncing horizontally": (abs(step % (2 * size) - size), centre),
-        "circle zigzagging vertically": (centre + (step % 20), step), "circle zigzagging horizontally": (step, step % 20),
+        "circle zigzagging vertically": (centre + (step % 20), step),
+        "circle zigzagging horizontally": (step, step % 20),
         "circle moving up-left": (size - step,) * 2, "circle moving down-right": (step, step),
         "circle moving down-left": (size - step, step), "circle moving up": (centre, size - step),
     }  # fmt: skip
@@ -143,7 +145,8 @@ def rendering(work: Path) -> Iterator[Figure]:
     )  # fmt: skip
     ours, article, floor = found["ours"] / clips, found["article"] / baseline, found["limit"] / clips
     yield {
-        "figure": "render, encode and write, one core", "clips_per_second": 1 / ours, "baseline": "article-style renderer",
+        "figure": "render, encode and write, one core", "clips_per_second": 1 / ours,
+        "baseline": "article-style renderer",
         "baseline_clips_per_second": 1 / article, "ratio": article / ours, "gate": 15, "target": 30,
         "limit": "copying, compressing and hashing the same pixels", "limit_clips_per_second": 1 / floor,
         "of_limit": floor / ours,
@@ -184,11 +187,16 @@ def reading(work: Path) -> Iterator[Figure]:
     rows = np.random.default_rng(0).permutation(len(store))
     contents = [bytes(store.stored(int(row))) for row in rows]
     tars = [str(folder / shard_name(i)) for i in range(CONFIG.shards)]
-    pixels = store.frames(range(16))
+    batch = store.frames(range(16))
 
     def ours(turn: int) -> None:
         for start in range(0, len(rows), 16):
-            store.frames(rows[start : start + 16])
+            chosen = rows[start : start + 16]
+            store.frames(chosen, batch[: len(chosen)])
+
+    def one_by_one(turn: int) -> None:
+        for _ in store.clips(rows):
+            pass
 
     def decode_only(turn: int) -> None:
         for content in contents:
@@ -205,8 +213,8 @@ def reading(work: Path) -> Iterator[Figure]:
                 pass
 
     found = in_turns(
-        7, ours=ours, article=lambda turn: [None for _ in loader], decode_only=decode_only, before=before_decode,
-        webdataset=bare_tar, copy=lambda turn: [pixels.copy() for _ in range(len(rows) // 16)],
+        7, ours=ours, one_by_one=one_by_one, article=lambda turn: [None for _ in loader], decode_only=decode_only, before=before_decode,
+        webdataset=bare_tar,
     )  # fmt: skip
     n = len(rows)
     rate = {name: n / seconds for name, seconds in found.items()} | {"article": 160 / found["article"]}
@@ -217,14 +225,16 @@ def reading(work: Path) -> Iterator[Figure]:
         "limit_clips_per_second": rate["decode_only"], "of_limit": rate["ours"] / rate["decode_only"],
     }  # fmt: skip
     yield {
-        "figure": "reading before decode", "clips_per_second": rate["before"], "baseline": "webdataset on the same tars",
+        "figure": "reading before decode", "clips_per_second": rate["before"],
+        "baseline": "webdataset on the same tars",
         "baseline_clips_per_second": rate["webdataset"], "ratio": rate["before"] / rate["webdataset"], "gate": 5,
-        "target": 20, "limit": "memory bandwidth", "gigabytes_per_second": sum(map(len, contents)) / found["before"] / 1e9,
+        "target": 20, "limit": "memory bandwidth, some 10 GB/s",
+        "gigabytes_per_second": sum(map(len, contents)) / found["before"] / 1e9,
     }  # fmt: skip
     yield {
-        "figure": "reader against decode-only", "ratio": rate["ours"] / rate["decode_only"], "gate": 0.8, "target": 0.95,
-        "limit": "copying the decoded pixels", "limit_clips_per_second": rate["copy"],
-        "of_limit": rate["ours"] / rate["copy"],
+        "figure": "reader against decode-only", "clips_per_second": rate["one_by_one"],
+        "ratio": rate["one_by_one"] / rate["decode_only"], "gate": 0.8, "target": 0.95,
+        "ratio_with_copying_into_batches": rate["ours"] / rate["decode_only"], "limit": "the baseline",
     }  # fmt: skip
 
 

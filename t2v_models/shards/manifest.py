@@ -17,6 +17,7 @@ from t2v_models.shards.ingested import DataConfig, IngestConfig
 from t2v_models.shards.write import (
     clear_stale,
     config_metadata,
+    file_sha256,
     read_metadata,
     require_config,
     row_schema,
@@ -24,7 +25,8 @@ from t2v_models.shards.write import (
     sidecar_path,
 )
 
-MANIFEST = "manifest.parquet"
+MANIFEST, SUMS = "manifest.parquet", "SHA256SUMS"
+"""The second is for `sha256sum --check` and for `verify`: digests of all shards and of the manifest."""
 _CONFIG: TypeAdapter[DataConfig] = TypeAdapter(DataConfig)
 
 
@@ -133,16 +135,18 @@ def finish(folder: Path, config: DataConfig) -> Manifest:
         "dataset_digest": dataset_digest(shards),
         "versions": json.dumps({name: version(name) for name in ("numpy", "pyarrow")}),
     }
-    for path in (folder / "README.md", folder / MANIFEST):
+    for path in (folder / "README.md", folder / SUMS, folder / MANIFEST):
         clear_stale(path)
     write(folder / "README.md", _card(config, shards))
     schema = row_schema(config).with_metadata(metadata)
-    with (
-        atomic(folder / MANIFEST) as stream,
-        pq.ParquetWriter(stream, schema, compression="zstd", write_page_checksum=True, write_page_index=True) as writer,
-    ):
-        for table in tables:
-            writer.write_table(table.replace_schema_metadata(metadata), row_group_size=len(table))
+    options = {"compression": "zstd", "write_page_checksum": True, "write_page_index": True}
+    with atomic(folder / MANIFEST) as stream:
+        with pq.ParquetWriter(stream, schema, **options) as writer:
+            for table in tables:
+                writer.write_table(table.replace_schema_metadata(metadata), row_group_size=len(table))
+        stream.flush()
+        proven = [*((shard.sha256, shard.name) for shard in shards), (file_sha256(Path(stream.name)), MANIFEST)]
+        write(folder / SUMS, "".join(f"{sha256}  {name}\n" for sha256, name in proven))
     return Manifest.load(folder)
 
 
