@@ -213,8 +213,8 @@ def reading(work: Path) -> Iterator[Figure]:
                 pass
 
     found = in_turns(
-        7, ours=ours, one_by_one=one_by_one, article=lambda turn: [None for _ in loader], decode_only=decode_only, before=before_decode,
-        webdataset=bare_tar,
+        7, ours=ours, one_by_one=one_by_one, article=lambda turn: [None for _ in loader], decode_only=decode_only,
+        before=before_decode, webdataset=bare_tar,
     )  # fmt: skip
     n = len(rows)
     rate = {name: n / seconds for name, seconds in found.items()} | {"article": 160 / found["article"]}

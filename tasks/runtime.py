@@ -130,7 +130,7 @@ def _server_environment(home: Path) -> dict[str, str]:
         "PREFECT_SERVER_UI_ENABLED": "false",
         # many states in one transaction; one each, as by default, keeps a core busy
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
-        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",  # whole seconds: Prefect cuts 0.5 to 0 and spins
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "0.5",
         "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
     }
 

@@ -49,8 +49,9 @@ def verify(folder: Path, on_shard: Callable[[int, int], None] = lambda done, tot
     for index in range(len(manifest.shards)):
         damage += _shard_damage(manifest, index, owner, digest_of)
         on_shard(index + 1, len(manifest.shards))
-    if not damage and _sums(folder).get(MANIFEST) != digest_of(folder / MANIFEST):
-        damage.append(f"{SUMS} and {MANIFEST} do not belong together: one of them is damaged or of another dataset")
+    proven = {name: digest_of(folder / name) for name in (*shards, MANIFEST)} if not damage else {}
+    if not damage and _sums(folder) != proven:
+        damage.append(f"{SUMS} and the files do not belong together: one of them is damaged or of another dataset")
     return damage + _strays(folder, shards)
 
 

@@ -33,6 +33,7 @@ from t2v_models.shards.tar import TarWriter
 FRAMES_SUFFIX, META_SUFFIX = ".npy.zst", ".json"
 _CODEC = pa.Codec("zstd", compression_level=-1)
 """Of the levels, -1 gives what 1 gives (1,880 bytes a clip of 64 px) a fifth faster."""
+_JSON = json.JSONEncoder(sort_keys=True)
 _WORD = pa.dictionary(pa.int32(), pa.string())
 _HASH = pa.binary(32)
 
@@ -250,7 +251,7 @@ def _rendered(config: DatasetConfig, index: int) -> PackedClip:
     x, y, radius = np.round((path.x, path.y, path.radius), 4).tolist()
     truth = motion.model_dump()
     meta = {"caption": caption, "fps": config.spec.fps, "key": clip_key(index), "motion": truth}
-    content = json.dumps(meta | {"trace": {"radius": radius, "x": x, "y": y}}, sort_keys=True).encode()
+    content = _JSON.encode(meta | {"trace": {"radius": radius, "x": x, "y": y}}).encode()
     values = truth | {"start_x": motion.start[0], "start_y": motion.start[1]}
     facts = tuple(values[name] for name in ("action", "shape", "colour", *_NUMBERS))
     return PackedClip(caption, packed(render(motion, config.spec)), content, facts)
