@@ -80,6 +80,10 @@ def render(
         str, typer.Option(help="Motions never rendered, under any wording, with commas between; or 'none'.")
     ] = "up-right",
     workers: Annotated[int, typer.Option(help="Processes that render; the bytes are the same for any number.")] = 2,
+    runner: Annotated[
+        str, typer.Option(help="local, or dask: a cluster of --workers, or the one at an address.")
+    ] = "local",
+    dask_address: Annotated[str | None, typer.Option(help="Of a running scheduler, e.g. tcp://host:8786.")] = None,
     work: Work = WORK,
     as_json: Json = False,
 ) -> None:
@@ -91,18 +95,83 @@ def render(
     config = DatasetConfig.model_validate(
         {"world": world, "clips": clips, "spec": spec, "seed": seed, "hold_out": held}
     )
+    from t2v_models.config import near
+
+    if runner not in ("local", "dask"):
+        raise LabError(f"unknown runner {runner!r}: {near(runner, ('local', 'dask'))}")
     from tasks.runtime import prefect_api, prepare
 
     prepare(work)
     with prefect_api(work):
-        from flows.dataset import dataset
+        from flows.dataset import dataset, dataset_on_dask
 
-        dataset(config, out, workers)
+        if runner == "dask":
+            dataset_on_dask(config, out, workers, dask_address)
+        else:
+            dataset(config, out, workers)
     from t2v_models.shards.manifest import Manifest
 
     manifest = Manifest.load(out)
     print(f"{len(manifest.captions):,} clips in {len(manifest.shards)} shards, digest {manifest.digest}, in {out}")
     _print_json(as_json, {"data": str(out), "clips": len(manifest.captions), "digest": manifest.digest})
+
+
+@app.command()
+def ingest(
+    source: Annotated[Path, typer.Argument(help="Folder of clips, or a table (.csv, .jsonl, .parquet) of them.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write the dataset to.")],
+    captions: Annotated[
+        Path | None, typer.Option(help="Table with the columns path and caption; by default CLIP.txt beside each clip.")
+    ] = None,
+    size: Annotated[int, typer.Option(help="Height and width in pixels, 16 to 512.")] = 64,
+    frames: Annotated[int, typer.Option(help="Frames per clip, 4 to 256.")] = 10,
+    fps: Annotated[int, typer.Option(help="Frames per second; films of other rates are resampled.")] = 10,
+    fit: Annotated[str, typer.Option(help="crop, or letterbox to keep all of a frame that is not square.")] = "crop",
+    stride: Annotated[
+        int | None, typer.Option(help="Frames from one clip's start to the next; --frames if left out.")
+    ] = None,
+    validation: Annotated[float, typer.Option(help="Share of the files kept for OUT/validation.")] = 0.05,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that decode; the bytes are the same for any.")] = 2,
+    work: Work = WORK,
+    as_json: Json = False,
+) -> None:
+    """Turn your own captioned clips into a dataset that any model trains on; what cannot be used is listed with why."""
+    from t2v_models.shards.ingested import IngestOptions
+
+    spec = {"size": size, "frames": frames, "fps": fps}
+    options = IngestOptions.model_validate({"spec": spec, "fit": fit, "stride": stride, "validation": validation})
+    from tasks.runtime import prefect_api, prepare
+
+    prepare(work)
+    with prefect_api(work):
+        from flows.ingest import ingest as ingest_flow
+
+        result = ingest_flow(source, out, options, captions, workers)
+    print(f"{result.sources:,} files: {result.train:,} clips in {out}, {result.validation:,} in {out / 'validation'}")
+    print(
+        f"{result.rejects:,} rejected" + (f", for the reasons in {out / 'rejects.parquet'}" if result.rejects else "")
+    )
+    _print_json(as_json, {"data": str(out), **vars(result)})
+
+
+@app.command()
+def export(
+    data: Data,
+    out: Annotated[Path, typer.Argument(help="Folder to write the files to.")],
+    kind: Annotated[str, typer.Option(help="mp4, gif, webp or npz; the last two keep every pixel.")] = "mp4",
+    as_json: Json = False,
+) -> None:
+    """Write each clip as a media file with its caption in a text file beside it; 't2v ingest' reads them back."""
+    from t2v_models.shards.export import export as export_clips
+    from t2v_models.shards.manifest import Manifest
+    from tasks.console import progress
+
+    with progress("export") as show:
+        count = export_clips(
+            Manifest.load(data), out, kind, lambda done, total: show(done / total, f"clip {done:,} of {total:,}")
+        )
+    print(f"{count:,} clips as {kind} in {out}")
+    _print_json(as_json, {"data": str(data), "out": str(out), "clips": count})
 
 
 @app.command()

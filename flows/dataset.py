@@ -1,25 +1,28 @@
-"""Render a dataset in parallel. Imports no torch, so neither do its worker processes."""
+"""Render a dataset in parallel, here or on a Dask cluster. Imports no torch, so neither do its worker processes."""
 
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from collections.abc import Callable
 from pathlib import Path
 
 from prefect import flow
-from prefect.futures import as_completed
+from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from t2v_models.clips.dataset import DatasetConfig
 from t2v_models.config import LabError
+from t2v_models.processes import process_pool
 from t2v_models.shards.manifest import check_folder, is_complete
 from tasks.console import progress, say
-from tasks.render import render_shards, write_manifest
+from tasks.render import render_shards, render_shards_here, write_manifest
+from tasks.stopwatch import working
 
 TASK_PIXELS = 30_000_000
 """Pixels of one task's clips: about two seconds of rendering on one core, so that orchestration stays small."""
 
+FLOW_RUN_NAME = "render {config.clips} clips of {config.world} at {config.spec.size} px"
+
 
 @flow(
-    flow_run_name="render {config.clips} clips of {config.world} at {config.spec.size} px",
+    flow_run_name=FLOW_RUN_NAME,
     # Threads only wait; the process pool below does the work. (Prefect's annotation refuses its own runner.)
     task_runner=ThreadPoolTaskRunner(max_workers=16),  # type: ignore[arg-type]
 )
@@ -33,6 +36,34 @@ def dataset(config: DatasetConfig, out: Path, workers: int = 2) -> Path:
     """
     if workers < 1:
         raise LabError(f"workers is {workers}, which must be 1 or more: leave it out for 2")
+    with process_pool(workers) as pool:
+        return _render(config, out, lambda first, last: render_shards.submit(pool, out, config, first, last))
+
+
+def dataset_on_dask(config: DatasetConfig, out: Path, workers: int = 2, address: str | None = None) -> Path:
+    """`dataset` with the same bytes on a Dask cluster.
+
+    Args:
+        config: what to render.
+        out: a folder that all workers reach under the same absolute path.
+        workers: processes of the cluster that is started here, unless there is an address.
+        address: of a running scheduler, such as `tcp://host:8786`; t2v-lab must be installed where its workers run.
+
+    Raises:
+        LabError: prefect-dask is not installed; there is no scheduler at the address.
+    """
+    from tasks.dask import dask_runner
+
+    @flow(name="dataset", flow_run_name=FLOW_RUN_NAME, task_runner=dask_runner(workers, address))  # type: ignore[arg-type]
+    def on_dask(config: DatasetConfig, out: Path) -> Path:
+        with working("render"):
+            return _render(config, out, lambda first, last: render_shards_here.submit(out, config, first, last))
+
+    return on_dask(config, out.absolute())
+
+
+def _render(config: DatasetConfig, out: Path, submit: Callable[[int, int], PrefectFuture[int]]) -> Path:
+    """Submit groups of shards and wait for them all."""
     if is_complete(out, config):
         say(f"dataset  {out} is complete, nothing to render")
         return out
@@ -40,8 +71,8 @@ def dataset(config: DatasetConfig, out: Path, workers: int = 2) -> Path:
     clips_per_task = TASK_PIXELS // (config.spec.frames * config.spec.size**2)
     step = max(1, clips_per_task // config.clips_per_shard)
     groups = [(first, min(first + step, config.shards) - 1) for first in range(0, config.shards, step)]
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool, progress("render") as show:
-        futures = [render_shards.submit(pool, out, config, first, last) for first, last in groups]
+    with progress("render") as show:
+        futures = [submit(first, last) for first, last in groups]
         for done, future in enumerate(as_completed(futures), 1):
             future.result()
             show(done / len(groups), f"{config.clips:,} clips into {config.shards} shards")

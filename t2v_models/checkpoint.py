@@ -16,10 +16,10 @@ from torch import Tensor
 
 from t2v_models import files
 from t2v_models.build import ModelConfig, build
-from t2v_models.clips.dataset import DatasetConfig
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import Config, LabError
 from t2v_models.model import VideoModel
+from t2v_models.shards.ingested import DataConfig
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class RunConfig(Config):
     """What makes a run what it is: two checkpoints of one run agree in all of it."""
 
     model: ModelConfig
-    dataset: DatasetConfig
+    dataset: DataConfig
     dataset_digest: str
     """Digest of the shards' content, as in the manifest."""
     vocabulary: tuple[str, ...]

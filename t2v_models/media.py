@@ -9,6 +9,7 @@ import tempfile
 import zipfile
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -189,7 +190,9 @@ def load_npz(path: Path) -> tuple[Frames, list[str], list[int]]:
 def _animation(frames: Frames, fps: float, scale: int, form: str, **options: object) -> bytes:
     images = [Image.fromarray(frame) for frame in enlarge(frames, scale)]
     buffer = io.BytesIO()
-    duration = round(1000 / fps)
+    unit = 10 if form == "GIF" else 1  # ms; ends are rounded, not durations, so that long clips keep their pace
+    ends = [unit * round(1000 * i / fps / unit) for i in range(len(images) + 1)]
+    duration = [end - start for start, end in pairwise(ends)]
     images[0].save(buffer, form, save_all=True, append_images=images[1:], duration=duration, loop=0, **options)
     return buffer.getvalue()
 

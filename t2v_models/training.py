@@ -23,7 +23,8 @@ from t2v_models.build import build
 from t2v_models.checkpoint import Checkpoint, RunConfig
 from t2v_models.config import Config, LabError, flatten
 from t2v_models.model import Metrics, VideoModel
-from t2v_models.shards.stream import ClipStore, batches
+from t2v_models.shards.store import ClipStore
+from t2v_models.shards.stream import batches
 
 Log = Callable[[int, dict[str, float]], None]
 """Receives the step and named figures."""

@@ -23,6 +23,7 @@ from t2v_models.evaluation.statistics import Score
 from t2v_models.evaluation.verdicts import judge, table
 from t2v_models.generate import sample_frames
 from t2v_models.media import contact_sheet, load_npz, save_clips
+from t2v_models.shards.ingested import IngestConfig
 from tasks.stopwatch import working
 from tasks.tracking import track
 from tasks.train import experiment_name, read_record
@@ -55,13 +56,19 @@ def subject(run: Path | str, data: DatasetConfig | None = None) -> Subject:
     `run` is a run folder, or `oracle` for real clips of the dataset `data`.
 
     Raises:
-        LabError: the run folder does not exist or holds no whole checkpoint.
+        LabError: the run folder does not exist or holds no whole checkpoint; the run was trained on ingested clips.
     """
     if run == "oracle":
         assert data is not None
         return Subject("oracle", "oracle", 0, data, partial(oracle, data.spec))
     model, last = checkpoint.load(Path(run))
-    return Subject(last.run.model.name, last.sha256, last.step, last.run.dataset, partial(sample_frames, model))
+    trained_on = last.run.dataset
+    if isinstance(trained_on, IngestConfig):
+        raise LabError(
+            f"{run} was trained on ingested clips, whose ground truth is unknown, so nothing can judge its samples: "
+            "look at them with `t2v generate`, or evaluate a run on clips of `t2v render`"
+        )
+    return Subject(last.run.model.name, last.sha256, last.step, trained_on, partial(sample_frames, model))
 
 
 def asked_splits(config: EvaluateConfig, data: DatasetConfig) -> dict[Split, tuple[str, ...]]:

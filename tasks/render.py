@@ -22,6 +22,12 @@ def render_shards(pool: ProcessPoolExecutor, folder: Path, config: DatasetConfig
         return pool.submit(_write, folder, config, first, last).result()
 
 
+@task(task_run_name="render shards {first} to {last}", cache_policy=NO_CACHE, retries=1)
+def render_shards_here(folder: Path, config: DatasetConfig, first: int, last: int) -> int:
+    """`render_shards` in the process that runs the task: a worker of a cluster."""
+    return _write(folder, config, first, last)
+
+
 @task(task_run_name="write the manifest of {folder.name}", cache_policy=NO_CACHE)
 def write_manifest(folder: Path, config: DatasetConfig) -> str:
     """Complete the dataset; returns its digest."""

@@ -10,14 +10,14 @@ from prefect.cache_policies import NO_CACHE
 from t2v_models import files, training
 from t2v_models.build import ModelConfig
 from t2v_models.checkpoint import RunConfig
-from t2v_models.clips.dataset import DatasetConfig
 from t2v_models.evaluation.metrics import summarise
 from t2v_models.evaluation.verdicts import judge
 from t2v_models.generate import repeat, sample_frames
 from t2v_models.media import contact_sheet
 from t2v_models.model import VideoModel
+from t2v_models.shards.ingested import DataConfig, IngestConfig
 from t2v_models.shards.manifest import Manifest
-from t2v_models.shards.stream import ClipStore
+from t2v_models.shards.store import ClipStore
 from t2v_models.text import vocabulary_of
 from t2v_models.training import TrainConfig
 from tasks.console import progress, say
@@ -58,7 +58,7 @@ def train_model(data: Path, model: ModelConfig, config: TrainConfig, run_dir: Pa
     return run_dir
 
 
-def experiment_name(data: DatasetConfig) -> str:
+def experiment_name(data: DataConfig) -> str:
     """Runs that may be compared with each other share an experiment: one for each world and size."""
     return f"{data.world}-{data.spec.size}px"
 
@@ -81,7 +81,8 @@ def _reporters(
     """What the loop calls: one passes figures on, the other samples the model, reads its clips and shows them."""
     prompts = run.dataset.prompts
     asked, seeds = repeat(prompts, WATCHED_CLIPS, seed=0)
-    share, accuracy = 0.0, "clips not read yet"
+    can_judge = not isinstance(run.dataset, IngestConfig)  # only prompts of our grammar say what should be seen
+    share, accuracy = 0.0, "clips not read yet" if can_judge else "only eyes can judge these clips"
 
     def log(step: int, figures: dict[str, float]) -> None:
         nonlocal share, accuracy
@@ -93,10 +94,11 @@ def _reporters(
 
     def watch(step: int, model: VideoModel) -> dict[str, float]:
         frames = sample_frames(model, asked, seeds)
-        verdicts = judge(frames, asked, seeds, "s0")
-        sheet = contact_sheet(list(frames[::WATCHED_CLIPS]), prompts, [v.right for v in verdicts[::WATCHED_CLIPS]])
+        verdicts = judge(frames, asked, seeds, "s0") if can_judge else []
+        marks = [v.right for v in verdicts[::WATCHED_CLIPS]] or None
+        sheet = contact_sheet(list(frames[::WATCHED_CLIPS]), prompts, marks)
         path = files.write(run_dir / "samples" / f"step-{step:08d}.png", sheet)
         tracker.image("samples", step, path)
-        return {f"watch/{name}": score.value for name, score in summarise(verdicts).items()}
+        return {f"watch/{name}": score.value for name, score in summarise(verdicts).items()} if verdicts else {}
 
     return log, watch

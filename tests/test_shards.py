@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,8 @@ from t2v_models.clips.motions import Motion, trace
 from t2v_models.clips.render import render
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
-from t2v_models.shards.manifest import MANIFEST, Manifest, check_folder, finish, is_complete
+from t2v_models.shards.manifest import MANIFEST, SUMS, Manifest, check_folder, finish, is_complete
+from t2v_models.shards.tar import header
 from t2v_models.shards.verify import verify
 from t2v_models.shards.write import ROW_SCHEMA, read_metadata, shard_name, sidecar_path, write_shard
 
@@ -114,7 +116,7 @@ def test_the_manifest_says_where_everything_is(written: Path) -> None:
         stored = content[row["frames_offset"] : row["frames_offset"] + row["frames_size"]]
         meta = content[row["meta_offset"] : row["meta_offset"] + row["meta_size"]]
         pixels = read_npy_zst(stored)
-        assert row["pixels_sha256"] == hashlib.sha256(pixels.tobytes()).digest()
+        np.testing.assert_array_equal(pixels, render(draw_clip(CONFIG, i)[1], CONFIG.spec))
         assert row["frames_sha256"] == hashlib.sha256(stored).digest()
         assert json.loads(meta)["key"] == row["key"]
         motion = draw_clip(CONFIG, i)[1]
@@ -208,6 +210,50 @@ def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert f"LabError: cannot write {tmp_path / shard_name(0)}: file too large" in done.stderr.replace("File", "file")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """Mounts a file system on a new folder; only where this user may."""
+    folders: list[Path] = []
+
+    def mount(*options: str) -> Path:
+        folder = tmp_path / f"mounted-{len(folders)}"
+        folder.mkdir()
+        if subprocess.run(["mount", *options, str(folder)], capture_output=True).returncode:
+            pytest.skip("this user may not mount")
+        folders.append(folder)
+        return folder
+
+    yield mount
+    for folder in folders:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.skipif(shutil.which("mount") is None, reason="no mount here")
+def test_a_disk_that_fills_up_leaves_whole_shards_and_a_sentence(mounted: Callable[..., Path], tmp_path: Path) -> None:
+    folder = mounted("-t", "tmpfs", "-o", "size=100k", "tmpfs")
+    with pytest.raises(LabError, match=r"cannot write .*shard-0000[12].tar: No space left on device; free some space"):
+        write(folder)
+    names = {path.name for path in folder.iterdir()}
+    assert names
+    assert not any(name.endswith(".tmp") for name in names)
+    for index in range(CONFIG.shards):
+        if shard_name(index) in names:
+            write_shard(tmp_path / "roomy", CONFIG, index)
+            assert (folder / shard_name(index)).read_bytes() == (tmp_path / "roomy" / shard_name(index)).read_bytes()
+
+
+@pytest.mark.skipif(shutil.which("mount") is None, reason="no mount here")
+def test_a_read_only_folder_can_be_read_and_is_not_written(dataset: Path, mounted: Callable[..., Path]) -> None:
+    folder = mounted("--bind", "-o", "ro", str(dataset))
+    if os.access(folder, os.W_OK):
+        subprocess.run(["mount", "-o", "remount,ro,bind", str(folder)], check=True)
+    assert verify(folder) == []
+    assert not any(write_shard(folder, CONFIG, index) for index in range(CONFIG.shards))
+    (dataset / shard_name(0)).unlink()
+    with pytest.raises(LabError, match="cannot write .*shard-00000.tar: Read-only file system"):
+        write_shard(folder, CONFIG, 0)
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
@@ -360,3 +406,24 @@ def test_a_caption_that_means_something_held_out_is_never_rendered(tmp_path: Pat
 def test_writing_and_verifying_never_import_torch() -> None:
     check = "import sys, t2v_models.shards.manifest, t2v_models.shards.verify; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", check], check=True)
+
+
+@pytest.mark.parametrize(("name", "size"), [("000000000.npy.zst", 0), ("a" * 100, 1), ("x.json", 8**11 - 1)])
+def test_a_header_is_the_one_that_tarfile_writes(name: str, size: int) -> None:
+    info = tarfile.TarInfo(name)
+    info.size, info.mode, info.uname, info.gname = size, 0o444, "t2v", "t2v"
+    assert header(name, size) == info.tobuf(tarfile.USTAR_FORMAT)
+
+
+def test_sha256sum_agrees(written: Path) -> None:
+    done = subprocess.run(["sha256sum", "--check", "--strict", SUMS], cwd=written, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(": OK") == CONFIG.shards + 1
+
+
+def test_damaged_sums_are_told(dataset: Path) -> None:
+    told = ["SHA256SUMS and the files do not belong together: one of them is damaged or of another dataset"]
+    flip(dataset / SUMS, 3)
+    assert verify(dataset) == told
+    (dataset / SUMS).unlink()
+    assert verify(dataset) == told

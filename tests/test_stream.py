@@ -4,7 +4,7 @@ import shutil
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,8 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.model import Batch, to_frames
 from t2v_models.shards.manifest import Manifest, finish
-from t2v_models.shards.stream import ClipStore, batches, order
+from t2v_models.shards.store import ClipStore
+from t2v_models.shards.stream import DeviceClips, Share, batches, blocked_order, order
 from t2v_models.shards.write import write_shard
 
 CONFIG = DatasetConfig(clips=47, clips_per_shard=10, spec=ClipSpec(size=16, frames=4))
@@ -146,3 +147,47 @@ def test_a_damaged_clip_reaches_the_consumer_by_name(folder: Path, tmp_path: Pat
     (copy / row["shard"]).write_bytes(content)
     with pytest.raises(LabError, match=r"clip 000000013 of .*shard-00001.tar cannot be read: run `t2v verify"):
         list(islice(batches(ClipStore(manifest), 47, 1, 0), 1))
+
+
+def keys_of(batch: Batch) -> list[int]:
+    """What tells two clips apart, for sequences of clips."""
+    return [
+        hash((caption, video.numpy().tobytes())) for caption, video in zip(batch.captions, batch.video, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("block", [None, 2])
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_any_ranks_and_workers_read_the_same_sequence_from_any_position(
+    store: ClipStore, world: int, block: int | None
+) -> None:
+    """At 10 random positions, with 0, 1, 2 and 4 workers."""
+    one = [keys_of(batch) for batch in islice(batches(store, 16, 2, 3, block=block), 24)]
+    for start in np.random.default_rng(world).integers(0, 20, 10):
+        for workers in (0, 1, 2, 4):
+            ranks = [batches(store, 16, 2, 3, int(start), Share(r, world), workers, block) for r in range(world)]
+            for k in range(start, start + 4):
+                assert [key for rank in ranks for key in keys_of(next(rank))] == one[k]
+            for rank in ranks:
+                rank.close()
+
+
+def test_blocks_hold_every_clip_once_and_few_shards_at_a_time(store: ClipStore) -> None:
+    for epoch in range(3):
+        rows = blocked_order(store.manifest, 2, 1, 0, epoch)
+        assert sorted(rows) == list(range(47))
+        shards = (rows // 10).tolist()
+        changes = sum(a // 2 != b // 2 for a, b in pairwise(shards))
+        assert changes == 2  # three blocks, each gone through once
+    assert not np.array_equal(blocked_order(store.manifest, 2, 1, 0, 0), blocked_order(store.manifest, 2, 1, 0, 1))
+
+
+def test_clips_on_a_device_make_the_same_batches(store: ClipStore) -> None:
+    device = DeviceClips(store, torch.device("cpu"))
+    for a, b in islice(zip(batches(store, 8, 2, 0), batches(device, 8, 2, 0), strict=False), 9):
+        assert equal(a, b)
+
+
+def test_a_batch_that_ranks_cannot_share_is_refused(store: ClipStore) -> None:
+    with pytest.raises(LabError, match="batch_size 12 is not a multiple of group 2 times 4 ranks"):
+        batches(store, 12, 2, 0, share=Share(0, 4))

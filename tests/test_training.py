@@ -21,7 +21,7 @@ from t2v_models.config import LabError
 from t2v_models.frame_gan import FrameGanConfig
 from t2v_models.gan import GanConfig
 from t2v_models.shards.manifest import Manifest
-from t2v_models.shards.stream import ClipStore
+from t2v_models.shards.store import ClipStore
 from t2v_models.text import vocabulary_of
 from t2v_models.training import TrainConfig, fit
 
@@ -183,7 +183,7 @@ import sys
 from pathlib import Path
 from tests.test_training import SMALL, run_of
 from t2v_models.shards.manifest import Manifest
-from t2v_models.shards.stream import ClipStore
+from t2v_models.shards.store import ClipStore
 from t2v_models.training import TrainConfig, fit
 data, out, steps = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 config = TrainConfig(steps=steps, log_every=1, save_seconds=0.01)

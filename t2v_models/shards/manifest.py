@@ -8,23 +8,26 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from t2v_models.clips.dataset import DatasetConfig
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.files import atomic, write
+from t2v_models.shards.ingested import DataConfig, IngestConfig
 from t2v_models.shards.write import (
-    ROW_SCHEMA,
     clear_stale,
     config_metadata,
+    file_sha256,
     read_metadata,
     require_config,
+    row_schema,
     shard_name,
     sidecar_path,
 )
 
-MANIFEST = "manifest.parquet"
+MANIFEST, SUMS = "manifest.parquet", "SHA256SUMS"
+"""The second is for `sha256sum --check` and for `verify`: digests of all shards and of the manifest."""
+_CONFIG: TypeAdapter[DataConfig] = TypeAdapter(DataConfig)
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,12 @@ class Manifest:
     """A dataset that is complete."""
 
     folder: Path
-    config: DatasetConfig
+    config: DataConfig
     digest: str
     """16 hex digits that change with any byte of any shard."""
     shards: tuple[Shard, ...]
     table: pa.Table
-    """`write.ROW_SCHEMA`, one row per clip; row i is clip i."""
+    """`write.row_schema`, one row per clip; row i is clip i."""
 
     @property
     def spec(self) -> ClipSpec:
@@ -70,11 +73,11 @@ class Manifest:
         for shard in manifest.shards:
             path = folder / shard.name
             if not path.is_file():
-                raise LabError(f"{path} is missing: run `t2v render` again with the same options to draw it anew")
+                raise LabError(f"{path} is missing: {_again(manifest.config)} to make it anew")
             if path.stat().st_size != shard.size:
                 raise LabError(
                     f"{path} has {path.stat().st_size:,} bytes instead of {shard.size:,}: "
-                    "run `t2v render` again with the same options to draw it anew"
+                    f"{_again(manifest.config)} to make it anew"
                 )
         return manifest
 
@@ -94,18 +97,20 @@ def read_manifest(folder: Path) -> Manifest:
         raise LabError(f"{folder} holds no {MANIFEST}: name the folder of a dataset, or make one with `t2v render`")
     metadata = read_metadata(path)
     try:
-        config = DatasetConfig.model_validate_json(metadata["config"])
+        config = _CONFIG.validate_json(metadata["config"])
         shards = tuple(Shard(**shard) for shard in json.loads(metadata["shards"]))
         table = pq.read_table(path, page_checksum_verification=True)
     except (KeyError, TypeError, ValueError, ValidationError, OSError, pa.ArrowException) as error:
         raise _not_a_manifest(path) from error
     found = table.schema.remove_metadata(), dataset_digest(shards), table.num_rows, len(shards)
-    if found != (ROW_SCHEMA, metadata.get("dataset_digest"), config.clips, config.shards):
+    if found != (row_schema(config), metadata.get("dataset_digest"), config.clips, config.shards):
+        raise _not_a_manifest(path)
+    if rows_digest(table) != metadata.get("rows_sha256"):
         raise _not_a_manifest(path)
     return Manifest(folder, config, metadata["dataset_digest"], shards, table)
 
 
-def finish(folder: Path, config: DatasetConfig) -> Manifest:
+def finish(folder: Path, config: DataConfig) -> Manifest:
     """Join the side-cars of all shards into the manifest, once every shard is written.
 
     Side-cars stay: each goes on proving its shard, so a shard that is lost later is drawn again without the others.
@@ -119,30 +124,33 @@ def finish(folder: Path, config: DatasetConfig) -> Manifest:
     for index, metadata in enumerate(found):
         tar = folder / shard_name(index)
         if "shard_size" not in metadata or not tar.is_file() or tar.stat().st_size != int(metadata["shard_size"]):
-            raise LabError(f"{tar} is not finished: run `t2v render` again with the same options to finish it")
+            raise LabError(f"{tar} is not finished: {_again(config)} to finish it")
         require_config(folder, metadata, config)
     shards = tuple(Shard(shard_name(i), m["shard_sha256"], int(m["shard_size"])) for i, m in enumerate(found))
+    tables = [pq.read_table(path, page_checksum_verification=True) for path in side_cars]
     metadata = config_metadata(config) | {
+        "rows_sha256": rows_digest(pa.concat_tables(table.replace_schema_metadata() for table in tables)),
         "spec": config.spec.model_dump_json(),
         "shards": json.dumps([shard.__dict__ for shard in shards]),
         "dataset_digest": dataset_digest(shards),
         "versions": json.dumps({name: version(name) for name in ("numpy", "pyarrow")}),
     }
-    for path in (folder / "README.md", folder / MANIFEST):
+    for path in (folder / "README.md", folder / SUMS, folder / MANIFEST):
         clear_stale(path)
     write(folder / "README.md", _card(config, shards))
-    schema = ROW_SCHEMA.with_metadata(metadata)
-    with (
-        atomic(folder / MANIFEST) as stream,
-        pq.ParquetWriter(stream, schema, compression="zstd", write_page_checksum=True, write_page_index=True) as writer,
-    ):
-        for path in side_cars:
-            rows = pq.read_table(path, page_checksum_verification=True).replace_schema_metadata(metadata)
-            writer.write_table(rows, row_group_size=len(rows))
+    schema = row_schema(config).with_metadata(metadata)
+    options = {"compression": "zstd", "write_page_checksum": True, "write_page_index": True}
+    with atomic(folder / MANIFEST) as stream:
+        with pq.ParquetWriter(stream, schema, **options) as writer:
+            for table in tables:
+                writer.write_table(table.replace_schema_metadata(metadata), row_group_size=len(table))
+        stream.flush()
+        proven = [*((shard.sha256, shard.name) for shard in shards), (file_sha256(Path(stream.name)), MANIFEST)]
+        write(folder / SUMS, "".join(f"{sha256}  {name}\n" for sha256, name in proven))
     return Manifest.load(folder)
 
 
-def check_folder(folder: Path, config: DatasetConfig) -> None:
+def check_folder(folder: Path, config: DataConfig) -> None:
     """Refuse a folder that holds a dataset of another configuration, complete or not.
 
     Raises:
@@ -154,7 +162,7 @@ def check_folder(folder: Path, config: DatasetConfig) -> None:
             require_config(folder, metadata, config)
 
 
-def is_complete(folder: Path, config: DatasetConfig) -> bool:
+def is_complete(folder: Path, config: DataConfig) -> bool:
     """Whether nothing is left to render: a manifest, and every shard with its size. Cheap: reads no shard.
 
     Raises:
@@ -174,6 +182,27 @@ def dataset_digest(shards: tuple[Shard, ...]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def rows_digest(table: pa.Table) -> str:
+    """Hex digest over every value of every column, in order: no damage to the manifest goes unseen.
+
+    Page checksums alone leave the file's footer unproven.
+    """
+    digest = hashlib.sha256()
+    for column in table.columns:
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        values = column.combine_chunks()
+        values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+        for buffer in values.buffers()[1:]:  # the first says which values are missing: none are
+            digest.update(buffer)
+    return digest.hexdigest()
+
+
+def _again(config: DataConfig) -> str:
+    command = "ingest" if isinstance(config, IngestConfig) else "render"
+    return f"run `t2v {command}` again with the same options"
+
+
 def _not_a_manifest(path: Path) -> LabError:
     return LabError(
         f"{path} is damaged or is no manifest: delete it and run `t2v render` again with the same options; "
@@ -181,32 +210,35 @@ def _not_a_manifest(path: Path) -> LabError:
     )
 
 
-def _card(config: DatasetConfig, shards: tuple[Shard, ...]) -> str:
+def _card(config: DataConfig, shards: tuple[Shard, ...]) -> str:
     """The dataset card, with the front matter the Hugging Face hub reads."""
     spec, bound = config.spec, next(size for size in (1, 10, 100, 1000, 10_000) if config.clips <= size * 1000)
     category = {1: "n<1K", 10: "1K<n<10K", 100: "10K<n<100K", 1000: "100K<n<1M", 10_000: "1M<n<10M"}[bound]
+    ours = isinstance(config, IngestConfig)
+    known = "caption, source file and first frame" if ours else "caption, the motion and the path in pixels"
+    held = "" if ours else f"Held out, under every wording: {', '.join(config.hold_out) or 'nothing'}.\n\n"
     captions = "\n".join(f"- {prompt}" for prompt in config.prompts)
     return f"""---
 pretty_name: {config.world}, {config.clips} captioned clips
 task_categories: [text-to-video]
 size_categories: ["{category}"]
-tags: [webdataset, video, synthetic]
+tags: [webdataset, video{"" if ours else ", synthetic"}]
 configs:
 - config_name: default
   data_files:
-  - split: train
+  - split: {config.split if isinstance(config, IngestConfig) else "train"}
     path: "shard-*.tar"
 ---
 # {config.world}: {config.clips:,} captioned clips
 
-Each clip has {spec.frames} frames of {spec.size}x{spec.size} pixels at {spec.fps} frames per second; caption and exact
-ground truth are known. Digest `{dataset_digest(shards)}`; configuration `{config.digest}`.
+Each clip has {spec.frames} frames of {spec.size}x{spec.size} pixels at {spec.fps} frames per second.
+Digest `{dataset_digest(shards)}`; configuration `{config.digest}`.
 
 `shard-*.tar` are WebDataset shards with two members a clip: `KEY.npy.zst`, an .npy file of uint8
-`(frames, height, width, 3)` compressed with zstd, and `KEY.json` with the caption, the motion and the path in pixels.
-`{MANIFEST}` has one row per clip with caption, ground truth, place and checksums.
+`(frames, height, width, 3)` compressed with zstd, and `KEY.json` with the {known}.
+`{MANIFEST}` has one row per clip with all of this, its place and checksums.
 
-Held out, under every wording: {", ".join(config.hold_out) or "nothing"}. Captions:
+{held}{"Some of the captions" if ours else "Captions"}:
 
 {captions}
 """

@@ -1,68 +1,27 @@
-"""Clips in motion: random access to the shards, and batches in an order that is a function of (seed, position).
+"""Clips in motion: batches in an order that is a function of (seed, position).
 
 The state of a stream is one integer, the number of batches taken: nothing else need be saved to go on.
 """
 
-import mmap
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache
+from itertools import count
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from t2v_models.config import LabError
 from t2v_models.model import Batch, to_video
 from t2v_models.shards.manifest import Manifest
-from t2v_models.shards.write import decoded
+from t2v_models.shards.store import ClipStore
 
-OPEN_SHARDS = 256
-"""Shards mapped at once; each holds a file descriptor."""
 AHEAD = 2
 """Batches made ready before they are asked for."""
-
-
-class ClipStore:
-    """A dataset as an array of clips: any rows, in any order, exact. Safe to share between threads.
-
-    Keeps no decoded clip: decoding is 30,000 clips/s at 32 px, and a cache was not worth its memory.
-    """
-
-    def __init__(self, manifest: Manifest) -> None:
-        self.manifest = manifest
-        self.captions = tuple(manifest.captions)
-        self._offset, self._length = (manifest.table[c].to_numpy() for c in ("frames_offset", "frames_size"))
-        self._open = lru_cache(OPEN_SHARDS)(self._map)
-
-    def __len__(self) -> int:
-        return len(self.captions)
-
-    def frames(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint8]:
-        """The clips of these rows: uint8 `(n, t, h, w, 3)`.
-
-        Raises:
-            LabError: a clip cannot be read, naming its shard and key.
-        """
-        spec = self.manifest.spec
-        out = np.empty((len(rows), spec.frames, spec.size, spec.size, 3), np.uint8)
-        for clip, row in zip(out, rows, strict=True):
-            clip[:] = self._pixels(int(row))
-        return out
-
-    def _pixels(self, row: int) -> NDArray[np.uint8]:
-        shard, offset, length = row // self.manifest.config.clips_per_shard, self._offset[row], self._length[row]
-        try:
-            return decoded(memoryview(self._open(shard))[offset : offset + length], self.manifest.spec)
-        except (ValueError, OSError) as error:
-            key, path = self.manifest.table["key"][row], self.manifest.folder / self.manifest.shards[shard].name
-            raise LabError(
-                f"clip {key} of {path} cannot be read: run `t2v verify {self.manifest.folder}` to see all damage"
-            ) from error
-
-    def _map(self, shard: int) -> mmap.mmap:
-        with (self.manifest.folder / self.manifest.shards[shard].name).open("rb") as stream:
-            return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def order(captions: Sequence[str], group: int, seed: int, epoch: int) -> NDArray[np.int64]:
@@ -89,39 +48,105 @@ def order(captions: Sequence[str], group: int, seed: int, epoch: int) -> NDArray
     return by_caption[first[owner] + place].reshape(-1)
 
 
-def batches(store: ClipStore, batch_size: int, group: int, seed: int, start: int = 0) -> Generator[Batch]:
-    """Batches `start`, `start + 1`, ... without end, made ready in one thread ahead of their use.
+def blocked_order(manifest: Manifest, block: int, group: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """An epoch that goes through `block` shards at a time: blocks in random order, each in an `order` of its own.
+
+    For shards that come from afar: only those of one block, and of the next, are in use at once.
+    """
+    size = block * manifest.config.clips_per_shard
+    captions = manifest.captions
+    starts = range(0, len(captions), size)
+    turns = np.random.default_rng([seed, epoch]).permutation(len(starts))
+    parts = [starts[b] + order(captions[starts[b] : starts[b] + size], group, seed, epoch) for b in turns]
+    return np.concatenate(parts)
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of every batch a process takes: rank r of `world` takes the r-th of `world` equal parts."""
+
+    rank: int = 0
+    world: int = 1
+
+
+ALONE = Share()
+
+
+class DeviceClips:
+    """All clips of a store in the memory of a device, for sets that fit: the same batches without reading."""
+
+    def __init__(self, store: ClipStore, device: torch.device) -> None:
+        self.manifest, self.captions = store.manifest, store.captions
+        spec = store.manifest.spec
+        self._clips = torch.empty((len(store), spec.frames, spec.size, spec.size, 3), dtype=torch.uint8, device=device)
+        for start in range(0, len(store), 256):
+            rows = range(start, min(start + 256, len(store)))
+            self._clips[start : rows.stop] = torch.from_numpy(store.frames(rows)).to(device)
+
+    def video(self, rows: NDArray[np.int64]) -> Tensor:
+        """float32 `(b, 3, t, h, w)` in [-1, 1] on the device, equal to `to_video` of the frames."""
+        chosen = self._clips[torch.from_numpy(rows).to(self._clips.device)]
+        return chosen.permute(0, 4, 1, 2, 3).float().mul_(2 / 255).sub_(1)
+
+
+def batches(
+    store: ClipStore | DeviceClips,
+    batch_size: int,
+    group: int,
+    seed: int,
+    start: int = 0,
+    share: Share = ALONE,
+    workers: int = 1,
+    block: int | None = None,
+) -> Generator[Batch]:
+    """Batches `start`, `start + 1`, ... without end, made ready in threads ahead of their use.
 
     Batch k holds positions `[k * batch_size, (k + 1) * batch_size)` of the epochs' orders laid end to end, so it is
-    a function of (seed, k) and of whole runs; a dataset smaller than a batch comes several times in it.
+    a function of (seed, k) and of whole runs; a dataset smaller than a batch comes several times in it. The parts of
+    all ranks, in order, are the batch of one process: the same clips for any world size.
+
+    Args:
+        store: the clips.
+        batch_size: clips per batch, over all ranks.
+        group: clips of one caption that stand together.
+        seed: of the order.
+        start: batches taken before: all there is to resume.
+        share: the part of every batch that this process takes.
+        workers: threads that read; 0 reads when asked. They change the time, not the batches.
+        block: shards to go through at a time (`blocked_order`); by default an epoch is shuffled as a whole.
 
     Raises:
-        LabError: the batch is not made of whole runs; a clip cannot be read.
+        LabError: a rank's part is not made of whole runs; a clip cannot be read.
     """
-    if batch_size % group:
-        raise LabError(f"batch_size {batch_size} is not a multiple of group {group}: change one of them")
+    if batch_size % (group * share.world):
+        of_ranks = f" times {share.world} ranks" if share.world > 1 else ""
+        raise LabError(f"batch_size {batch_size} is not a multiple of group {group}{of_ranks}: change one of them")
+    assert 0 <= share.rank < share.world, share
 
     @lru_cache(maxsize=2)
     def epoch_order(epoch: int) -> NDArray[np.int64]:
+        if block:
+            return blocked_order(store.manifest, block, group, seed, epoch)
         return order(store.captions, group, seed, epoch)
 
-    length = len(epoch_order(0))
+    length, part = len(epoch_order(0)), batch_size // share.world
 
     def make(k: int) -> Batch:
-        positions = np.arange(k * batch_size, (k + 1) * batch_size)
+        positions = k * batch_size + share.rank * part + np.arange(part)
         epochs = positions // length
-        parts = [epoch_order(int(e))[positions[epochs == e] % length] for e in np.unique(epochs)]
-        rows = np.concatenate(parts)
-        return Batch(to_video(store.frames(rows)), tuple(store.captions[row] for row in rows))
+        rows = np.concatenate([epoch_order(int(e))[positions[epochs == e] % length] for e in np.unique(epochs)])
+        video = store.video(rows) if isinstance(store, DeviceClips) else to_video(store.frames(rows))
+        return Batch(video, tuple(store.captions[row] for row in rows))
 
-    return _ahead(make, start)
+    return _ahead(make, start, workers) if workers else (make(k) for k in count(start))
 
 
-def _ahead(make: Callable[[int], Batch], start: int) -> Generator[Batch]:
-    """`make(start)`, `make(start + 1)`, ...; the thread ends when the iterator is closed."""
-    executor = ThreadPoolExecutor(1, thread_name_prefix="batches")
-    waiting: deque[Future[Batch]] = deque(executor.submit(make, start + i) for i in range(AHEAD))
-    following = start + AHEAD
+def _ahead(make: Callable[[int], Batch], start: int, workers: int) -> Generator[Batch]:
+    """`make(start)`, `make(start + 1)`, ...; the threads end when the iterator is closed."""
+    executor = ThreadPoolExecutor(workers, thread_name_prefix="batches")
+    ahead = max(AHEAD, workers)
+    waiting: deque[Future[Batch]] = deque(executor.submit(make, start + i) for i in range(ahead))
+    following = start + ahead
     try:
         while True:
             batch = waiting.popleft().result()

@@ -4,16 +4,15 @@ import hashlib
 import json
 import tarfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
-from t2v_models.shards.manifest import Manifest, Shard, read_manifest
+from t2v_models.shards.manifest import MANIFEST, SUMS, Manifest, Shard, read_manifest
 from t2v_models.shards.write import (
     FRAMES_SUFFIX,
     META_SUFFIX,
-    decoded,
     file_sha256,
     is_being_written,
     read_metadata,
@@ -24,7 +23,9 @@ Rows = list[dict[str, Any]]
 
 
 def verify(folder: Path, on_shard: Callable[[int, int], None] = lambda done, total: None) -> list[str]:
-    """One sentence per damage; none if every byte is as it was written and every clip decodes to its pixels.
+    """One sentence per damage; none if every byte is as it was written.
+
+    A shard is one digest over all its bytes; only in a shard where that differs are clips looked at one by one.
 
     Args:
         folder: a dataset.
@@ -33,30 +34,62 @@ def verify(folder: Path, on_shard: Callable[[int, int], None] = lambda done, tot
     Raises:
         LabError: there is no such folder, or it has never been finished.
     """
+    digest_of = cache(file_sha256)
+    if _is_sound(folder, digest_of, on_shard):
+        return _strays(folder, set(_sums(folder)))
     try:
         manifest = read_manifest(folder)
     except LabError as error:
         if not (folder / "manifest.parquet").is_file():
             raise
         return [str(error), *_strays(folder, None)]
+    shards = {shard.name for shard in manifest.shards}
     owner = {shard.sha256: shard.name for shard in manifest.shards}
     damage: list[str] = []
     for index in range(len(manifest.shards)):
-        damage += _shard_damage(manifest, index, owner)
+        damage += _shard_damage(manifest, index, owner, digest_of)
         on_shard(index + 1, len(manifest.shards))
-    return damage + _strays(folder, manifest)
+    proven = {name: digest_of(folder / name) for name in (*shards, MANIFEST)} if not damage else {}
+    if not damage and _sums(folder) != proven:
+        damage.append(f"{SUMS} and the files do not belong together: one of them is damaged or of another dataset")
+    return damage + _strays(folder, shards)
 
 
-def _shard_damage(manifest: Manifest, index: int, owner: dict[str, str]) -> list[str]:
+def _is_sound(folder: Path, digest_of: Callable[[Path], str], on_shard: Callable[[int, int], None]) -> bool:
+    """Whether every file has the digest in `SHA256SUMS`. Decodes nothing: 10,000 rows cost as much as their clips."""
+    sums = _sums(folder)
+    if not sums or not all((folder / name).is_file() for name in sums):
+        return False
+    shards = [name for name in sums if name != MANIFEST]
+    described = read_metadata(folder / MANIFEST).get("shards", "[]")
+    if digest_of(folder / MANIFEST) != sums.get(MANIFEST):
+        return False
+    if {s["name"]: s["sha256"] for s in json.loads(described)} != {name: sums[name] for name in shards}:
+        return False
+    for done, name in enumerate(shards, 1):
+        if digest_of(folder / name) != sums[name]:
+            return False
+        on_shard(done, len(shards))
+    return True
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    """Digests by file name, as far as the file can be read."""
+    path = folder / SUMS
+    text = path.read_text(errors="replace") if path.is_file() else ""
+    return {name: sha256 for sha256, _, name in (line.partition("  ") for line in text.splitlines())}
+
+
+def _shard_damage(manifest: Manifest, index: int, owner: dict[str, str], digest_of: Callable[[Path], str]) -> list[str]:
     shard = manifest.shards[index]
     path = manifest.folder / shard.name
     if not path.is_file():
         return [f"{shard.name} is missing"]
+    found = digest_of(path)
+    if found == shard.sha256:
+        return []
     first = index * manifest.config.clips_per_shard
     rows: Rows = manifest.table.slice(first, manifest.config.clips_per_shard).to_pylist()
-    found = file_sha256(path)
-    if found == shard.sha256:
-        return _clip_damage(path, shard, rows, manifest.spec)
     if found in owner:
         return [f"{shard.name} holds the bytes of {owner[found]}"]
     if found == read_metadata(sidecar_path(manifest.folder, index)).get("shard_sha256"):
@@ -65,7 +98,7 @@ def _shard_damage(manifest: Manifest, index: int, owner: dict[str, str]) -> list
         ]
     size = path.stat().st_size
     damage = [f"{shard.name} has {size:,} bytes instead of {shard.size:,}"] if size != shard.size else []
-    damage += _member_damage(path, shard, rows) + _clip_damage(path, shard, rows, manifest.spec)
+    damage += _member_damage(path, shard, rows) + _clip_damage(path, shard, rows)
     return damage or [f"{shard.name} has changed bytes outside its clips"]
 
 
@@ -86,8 +119,8 @@ def _member_damage(path: Path, shard: Shard, rows: Rows) -> list[str]:
     return damage
 
 
-def _clip_damage(path: Path, shard: Shard, rows: Rows, spec: ClipSpec) -> list[str]:
-    """Clips whose stored bytes, pixels or caption are not those of the manifest's row."""
+def _clip_damage(path: Path, shard: Shard, rows: Rows) -> list[str]:
+    """Clips whose stored bytes are not those of the manifest's row."""
     content = path.read_bytes()
     damaged: dict[str, list[str]] = {}
     for row in rows:
@@ -96,12 +129,8 @@ def _clip_damage(path: Path, shard: Shard, rows: Rows, spec: ClipSpec) -> list[s
         )
         if hashlib.sha256(frames).digest() != row["frames_sha256"]:
             damaged.setdefault("changed pixels", []).append(row["key"])
-        elif hashlib.sha256(decoded(frames, spec).tobytes()).digest() != row["pixels_sha256"]:
-            damaged.setdefault("other pixels than the manifest says", []).append(row["key"])
         if hashlib.sha256(meta).digest() != row["meta_sha256"]:
-            damaged.setdefault("changed ground truth", []).append(row["key"])
-        elif json.loads(meta)["caption"] != row["caption"]:
-            damaged.setdefault("another caption than the manifest says", []).append(row["key"])
+            damaged.setdefault("changed caption or ground truth", []).append(row["key"])
     return [f"{shard.name} has {what} in clips {_listed(keys)}" for what, keys in damaged.items()]
 
 
@@ -111,9 +140,8 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:4]) + more
 
 
-def _strays(folder: Path, manifest: Manifest | None) -> list[str]:
-    """Files that no writer left on purpose."""
-    known = {shard.name for shard in manifest.shards} if manifest else None
+def _strays(folder: Path, known: set[str] | None) -> list[str]:
+    """Files that no writer left on purpose; `known` are the shards, if that is known."""
     extra = [p.name for p in sorted(folder.glob("shard-*.tar")) if known is not None and p.name not in known]
     temporary = [p.name for p in sorted(folder.glob("*.tmp")) if not is_being_written(p)]
     return [f"{name} is no shard of this dataset" for name in extra] + [

@@ -1,0 +1,348 @@
+"""Measure the data engine: one JSON line per figure, each beside its baseline measured in the same run.
+
+    python benchmarks/data.py                 every figure, about five minutes
+    python benchmarks/data.py --only read     figures whose name contains "read"
+
+Times are CPU seconds of this process on one thread, measured in turns (ours, baseline, ours, ...), of which the median
+counts: other work on the machine slows both alike. Only the figure of two workers is by the clock on the wall.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import statistics
+import subprocess
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import cv2
+import numpy as np
+import psutil
+import pyarrow as pa
+import torch
+import webdataset
+from PIL import Image, ImageDraw
+from torch.utils.data import DataLoader, Dataset
+
+from t2v_models.clips.dataset import DatasetConfig, draw_clip
+from t2v_models.clips.motions import trace
+from t2v_models.clips.reader import read
+from t2v_models.clips.render import render
+from t2v_models.processes import process_pool
+from t2v_models.shards.manifest import Manifest, finish
+from t2v_models.shards.store import ClipStore
+from t2v_models.shards.verify import verify
+from t2v_models.shards.write import decoded, packed, shard_name, write_shard
+
+CONFIG = DatasetConfig(clips=3000, clips_per_shard=500)
+"""64 x 64 pixels, 10 frames."""
+SPEC = CONFIG.spec
+PROMPTS = CONFIG.prompts
+
+
+def article_frame(prompt: str, frame: int) -> Image.Image:
+    """One frame as the article draws it: a new picture, a table of all motions, one entry of it used."""
+    size, step = SPEC.size, frame * 3
+    centre = size // 2
+    turn = 2 * np.pi * frame / SPEC.frames
+    positions = {
+        "circle moving down": (centre, step), "circle moving left": (size - step, centre),
+        "circle moving right": (step, centre), "circle moving diagonally up-right": (step, size - step),
+        "circle moving diagonally down-left": (size - step, step),
+        "circle moving diagonally up-left": (size - step, size - step),
+        "circle moving diagonally down-right": (step, step),
+        "circle rotating clockwise": (int(centre + 10 * np.cos(turn)), int(centre + 10 * np.sin(turn))),
+        "circle rotating counter-clockwise": (int(centre + 10 * np.cos(turn)), int(centre - 10 * np.sin(turn))),
+        "circle shrinking": (centre, centre), "circle expanding": (centre, centre),
+        "circle bouncing vertically": (centre, abs(step % (2 * size) - size)),
+        "circle bouncing horizontally": (abs(step % (2 * size) - size), centre),
+        "circle zigzagging vertically": (centre + (step % 20), step),
+        "circle zigzagging horizontally": (step, step % 20),
+        "circle moving up-left": (size - step,) * 2, "circle moving down-right": (step, step),
+        "circle moving down-left": (size - step, step), "circle moving up": (centre, size - step),
+    }  # fmt: skip
+    picture = Image.new("RGB", (size, size), (255, 255, 255))
+    x, y = positions.get(prompt, (centre, centre))
+    ImageDraw.Draw(picture).ellipse([x - 10, y - 10, x + 10, y + 10], fill=(0, 0, 255))
+    return picture
+
+
+def article_write(folder: Path, clips: range) -> None:
+    """A folder a clip with a PNG a frame and the prompt in a text file."""
+    for clip in clips:
+        here, prompt = folder / f"video_{clip}", PROMPTS[clip % len(PROMPTS)]
+        here.mkdir(parents=True, exist_ok=True)
+        (here / "text.txt").write_text(prompt)
+        for frame in range(SPEC.frames):
+            article_frame(prompt, frame).save(here / f"frame_{frame}.png")
+
+
+class ArticleClips(Dataset[tuple[torch.Tensor, str]]):
+    """The article's loader: list the folder, open every frame with PIL, make it a tensor in [-1, 1], stack."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folders = sorted(folder.iterdir())
+
+    def __len__(self) -> int:
+        return len(self.folders)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, str]:
+        here = self.folders[index]
+        frames = []
+        for name in sorted(name for name in os.listdir(here) if name.endswith(".png")):
+            picture = Image.open(here / name).convert("RGB")
+            pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous().float().div(255)
+            frames.append(pixels.sub(0.5).div(0.5))
+        return torch.stack(frames), (here / "text.txt").read_text()
+
+
+def cpu_seconds(work: Callable[[], object]) -> float:
+    """CPU seconds of this process, of all its threads."""
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def in_turns(turns: int, **works: Callable[[int], object]) -> dict[str, float]:
+    """The median CPU seconds of each piece of work; the first turn only warms up."""
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for turn in range(turns + 1):
+        for name, work in works.items():
+            times[name].append(cpu_seconds(lambda work=work, turn=turn: work(turn)))  # type: ignore[misc]
+    return {name: statistics.median(found[1:]) for name, found in times.items()}
+
+
+Figure = dict[str, Any]
+
+
+def rendering(work: Path) -> Iterator[Figure]:
+    """Draw, encode and write."""
+    clips, baseline = 500, 100
+    pixels = [render(draw_clip(CONFIG, i)[1], SPEC) for i in range(clips)]
+    stored = [packed(clip) for clip in pixels]
+    target = np.empty_like(pixels[0])
+
+    def limit(turn: int) -> None:
+        for clip, content in zip(pixels, stored, strict=True):
+            np.copyto(target, clip)
+            packed(clip)
+            hashlib.sha256(content)
+
+    long = CONFIG.model_copy(update={"clips": 500 * 6})
+    found = in_turns(
+        5, ours=lambda turn: write_shard(work / "rendered", long, turn),
+        article=lambda turn: article_write(work / "article", range(turn * baseline, (turn + 1) * baseline)),
+        limit=limit, motions=lambda turn: [draw_clip(long, i) for i in range(clips)],
+        drawing=lambda turn: [render(draw_clip(long, i)[1], SPEC) for i in range(clips)],
+    )  # fmt: skip
+    ours, article, floor = found["ours"] / clips, found["article"] / baseline, found["limit"] / clips
+    yield {
+        "figure": "render, encode and write, one core", "clips_per_second": 1 / ours,
+        "baseline": "article-style renderer",
+        "baseline_clips_per_second": 1 / article, "ratio": article / ours, "gate": 15, "target": 30,
+        "limit": "copying, compressing and hashing the same pixels", "limit_clips_per_second": 1 / floor,
+        "of_limit": floor / ours,
+        "microseconds": {
+            "draw the numbers": 1e6 * found["motions"] / clips,
+            "draw the pixels": 1e6 * (found["drawing"] - found["motions"]) / clips,
+            "compress": 1e6 * floor, "all": 1e6 * ours,
+        },
+    }  # fmt: skip
+
+
+def workers(work: Path) -> Iterator[Figure]:
+    """Two processes against one, by the wall clock, after both have started."""
+    config = CONFIG.model_copy(update={"clips": 6000})
+
+    def seconds(count: int, turn: int) -> float:
+        with process_pool(count) as pool:
+            list(pool.map(write_shard, [work / f"warm-{count}-{turn}"] * count, [config] * count, range(count)))
+            start = time.perf_counter()
+            list(pool.map(write_shard, [work / f"{count}-{turn}"] * 12, [config] * 12, range(12)))
+            return time.perf_counter() - start
+
+    times = [(seconds(1, turn), seconds(2, turn)) for turn in range(3)]
+    yield {
+        "figure": "two workers against one", "ratio": statistics.median(a / b for a, b in times), "gate": 1.7,
+        "target": 1.9, "limit": "two cores", "of_limit": statistics.median(a / b for a, b in times) / 2,
+        "load_of_the_machine": psutil.getloadavg()[0], "cores": os.cpu_count(),
+    }  # fmt: skip
+
+
+def reading(work: Path) -> Iterator[Figure]:
+    """Clips out of shards, decoded and not."""
+    folder = work / "data"
+    manifest = dataset(folder)
+    store = ClipStore(manifest)
+    article_write(work / "png", range(160))
+    loader = DataLoader(ArticleClips(work / "png"), batch_size=16, shuffle=True)
+    rows = np.random.default_rng(0).permutation(len(store))
+    contents = [bytes(store.stored(int(row))) for row in rows]
+    tars = [str(folder / shard_name(i)) for i in range(CONFIG.shards)]
+    batch = store.frames(range(16))
+
+    def ours(turn: int) -> None:
+        for start in range(0, len(rows), 16):
+            chosen = rows[start : start + 16]
+            store.frames(chosen, batch[: len(chosen)])
+
+    def one_by_one(turn: int) -> None:
+        for _ in store.clips(rows):
+            pass
+
+    def decode_only(turn: int) -> None:
+        for content in contents:
+            decoded(content, SPEC)
+
+    def before_decode(turn: int) -> None:
+        for row in rows.tolist():
+            bytes(store.stored(row))
+
+    def bare_tar(turn: int) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for _ in webdataset.WebDataset(tars, shardshuffle=False):
+                pass
+
+    found = in_turns(
+        7, ours=ours, one_by_one=one_by_one, article=lambda turn: [None for _ in loader], decode_only=decode_only,
+        before=before_decode, webdataset=bare_tar,
+    )  # fmt: skip
+    n = len(rows)
+    rate = {name: n / seconds for name, seconds in found.items()} | {"article": 160 / found["article"]}
+    yield {
+        "figure": "reading decoded clips, one process", "clips_per_second": rate["ours"],
+        "baseline": "article-style loader, batch 16", "baseline_clips_per_second": rate["article"],
+        "ratio": rate["ours"] / rate["article"], "gate": 20, "target": 60, "limit": "decoding the same bytes",
+        "limit_clips_per_second": rate["decode_only"], "of_limit": rate["ours"] / rate["decode_only"],
+    }  # fmt: skip
+    yield {
+        "figure": "reading before decode", "clips_per_second": rate["before"],
+        "baseline": "webdataset on the same tars",
+        "baseline_clips_per_second": rate["webdataset"], "ratio": rate["before"] / rate["webdataset"], "gate": 5,
+        "target": 20, "limit": "memory bandwidth, some 10 GB/s",
+        "gigabytes_per_second": sum(map(len, contents)) / found["before"] / 1e9,
+    }  # fmt: skip
+    yield {
+        "figure": "reader against decode-only", "clips_per_second": rate["one_by_one"],
+        "ratio": rate["one_by_one"] / rate["decode_only"], "gate": 0.8, "target": 0.95,
+        "ratio_with_copying_into_batches": rate["ours"] / rate["decode_only"], "limit": "the baseline",
+    }  # fmt: skip
+
+
+def verifying(work: Path) -> Iterator[Figure]:
+    """`verify` against sha256 of the same files."""
+    folder = work / "data"
+    manifest = dataset(folder)
+
+    def raw(turn: int) -> None:
+        for shard in manifest.shards:
+            with (folder / shard.name).open("rb") as stream:
+                hashlib.file_digest(stream, "sha256")
+
+    found = in_turns(15, ours=lambda turn: verify(folder), raw=raw)
+    size = sum(shard.size for shard in manifest.shards)
+    yield {
+        "figure": "verify", "megabytes_per_second": size / found["ours"] / 1e6, "baseline": "sha256 of the files",
+        "baseline_megabytes_per_second": size / found["raw"] / 1e6, "ratio": found["raw"] / found["ours"], "gate": 0.6,
+        "target": 0.9, "limit": "the baseline",
+    }  # fmt: skip
+
+
+def truth(work: Path) -> Iterator[Figure]:
+    """What the reader sees against what was drawn."""
+    draws = [draw_clip(CONFIG, i) for i in range(1000)]
+    found = read(np.stack([render(motion, SPEC) for _, motion in draws]), [motion.colour for _, motion in draws])
+    paths = [trace(motion, SPEC) for _, motion in draws]
+    error = np.hypot(found.x - np.stack([p.x for p in paths]), found.y - np.stack([p.y for p in paths]))
+    yield {
+        "figure": "truth read back, mean centroid error", "px": float(error.mean()), "px_worst": float(error.max()),
+        "gate": 0.03, "target": 0.015, "limit": "8 bits a colour and edges one pixel wide",
+    }  # fmt: skip
+
+
+def memory(work: Path, clips: int = 100_000) -> Iterator[Figure]:
+    """Growth of resident memory, each in a process of its own."""
+    dataset(work / "data")
+    for figure, do in (("rendering", render_many), ("reading", read_many)):
+        with process_pool(1) as pool:
+            growth = pool.submit(do, work, clips).result()
+        yield {
+            "figure": f"memory of {figure} {clips:,} clips", "megabytes": growth / 1e6, "gate": 200, "target": 50,
+            "limit": "one shard, or one batch and the maps of the shards, in memory",
+        }  # fmt: skip
+
+
+def render_many(work: Path, clips: int) -> int:
+    """Bytes by which memory grew at most while `clips` clips were rendered."""
+    config, process = CONFIG.model_copy(update={"clips": clips}), psutil.Process()
+    write_shard(work / "many", config, 0)
+    before = most = process.memory_info().rss
+    for index in range(1, config.shards):
+        write_shard(work / "many", config, index)
+        (work / "many" / shard_name(index)).unlink()
+        most = max(most, process.memory_info().rss)
+    return most - before
+
+
+def read_many(work: Path, clips: int) -> int:
+    """Bytes by which memory grew at most while `clips` clips were read in batches of 16."""
+    process, store = psutil.Process(), ClipStore(Manifest.load(work / "data"))
+    store.frames(range(16))
+    before = most = process.memory_info().rss
+    rng = np.random.default_rng(0)
+    for _ in range(clips // 16):
+        store.frames(rng.integers(0, len(store), 16))
+        most = max(most, process.memory_info().rss)
+    return most - before
+
+
+def dataset(folder: Path) -> Manifest:
+    """The dataset that is read and verified, rendered once."""
+    for index in range(CONFIG.shards):
+        write_shard(folder, CONFIG, index)
+    return finish(folder, CONFIG)
+
+
+def about() -> Figure:
+    """Where and on what the figures were measured."""
+    here = Path(__file__).parent
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True).stdout
+    versions = {m.__name__: m.__version__ for m in (np, pa, torch, cv2)}
+    return {"commit": commit.strip(), "machine": platform.processor() or platform.machine(), "versions": versions}
+
+
+GROUPS = {
+    "render": rendering,
+    "workers": workers,
+    "read": reading,
+    "verify": verifying,
+    "truth": truth,
+    "memory": memory,
+}
+
+
+def main() -> None:
+    """Print the figures asked for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--only", default="", help=f"groups whose name contains this: {', '.join(GROUPS)}")
+    asked = parser.parse_args().only
+    torch.set_num_threads(1)
+    for name, group in GROUPS.items():
+        if asked in name:
+            with tempfile.TemporaryDirectory() as folder:
+                for figure in group(Path(folder)):
+                    rounded = {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in figure.items()}
+                    print(json.dumps(rounded | about()), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""Turn people's own clips into a dataset. Imports no torch, so neither do the processes that decode."""
+
+from pathlib import Path
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from t2v_models.shards.ingest import Ingested, isolated
+from t2v_models.shards.ingest import ingest as ingest_clips
+from t2v_models.shards.ingested import IngestOptions
+from tasks.console import progress
+from tasks.stopwatch import working
+
+
+@flow(flow_run_name="ingest {source}", validate_parameters=False)
+def ingest(source: Path, out: Path, options: IngestOptions, captions: Path | None = None, workers: int = 2) -> Ingested:
+    """Decode, fit and cut clips into the dataset `out`; a complete one of the same clips is left alone.
+
+    Args:
+        source: a folder of clips, or a table with the columns path and caption.
+        out: folder of the dataset.
+        options: how files become clips.
+        captions: a table for a folder of clips; without it, captions stand in text files beside them.
+        workers: processes that decode; they change the time, not the bytes.
+    """
+    return _ingest(source, out, options, captions, workers)
+
+
+@task(task_run_name="ingest {source.name}", cache_policy=NO_CACHE)
+def _ingest(source: Path, out: Path, options: IngestOptions, captions: Path | None, workers: int) -> Ingested:
+    with working("ingest"), progress("ingest") as show:
+        return ingest_clips(
+            source, out, options, captions, isolated(workers),
+            lambda done, total: show(done / total, f"file {done:,} of {total:,}"),
+        )  # fmt: skip

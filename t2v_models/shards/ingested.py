@@ -1,0 +1,52 @@
+"""What an ingested dataset is, beside a rendered one. Both are shards with a manifest; models train on either."""
+
+import hashlib
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from t2v_models.clips.dataset import DatasetConfig
+from t2v_models.clips.spec import ClipSpec
+from t2v_models.config import Config
+
+INGEST_VERSION = "1"
+"""Part of every ingested dataset's digest: raise it whenever the same files would give other clips."""
+
+
+class IngestOptions(Config):
+    """How people's own files become clips."""
+
+    spec: ClipSpec = Field(ClipSpec(), description="frames, size and frame rate of every clip")
+    fit: Literal["crop", "letterbox"] = Field("crop", description="how a frame that is not square becomes one")
+    stride: int | None = Field(None, ge=1, description="frames from one clip's start to the next; none for no overlap")
+    validation: float = Field(0.05, ge=0, lt=1, description="share of the source files kept for validation")
+    clips_per_shard: int = Field(500, ge=1, le=100_000, description="clips in one tar file")
+
+
+class IngestConfig(IngestOptions):
+    """Everything that decides the clips of an ingested dataset."""
+
+    world: Literal["ingested"] = "ingested"
+    split: Literal["train", "validation"]
+    source_sha256: str = Field(description="of the source files' paths, captions and bytes")
+    clips: int = Field(ge=1, description="number of clips")
+    prompts: tuple[str, ...] = Field(description="some of the captions, to sample a model with while it trains")
+
+    @property
+    def hold_out(self) -> tuple[()]:
+        """Nothing is held out by meaning: only a grammar can say what a caption means."""
+        return ()
+
+    @property
+    def shards(self) -> int:
+        """Number of tar files."""
+        return -(-self.clips // self.clips_per_shard)
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits that change when any clip would."""
+        return hashlib.sha256(f"ingest {INGEST_VERSION} {self.model_dump_json()}".encode()).hexdigest()[:16]
+
+
+DataConfig = Annotated[DatasetConfig | IngestConfig, Field(discriminator="world")]
+"""What a manifest says of its dataset: rendered or ingested."""

@@ -1,0 +1,40 @@
+"""Dask clusters for Prefect. Imported only where one is asked for: prefect-dask is an extra."""
+
+import logging
+from typing import TYPE_CHECKING
+
+from t2v_models.config import LabError
+
+if TYPE_CHECKING:
+    from prefect_dask.task_runners import DaskTaskRunner
+
+CONNECT_SECONDS = 3
+
+
+def dask_runner(workers: int, address: str | None) -> "DaskTaskRunner":
+    """A task runner on the scheduler at `address`, or on a cluster of `workers` processes that ends with the flow.
+
+    Workers of our own cluster inherit the URL of the run's Prefect server; to those of others Prefect sends it.
+
+    Raises:
+        LabError: prefect-dask is not installed; nothing answers at the address; fewer than one worker.
+    """
+    try:
+        import distributed
+        from prefect_dask.task_runners import DaskTaskRunner
+    except ImportError as error:
+        raise LabError("Dask is not installed here: install t2v-lab[dask], or use the runner 'local'") from error
+    logging.getLogger("distributed").setLevel(logging.ERROR)  # it would tell of each worker that leaves at the end
+    if address is None:
+        if workers < 1:
+            raise LabError(f"workers is {workers}, which must be 1 or more: leave it out for 2")
+        cluster = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": "ERROR"}
+        return DaskTaskRunner(cluster_kwargs=cluster)
+    try:
+        with distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False):  # type: ignore[no-untyped-call]
+            pass
+    except (OSError, ValueError, TimeoutError) as error:
+        raise LabError(
+            f"no Dask scheduler answers at {address!r} ({error}): start one with `dask scheduler`"
+        ) from error
+    return DaskTaskRunner(address=address)
