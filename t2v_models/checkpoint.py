@@ -116,7 +116,7 @@ def restore(model: VideoModel, checkpoint: Checkpoint, run_dir: Path) -> None:
     except RuntimeError as error:  # torch's way of saying that names or shapes differ
         raise LabError(
             f"the weights in {run_dir} are of another version of {checkpoint.run.model.name!r} "
-            f"(saved by t2v-lab {checkpoint.versions['t2v-lab']}): check out that version, or train anew in another folder"
+            f"(t2v-lab {checkpoint.versions['t2v-lab']}): use that version, or train anew in another folder"
         ) from error
     for name, optimizer in model.optimizers.items():
         state: dict[int, dict[str, Tensor]] = {}
