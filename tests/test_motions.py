@@ -6,7 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t2v_models.clips.motions import (
-    ACTIONS, DIRECTIONS, Action, Trace, draw_motion, radius_range, reflect, speed_range, trace, triangle,
+    ACTIONS,
+    DIRECTIONS,
+    Action,
+    Trace,
+    draw_motion,
+    radius_range,
+    reflect,
+    speed_range,
+    trace,
+    triangle,
 )  # fmt: skip
 from t2v_models.clips.shapes import EXTENTS
 from t2v_models.clips.spec import SHAPES, ClipSpec, Shape

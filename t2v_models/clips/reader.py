@@ -30,7 +30,7 @@ FOREGROUND = 0.25
 TRACE_RADIUS, LEAST_RADIUS, GREATEST_RADIUS = 1.2, 2.8, 18.0
 """px at 64 px: nothing is there, an object is too small, an object is too large."""
 GREATEST_SPREAD, SOFT_EDGE = 1.75, 5.0
-"""Second moment of the opacity over that of a disc of equal mass: two objects, streaks and smears exceed it. An edge
+"""Second moment of the object over that of a disc of equal mass, were it of full ink: two objects, streaks and smears exceed it. An edge
 blurred by one pixel adds 4 / radius², so `SOFT_EDGE` / radius² is allowed on top."""
 GREATEST_GROUND_ERROR = 0.035
 """Mean absolute difference from the ground outside the object's window, as a share of full scale; white noise of 5 %
@@ -100,13 +100,16 @@ def read(
     chunks = [_look(frames[i : i + CHUNK], colours[i : i + CHUNK], unit) for i in range(0, len(frames), CHUNK)]
     seen = _Seen(*(np.concatenate(part) for part in zip(*(vars(c).values() for c in chunks), strict=True)))
     reason = _faults(seen, unit)
-    action, rmse = _motions(seen, unit)
+    winner = laws.best_law(seen.x, seen.y, unit)
+    law = laws.fit(winner, seen.x, seen.y, unit)
+    action, rmse = _motions(seen, winner, law.rmse, unit), law.rmse.copy()
     for i, fault in enumerate(reason):
         if fault:
             action[i], rmse[i] = "invalid", np.nan
         elif action[i] in ("other", "still"):
             reason[i] = "no motion" if action[i] == "still" else "fits no known motion"
-    law = laws.fit(actions or action, seen.x, seen.y, unit)
+    if actions is not None:
+        law = laws.refit(law, winner, actions, seen.x, seen.y, unit)
     there = seen.overlap.max(1) > 0
     asked = seen.overlap.argmax(1) if shapes is None else np.array([SHAPES.index(s) for s in shapes])
     return Reading(
@@ -152,7 +155,7 @@ def _look(frames: NDArray[np.uint8], asked: Sequence[Colour], unit: float) -> _S
     columns, rows = weight.sum(2, dtype=np.float64), weight.sum(3, dtype=np.float64)
     x, y = columns @ place / safe, rows @ place / safe
     second = (columns @ place**2 + rows @ place**2) / safe
-    spread = (second - x**2 - y**2) * 2 * np.pi / safe
+    spread = (second - x**2 - y**2) * 2 * np.pi / safe * np.clip(opacity, FOREGROUND, 1)[:, None]
     radius = np.sqrt(mass / np.pi)
     outside: NDArray[np.bool_] = np.logical_not(_dilate(_dilate(near)))
     dark = dark * outside
@@ -247,10 +250,9 @@ def _looks(seen: _Seen, colours: Sequence[Colour], shapes: NDArray[np.intp], rea
     return [next((name for name, hit in looks if hit[i]), "") if valid[i] else "" for i in range(len(valid))]
 
 
-def _motions(seen: _Seen, unit: float) -> tuple[list[str], Floats]:
-    """The motion each clip shows and its distance from the law, px."""
-    action = laws.best_law(seen.x, seen.y, unit)
-    rmse = laws.fit(action, seen.x, seen.y, unit).rmse
+def _motions(seen: _Seen, winner: Sequence[str], rmse: Floats, unit: float) -> list[str]:
+    """The motion each clip shows, given the law that wins and its distance, px: size is looked at as well."""
+    action = list(winner)
     log_ratio, radius_rmse = _growth(seen.radius)
     for i in range(len(action)):
         changes_size = abs(log_ratio[i]) >= LEAST_LOG_RATIO
@@ -258,7 +260,7 @@ def _motions(seen: _Seen, unit: float) -> tuple[list[str], Floats]:
             action[i] = "other"
         elif changes_size:
             action[i] = "expand" if log_ratio[i] > 0 else "shrink"
-    return action, rmse
+    return action
 
 
 def _growth(radius: Floats) -> tuple[Floats, Floats]:
