@@ -30,8 +30,8 @@ FOREGROUND = 0.25
 TRACE_RADIUS, LEAST_RADIUS, GREATEST_RADIUS = 1.2, 2.8, 18.0
 """px at 64 px: nothing is there, an object is too small, an object is too large."""
 GREATEST_SPREAD, SOFT_EDGE = 1.75, 5.0
-"""Second moment of the object over that of a disc of equal mass, were it of full ink: two objects, streaks and smears exceed it. An edge
-blurred by one pixel adds 4 / radius², so `SOFT_EDGE` / radius² is allowed on top."""
+"""Second moment of the object over that of a disc of equal mass, were it of full ink: two objects, streaks and smears
+exceed it. An edge blurred by one pixel adds 4 / radius², so `SOFT_EDGE` / radius² is allowed on top."""
 GREATEST_GROUND_ERROR = 0.035
 """Mean absolute difference from the ground outside the object's window, as a share of full scale; white noise of 5 %
 that is cut off at white gives 0.02."""
