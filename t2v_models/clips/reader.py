@@ -143,9 +143,10 @@ def _look(frames: NDArray[np.uint8], asked: Sequence[Colour], unit: float) -> _S
     colour, name, opacity = _ink(frames)
     ink = _INKS[np.where(name >= 0, name, [_COLOURS.index(c) for c in asked])].astype(np.float32)
     along = ink / (ink**2).sum(1, keepdims=True)
-    onto = np.stack([along, np.full_like(along, 1 / (3 * 255))], 2)  # (n, 3, 2): opacity, and darkness of any colour
-    maps = (_GROUND.astype(np.float32) @ onto)[:, None] - frames.reshape(n, -1, 3).astype(np.float32) @ onto
-    alpha, dark = np.moveaxis(maps.reshape(n, t, h, w, 2), 4, 0)
+    onto = np.stack([along, np.full_like(along, 1 / (3 * 255))], 1)  # (n, 2, 3): opacity, and darkness of any colour
+    pixels = frames.reshape(n, -1, 3).astype(np.float32)
+    maps = (onto @ _GROUND.astype(np.float32))[..., None] - onto @ pixels.transpose(0, 2, 1)
+    alpha, dark = maps.reshape(n, 2, t, h, w).swapaxes(0, 1)
     alpha = np.clip(alpha, 0, 1)
     near = _dilate(alpha > FOREGROUND)
     weight = np.where(near, alpha, 0)
@@ -161,7 +162,7 @@ def _look(frames: NDArray[np.uint8], asked: Sequence[Colour], unit: float) -> _S
     dark = dark * outside
     ground_error = (dark.sum((2, 3)) / np.maximum(outside.sum((2, 3)), 1)).astype(np.float64)
     both = outside[:, 1:] & outside[:, :-1]
-    change = np.abs(np.diff(dark, axis=1)) * both
+    change = np.abs(dark[:, 1:] - dark[:, :-1]) * both
     flicker = change.sum((1, 2, 3)) / np.maximum(both.sum((1, 2, 3)), 1)
     overlap = np.array([_overlap(*clip, unit) for clip in zip(weight, x, y, radius, strict=True)])
     return _Seen(x, y, radius, spread, ground_error, flicker.astype(np.float64), overlap, colour, name, opacity)
