@@ -74,6 +74,15 @@ def fit(names: Sequence[str], x: Floats, y: Floats, unit: float) -> Fit:
     return found
 
 
+def refit(found: Fit, names: Sequence[str], others: Sequence[str], x: Floats, y: Floats, unit: float) -> Fit:
+    """The fits of laws `others`, given those of `names`: only what differs is fitted."""
+    rows = np.array([a != b for a, b in zip(names, others, strict=True)])
+    new = fit([b for b, differs in zip(others, rows, strict=True) if differs], x[rows], y[rows], unit)
+    merged = Fit(*(array.copy() for array in (found.x, found.y, found.rmse, found.speed)))
+    merged.x[rows], merged.y[rows], merged.rmse[rows], merged.speed[rows] = new.x, new.y, new.rmse, new.speed
+    return merged
+
+
 def _least_speed(t: int, unit: float) -> float:
     return min(LEAST_SPEED, LEAST_TRAVEL / (t - 1)) * unit
 

@@ -30,8 +30,8 @@ FOREGROUND = 0.25
 TRACE_RADIUS, LEAST_RADIUS, GREATEST_RADIUS = 1.2, 2.8, 18.0
 """px at 64 px: nothing is there, an object is too small, an object is too large."""
 GREATEST_SPREAD, SOFT_EDGE = 1.75, 5.0
-"""Second moment of the opacity over that of a disc of equal mass: two objects, streaks and smears exceed it. An edge
-blurred by one pixel adds 4 / radius², so `SOFT_EDGE` / radius² is allowed on top."""
+"""Second moment of the object over that of a disc of equal mass, were it of full ink: two objects, streaks and smears
+exceed it. An edge blurred by one pixel adds 4 / radius², so `SOFT_EDGE` / radius² is allowed on top."""
 GREATEST_GROUND_ERROR = 0.035
 """Mean absolute difference from the ground outside the object's window, as a share of full scale; white noise of 5 %
 that is cut off at white gives 0.02."""
@@ -100,13 +100,16 @@ def read(
     chunks = [_look(frames[i : i + CHUNK], colours[i : i + CHUNK], unit) for i in range(0, len(frames), CHUNK)]
     seen = _Seen(*(np.concatenate(part) for part in zip(*(vars(c).values() for c in chunks), strict=True)))
     reason = _faults(seen, unit)
-    action, rmse = _motions(seen, unit)
+    winner = laws.best_law(seen.x, seen.y, unit)
+    law = laws.fit(winner, seen.x, seen.y, unit)
+    action, rmse = _motions(seen, winner, law.rmse, unit), law.rmse.copy()
     for i, fault in enumerate(reason):
         if fault:
             action[i], rmse[i] = "invalid", np.nan
         elif action[i] in ("other", "still"):
             reason[i] = "no motion" if action[i] == "still" else "fits no known motion"
-    law = laws.fit(actions or action, seen.x, seen.y, unit)
+    if actions is not None:
+        law = laws.refit(law, winner, actions, seen.x, seen.y, unit)
     there = seen.overlap.max(1) > 0
     asked = seen.overlap.argmax(1) if shapes is None else np.array([SHAPES.index(s) for s in shapes])
     return Reading(
@@ -140,9 +143,10 @@ def _look(frames: NDArray[np.uint8], asked: Sequence[Colour], unit: float) -> _S
     colour, name, opacity = _ink(frames)
     ink = _INKS[np.where(name >= 0, name, [_COLOURS.index(c) for c in asked])].astype(np.float32)
     along = ink / (ink**2).sum(1, keepdims=True)
-    onto = np.stack([along, np.full_like(along, 1 / (3 * 255))], 2)  # (n, 3, 2): opacity, and darkness of any colour
-    maps = (_GROUND.astype(np.float32) @ onto)[:, None] - frames.reshape(n, -1, 3).astype(np.float32) @ onto
-    alpha, dark = np.moveaxis(maps.reshape(n, t, h, w, 2), 4, 0)
+    onto = np.stack([along, np.full_like(along, 1 / (3 * 255))], 1)  # (n, 2, 3): opacity, and darkness of any colour
+    pixels = frames.reshape(n, -1, 3).astype(np.float32)
+    maps = (onto @ _GROUND.astype(np.float32))[..., None] - onto @ pixels.transpose(0, 2, 1)
+    alpha, dark = maps.reshape(n, 2, t, h, w).swapaxes(0, 1)
     alpha = np.clip(alpha, 0, 1)
     near = _dilate(alpha > FOREGROUND)
     weight = np.where(near, alpha, 0)
@@ -152,13 +156,13 @@ def _look(frames: NDArray[np.uint8], asked: Sequence[Colour], unit: float) -> _S
     columns, rows = weight.sum(2, dtype=np.float64), weight.sum(3, dtype=np.float64)
     x, y = columns @ place / safe, rows @ place / safe
     second = (columns @ place**2 + rows @ place**2) / safe
-    spread = (second - x**2 - y**2) * 2 * np.pi / safe
+    spread = (second - x**2 - y**2) * 2 * np.pi / safe * np.clip(opacity, FOREGROUND, 1)[:, None]
     radius = np.sqrt(mass / np.pi)
     outside: NDArray[np.bool_] = np.logical_not(_dilate(_dilate(near)))
     dark = dark * outside
     ground_error = (dark.sum((2, 3)) / np.maximum(outside.sum((2, 3)), 1)).astype(np.float64)
     both = outside[:, 1:] & outside[:, :-1]
-    change = np.abs(np.diff(dark, axis=1)) * both
+    change = np.abs(dark[:, 1:] - dark[:, :-1]) * both
     flicker = change.sum((1, 2, 3)) / np.maximum(both.sum((1, 2, 3)), 1)
     overlap = np.array([_overlap(*clip, unit) for clip in zip(weight, x, y, radius, strict=True)])
     return _Seen(x, y, radius, spread, ground_error, flicker.astype(np.float64), overlap, colour, name, opacity)
@@ -247,10 +251,9 @@ def _looks(seen: _Seen, colours: Sequence[Colour], shapes: NDArray[np.intp], rea
     return [next((name for name, hit in looks if hit[i]), "") if valid[i] else "" for i in range(len(valid))]
 
 
-def _motions(seen: _Seen, unit: float) -> tuple[list[str], Floats]:
-    """The motion each clip shows and its distance from the law, px."""
-    action = laws.best_law(seen.x, seen.y, unit)
-    rmse = laws.fit(action, seen.x, seen.y, unit).rmse
+def _motions(seen: _Seen, winner: Sequence[str], rmse: Floats, unit: float) -> list[str]:
+    """The motion each clip shows, given the law that wins and its distance, px: size is looked at as well."""
+    action = list(winner)
     log_ratio, radius_rmse = _growth(seen.radius)
     for i in range(len(action)):
         changes_size = abs(log_ratio[i]) >= LEAST_LOG_RATIO
@@ -258,7 +261,7 @@ def _motions(seen: _Seen, unit: float) -> tuple[list[str], Floats]:
             action[i] = "other"
         elif changes_size:
             action[i] = "expand" if log_ratio[i] > 0 else "shrink"
-    return action, rmse
+    return action
 
 
 def _growth(radius: Floats) -> tuple[Floats, Floats]:

@@ -36,19 +36,24 @@ ASKED_CELLS = 4
 def design(actions: tuple[Action, ...]) -> tuple[Meaning, ...]:
     """Every cell once, in an order of which any beginning is a covering design.
 
-    The next cell is always the one whose (shape, motion), (colour, motion) and (shape, colour) have stood least often
-    so far: first every value occurs, then every pair of values, and all stay as balanced as they can.
+    The next cell is always the one whose pairs (shape, motion), (colour, motion) and (shape, colour) have stood least
+    often so far, and among those the one whose three values have: first every value occurs, then every pair of values,
+    and all stay as balanced as they can.
     """
     colours: tuple[Colour, ...] = tuple(PALETTE)
-    seen = np.zeros((3, len(SHAPES), len(colours), len(actions)))  # how often the three pairs of a cell stand so far
+    stood = np.zeros((len(SHAPES), len(colours), len(actions)))
+    pairs, values, shape = np.zeros_like(stood), np.zeros_like(stood), stood.shape
     cells = []
-    for _ in range(seen[0].size):
-        s, c, a = np.unravel_index(seen.sum(0).argmin(), seen[0].shape)
+    for _ in range(stood.size):
+        s, c, a = np.unravel_index((pairs + 0.1 * values + stood).argmin(), shape)
         cells.append(Meaning(actions[a], SHAPES[s], colours[c]))
-        seen[0, s, :, a] += 1
-        seen[1, :, c, a] += 1
-        seen[2, s, c, :] += 1
-        seen[:, s, c, a] = np.inf
+        stood[s, c, a] = np.inf
+        pairs[s, :, a] += 1
+        pairs[:, c, a] += 1
+        pairs[s, c, :] += 1
+        values[s] += shape[0]  # a value of a longer list stands more rarely, so each weighs more
+        values[:, c] += shape[1]
+        values[:, :, a] += shape[2]
     return tuple(cells)
 
 
