@@ -220,7 +220,7 @@ def _spread(group: Verdicts) -> NDArray[np.float64]:
 
 
 def summarise(verdicts: Verdicts, real: Verdicts = (), seen: Collection[Case] = ()) -> dict[str, Score]:
-    """The figures of one split by name, those that rest on no clip left out.
+    """The figures of one split by name, those that rest on no clip, or are 0 / 0, left out.
 
     Args:
         verdicts: of the judged clips.
@@ -242,4 +242,14 @@ def summarise(verdicts: Verdicts, real: Verdicts = (), seen: Collection[Case] = 
     if real:
         figures |= {"teleport": teleport(verdicts, real), "motion_ratio": motion_ratio(verdicts, real),
                     "std_ratio": std_ratio(verdicts, real)}  # fmt: skip
-    return {name: score for name, score in figures.items() if score.n}
+    return {name: score for name, score in figures.items() if math.isfinite(score.value)}
+
+
+def best_first(verdicts: Verdicts) -> list[int]:
+    """Positions of the clips from best to worst: successes, right, valid, then nearest to the asked law."""
+
+    def faults(i: int) -> tuple[bool, bool, bool, float]:
+        v = verdicts[i]
+        return not v.valid, not v.right, not v.success, v.traj_rmse if v.valid else 0.0
+
+    return sorted(range(len(verdicts)), key=faults)
