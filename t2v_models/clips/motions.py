@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from t2v_models.clips.shapes import EXTENTS
 from t2v_models.clips.spec import ClipSpec, Colour, Shape
 from t2v_models.config import Config
 
@@ -39,6 +40,16 @@ SWING = (7.0, 10.0)
 ORBIT_RADIUS = (8.0, 14.0)
 ORBIT_ANGLE = (math.radians(210), math.radians(330))
 ORBIT_STEP = math.radians(60)
+
+LARGE_RADIUS = (9.0, 11.0)
+LARGE_SMALL_RADIUS = (6.0, 7.0)
+LARGE_SIZE_RATIO = (1.7, 2.1)
+FAST: dict[tuple[float, float], tuple[float, float]] = {
+    SPEED: (4.0, 5.0),
+    BOUNCE_SPEED: (4.5, 5.5),
+    ZIGZAG_SPEED: (2.9, 3.4),
+}
+"""Beyond the training range: the fast speeds that stand for each range of ordinary ones."""
 
 
 class Motion(Config):
@@ -92,9 +103,11 @@ def trace(motion: Motion, spec: ClipSpec) -> Trace:
         angle = motion.phase + motion.rate * t
         x, y = x + motion.swing * np.cos(angle), y + motion.swing * np.sin(angle)
     elif action == "bounce-v":
-        y = reflect(y + motion.speed * t, motion.radius, spec.size - motion.radius)
+        extent = EXTENTS[motion.shape]
+        y = reflect(y + motion.speed * t, extent.up * motion.radius, spec.size - extent.down * motion.radius)
     elif action == "bounce-h":
-        x = reflect(x + motion.speed * t, motion.radius, spec.size - motion.radius)
+        side = EXTENTS[motion.shape].side * motion.radius
+        x = reflect(x + motion.speed * t, side, spec.size - side)
     elif action in ("zigzag-v", "zigzag-h"):
         across = motion.swing * triangle((t - motion.phase) / motion.rate)
         along = motion.speed * t
@@ -102,9 +115,42 @@ def trace(motion: Motion, spec: ClipSpec) -> Trace:
     return Trace(x, y, radius)
 
 
-def draw_motion(action: Action, spec: ClipSpec, rng: np.random.Generator, shape: Shape, colour: Colour) -> Motion:
-    """Draw every free number of one clip. The object is wholly inside the frame at all times."""
-    draw = _Draw(action, spec, rng)
+def radius_range(action: Action, shape: Shape, spec: ClipSpec) -> tuple[float, float]:
+    """Least and greatest radius, px, that an object of the training range has in any frame."""
+    least, most = RADIUS
+    if action in ("shrink", "expand"):
+        least, most = SMALL_RADIUS[0], SMALL_RADIUS[1] * SIZE_RATIO[1]
+    return least * _enlarged(shape) * spec.unit, most * _enlarged(shape) * spec.unit
+
+
+def speed_range(action: Action, spec: ClipSpec) -> tuple[float, float]:
+    """Least and greatest speed, px/frame, of the training range; an orbit's speed is along its circle.
+
+    In clips so long that the least speed leaves the frame, slower ones are drawn than this says.
+    """
+    limits = (0.0, 0.0)
+    if action in DIRECTIONS:
+        limits = SPEED
+    elif action in ("bounce-v", "bounce-h"):
+        limits = BOUNCE_SPEED
+    elif action in ("zigzag-v", "zigzag-h"):
+        limits = ZIGZAG_SPEED
+    elif action in ("rotate-cw", "rotate-ccw"):
+        steps = spec.frames - 1
+        most = min(ORBIT_ANGLE[1], ORBIT_STEP * steps)
+        limits = (ORBIT_RADIUS[0] * min(ORBIT_ANGLE[0], most * 2 / 3) / steps, ORBIT_RADIUS[1] * most / steps)
+    return limits[0] * spec.unit, limits[1] * spec.unit
+
+
+def draw_motion(
+    action: Action, spec: ClipSpec, rng: np.random.Generator, shape: Shape, colour: Colour, *, beyond: bool = False
+) -> Motion:
+    """Draw every free number of one clip. The object is wholly inside the frame at all times.
+
+    With `beyond`, its speed or its size lies outside the training range: half of the clips each, except that motions
+    with no speed of their own, and clips too long for a fast object, are larger.
+    """
+    draw = _Draw(action, spec, rng, shape, beyond)
     if action in DIRECTIONS:
         numbers = draw.straight()
     elif action in ("rotate-cw", "rotate-ccw"):
@@ -120,19 +166,41 @@ def draw_motion(action: Action, spec: ClipSpec, rng: np.random.Generator, shape:
     )  # fmt: skip
 
 
+def _enlarged(shape: Shape) -> float:
+    """Factor on drawn radii that makes no shape narrower than the disc of that radius."""
+    extent = EXTENTS[shape]
+    return max(1.0, 1 / extent.side, 2 / (extent.up + extent.down))
+
+
 class _Draw:
     """The numbers of one clip: its radius first, then what its law needs."""
 
-    def __init__(self, action: Action, spec: ClipSpec, rng: np.random.Generator) -> None:
+    def __init__(self, action: Action, spec: ClipSpec, rng: np.random.Generator, shape: Shape, beyond: bool) -> None:
         self.action, self.spec, self.rng = action, spec, rng
         self.unit, self.steps = spec.unit, spec.frames - 1
-        self.radius = self.radius_end = rng.uniform(*RADIUS) * self.unit
+        self.fast = beyond and self.fits_fast(shape) and rng.random() < 0.5
+        large = beyond and not self.fast
+        scale = self.unit * _enlarged(shape)
+        self.radius = self.radius_end = rng.uniform(*(LARGE_RADIUS if large else RADIUS)) * scale
         if action in ("shrink", "expand"):
-            small = rng.uniform(*SMALL_RADIUS) * self.unit
-            large = small * rng.uniform(*SIZE_RATIO)
-            self.radius, self.radius_end = (large, small) if action == "shrink" else (small, large)
-        self.widest = max(self.radius, self.radius_end)
-        self.room = spec.size - 2 * self.widest
+            small = rng.uniform(*(LARGE_SMALL_RADIUS if large else SMALL_RADIUS)) * scale
+            wide = small * rng.uniform(*(LARGE_SIZE_RATIO if large else SIZE_RATIO))
+            self.radius, self.radius_end = (wide, small) if action == "shrink" else (small, wide)
+        widest = max(self.radius, self.radius_end)
+        extent = EXTENTS[shape]
+        self.left = self.right = extent.side * widest
+        self.up, self.down = extent.up * widest, extent.down * widest
+        self.wide, self.high = spec.size - (self.left + self.right), spec.size - (self.up + self.down)
+        self.room = min(self.wide, self.high)
+
+    def fits_fast(self, shape: Shape) -> bool:
+        """Whether the fast speeds of this motion keep every object of the training range inside the frame."""
+        if self.action in ("bounce-v", "bounce-h"):
+            return True
+        limits = SPEED if self.action in DIRECTIONS else ZIGZAG_SPEED
+        moves = self.action in DIRECTIONS or self.action in ("zigzag-v", "zigzag-h")
+        reach = self.spec.size - 2 * EXTENTS[shape].greatest * RADIUS[1] * _enlarged(shape) * self.unit
+        return moves and FAST[limits][1] * self.unit * self.steps <= reach
 
     def straight(self) -> dict[str, Any]:
         dx, dy = DIRECTIONS[self.action]
@@ -149,13 +217,18 @@ class _Draw:
         return {"start": self.place((-swing, swing), (-swing, swing)), "swing": swing, "rate": rate, "phase": phase}
 
     def bounce(self) -> dict[str, Any]:
-        speed = min(self.rng.uniform(*BOUNCE_SPEED) * self.unit, 0.9 * self.room)
+        vertical = self.action == "bounce-v"
+        room = self.high if vertical else self.wide
+        low, high = (self.up, self.down) if vertical else (self.left, self.right)
+        limits = FAST[BOUNCE_SPEED] if self.fast else BOUNCE_SPEED
+        speed = min(self.rng.uniform(*limits) * self.unit, 0.9 * room)
         meets_wall = self.rng.uniform(0.25, 0.75) * self.steps  # so that both legs are seen
-        approach = min(speed * meets_wall, self.room)
+        approach = min(speed * meets_wall, room)
         ahead = self.rng.random() < 0.5
-        along = self.spec.size - self.radius - approach if ahead else self.radius + approach
-        across = self.rng.uniform(self.radius, self.spec.size - self.radius)
-        start = (across, along) if self.action == "bounce-v" else (along, across)
+        along = self.spec.size - high - approach if ahead else low + approach
+        first, last = (self.left, self.right) if vertical else (self.up, self.down)
+        across = self.rng.uniform(first, self.spec.size - last)
+        start = (across, along) if vertical else (along, across)
         return {"start": start, "speed": speed if ahead else -speed}
 
     def zigzag(self) -> dict[str, Any]:
@@ -170,6 +243,8 @@ class _Draw:
 
     def speed(self, limits: tuple[float, float], reach: float) -> float:
         """px/frame within `limits`; in clips so long that they do not fit `reach` px, down to half of what fits."""
+        if self.fast:
+            return float(self.rng.uniform(*FAST[limits]) * self.unit)
         fastest = min(limits[1] * self.unit, reach / self.steps)
         return float(self.rng.uniform(min(limits[0] * self.unit, fastest / 2), fastest))
 
@@ -178,8 +253,9 @@ class _Draw:
 
     def place(self, x: tuple[float, float], y: tuple[float, float]) -> tuple[float, float]:
         """A start from which the given (least, greatest) offsets along each axis stay inside the frame."""
-        low, high = self.widest, self.spec.size - self.widest
-        return float(self.rng.uniform(low - x[0], high - x[1])), float(self.rng.uniform(low - y[0], high - y[1]))
+        size = self.spec.size
+        across = self.rng.uniform(self.left - x[0], size - self.right - x[1])
+        return float(across), float(self.rng.uniform(self.up - y[0], size - self.down - y[1]))
 
 
 def _span(travel: float) -> tuple[float, float]:

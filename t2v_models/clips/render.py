@@ -1,7 +1,7 @@
 """From a motion to pixels: anti-aliased, in double precision, drawing only the window the object is in.
 
-Coverage of a pixel is a linear ramp, one pixel wide, over the signed distance from the pixel's centre to the edge of
-the shape: within 1 % of the true area for a disc of radius 2 px or more. No state, no randomness.
+What a shape covers of each pixel is in `shapes`: within 1 % of the true area for a disc of radius 2 px or more.
+No state, no randomness.
 """
 
 import math
@@ -11,21 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2v_models.clips.motions import Motion, trace
+from t2v_models.clips.shapes import EXTENTS, cover
 from t2v_models.clips.spec import GROUND, PALETTE, ClipSpec
 
 
 def render(motion: Motion, spec: ClipSpec) -> NDArray[np.uint8]:
     """Draw a clip: uint8, shape `(t, h, w, 3)`, RGB."""
     path = trace(motion, spec)
-    side = min(spec.size, math.ceil(2 * path.radius.max()) + 4)  # of a square window that holds the object
+    reach = EXTENTS[motion.shape].greatest * path.radius.max()
+    side = min(spec.size, math.ceil(2 * reach) + 4)  # of a square window that holds the object
     columns, rows = (_window(place, side, spec.size) for place in (path.x, path.y))  # (t, side)
     dx, dy = columns + 0.5 - path.x[:, None], rows + 0.5 - path.y[:, None]
-    distance = np.sqrt(dx[:, None, :] ** 2 + dy[:, :, None] ** 2) - path.radius[:, None, None]
-    cover = np.clip(0.5 - distance, 0.0, 1.0)[..., None]
+    inside = cover(motion.shape, dx[:, None, :], dy[:, :, None], path.radius[:, None, None])[..., None]
     ground, colour = np.array(GROUND, np.float64), np.array(PALETTE[motion.colour], np.float64)
     frames = _blank(spec).copy()
     frame = np.arange(spec.frames)[:, None, None]
-    frames[frame, rows[:, :, None], columns[:, None, :]] = np.rint(ground + (colour - ground) * cover)
+    frames[frame, rows[:, :, None], columns[:, None, :]] = np.rint(ground + (colour - ground) * inside)
     return frames
 
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from t2v_models.clips.laws import LEAST_SPEED
 from t2v_models.clips.motions import DIRECTIONS
-from t2v_models.clips.reader import LEAST_SPEED
 from t2v_models.evaluation.statistics import Score, cluster_mean, cluster_ratio, wilson
 from t2v_models.evaluation.verdicts import Verdict
 

@@ -7,12 +7,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from t2v_models.clips.motions import DIRECTIONS
+from t2v_models.clips.laws import LEAST_SPEED
+from t2v_models.clips.motions import DIRECTIONS, RADIUS, Action, radius_range, speed_range
 from t2v_models.clips.prompts import Meaning, parse
-from t2v_models.clips.reader import LEAST_SPEED
+from t2v_models.clips.reader import Reading, read
 from t2v_models.clips.spec import PALETTE, UNIT_SIZE, ClipSpec
 from t2v_models.config import Config
-from t2v_models.evaluation.measures import Measured, measure, radius_range, speed_range
 
 MOST_COLOUR_ERROR = 60.0
 """RGB distance (0 to 442) up to which the colour is the asked one: about 10 % in every channel."""
@@ -100,7 +100,9 @@ class Verdict(Config):
 def judge(frames: NDArray[np.uint8], prompts: Sequence[str], seeds: Sequence[int], split: str) -> list[Verdict]:
     """Read clips `(n, t, h, w, 3)`, compare each with its prompt, and measure it."""
     meanings = [parse(p) for p in prompts]
-    reading = measure(frames, meanings)
+    reading = read(
+        frames, [m.colour for m in meanings], [m.shape for m in meanings], [m.action for m in meanings]
+    )  # fmt: skip
     spec = ClipSpec(frames=frames.shape[1], size=frames.shape[2])
     return [
         _verdict(reading, i, meaning, spec, prompt=prompts[i], seed=int(seeds[i]), split=split)
@@ -108,11 +110,12 @@ def judge(frames: NDArray[np.uint8], prompts: Sequence[str], seeds: Sequence[int
     ]
 
 
-def _verdict(reading: Measured, i: int, meaning: Meaning, spec: ClipSpec, **which: str | int) -> Verdict:
+def _verdict(reading: Reading, i: int, meaning: Meaning, spec: ClipSpec, **which: str | int) -> Verdict:
     shown = reading.action[i]
     right, valid = shown == meaning.action, shown != "invalid"
     reason = "" if right else reading.reason[i] or f"moves like {shown!r}, asked for {meaning.action!r}"
     numbers = _numbers(reading, i, meaning, spec) if valid else {}
+    ground = reason != "object too large"  # which may leave no ground to look at
     fault = reason or reading.look[i] or _out_of_range(numbers, spec.unit)
     return Verdict.model_validate(
         which | numbers | {
@@ -121,13 +124,14 @@ def _verdict(reading: Measured, i: int, meaning: Meaning, spec: ClipSpec, **whic
             "asked_shape": meaning.shape, "asked_colour": meaning.colour,
             "shown_shape": reading.shape[i], "shown_colour": reading.colour_name[i],
             "permanent": valid or reason == "ground not clean",
-            "bg_err": reading.ground_error[i], "flicker": reading.flicker[i], "colour": reading.colour[i].tolist(),
+            "bg_err": reading.ground_error[i] if ground else math.nan,
+            "flicker": reading.flicker[i] if ground else math.nan, "colour": reading.colour[i].tolist(),
             "x": reading.x[i].tolist(), "y": reading.y[i].tolist(), "radius": reading.radius[i].tolist(),
         }
     )  # fmt: skip
 
 
-def _numbers(reading: Measured, i: int, meaning: Meaning, spec: ClipSpec) -> dict[str, float]:
+def _numbers(reading: Reading, i: int, meaning: Meaning, spec: ClipSpec) -> dict[str, float]:
     """The numbers of a valid clip by their names in `Verdict`."""
     steps, law_steps = (
         np.hypot(np.diff(x[i]), np.diff(y[i])) for x, y in ((reading.x, reading.y), (reading.law_x, reading.law_y))
@@ -138,20 +142,26 @@ def _numbers(reading: Measured, i: int, meaning: Meaning, spec: ClipSpec) -> dic
         "speed": reading.speed[i],
         "step_err": np.abs(steps - law_steps).mean(),
         "angle": reading.angle[i],
-        "radius_err": _outside(radius.mean(), radius_range(action, spec)),
+        "radius_err": _outside(radius.mean(), radius_range(action, meaning.shape, spec)),
         "radius_cv": radius.std() / radius.mean(),
         "shape_iou": reading.shape_iou[i],
         "colour_err": np.linalg.norm(reading.colour[i] - np.array(PALETTE[meaning.colour])),
         "opacity": reading.opacity[i],
         "path": steps.sum(),
     }
-    if action not in SIZE_MOTIONS and not action.startswith("rotate"):
-        numbers["speed_err"] = _outside(reading.speed[i], speed_range(action, spec))
+    if action not in SIZE_MOTIONS:
+        numbers["speed_err"] = _outside(reading.speed[i], _trained_speeds(action, spec))
     if action in DIRECTIONS and steps.mean() >= LEAST_SPEED * spec.unit:
         dx, dy = DIRECTIONS[action]
         turn = reading.angle[i] - math.degrees(math.atan2(-dy, dx))
         numbers["angle_err"] = abs((turn + 180) % 360 - 180)
     return {name: float(value) for name, value in numbers.items()}
+
+
+def _trained_speeds(action: Action, spec: ClipSpec) -> tuple[float, float]:
+    """`speed_range`, but in clips so long that its least speed leaves the frame down to half of what fits."""
+    least, most = speed_range(action, spec)
+    return min(least, (spec.size - 2 * RADIUS[1] * spec.unit) / (spec.frames - 1) / 2), most
 
 
 def _outside(value: float, allowed: tuple[float, float]) -> float:
