@@ -222,7 +222,9 @@ def evaluate(
 
 @app.command()
 def compare(
-    runs: Annotated[list[str], typer.Argument(help="Two or more run folders that were evaluated; the first is the base.")],
+    runs: Annotated[
+        list[str], typer.Argument(help="Two or more run folders that were evaluated; the first is the base.")
+    ],
     out: Annotated[Path | None, typer.Option(help="Folder of the page; in --work by default.")] = None,
     work: Work = WORK,
     as_json: Json = False,

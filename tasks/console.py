@@ -76,7 +76,9 @@ def print_evaluation(evaluation: Evaluation) -> None:
             )  # fmt: skip
         Console(highlight=False, width=WIDTH).print(table)
     print("real: ceiling, real clips of the same prompts, or for distances real against real at the same n; floors:")
-    print("deaf: real clips of random prompts; retrieval: of the nearest seen prompt; frames: independent frames; frozen")
+    print(
+        "deaf: real clips of random prompts; retrieval: of the nearest seen prompt; frames: independent frames; frozen"
+    )
 
 
 def _short(metric: str, score: Score) -> str:

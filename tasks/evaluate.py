@@ -29,7 +29,9 @@ SHEET_CLIPS = 16
 
 
 @task(task_run_name="judge {who.name} on {split}", cache_policy=NO_CACHE)
-def judge_split(who: Subject, split: Split, asked: Asked, out: Path) -> tuple[dict[str, Score], dict[str, dict[str, Score]]]:
+def judge_split(
+    who: Subject, split: Split, asked: Asked, out: Path
+) -> tuple[dict[str, Score], dict[str, dict[str, Score]]]:
     """Sample and read one split: its scores and those of the baselines.
 
     `out` gets a row per clip, some of the clips, and contact sheets.
