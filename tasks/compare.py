@@ -1,4 +1,4 @@
-"""Evaluated runs on one page: differences with intervals, prompts that got better or worse, clips next to each other."""
+"""Evaluated runs on one page: differences with intervals, prompts that got better or worse, clips side by side."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,8 +74,10 @@ def print_differences(sides: Sequence[Side]) -> None:
     base = sides[0]
     for other in sides[1:]:
         for split in _splits(sides):
-            table = Table("figure", base.name[:24], other.name[:24], "difference", "95 % interval", "clips", "",
-                          box=SIMPLE, title=f"{split}: {other.name} minus {base.name}", title_justify="left")  # fmt: skip
+            title = f"{split}: {other.name} minus {base.name}"
+            table = Table(box=SIMPLE, title=title, title_justify="left")
+            for head in ("figure", base.name[:24], other.name[:24], "difference", "95 % interval", "clips", ""):
+                table.add_column(head, justify="left" if head in ("figure", "") else "right")
             for d in differences(base.verdicts[split], other.verdicts[split]):
                 table.add_row(
                     d.metric, shown(d.metric, d.first), shown(d.metric, d.second), shown(d.metric, d.gap.value),
@@ -90,8 +92,11 @@ def write_comparison(folder: Path, sides: Sequence[Side]) -> Path:
     with working("compare"):
         gallery = Gallery(folder, sides[0].fps)
         names = " · ".join(side.name for side in sides)
-        body = [f"<header><h1>{escape(names)}</h1><p class=\"lead\">Each run against the first, {escape(sides[0].name)}. "
-                "Shares: Newcombe intervals; means: pairs of equal prompt and seed, prompts resampled.</p></header>"]  # fmt: skip
+        lead = (
+            f"Each run against the first, {escape(sides[0].name)}. Intervals: Newcombe for shares, for means over "
+            "pairs of equal prompt and seed with prompts resampled."
+        )
+        body = [f'<header><h1>{escape(names)}</h1><p class="lead">{lead}</p></header>']
         for split in _splits(sides):
             for other in sides[1:]:
                 body.append(f"<section><h2>{split_name(split)}: {escape(other.name)}</h2>")

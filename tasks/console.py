@@ -59,11 +59,11 @@ def print_evaluation(evaluation: Evaluation) -> None:
     """The whole table of one model, at most 100 columns: a row per figure, and beside it the ceiling and the floors."""
     columns = [name for name in ("oracle", "unconditional", "retrieval", "independent", "frozen")
                if name in evaluation.bounds]  # fmt: skip
-    heads = {"unconditional": "deaf", "independent": "frames", "oracle": "real"}
+    heads = {"unconditional": "deaf", "retrieval": "nearest", "independent": "frames", "oracle": "real"}
     for split, scores in evaluation.scores.items():
         table = Table(box=SIMPLE, padding=(0, 1, 0, 0), title=f"{evaluation.name} on {split}", title_justify="left")
-        for head in ("figure", "value", "95 % interval", "clips", *(heads.get(c, c) for c in columns)):
-            table.add_column(head, justify="left" if head == "figure" else "right", no_wrap=True)
+        for head in ("figure", "unit", "value", "95 % interval", "clips", *(heads.get(c, c) for c in columns)):
+            table.add_column(head, justify="left" if head in ("figure", "unit") else "right", no_wrap=True)
         for metric, score in scores.items():
             if metric.endswith("_real"):
                 continue
@@ -71,14 +71,12 @@ def print_evaluation(evaluation: Evaluation) -> None:
             if f"{metric}_real" in scores and bounds:
                 bounds[0] = scores[f"{metric}_real"]
             table.add_row(
-                f"{metric} {UNITS.get(metric, '')}".strip(), shown(metric, score.value), interval(metric, score),
-                f"{score.n:,}", *(shown(metric, b.value) if b else "" for b in bounds),
+                metric, UNITS.get(metric, ""), shown(metric, score.value), interval(metric, score),
+                f"{score.n:,}", *(shown(metric, b.value).replace(".0 %", " %") if b else "" for b in bounds),
             )  # fmt: skip
         Console(highlight=False, width=WIDTH).print(table)
     print("real: ceiling, real clips of the same prompts, or for distances real against real at the same n; floors:")
-    print(
-        "deaf: real clips of random prompts; retrieval: of the nearest seen prompt; frames: independent frames; frozen"
-    )
+    print("deaf: real clips of random prompts; nearest: of the nearest seen prompt; frames: independent frames; frozen")
 
 
 def _short(metric: str, score: Score) -> str:

@@ -22,6 +22,8 @@ from tasks.subjects import Asked, Subject
 from tasks.tracking import track
 from tasks.train import experiment_name, read_record
 
+Figures = dict[str, Score]
+
 SHOWN_CLIPS = 4
 """Clips of each prompt that are kept for the report."""
 SHEET_CLIPS = 16
@@ -29,9 +31,7 @@ SHEET_CLIPS = 16
 
 
 @task(task_run_name="judge {who.name} on {split}", cache_policy=NO_CACHE)
-def judge_split(
-    who: Subject, split: Split, asked: Asked, out: Path
-) -> tuple[dict[str, Score], dict[str, dict[str, Score]]]:
+def judge_split(who: Subject, split: Split, asked: Asked, out: Path) -> tuple[Figures, dict[str, Figures]]:
     """Sample and read one split: its scores and those of the baselines.
 
     `out` gets a row per clip, some of the clips, and contact sheets.
@@ -52,7 +52,7 @@ def judge_split(
 
 
 def _sheets(out: Path, frames: NDArray[np.uint8], verdicts: list[Verdict], firsts: list[int]) -> None:
-    """`samples.png` with the first clip of each prompt; `random.png`, `best.png`, `worst.png` with the reader's word."""
+    """`samples.png` shows the first clip of each prompt; `random.png`, `best.png`, `worst.png` say what is wrong."""
     order = best_first(verdicts)
     chance = np.random.default_rng(0).permutation(len(verdicts))
     sheets = {"samples": firsts, "random": chance[:SHEET_CLIPS].tolist(), "best": order[:SHEET_CLIPS],

@@ -38,7 +38,8 @@ def differences(first: Sequence[Verdict], second: Sequence[Verdict]) -> list[Dif
     A pair counts where both clips have the number; prompts are resampled whole. Without pairs there is no mean.
     """
     shares = {
-        "prompt_acc": (accuracy(first), accuracy(second)), "prompt_success": (prompt_success(first), prompt_success(second)),
+        "prompt_acc": (accuracy(first), accuracy(second)),
+        "prompt_success": (prompt_success(first), prompt_success(second)),
         "valid": (valid(first), valid(second)), "shape_acc": (shape_acc(first), shape_acc(second)),
         "dir_x": (direction(first, 0), direction(second, 0)), "dir_y": (direction(first, 1), direction(second, 1)),
         "permanence": (permanence(first), permanence(second)),

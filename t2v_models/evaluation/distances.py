@@ -60,12 +60,12 @@ def whiten(points: Floats, real: Floats, least: Floats | float = LEAST_SCALE) ->
 
     Numbers are not decorrelated: several are sums of others, and full whitening would divide by almost nothing.
     """
-    return np.clip((points - real.mean(0)) / np.maximum(real.std(0), least), -FARTHEST, FARTHEST)
+    return np.asarray(np.clip((points - real.mean(0)) / np.maximum(real.std(0), least), -FARTHEST, FARTHEST))
 
 
 def squared(a: Floats, b: Floats) -> Floats:
     """Squared Euclidean distances `(len(a), len(b))`."""
-    return np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T, 0)
+    return np.asarray(np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T, 0))
 
 
 def _unbiased(within_a: Floats, within_b: Floats, between: Floats) -> float:
@@ -151,5 +151,6 @@ def trajectory_distances(
     verdicts: Sequence[Verdict], real: Sequence[Verdict], other: Sequence[Verdict]
 ) -> dict[str, Score]:
     """Distances on the trajectory descriptor (features A), whitened by `real`."""
-    sets = [descriptor(s) for s in (verdicts, real, other)]
-    return distances(*(whiten(points, sets[1]) for points in sets), suffix="a")
+    of_real = descriptor(real)
+    judged, again = descriptor(verdicts), descriptor(other)
+    return distances(whiten(judged, of_real), whiten(of_real, of_real), whiten(again, of_real), "a")

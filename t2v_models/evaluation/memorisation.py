@@ -28,7 +28,7 @@ def training_paths(config: DatasetConfig) -> Floats:
     """The exact (x, y, radius) of training clips, `(clips, 3 t)`, drawn again from the dataset's seed."""
     count = min(config.clips, MOST_TRAINING_CLIPS)
     paths = (trace(draw_clip(config, i)[1], config.spec) for i in range(count))
-    return np.stack([np.concatenate([p.x, p.y, p.radius]) for p in paths]) / config.spec.unit
+    return np.asarray(np.stack([np.concatenate([p.x, p.y, p.radius]) for p in paths]) / config.spec.unit)
 
 
 def paths_of(verdicts: Sequence[Verdict]) -> Floats:

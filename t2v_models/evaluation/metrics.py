@@ -129,7 +129,7 @@ def speed_err(verdicts: Verdicts) -> Score:
 
 
 def step_err(verdicts: Verdicts) -> Score:
-    """Mean difference between each step and that of the fitted law, px/frame (PhyWorld's per-frame form); valid only."""
+    """Mean difference of each step from that of the fitted law, px/frame (PhyWorld's per-frame form); valid only."""
     return mean(verdicts, lambda v: v.step_err)
 
 
@@ -203,7 +203,7 @@ def motion_ratio(verdicts: Verdicts, real: Verdicts) -> Score:
 
 
 def std_ratio(verdicts: Verdicts, real: Verdicts) -> Score:
-    """Spread of what a prompt leaves open (start, size) over that of real clips: the least of the three, mean of prompts.
+    """Spread of what prompts leave open (start x, y, size) over that of real clips: least of three, mean of prompts.
 
     1 when as diverse as the data, 0 when every clip of a prompt is the same; prompts with one readable clip count 0.
     """

@@ -46,7 +46,7 @@ class Evaluation(Config):
     features: str = ""
     """Digest of the feature network's weights; empty where it was not used."""
     scores: Scores
-    bounds: dict[str, Scores] = {}
+    bounds: dict[str, Scores] = Field({})
     """Scores of the baselines on the same splits: the ceiling and the floors."""
 
 
@@ -67,8 +67,10 @@ UNITS = {
 
 
 def shown(metric: str, value: float) -> str:
-    """A figure without its unit: `97.8 %` for shares, else three significant digits."""
-    return f"{100 * value:.1f} %" if metric in SHARES else f"{value + 0:.3g}"
+    """A figure without its unit, 8 characters at most: `97.8 %` for shares, else three decimals or digits."""
+    if metric in SHARES:
+        return f"{100 * value:.1f} %"
+    return f"{value + 0:.3f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 1000 else f"{value:.1e}"
 
 
 def interval(metric: str, score: Score) -> str:
