@@ -45,7 +45,7 @@ def test_frechet_in_closed_form() -> None:
     points = rng.normal(size=(400, 3))
     points = (points - points.mean(0)) @ np.linalg.inv(np.linalg.cholesky(np.cov(points, rowvar=False))).T
     assert d.frechet(points, points) == pytest.approx(0, abs=1e-9)
-    assert d.frechet(points + [3, 0, 4], points) == pytest.approx(25)
+    assert d.frechet(points + np.array([3, 0, 4]), points) == pytest.approx(25)
     assert d.frechet(2 * points, points) == pytest.approx(3)  # sum over axes of (2 - 1)²
 
 

@@ -62,7 +62,8 @@ def test_copied_cases_count_only_where_nothing_was_trained() -> None:
 def test_the_whole_is_the_product_of_independent_parts() -> None:
     ways = {(1, -1): 4, (1, 0): 4, (0, -1): 4, (0, 0): 4}  # each axis right in half of the clips, independently
     verdicts = [
-        verdict("up-right", "other", x=tuple(10.0 + 2 * h * t for t in range(5)), y=tuple(20.0 + 2 * v * t for t in range(5)))
+        verdict("up-right", "other", x=tuple(10.0 + 2 * h * t for t in range(5)),
+                y=tuple(20.0 + 2 * v * t for t in range(5)))
         for (h, v), count in ways.items() for _ in range(count)
     ]  # fmt: skip
     assert m.mult_ratio(verdicts).value == pytest.approx(1)
@@ -131,7 +132,8 @@ def test_differences_are_paired_and_say_who_is_better() -> None:
 
 
 def test_milestones_are_the_first_readings_at_each_level() -> None:
-    history = {10: {"watch/prompt_acc": 0.4, "train/seconds": 5.0}, 20: {"watch/prompt_acc": 0.85, "train/seconds": 9.0},
+    history = {10: {"watch/prompt_acc": 0.4, "train/seconds": 5.0},
+               20: {"watch/prompt_acc": 0.85, "train/seconds": 9.0},
                25: {"train/loss": 1.0}, 30: {"watch/prompt_acc": 0.7, "train/seconds": 14.0}}  # fmt: skip
     reached = {"reach/50_seconds": 9, "reach/50_clip_steps": 1280, "reach/80_seconds": 9, "reach/80_clip_steps": 1280}
     assert milestones(history, 64) == reached

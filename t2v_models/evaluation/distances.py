@@ -1,8 +1,9 @@
 """Is the set of clips like the set of real clips? Distances on a 24-number descriptor of each clip, nothing learned.
 
 Every distance is the mean over disjoint blocks of clips with a t-interval; a bootstrap would repeat clips and inflate
-it. Beside each stands the same distance between two sets of real clips of the same size (`…_real`), because most depend on the
-number of clips, and sets balanced over prompts lie a little below zero in the kernel distances. Invalid clips are described as read: failures count.
+it. Beside each stands the same distance between two sets of real clips of the same size (`..._real`): most depend on
+the number of clips, and between sets balanced over prompts the kernel distances lie a little below zero. Invalid clips
+are described as read: failures count.
 """
 
 from collections.abc import Callable, Sequence

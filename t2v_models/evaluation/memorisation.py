@@ -33,7 +33,8 @@ def training_paths(config: DatasetConfig) -> Floats:
 
 def paths_of(verdicts: Sequence[Verdict]) -> Floats:
     """The (x, y, radius) read from judged clips, `(n, 3 t)`."""
-    return np.array([v.x + v.y + v.radius for v in verdicts]) / np.array([[v.unit] for v in verdicts])
+    paths = np.array([v.x + v.y + v.radius for v in verdicts], np.float64)
+    return np.asarray(paths / np.array([[v.unit] for v in verdicts]))
 
 
 def nearest(paths: Floats, training: Floats) -> Floats:

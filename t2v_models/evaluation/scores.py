@@ -60,9 +60,9 @@ SHARES = frozenset({
     "permanence", "teleport", "copy_rate",
 })  # fmt: skip
 """Figures between 0 and 1 that are shown in per cent."""
-UNITS = {
-    "traj_rmse": "px", "traj_rmse_imputed": "px", "radius_err": "px", "speed_err": "px/frame", "step_err": "px/frame",
-    "angle_err": "degrees", "colour_err": "of 442",
+UNITS = {  # f: frame; /442: of the greatest RGB distance
+    "traj_rmse": "px", "traj_rmse_imputed": "px", "radius_err": "px", "speed_err": "px/f", "step_err": "px/f",
+    "angle_err": "deg", "colour_err": "/442",
 }  # fmt: skip
 
 
