@@ -230,10 +230,11 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Set evaluated runs side by side: differences with intervals, prompts that got better or worse, their clips."""
-    from tasks.compare import compared, print_differences
     from tasks.runtime import prefect_api, prepare
 
     prepare(work)
+    from tasks.compare import compared, print_differences
+
     folders = [_run_folder(run, work) for run in runs]
     page = (out or work / "compare" / "-".join(folder.name for folder in folders)).absolute()
     sides = compared(folders)  # before the server is started: a run without an evaluation is said at once
