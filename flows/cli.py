@@ -248,34 +248,79 @@ def generate(
 
 @app.command()
 def evaluate(
-    run: Run,
-    split: Annotated[list[str] | None, typer.Option(help="s0, s1 or s3; may be repeated; all by default.")] = None,
-    clips_per_prompt: Annotated[int, typer.Option(help="Clips sampled and read for each prompt.")] = 64,
+    run: Annotated[
+        str,
+        typer.Argument(
+            help="A run folder, a model URI, an .npz of clips (frames, prompts, seeds), or a baseline: oracle, "
+            "unconditional, retrieval, independent, frozen, blank, noise."
+        ),
+    ],
+    split: Annotated[list[str] | None, typer.Option(help="As s0, s1, s3; may be repeated; all by default.")] = None,
+    tier: Annotated[str, typer.Option(help="Clips per prompt: smoke 8, standard 64, release 256.")] = "standard",
+    clips_per_prompt: Annotated[int | None, typer.Option(help="Clips per prompt, in place of a tier.")] = None,
     seed: Annotated[int, typer.Option(help="Of the samples' noise.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder for scores and clips; inside the run by default.")] = None,
+    like: Annotated[
+        Path | None, typer.Option(help="Run or dataset that a baseline, or an .npz of clips, is judged by.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for scores and clips; by default inside the run, or in --work.")
+    ] = None,
     work: Work = WORK,
     as_json: Json = False,
 ) -> None:
     """Sample a model, read the motion back from the pixels, and score it with intervals."""
+    from t2v_models.config import near
+    from t2v_models.evaluation.scores import TIERS, EvaluateConfig
     from tasks.runtime import prefect_api, prepare
+    from tasks.subjects import asked_of, dataset_like, subject
 
+    if tier not in TIERS:
+        raise LabError(f"unknown tier {tier!r}: {near(tier, TIERS)}")
+    count = TIERS[tier] if clips_per_prompt is None else clips_per_prompt
+    config = EvaluateConfig.model_validate({"splits": split, "clips_per_prompt": count, "seed": seed})
     prepare(work)
     folder = _run_folder(run, work)
-    from t2v_models.checkpoint import load
-    from t2v_models.evaluation.scores import EvaluateConfig
-    from tasks.console import print_scores
-
-    config = EvaluateConfig.model_validate({"splits": split, "clips_per_prompt": clips_per_prompt, "seed": seed})
-    load(folder)  # before the server is started: a missing run is said at once
+    data = dataset_like(like) if like else None
+    who = subject(folder, data)  # before the server is started: a missing run is said at once
+    asked_of(who, config)
+    if out is None:
+        out = folder / "evaluation" if folder.is_dir() else work / "evaluations" / f"{who.name}-{who.data.digest[:8]}"
     with prefect_api(work):
         from flows.evaluate import evaluate as evaluate_flow
 
-        result = evaluate_flow(str(folder), config, out or folder / "evaluation", work)
-    print_scores([result])
-    _print_json(
-        as_json,
-        {"run": run, "out": str(out or folder / "evaluation"), "scores": result.model_dump(mode="json")["scores"]},
-    )
+        result = evaluate_flow(str(folder), config, out, work, data)
+    from tasks.console import print_evaluation
+
+    print_evaluation(result)
+    print(f"verdicts and contact sheets  {out}")
+    _print_json(as_json, {"run": run, "out": str(out), "scores": result.model_dump(mode="json")["scores"]})
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[str], typer.Argument(help="Two or more run folders that were evaluated; the first is the base.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Folder of the page; in --work by default.")] = None,
+    work: Work = WORK,
+    as_json: Json = False,
+) -> None:
+    """Set evaluated runs side by side: differences with intervals, prompts that got better or worse, their clips."""
+    from tasks.runtime import prefect_api, prepare
+
+    prepare(work)
+    from tasks.compare import compared, print_differences
+
+    folders = [_run_folder(run, work) for run in runs]
+    page = (out or work / "compare" / "-".join(folder.name for folder in folders)).absolute()
+    sides = compared(folders)  # before the server is started: a run without an evaluation is said at once
+    with prefect_api(work):
+        from flows.compare import compare as compare_flow
+
+        path = compare_flow([str(folder) for folder in folders], page, work)
+    print_differences(sides)
+    print(f"page  {path}")
+    _print_json(as_json, {"runs": [str(folder) for folder in folders], "page": str(path)})
 
 
 @app.command()

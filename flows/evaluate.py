@@ -7,11 +7,12 @@ from prefect.artifacts import create_table_artifact
 
 from t2v_models import files
 from t2v_models.clips.dataset import DatasetConfig
-from t2v_models.evaluation.scores import EvaluateConfig, Evaluation
+from t2v_models.evaluation.scores import SUITE_VERSION, EvaluateConfig, Evaluation, digest, interval, shown
 from tasks.console import say
-from tasks.evaluate import asked_splits, judge_split, log_evaluation, read_evaluation, subject
+from tasks.evaluate import judge_split, log_evaluation, read_evaluation
 from tasks.registry import fetch_model
 from tasks.runtime import WORK
+from tasks.subjects import asked_of, subject
 
 
 @flow(flow_run_name="evaluate {run}")
@@ -21,24 +22,38 @@ def evaluate(
     """Score a model, or return the scores in `out` if they are of the same weights and settings.
 
     Args:
-        run: a run folder, an MLflow model URI, or `oracle` for real clips of `data`.
+        run: a run folder, an MLflow model URI, the name of a baseline, or an `.npz` of clips.
         config: splits, clips per prompt and seed.
         out: folder for scores, verdicts and clips.
         work: folder of the MLflow store.
-        data: the dataset that `oracle` draws from.
+        data: the dataset that a baseline draws from, or that clips in an archive are judged by.
     """
     who = subject(fetch_model(work, run) if ":/" in run else run, data)
-    done = read_evaluation(out, who.source, config)
+    done = read_evaluation(out, who.source, who.data.digest, config)
     if done:
         say(f"evaluate {out} is up to date")
         return done
-    scores = {
-        split: judge_split(who, split, prompts, config, out / split)
-        for split, prompts in asked_splits(config, who.data).items()
-    }
-    evaluation = Evaluation(name=who.name, source=who.source, config=config, scores=scores)
+    asked = asked_of(who, config)
+    judged = {split: judge_split(who, split, what, out / split) for split, what in asked.items()}
+    names = dict.fromkeys(name for _, bound in judged.values() for name in bound)
+    evaluation = Evaluation(
+        name=who.name, source=who.source, data=who.data.digest, config=config, suite=SUITE_VERSION,
+        prompts=digest(f"{split} {p}" for split, (prompts, _) in asked.items() for p in dict.fromkeys(prompts)),
+        scores={split: scores for split, (scores, _) in judged.items()},
+        bounds={name: {split: bound[name] for split, (_, bound) in judged.items()} for name in names},
+    )  # fmt: skip
     log_evaluation(work, run, who, evaluation, out)
-    rows = [{"split": s, "metric": m, "score": str(v), "clips": v.n} for s, ms in scores.items() for m, v in ms.items()]
-    create_table_artifact(rows, key=f"scores-{who.name.replace('_', '-')}", description=f"Scores of {who.name}")
+    rows = [
+        {"split": s, "metric": m, "score": shown(m, v.value), "95 % interval": interval(m, v), "clips": v.n}
+        | {name: shown(m, bound[s][m].value) for name, bound in evaluation.bounds.items() if m in bound[s]}
+        for s, scores in evaluation.scores.items()
+        for m, v in scores.items()
+    ]
+    create_table_artifact(rows, key=f"scores-{_key(who.name)}", description=f"Scores of {who.name}")
     files.write(out / "scores.json", evaluation.model_dump_json(indent=2))
     return evaluation
+
+
+def _key(name: str) -> str:
+    """Lower-case letters, digits and dashes: what Prefect takes as a key."""
+    return "".join(c if c.isascii() and c.isalnum() else "-" for c in name.lower())

@@ -11,7 +11,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from t2v_models.evaluation.scores import Evaluation
+from t2v_models.evaluation.baselines import CEILING
+from t2v_models.evaluation.scores import UNITS, Evaluation, interval, shown
+from t2v_models.evaluation.statistics import Score
+from t2v_models.evaluation.suite import FLOORS
 
 console = Console(stderr=True, highlight=False)
 
@@ -66,12 +69,55 @@ def _artifact(title: str) -> Callable[[float], None]:
     return tell
 
 
+HEADLINES = ("prompt_acc", "worst_prompt_acc", "valid", "dir_x", "dir_y")
+"""Figures of the short table."""
+WIDTH = 100
+
+
 def print_scores(evaluations: Sequence[Evaluation]) -> None:
-    """A table on standard output: a row per model and split, a column per figure, with 95 % intervals."""
-    metrics = list(dict.fromkeys(m for e in evaluations for scores in e.scores.values() for m in scores))
-    table = Table("model", "split", "clips", *metrics, box=SIMPLE)
-    for evaluation in evaluations:
-        for split, scores in evaluation.scores.items():
-            figures = [str(scores[m]) if m in scores else "" for m in metrics]
-            table.add_row(evaluation.name, split, f"{scores['prompt_acc'].n:,}", *figures)
-    Console(highlight=False).print(table)
+    """The short table: a row per model and split, and the ceiling and floors of each split from the baselines."""
+    metrics = [m for m in HEADLINES if any(m in scores for e in evaluations for scores in e.scores.values())]
+    table = Table("split", "model", "clips", *metrics, box=SIMPLE)
+    judged = {e.name for e in evaluations}
+    bounds = {name: scores for e in evaluations for name, scores in e.bounds.items() if name not in judged}
+    rows = [(e.name, e.scores) for e in evaluations] + list(bounds.items())
+    for split in dict.fromkeys(split for _, scores in rows for split in scores):
+        for name, scores in rows:
+            if split in scores:
+                found = scores[split]
+                cells = [f"{_short(m, found[m])}" if m in found else "" for m in metrics]
+                table.add_row(split, f"{name}{_role(name)}", f"{found['prompt_acc'].n:,}", *cells)
+        table.add_section()
+    Console(highlight=False, width=None if Console().width > WIDTH else WIDTH).print(table)
+
+
+def print_evaluation(evaluation: Evaluation) -> None:
+    """The whole table of one model, at most 100 columns: a row per figure, and beside it the ceiling and the floors."""
+    columns = [name for name in ("oracle", "unconditional", "retrieval", "independent", "frozen")
+               if name in evaluation.bounds]  # fmt: skip
+    heads = {"unconditional": "deaf", "retrieval": "nearest", "independent": "frames", "oracle": "real"}
+    for split, scores in evaluation.scores.items():
+        table = Table(box=SIMPLE, padding=(0, 1, 0, 0), title=f"{evaluation.name} on {split}", title_justify="left")
+        for head in ("figure", "unit", "value", "95 % interval", "clips", *(heads.get(c, c) for c in columns)):
+            table.add_column(head, justify="left" if head in ("figure", "unit") else "right", no_wrap=True)
+        for metric, score in scores.items():
+            if metric.endswith("_real"):
+                continue
+            bounds = [evaluation.bounds[c][split].get(metric) for c in columns]
+            if f"{metric}_real" in scores and bounds:
+                bounds[0] = scores[f"{metric}_real"]
+            table.add_row(
+                metric, UNITS.get(metric, ""), shown(metric, score.value), interval(metric, score),
+                f"{score.n:,}", *(shown(metric, b.value).replace(".0 %", " %") if b else "" for b in bounds),
+            )  # fmt: skip
+        Console(highlight=False, width=WIDTH).print(table)
+    print("real: ceiling, real clips of the same prompts, or for distances real against real at the same n; floors:")
+    print("deaf: real clips of random prompts; nearest: of the nearest seen prompt; frames: independent frames; frozen")
+
+
+def _short(metric: str, score: Score) -> str:
+    return f"{shown(metric, score.value)} [{interval(metric, score).replace(' to ', ', ')}]"
+
+
+def _role(name: str) -> str:
+    return " (ceiling)" if name == CEILING else " (floor)" if name in FLOORS else ""

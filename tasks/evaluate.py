@@ -1,8 +1,5 @@
-"""Evaluation as Prefect tasks: sample the prompts of a split, read the clips, score them."""
+"""Evaluation as Prefect tasks: sample the prompts of a split, read the clips, score them, tell MLflow."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,120 +8,84 @@ from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from t2v_models import checkpoint, files
-from t2v_models.clips.dataset import DatasetConfig
+from t2v_models import files
 from t2v_models.clips.reader import READER_VERSION
-from t2v_models.clips.splits import SPLITS, Split, split_prompts
-from t2v_models.config import LabError
-from t2v_models.evaluation.baselines import oracle
-from t2v_models.evaluation.metrics import summarise
-from t2v_models.evaluation.scores import EvaluateConfig, Evaluation
+from t2v_models.clips.splits import Split
+from t2v_models.evaluation.metrics import best_first, by_prompt
+from t2v_models.evaluation.scores import SUITE_VERSION, EvaluateConfig, Evaluation
 from t2v_models.evaluation.statistics import Score
-from t2v_models.evaluation.verdicts import judge, table
-from t2v_models.generate import sample_frames
+from t2v_models.evaluation.suite import bounds, score_split
+from t2v_models.evaluation.verdicts import Verdict, judge, table
 from t2v_models.media import contact_sheet, load_npz, save_clips
-from t2v_models.shards.ingested import IngestConfig
 from tasks.stopwatch import working
+from tasks.subjects import Asked, Subject
 from tasks.tracking import track
 from tasks.train import experiment_name, read_record
 
-Sampler = Callable[[Sequence[str], Sequence[int]], NDArray[np.uint8]]
-
-ASKED: tuple[Split, ...] = ("s0", "s1", "s2", "s3")
-"""Splits judged by default; `s4` has the prompts of `s0`, which name no speed or size."""
+Figures = dict[str, Score]
 
 SHOWN_CLIPS = 4
 """Clips of each prompt that are kept for the report."""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is to be judged."""
-
-    name: str
-    source: str
-    """What identifies it: the sha256 of its weights, or the name of a baseline."""
-    step: int
-    data: DatasetConfig
-    """The dataset it answers to."""
-    sample: Sampler
-
-
-def subject(run: Path | str, data: DatasetConfig | None = None) -> Subject:
-    """Make ready what `run` names.
-
-    `run` is a run folder, or `oracle` for real clips of the dataset `data`.
-
-    Raises:
-        LabError: the run folder does not exist or holds no whole checkpoint; the run was trained on ingested clips.
-    """
-    if run == "oracle":
-        assert data is not None
-        return Subject("oracle", "oracle", 0, data, partial(oracle, data.spec))
-    model, last = checkpoint.load(Path(run))
-    trained_on = last.run.dataset
-    if isinstance(trained_on, IngestConfig):
-        raise LabError(
-            f"{run} was trained on ingested clips, whose ground truth is unknown, so nothing can judge its samples: "
-            "look at them with `t2v generate`, or evaluate a run on clips of `t2v render`"
-        )
-    return Subject(last.run.model.name, last.sha256, last.step, trained_on, partial(sample_frames, model))
-
-
-def asked_splits(config: EvaluateConfig, data: DatasetConfig) -> dict[Split, tuple[str, ...]]:
-    """The prompts of every split to judge.
-
-    Raises:
-        LabError: a split that was asked for by name has no prompts for this dataset.
-    """
-    prompts = {
-        split: split_prompts(data.world, split, data.hold_out, data.coverage) for split in config.splits or ASKED
-    }
-    for split in config.splits or ():
-        if not prompts[split]:
-            held = ", ".join(data.hold_out) or "nothing"
-            raise LabError(
-                f"split {split} ({SPLITS[split]}) is empty, the dataset holds out {held}: choose another split"
-            )
-    return {split: asked for split, asked in prompts.items() if asked}
+SHEET_CLIPS = 16
+"""Clips on each contact sheet of random, best and worst clips."""
 
 
 @task(task_run_name="judge {who.name} on {split}", cache_policy=NO_CACHE)
-def judge_split(
-    who: Subject, split: Split, prompts: Sequence[str], config: EvaluateConfig, out: Path
-) -> dict[str, Score]:
-    """Sample and read one split; `out` gets a row per clip, some of the clips, and a contact sheet."""
+def judge_split(who: Subject, split: Split, asked: Asked, out: Path) -> tuple[Figures, dict[str, Figures]]:
+    """Sample and read one split: its scores and those of the baselines.
+
+    `out` gets a row per clip, some of the clips, and contact sheets.
+    """
     with working(f"evaluate {who.name}"):
-        asked = [p for p in prompts for _ in range(config.clips_per_prompt)]
-        seeds = [config.seed * 1_000_000 + i for i in range(len(asked))]
-        frames = who.sample(asked, seeds)
-        verdicts = judge(frames, asked, seeds, split)
+        prompts, seeds = asked
+        frames = who.sample(prompts, seeds)
+        verdicts = judge(frames, prompts, seeds, split)
         with files.atomic(out / "verdicts.parquet") as file:
             pq.write_table(table(verdicts), file)
-        shown = [i for i in range(len(asked)) if i % config.clips_per_prompt < SHOWN_CLIPS]
+        place = {prompt: [i for i, p in enumerate(prompts) if p == prompt] for prompt in by_prompt(verdicts)}
+        shown = sorted(i for rows in place.values() for i in rows[:SHOWN_CLIPS])
         save_clips(
-            out / "clips.npz", frames[shown], [asked[i] for i in shown], [seeds[i] for i in shown], who.data.spec.fps
+            out / "clips.npz", frames[shown], [prompts[i] for i in shown], [seeds[i] for i in shown], who.data.spec.fps
         )
-        firsts = range(0, len(asked), config.clips_per_prompt)
-        sheet = contact_sheet([frames[i] for i in firsts], prompts, [verdicts[i].right for i in firsts])
-        files.write(out / "samples.png", sheet)
-        return summarise(verdicts)
+        _sheets(out, frames, verdicts, [rows[0] for rows in place.values()])
+        return score_split(verdicts, who.data, split), bounds(who.data, split, tuple(prompts))
 
 
-def read_evaluation(out: Path, source: str, config: EvaluateConfig) -> Evaluation | None:
-    """The finished evaluation in `out`, if it is of these weights, these settings and this reader."""
+def _sheets(out: Path, frames: NDArray[np.uint8], verdicts: list[Verdict], firsts: list[int]) -> None:
+    """`samples.png` shows the first clip of each prompt; `random.png`, `best.png`, `worst.png` say what is wrong."""
+    order = best_first(verdicts)
+    chance = np.random.default_rng(0).permutation(len(verdicts))
+    sheets = {"samples": firsts, "random": chance[:SHEET_CLIPS].tolist(), "best": order[:SHEET_CLIPS],
+              "worst": order[: -SHEET_CLIPS - 1 : -1]}  # fmt: skip
+    for name, rows in sheets.items():
+        captions = [
+            verdicts[i].prompt if name == "samples" else f"{verdicts[i].prompt}\n{verdicts[i].fault or 'right'}"
+            for i in rows
+        ]
+        sheet = contact_sheet([frames[i] for i in rows], captions, [verdicts[i].right for i in rows])
+        files.write(out / f"{name}.png", sheet)
+
+
+def read_evaluation(out: Path, source: str, data: str, config: EvaluateConfig) -> Evaluation | None:
+    """The finished evaluation in `out`, if it is of these weights, this dataset, these settings and this judge."""
     path = out / "scores.json"
     if not path.is_file():
         return None
     found = Evaluation.model_validate_json(path.read_bytes())
-    return found if (found.source, found.config, found.reader) == (source, config, READER_VERSION) else None
+    same = (found.source, found.data, found.config, found.reader, found.suite)
+    return found if same == (source, data, config, READER_VERSION, SUITE_VERSION) else None
 
 
 @task(task_run_name="log the scores of {who.name}", cache_policy=NO_CACHE)
 def log_evaluation(work: Path, run: str, who: Subject, evaluation: Evaluation, out: Path) -> None:
     """Scores, verdicts, contact sheets and one playing clip per prompt, in the MLflow run of the training."""
     record = read_record(Path(run))
-    params, tags = {"evaluation": evaluation.config.model_dump()}, {"model": who.name, "reader": evaluation.reader}
+    params = {"evaluation": evaluation.config.model_dump()}
+    tags = {
+        "model": who.name, "reader": evaluation.reader, "reader_version": evaluation.reader,
+        "metric_suite_version": evaluation.suite, "prompt_list_hash": evaluation.prompts,
+        "featnet_hash": evaluation.features or "none",
+    }  # fmt: skip
     with (
         working(f"evaluate {who.name}"),
         track(
@@ -134,10 +95,11 @@ def log_evaluation(work: Path, run: str, who: Subject, evaluation: Evaluation, o
         for split, scores in evaluation.scores.items():
             tracker.scores(split, scores, who.step)
             frames, prompts, seeds = load_npz(out / split / "clips.npz")
-            for i in range(0, len(frames), min(SHOWN_CLIPS, evaluation.config.clips_per_prompt)):
+            for i in sorted(prompts.index(p) for p in set(prompts)):
                 name = prompts[i].replace(" ", "-")
                 save_clips(
                     out / split / "clips" / f"{name}.mp4", frames[[i]], [prompts[i]], [seeds[i]], who.data.spec.fps
                 )
-            tracker.image(f"samples {split}", who.step, out / split / "samples.png")
+            for sheet in ("samples", "random", "best", "worst"):
+                tracker.image(f"{sheet} {split}", who.step, out / split / f"{sheet}.png")
             tracker.artifact(out / split, f"evaluation/{split}")

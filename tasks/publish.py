@@ -16,7 +16,8 @@ from t2v_models.media import load_npz
 from t2v_models.shards.manifest import Manifest
 from tasks.chart import Chart
 from tasks.mlflow_store import tracking_uri
-from tasks.report import Clip, ModelReport, Report, write_report
+from tasks.page import Clip
+from tasks.report import ModelReport, Report, write_report
 from tasks.stopwatch import working
 
 ABOUT = {

@@ -1,36 +1,35 @@
 """The page to look at after a run: what was asked, what the models drew, and how often they obeyed.
 
-One HTML file that needs no network, no scripts and nothing beside it: clips stand in it as lossless animated WebP.
+The page itself is made of what `page` holds.
 """
 
-import base64
-import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from t2v_models.evaluation.metrics import accuracy, by_prompt
+from t2v_models.evaluation.scores import SHARES, UNITS
 from t2v_models.evaluation.statistics import Score
 from t2v_models.evaluation.verdicts import Verdict
-from t2v_models.files import write
-from t2v_models.media import to_webp
 from tasks.chart import Chart, draw
 from tasks.confusion import confusion
+from tasks.page import (
+    CLIPS_PER_PROMPT,
+    SPLITS,
+    Clip,
+    Gallery,
+    held,
+    interval,
+    percent,
+    row,
+    span,
+    split_name,
+    verdict_in_words,
+    write_page,
+)
 
-CLIPS_PER_PROMPT = 4
-
-SPLITS = {
-    "s0": ("seen prompts", "prompts of the training set, clips never seen"),
-    "s1": ("new wording", "held out: a seen motion under a wording never trained"),
-    "s2": ("new pairing", "held out: a pairing of attribute and motion never trained"),
-    "s3": ("unseen motion", "held out: a motion never trained under any wording"),
-    "s4": ("out of range", "held out: speed or size beyond those trained"),
-}
 METRICS = {
     "prompt_acc": ("obeyed", "share of clips whose motion, read back from the pixels, is the one the prompt asks for"),
     "worst_prompt_acc": ("worst prompt", "the same share for the prompt that is obeyed least"),
@@ -38,14 +37,6 @@ METRICS = {
     "dir_x": ("left or right", "among prompts that name a direction, share with the right sign along x"),
     "dir_y": ("up or down", "the same along y"),
 }
-
-
-@dataclass(frozen=True)
-class Clip:
-    """One clip to show, uint8 `(t, h, w, 3)`, and what the reader said of it."""
-
-    frames: NDArray[np.uint8]
-    verdict: Verdict
 
 
 @dataclass(frozen=True)
@@ -77,8 +68,8 @@ class Report:
 
 
 def write_report(folder: Path, report: Report) -> Path:
-    """Write `folder/report.html`; returns its path. A 64-px clip of 10 frames takes 2 kB clean and 120 kB as noise."""
-    gallery = _Gallery(report.fps)
+    """Write `folder/report.html`; returns its path."""
+    gallery = Gallery(report.fps)
     body = [
         f"<header><h1>{escape(report.title)}</h1>{_lead(report)}</header>",
         _cards(report.models),
@@ -88,56 +79,7 @@ def write_report(folder: Path, report: Report) -> Path:
         _timings(report.timings),
         _notes(),
     ]
-    style = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
-    head = (
-        '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(report.title)}</title><style>\n{style}</style>"
-    )
-    page = f'<!doctype html>\n<html lang="en"><head>{head}</head><body><main>\n{"".join(body)}\n</main></body></html>\n'
-    return write(folder / "report.html", page)
-
-
-def verdict_in_words(verdict: Verdict) -> str:
-    """What the reader saw: `read as left`, `no motion`, `invalid: not one compact object`."""
-    if not verdict.valid:
-        return f"invalid: {verdict.reason}"
-    if verdict.shown in ("still", "other"):
-        return verdict.reason
-    return f"read as {verdict.shown}"
-
-
-class _Gallery:
-    """Turns clips into `<figure>`s."""
-
-    def __init__(self, fps: float) -> None:
-        self.fps = fps
-
-    def figure(self, clip: Clip, source: str, caption: str = "") -> str:
-        verdict = clip.verdict
-        words = verdict_in_words(verdict)
-        told = f"{source}, “{verdict.prompt}”, seed {verdict.seed}: {words}"
-        side, sign = ("right", "✓") if verdict.right else ("wrong", "✗")
-        above = f"{escape(caption)}<br>" if caption else ""
-        height, width = clip.frames.shape[1:3]
-        return (
-            f'<figure class="clip {side}"><img src="{self._data(clip)}" width="{width}" height="{height}" '
-            f'alt="{escape(told)}" title="{escape(told)}" loading="lazy">'
-            f"<figcaption>{above}<b>{sign} {_unbroken(words)}</b></figcaption></figure>"
-        )
-
-    def _data(self, clip: Clip) -> str:
-        return f"data:image/webp;base64,{base64.b64encode(to_webp(clip.frames, self.fps)).decode()}"
-
-
-def _unbroken(words: str) -> str:
-    """The last word is never broken at its hyphen."""
-    *head, last = words.split(" ")
-    return " ".join([*map(escape, head), f'<span class="whole">{escape(last)}</span>'])
-
-
-def _row(figures: Sequence[str]) -> str:
-    columns = 3 if len(figures) == 3 else CLIPS_PER_PROMPT
-    return f'<div class="clips" style="--columns:{columns}">{"".join(figures)}</div>'
+    return write_page(folder, report.title, body)
 
 
 def _lead(report: Report) -> str:
@@ -157,14 +99,14 @@ def _cards(models: Sequence[ModelReport]) -> str:
         if not shares:
             continue
         (split, first), *others = shares.items()
-        rows = [f"<div><dt>95 % interval</dt><dd>{_interval(first)} · n {first.n:,}</dd></div>"]
+        rows = [f"<div><dt>95 % interval</dt><dd>{interval(first)} · n {first.n:,}</dd></div>"]
         rows += [
-            f"<div><dt>{_split_name(name)}</dt><dd>{_percent(score.value)} <small>{_interval(score)}</small></dd></div>"
+            f"<div><dt>{split_name(name)}</dt><dd>{percent(score.value)} <small>{interval(score)}</small></dd></div>"
             for name, score in others
         ]
         cards.append(
-            f'<div class="card"><h3>{escape(model.name)}</h3><div class="big">{_percent(first.value)}</div>'
-            f'<div class="soft">obeyed, {_split_name(split)}</div><dl>{"".join(rows)}</dl></div>'
+            f'<div class="card"><h3>{escape(model.name)}</h3><div class="big">{percent(first.value)}</div>'
+            f'<div class="soft">obeyed, {split_name(split)}</div><dl>{"".join(rows)}</dl></div>'
         )
     return f'<section class="cards">{"".join(cards)}</section>' if cards else ""
 
@@ -178,7 +120,7 @@ def _facts(facts: dict[str, str]) -> str:
     return f'<dl class="facts">{"".join(rows)}</dl>' if rows else ""
 
 
-def _comparison(sources: dict[str, Sequence[Clip]], gallery: _Gallery) -> str:
+def _comparison(sources: dict[str, Sequence[Clip]], gallery: Gallery) -> str:
     """For each prompt the first clip of every source, in one row."""
     if not sources:
         return ""
@@ -189,8 +131,8 @@ def _comparison(sources: dict[str, Sequence[Clip]], gallery: _Gallery) -> str:
         shown = [(source, clips[prompt]) for source, clips in firsts.items() if prompt in clips]
         figures = [gallery.figure(clip, source, caption=source) for source, clip in shown]
         splits = {clip.verdict.split for _, clip in shown}
-        held = next((s for s in splits if s != "s0"), "s0")
-        blocks.append(f"<div><h4>{escape(prompt)} {_held(held)}</h4>{_row(figures)}</div>")
+        of_split = next((s for s in splits if s != "s0"), "s0")
+        blocks.append(f"<div><h4>{escape(prompt)} {held(of_split)}</h4>{row(figures)}</div>")
     return (
         f"<section><h2>Side by side</h2><p>The same prompts, one clip of each: {escape(_listed(list(sources)))}. "
         "The first clip drawn, never the best.</p>"
@@ -198,7 +140,7 @@ def _comparison(sources: dict[str, Sequence[Clip]], gallery: _Gallery) -> str:
     )
 
 
-def _model(model: ModelReport, gallery: _Gallery) -> str:
+def _model(model: ModelReport, gallery: Gallery) -> str:
     charts = "".join(draw(chart) for chart in model.charts)
     return (
         f"<section><h2>{escape(model.name)}</h2><p>{escape(model.about)}</p>"
@@ -212,25 +154,32 @@ def _model(model: ModelReport, gallery: _Gallery) -> str:
 
 
 def _scores(scores: dict[str, dict[str, Score]]) -> str:
-    metrics = list(dict.fromkeys(metric for row in scores.values() for metric in row))
+    """A row per figure, a column per split; what is measured between real clips stands in the row it bounds."""
+    metrics = list(dict.fromkeys(m for figures in scores.values() for m in figures if not m.endswith("_real")))
     if not metrics:
         return ""
-    names = [METRICS.get(metric, (metric, metric)) for metric in metrics]
-    head = "".join(f'<th class="number" title="{escape(about)}">{escape(name)}</th>' for name, about in names)
+    head = "".join(
+        f'<th class="number">{split_name(split)}<br><small>{escape(SPLITS.get(split, (split, ""))[1])}</small></th>'
+        for split in scores
+    )
     rows = []
-    for split, figures in scores.items():
-        cells = "".join(f'<td class="number">{_score(metric, figures.get(metric))}</td>' for metric in metrics)
-        about = SPLITS.get(split, (split, ""))[1]
-        rows.append(f'<tr><td class="split">{_split_name(split)} <small>{escape(about)}</small></td>{cells}</tr>')
-    return f'<h3>Scores</h3><div class="scroll"><table><tr><th>split</th>{head}</tr>{"".join(rows)}</table></div>'
+    for metric in metrics:
+        name, about = METRICS.get(metric, (metric.replace("_", " "), UNITS.get(metric, "")))
+        cells = "".join(
+            f'<td class="number">{_score(metric, figures.get(metric), figures.get(f"{metric}_real"))}</td>'
+            for figures in scores.values()
+        )
+        rows.append(f'<tr><td class="split">{escape(name)} <small>{escape(about)}</small></td>{cells}</tr>')
+    return f'<h3>Scores</h3><div class="scroll"><table><tr><th>figure</th>{head}</tr>{"".join(rows)}</table></div>'
 
 
-def _score(metric: str, score: Score | None) -> str:
+def _score(metric: str, score: Score | None, real: Score | None = None) -> str:
     if score is None:
         return "–"
-    if metric in METRICS:
-        return f"{_percent(score.value)}<small>{_interval(score)}</small><small>n {score.n:,}</small>"
-    return f"{score.value:.3g}<small>{score.low:.3g} to {score.high:.3g}</small><small>n {score.n:,}</small>"
+    if metric in SHARES:
+        return f"{percent(score.value)}<small>{interval(score)}</small><small>n {score.n:,}</small>"
+    beside = f"<small>real clips {real.value:.3g}</small>" if real else ""
+    return f"{score.value:.3g}<small>{score.low:.3g} to {score.high:.3g}</small><small>n {score.n:,}</small>{beside}"
 
 
 def _by_prompt(verdicts: Sequence[Verdict]) -> str:
@@ -241,8 +190,8 @@ def _by_prompt(verdicts: Sequence[Verdict]) -> str:
         wrong = Counter(verdict_in_words(v) for v in group if not v.right).most_common(1)
         often = f"{wrong[0][1]} × {escape(wrong[0][0])}" if wrong else "–"
         rows.append(
-            f'<tr><td class="prompt">{escape(prompt)} {_held(group[0].split)}</td><td>{_range(score)}</td>'
-            f'<td class="number">{_percent(score.value)}</td><td class="number soft">{_interval(score)}</td>'
+            f'<tr><td class="prompt">{escape(prompt)} {held(group[0].split)}</td><td>{span(score)}</td>'
+            f'<td class="number">{percent(score.value)}</td><td class="number soft">{interval(score)}</td>'
             f'<td class="number soft">{score.n:,}</td><td class="fault">{often}</td></tr>'
         )
     if not rows:
@@ -254,7 +203,7 @@ def _by_prompt(verdicts: Sequence[Verdict]) -> str:
     return f'<h3>By prompt</h3><div class="scroll"><table class="tall">{head}{"".join(rows)}</table></div>'
 
 
-def _clips(model: ModelReport, gallery: _Gallery) -> str:
+def _clips(model: ModelReport, gallery: Gallery) -> str:
     groups: dict[str, list[Clip]] = {}
     for clip in sorted(model.clips, key=lambda c: c.verdict.split):
         groups.setdefault(clip.verdict.prompt, []).append(clip)
@@ -263,9 +212,9 @@ def _clips(model: ModelReport, gallery: _Gallery) -> str:
     for prompt, clips in groups.items():
         figures = [gallery.figure(clip, model.name) for clip in clips[:CLIPS_PER_PROMPT]]
         score = accuracy(judged.get(prompt, []))
-        total = f"<small>{_percent(score.value)} of {score.n:,} obey</small>" if score.n else ""
-        title = f"<h4>{escape(prompt)} {_held(clips[0].verdict.split)}{total}</h4>"
-        blocks.append(f"<div>{title}{_row(figures)}</div>")
+        total = f"<small>{percent(score.value)} of {score.n:,} obey</small>" if score.n else ""
+        title = f"<h4>{escape(prompt)} {held(clips[0].verdict.split)}{total}</h4>"
+        blocks.append(f"<div>{title}{row(figures)}</div>")
     return f'<h3>Clips</h3><div class="prompts">{"".join(blocks)}</div>' if blocks else ""
 
 
@@ -290,32 +239,6 @@ def _notes() -> str:
         "motion by least squares; nothing in it is learned. A green border and ✓ mark a clip that obeys, red and ✗ one "
         "that does not.</p></footer>"
     )
-
-
-def _split_name(split: str) -> str:
-    return escape(SPLITS.get(split, (split, ""))[0])
-
-
-def _held(split: str) -> str:
-    """The mark of a held-out prompt."""
-    if split not in SPLITS or split == "s0":
-        return ""
-    name, about = SPLITS[split]
-    return f'<span class="held" title="{escape(about)}">held out: {escape(name)}</span>'
-
-
-def _percent(value: float) -> str:
-    return "–" if math.isnan(value) else f"{100 * value:.1f} %"
-
-
-def _interval(score: Score) -> str:
-    return f"{100 * score.low:.1f}–{100 * score.high:.1f}"
-
-
-def _range(score: Score) -> str:
-    """The interval and the value on a line from 0 to 100 %."""
-    place = f"left:{100 * score.low:.1f}%;width:{100 * (score.high - score.low):.1f}%"
-    return f'<span class="range"><i style="{place}"></i><b style="left:{100 * score.value:.1f}%"></b></span>'
 
 
 def _duration(seconds: float) -> str:

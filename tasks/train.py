@@ -11,6 +11,7 @@ from t2v_models import files, training
 from t2v_models.build import ModelConfig
 from t2v_models.checkpoint import RunConfig
 from t2v_models.evaluation.metrics import summarise
+from t2v_models.evaluation.milestones import milestones
 from t2v_models.evaluation.verdicts import judge
 from t2v_models.generate import repeat, sample_frames
 from t2v_models.media import contact_sheet
@@ -52,6 +53,7 @@ def train_model(data: Path, model: ModelConfig, config: TrainConfig, run_dir: Pa
             log, watch = _reporters(run, run_dir, tracker, show)
             last = training.fit(run, ClipStore(manifest), config, run_dir, log, watch)
             show(1.0, f"{last.step:,} steps")
+            tracker.log(last.step, milestones(training.history(run_dir), model.batch_size))
         with working(f"register {model.name}"):
             uri = tracker.model(run_dir, "t2v-" + model.name.replace("_", "-"), run.dataset.prompts[0])
         write_record(run_dir, run_id=tracker.run_id, model=uri)

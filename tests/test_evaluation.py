@@ -73,7 +73,6 @@ def test_figures_in_closed_form() -> None:
     assert accuracy(verdicts).value == scores["prompt_acc"].value == 0.5
     assert (scores["worst_prompt_acc"].value, scores["worst_prompt_acc"].n) == (0, 2)
     assert scores["valid"].value == pytest.approx(5 / 6)
-    assert (scores["dir_x"].value, scores["dir_y"].value, scores["dir_x"].n) == (0.5, 0.5, 4)
 
 
 def test_verdicts_say_why_and_make_a_table() -> None:

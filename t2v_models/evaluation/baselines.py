@@ -1,24 +1,91 @@
-"""Models that are no models: the ceiling and the floors every score table is read against."""
+"""Models that are no models: the ceiling and the floors every score table is read against.
 
-from collections.abc import Sequence
+Each has the signature of a model's sampler and stands behind the same interface. Real clips are drawn from
+(seed, position) in a stream of their own, so none of them is a training clip.
+"""
+
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from t2v_models.clips.dataset import DatasetConfig
 from t2v_models.clips.motions import draw_motion
-from t2v_models.clips.prompts import parse
+from t2v_models.clips.prompts import parse, words
 from t2v_models.clips.render import render
-from t2v_models.clips.spec import ClipSpec
+from t2v_models.clips.spec import GROUND, ClipSpec
+
+Frames = NDArray[np.uint8]
 
 
-def oracle(spec: ClipSpec, prompts: Sequence[str], seeds: Sequence[int]) -> NDArray[np.uint8]:
-    """Real clips of the prompts, `(n, t, h, w, 3)`: what a perfect model would score.
-
-    Drawn from (seed, position of the prompt) in a stream of their own, so none of them is a training clip.
-    """
-    clips = []
+def oracle(spec: ClipSpec, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
+    """Real clips of the prompts, `(n, t, h, w, 3)`: what a perfect model would score."""
+    frames = np.empty((len(prompts), spec.frames, spec.size, spec.size, 3), np.uint8)
     for i, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
-        meaning = parse(prompt)
-        rng = np.random.default_rng([seed, i, *b"oracle"])
-        clips.append(render(draw_motion(meaning.action, spec, rng, meaning.shape, meaning.colour), spec))
-    return np.stack(clips)
+        frames[i] = _real(spec, prompt, np.random.default_rng([seed, i, *b"oracle"]))
+    return frames
+
+
+def _real(spec: ClipSpec, prompt: str, rng: np.random.Generator) -> Frames:
+    meaning = parse(prompt)
+    return render(draw_motion(meaning.action, spec, rng, meaning.shape, meaning.colour), spec)
+
+
+def unconditional(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
+    """Real clips of random training prompts: perfect to look at, deaf to the prompt."""
+    chosen = [data.prompts[np.random.default_rng([s, *b"deaf"]).integers(len(data.prompts))] for s in seeds]
+    return oracle(data.spec, chosen, seeds)
+
+
+def nearest_seen(data: DatasetConfig, prompt: str) -> str:
+    """The training prompt with the greatest share of words in common (Jaccard), the first of equals."""
+    asked = set(words(prompt))
+    return max(data.prompts, key=lambda p: len(asked & set(words(p))) / len(asked | set(words(p))))
+
+
+def retrieval(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
+    """Real clips of the nearest seen prompt: what lookup without composition scores on held-out prompts.
+
+    Nearest in meaning where that was trained under another wording, else in words.
+    """
+    said = {parse(p): p for p in reversed(data.prompts)}
+    return oracle(data.spec, [said.get(parse(p)) or nearest_seen(data, p) for p in prompts], seeds)
+
+
+def independent(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
+    """Every frame from another real clip of the prompt: the most that a generator of single frames can reach."""
+    frames = np.empty((len(prompts), data.spec.frames, data.spec.size, data.spec.size, 3), np.uint8)
+    for i, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
+        rng = np.random.default_rng([seed, i, *b"independent"])
+        for t, moment in enumerate(rng.integers(data.spec.frames, size=data.spec.frames)):
+            frames[i, t] = _real(data.spec, prompt, rng)[moment]
+    return frames
+
+
+def frozen(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
+    """The first frame of a real clip, held."""
+    return np.repeat(oracle(data.spec, prompts, seeds)[:, :1], data.spec.frames, axis=1)
+
+
+def blank(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
+    """Nothing but ground."""
+    return np.full((len(seeds), data.spec.frames, data.spec.size, data.spec.size, 3), GROUND, np.uint8)
+
+
+def noise(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
+    """Every byte drawn evenly."""
+    shape = (data.spec.frames, data.spec.size, data.spec.size, 3)
+    return np.stack([np.random.default_rng([s, *b"noise"]).integers(0, 256, shape, np.uint8) for s in seeds])
+
+
+def real(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
+    """`oracle` with the signature of the others."""
+    return oracle(data.spec, prompts, seeds)
+
+
+BASELINES: dict[str, Callable[[DatasetConfig, Sequence[str], Sequence[int]], Frames]] = {
+    "oracle": real, "unconditional": unconditional, "retrieval": retrieval, "independent": independent,
+    "frozen": frozen, "blank": blank, "noise": noise,
+}  # fmt: skip
+CEILING = "oracle"
+"""The others are floors."""

@@ -1,13 +1,30 @@
-"""From verdicts to figures, each with its interval. Clips that could not be read count as wrong."""
+"""From verdicts to figures, each with its interval: one function a figure. Clips that cannot be read count as wrong.
 
-from collections.abc import Sequence
+Shares are 0 to 1 with Wilson intervals; means have prompt-clustered bootstrap intervals. `valid only` figures leave
+invalid clips out, which flatters a bad model: read them beside `valid`. Definitions follow PhyWorld (Kang et al. 2025),
+GenEval (Ghosh et al. 2023) and Okawa et al. (2023) where named.
+"""
 
+import math
+from collections.abc import Callable, Collection, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t2v_models.clips.laws import LEAST_SPEED
 from t2v_models.clips.motions import DIRECTIONS
-from t2v_models.evaluation.statistics import Score, wilson
+from t2v_models.evaluation.statistics import Score, cluster_mean, cluster_ratio, wilson
 from t2v_models.evaluation.verdicts import Verdict
 
+Verdicts = Sequence[Verdict]
+Case = tuple[str, str, str]
+"""Motion, shape and colour: what a clip can be a case of."""
 
-def by_prompt(verdicts: Sequence[Verdict]) -> dict[str, list[Verdict]]:
+IMPUTED_RMSE = 32.0
+"""px at 64 px: the trajectory error of a clip that has no trajectory, half the frame."""
+
+
+def by_prompt(verdicts: Verdicts) -> dict[str, list[Verdict]]:
     """The verdicts of each prompt, in order of first appearance."""
     groups: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
@@ -15,33 +32,224 @@ def by_prompt(verdicts: Sequence[Verdict]) -> dict[str, list[Verdict]]:
     return groups
 
 
-def accuracy(verdicts: Sequence[Verdict]) -> Score:
-    """Share of clips that show the motion their prompt asks for."""
-    return wilson(sum(v.right for v in verdicts), len(verdicts))
+def share(verdicts: Verdicts, true: Callable[[Verdict], bool]) -> Score:
+    """Share of verdicts for which something is true, 0 to 1."""
+    return wilson(sum(map(true, verdicts)), len(verdicts))
 
 
-def summarise(verdicts: Sequence[Verdict]) -> dict[str, Score]:
-    """The figures of one split.
+def mean(verdicts: Verdicts, number: Callable[[Verdict], float]) -> Score:
+    """Mean of a number over the clips that have it."""
+    return cluster_mean([number(v) for v in verdicts], [v.prompt for v in verdicts])
 
-    `prompt_acc`: share of clips that obey. `worst_prompt_acc`: the same for the prompt that is obeyed least. `valid`:
-    share with one clean object in every frame. `dir_x`, `dir_y`: among prompts that name a direction, share of clips
-    whose motion is read as a direction with the right sign (or none) along that axis.
+
+def accuracy(verdicts: Verdicts) -> Score:
+    """Share of clips that show the motion their prompt asks for, 0 to 1."""
+    return share(verdicts, lambda v: v.right)
+
+
+def worst_prompt_acc(verdicts: Verdicts) -> Score:
+    """Accuracy of the prompt that is obeyed least, 0 to 1: a mean can hide a dead prompt."""
+    return min((accuracy(group) for group in by_prompt(verdicts).values()), key=lambda s: s.value)
+
+
+def prompt_success(verdicts: Verdicts) -> Score:
+    """Share of clips right in motion, shape, colour, size and speed together, 0 to 1 (as in GenEval)."""
+    return share(verdicts, lambda v: v.success)
+
+
+def valid(verdicts: Verdicts) -> Score:
+    """Share of clips with one clean object in every frame, 0 to 1."""
+    return share(verdicts, lambda v: v.valid)
+
+
+def direction(verdicts: Verdicts, axis: int) -> Score:
+    """Among prompts that name a direction: share with the right sign along x (0) or y (1), 0 to 1.
+
+    Slower than `LEAST_SPEED` along the axis is no sign. Invalid clips count as wrong.
+    """
+    return share([v for v in verdicts if v.asked in DIRECTIONS], lambda v: _sign_right(v, axis))
+
+
+def _sign_right(verdict: Verdict, axis: int) -> bool:
+    if not verdict.valid or not math.isfinite(verdict.angle):
+        return False
+    pace = np.diff([verdict.x, verdict.y][axis])
+    found = (len(pace) and float(np.mean(pace))) / verdict.unit
+    sign = 0 if abs(found) < LEAST_SPEED else math.copysign(1, found)
+    asked = DIRECTIONS[verdict.asked][axis]  # type: ignore[index]
+    return sign == (asked > 0) - (asked < 0)
+
+
+def angle_err(verdicts: Verdicts) -> Score:
+    """Angle between fitted and asked direction, degrees, 0 to 180; valid clips that move, directions only."""
+    return mean(verdicts, lambda v: v.angle_err)
+
+
+def case_copy(verdicts: Verdicts, seen: Collection[Case]) -> Score:
+    """On what was never trained: share of clips that show a trained case instead, 0 to 1 (PhyWorld's case-based copy).
+
+    Retrieval of the nearest seen prompt scores 1.
+    """
+    unseen = [v for v in verdicts if (v.asked, v.asked_shape, v.asked_colour) not in seen]
+    return share(unseen, lambda v: (v.shown, v.shown_shape, v.shown_colour) in seen)
+
+
+def mult_ratio(verdicts: Verdicts) -> Score:
+    """Accuracy of the whole over the product of the accuracies of its parts (Okawa et al. 2023); 1 if independent.
+
+    The parts are motion, shape and colour where prompts differ in more than motion, otherwise the two axes of diagonal
+    directions.
+    """
+    if len({(v.asked_shape, v.asked_colour) for v in verdicts}) > 1:
+        rows, parts = list(verdicts), np.array([_parts_right(v) for v in verdicts])
+    else:
+        rows = [v for v in verdicts if "-" in v.asked and v.asked in DIRECTIONS]
+        parts = np.array([[_sign_right(v, 0), _sign_right(v, 1)] for v in rows]).reshape(len(rows), 2)
+    product = float(np.prod(parts.mean(0))) if rows else math.nan
+    return cluster_ratio(parts.all(1), np.full(len(rows), product), [v.prompt for v in rows])
+
+
+def _parts_right(v: Verdict) -> tuple[bool, bool, bool]:
+    return v.right, v.valid and v.shown_shape == v.asked_shape, v.valid and v.shown_colour == v.asked_colour
+
+
+def traj_rmse(verdicts: Verdicts) -> Score:
+    """Root mean square distance of the centres from the best fit of the asked law, px, 0 and more; valid only."""
+    return mean(verdicts, lambda v: v.traj_rmse)
+
+
+def traj_rmse_imputed(verdicts: Verdicts) -> Score:
+    """`traj_rmse` with 32 px at 64 px for every invalid clip: failures are counted, not dropped."""
+    return mean(verdicts, lambda v: v.traj_rmse if v.valid else IMPUTED_RMSE * v.unit)
+
+
+def speed_err(verdicts: Verdicts) -> Score:
+    """Distance of the fitted speed from the trained range, px/frame, 0 and more; valid only, motions with a speed."""
+    return mean(verdicts, lambda v: v.speed_err)
+
+
+def step_err(verdicts: Verdicts) -> Score:
+    """Mean difference of each step from that of the fitted law, px/frame (PhyWorld's per-frame form); valid only."""
+    return mean(verdicts, lambda v: v.step_err)
+
+
+def shape_iou(verdicts: Verdicts) -> Score:
+    """Soft intersection over union with the asked shape at the place read, 0 to 1; valid only."""
+    return mean(verdicts, lambda v: v.shape_iou)
+
+
+def shape_acc(verdicts: Verdicts) -> Score:
+    """Share of clips whose shape, the best of all shapes, is the asked one, 0 to 1; invalid ones are wrong."""
+    return share(verdicts, lambda v: v.valid and v.shown_shape == v.asked_shape)
+
+
+def radius_err(verdicts: Verdicts) -> Score:
+    """Distance of the mean radius from the trained range, px, 0 and more; valid only."""
+    return mean(verdicts, lambda v: v.radius_err)
+
+
+def colour_err(verdicts: Verdicts) -> Score:
+    """RGB distance between the object and the asked colour, 0 to 442; valid only."""
+    return mean(verdicts, lambda v: v.colour_err)
+
+
+def bg_err(verdicts: Verdicts) -> Score:
+    """Mean absolute difference from the ground away from the object, 0 to 1; all clips."""
+    return mean(verdicts, lambda v: v.bg_err)
+
+
+def permanence(verdicts: Verdicts) -> Score:
+    """Where the prompt asks for a change of place and the clip does not stand still: one object in every frame, 0 to 1.
+
+    Clips without a readable path are counted, since a lost object is what this figure is about.
+    """
+    return share([v for v in verdicts if v.must_move and (v.moves or not v.valid)], lambda v: v.permanent)
+
+
+def _moving(verdicts: Verdicts) -> list[Verdict]:
+    """Clips in which motion is asked for and present."""
+    return [v for v in verdicts if v.must_move and v.moves]
+
+
+def radius_cv(verdicts: Verdicts) -> Score:
+    """Standard deviation of the radius over its mean, 0 and more; where motion is asked for and present."""
+    return mean(_moving(verdicts), lambda v: v.radius_cv)
+
+
+def teleport(verdicts: Verdicts, real: Verdicts) -> Score:
+    """Share of steps longer than twice the longest real step of the same prompt, 0 to 1; moving clips.
+
+    The interval is the prompt-clustered bootstrap: steps of one clip are not independent.
+    """
+    limits = {prompt: 2 * max(float(_steps(v).max()) for v in group) for prompt, group in by_prompt(real).items()}
+    rows = [v for v in _moving(verdicts) if v.prompt in limits]
+    return mean(rows, lambda v: float((_steps(v) > limits[v.prompt]).mean()))
+
+
+def _steps(verdict: Verdict) -> NDArray[np.float64]:
+    return np.asarray(np.hypot(np.diff(verdict.x), np.diff(verdict.y)))
+
+
+def flicker(verdicts: Verdicts) -> Score:
+    """Mean absolute change of the ground from frame to frame, 0 to 1; all clips whose prompt asks for motion."""
+    return mean([v for v in verdicts if v.must_move and (v.moves or not v.valid)], lambda v: v.flicker)
+
+
+def motion_ratio(verdicts: Verdicts, real: Verdicts) -> Score:
+    """Mean path length over that of real clips of the same prompt, 0 and more; valid clips, 0 for frozen ones."""
+    lengths = {prompt: float(np.mean([v.path for v in group if v.valid])) for prompt, group in by_prompt(real).items()}
+    rows = [v for v in verdicts if v.must_move and v.prompt in lengths]
+    return mean(rows, lambda v: v.path / lengths[v.prompt])
+
+
+def std_ratio(verdicts: Verdicts, real: Verdicts) -> Score:
+    """Spread of what prompts leave open (start x, y, size) over that of real clips: least of three, mean of prompts.
+
+    1 when as diverse as the data, 0 when every clip of a prompt is the same; prompts with one readable clip count 0.
+    """
+    spreads = {prompt: _spread(group) for prompt, group in by_prompt(real).items()}
+    groups = {p: g for p, g in by_prompt(verdicts).items() if p in spreads}
+    ratios = [float((_spread(group) / spreads[prompt]).min()) for prompt, group in groups.items()]
+    score = cluster_mean(ratios, list(groups))
+    return score.model_copy(update={"n": sum(map(len, groups.values()))})
+
+
+def _spread(group: Verdicts) -> NDArray[np.float64]:
+    latents = [(v.x[0], v.y[0], v.radius[0]) for v in group if v.valid]
+    return np.asarray(np.std(latents, axis=0)) if len(latents) > 1 else np.zeros(3)
+
+
+def summarise(verdicts: Verdicts, real: Verdicts = (), seen: Collection[Case] = ()) -> dict[str, Score]:
+    """The figures of one split by name, those that rest on no clip, or are 0 / 0, left out.
+
+    Args:
+        verdicts: of the judged clips.
+        real: of real clips of the same prompts; without them, figures relative to real clips are left out.
+        seen: the cases trained on; without them there is no `case_copy`.
     """
     figures = {
-        "prompt_acc": accuracy(verdicts),
-        "worst_prompt_acc": min((accuracy(group) for group in by_prompt(verdicts).values()), key=lambda s: s.value),
-        "valid": wilson(sum(v.valid for v in verdicts), len(verdicts)),
-    }
-    directed = [v for v in verdicts if v.asked in DIRECTIONS]
-    for axis, name in enumerate(("dir_x", "dir_y")):
-        if directed:
-            figures[name] = wilson(sum(_same_sign(v, axis) for v in directed), len(directed))
-    return figures
+        "prompt_acc": accuracy(verdicts), "worst_prompt_acc": worst_prompt_acc(verdicts), "valid": valid(verdicts),
+        "prompt_success": prompt_success(verdicts), "dir_x": direction(verdicts, 0), "dir_y": direction(verdicts, 1),
+        "mult_ratio": mult_ratio(verdicts), "angle_err": angle_err(verdicts),
+        "traj_rmse": traj_rmse(verdicts), "traj_rmse_imputed": traj_rmse_imputed(verdicts),
+        "speed_err": speed_err(verdicts), "step_err": step_err(verdicts),
+        "shape_iou": shape_iou(verdicts), "shape_acc": shape_acc(verdicts), "radius_err": radius_err(verdicts),
+        "colour_err": colour_err(verdicts), "bg_err": bg_err(verdicts), "permanence": permanence(verdicts),
+        "radius_cv": radius_cv(verdicts), "flicker": flicker(verdicts),
+    }  # fmt: skip
+    if seen:
+        figures["case_copy"] = case_copy(verdicts, seen)
+    if real:
+        figures |= {"teleport": teleport(verdicts, real), "motion_ratio": motion_ratio(verdicts, real),
+                    "std_ratio": std_ratio(verdicts, real)}  # fmt: skip
+    return {name: score for name, score in figures.items() if math.isfinite(score.value)}
 
 
-def _same_sign(verdict: Verdict, axis: int) -> bool:
-    """Whether the shown direction agrees with the asked one along an axis (0 is x, 1 is y)."""
-    if verdict.shown not in DIRECTIONS:
-        return False
-    asked, shown = DIRECTIONS[verdict.asked][axis], DIRECTIONS[verdict.shown][axis]  # type: ignore[index]
-    return (asked > 0) == (shown > 0) and (asked < 0) == (shown < 0)
+def best_first(verdicts: Verdicts) -> list[int]:
+    """Positions of the clips from best to worst: successes, right, valid, then nearest to the asked law."""
+
+    def faults(i: int) -> tuple[bool, bool, bool, float]:
+        v = verdicts[i]
+        return not v.valid, not v.right, not v.success, v.traj_rmse if v.valid else 0.0
+
+    return sorted(range(len(verdicts)), key=faults)

@@ -1,11 +1,21 @@
 """What is asked of a model, and the scores it got."""
 
+import hashlib
+from collections.abc import Iterable
+
 from pydantic import Field
 
 from t2v_models.clips.reader import READER_VERSION
 from t2v_models.clips.splits import SPLITS, Split
 from t2v_models.config import Config
 from t2v_models.evaluation.statistics import Score
+
+SUITE_VERSION = "2"
+"""Raise it whenever a figure changes its meaning."""
+TIERS = {"smoke": 8, "standard": 64, "release": 256}
+"""Clips per prompt. Distances use up to 4,096 clips, which the release tier reaches."""
+
+Scores = dict[Split, dict[str, Score]]
 
 
 class EvaluateConfig(Config):
@@ -25,7 +35,45 @@ class Evaluation(Config):
 
     name: str
     source: str
-    """sha256 of the weights, or the name of a baseline."""
+    """sha256 of the weights or of the archive, or the name of a baseline."""
+    data: str = ""
+    """Digest of the dataset's configuration that decides splits, ranges and real clips."""
     config: EvaluateConfig
     reader: str = READER_VERSION
-    scores: dict[Split, dict[str, Score]]
+    suite: str = "1"
+    prompts: str = ""
+    """Digest of the prompts that were asked."""
+    features: str = ""
+    """Digest of the feature network's weights; empty where it was not used."""
+    scores: Scores
+    bounds: dict[str, Scores] = Field({})
+    """Scores of the baselines on the same splits: the ceiling and the floors."""
+
+
+def digest(lines: Iterable[str]) -> str:
+    """16 hex digits that change when any line does."""
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+SHARES = frozenset({
+    "prompt_acc", "worst_prompt_acc", "valid", "prompt_success", "dir_x", "dir_y", "shape_acc", "case_copy",
+    "permanence", "teleport", "copy_rate",
+})  # fmt: skip
+"""Figures between 0 and 1 that are shown in per cent."""
+UNITS = {  # f: frame; /442: of the greatest RGB distance
+    "traj_rmse": "px", "traj_rmse_imputed": "px", "radius_err": "px", "speed_err": "px/f", "step_err": "px/f",
+    "angle_err": "deg", "colour_err": "/442",
+}  # fmt: skip
+
+
+def shown(metric: str, value: float) -> str:
+    """A figure without its unit, 8 characters at most: `97.8 %` for shares, else three decimals or digits."""
+    if metric in SHARES:
+        return f"{100 * value:.1f} %"
+    return f"{value + 0:.3f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 1000 else f"{value:.1e}"
+
+
+def interval(metric: str, score: Score) -> str:
+    """The interval: `96.1 to 98.8`."""
+    low, high = (shown(metric, v).removesuffix(" %") for v in (score.low, score.high))
+    return f"{low} to {high}"

@@ -1,18 +1,28 @@
-"""The judge's word on every clip: what was asked, what the pixels show, and why it is wrong if it is."""
+"""The judge's word on every clip: what was asked, what the pixels show, why it is wrong, and every number measured."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from t2v_models.clips.prompts import parse
-from t2v_models.clips.reader import read
+from t2v_models.clips.laws import LEAST_SPEED
+from t2v_models.clips.motions import DIRECTIONS, RADIUS, Action, radius_range, speed_range
+from t2v_models.clips.prompts import Meaning, parse
+from t2v_models.clips.reader import Reading, read
+from t2v_models.clips.spec import PALETTE, UNIT_SIZE, ClipSpec
 from t2v_models.config import Config
+
+MOST_COLOUR_ERROR = 60.0
+"""RGB distance (0 to 442) up to which the colour is the asked one: about 10 % in every channel."""
+MOST_RADIUS_ERROR, MOST_SPEED_ERROR = 0.5, 0.25
+"""px and px/frame at 64 px by which size and speed may leave the trained range."""
+SIZE_MOTIONS = ("shrink", "expand")
 
 
 class Verdict(Config):
-    """One judged clip."""
+    """One judged clip. Numbers are nan where the clip is invalid or its prompt does not ask for them."""
 
     prompt: str
     split: str
@@ -22,27 +32,154 @@ class Verdict(Config):
     shown: str
     """Motion read from the pixels; `still`, `other` or `invalid` when there is none."""
     right: bool
+    """The motion is the asked one."""
     valid: bool
     reason: str
-    """Why the clip is wrong; empty when it is right."""
+    """Why the motion is wrong; empty when it is right."""
     rmse: float
-    """px between the object's path and the law it was read as; nan when invalid."""
+    """px between the object's path and the law it was read as."""
+    success: bool = False
+    """Motion, shape, colour, size and speed are all right."""
+    fault: str = ""
+    """The first of these that is wrong, with its figure; empty when none is."""
+    asked_shape: str = "circle"
+    asked_colour: str = "blue"
+    shown_shape: str = "circle"
+    shown_colour: str = "blue"
+    size: int = UNIT_SIZE
+    """Height and width of the clip, px."""
+    permanent: bool = False
+    """Exactly one object in every frame."""
+    traj_rmse: float = math.nan
+    """px between the path and the best fit of the asked law."""
+    speed: float = math.nan
+    """px/frame along the asked law."""
+    speed_err: float = math.nan
+    """px/frame outside the trained range."""
+    step_err: float = math.nan
+    """px/frame, mean over steps, between the step and that of the fitted law."""
+    angle: float = math.nan
+    """Degrees, counter-clockwise from the right."""
+    angle_err: float = math.nan
+    radius_err: float = math.nan
+    """px outside the trained range."""
+    radius_cv: float = math.nan
+    """Standard deviation of the radius over its mean."""
+    shape_iou: float = math.nan
+    colour_err: float = math.nan
+    """RGB distance of the object's mean colour from the asked one, 0 to 442."""
+    opacity: float = math.nan
+    path: float = math.nan
+    """px travelled in the whole clip."""
+    bg_err: float = math.nan
+    flicker: float = math.nan
+    """Error of the ground and its change from frame to frame, 0 to 1; measured in invalid clips too."""
+    colour: tuple[float, ...] = ()
+    """Mean RGB of the object, 0 to 255."""
+    x: tuple[float, ...] = ()
+    y: tuple[float, ...] = ()
+    radius: tuple[float, ...] = ()
+    """Centre and radius in every frame, px; as read, even where the clip is invalid."""
+
+    @property
+    def unit(self) -> float:
+        """px per unit of length."""
+        return self.size / UNIT_SIZE
+
+    @property
+    def must_move(self) -> bool:
+        """The prompt asks the object to change its place."""
+        return self.asked not in SIZE_MOTIONS
+
+    @property
+    def moves(self) -> bool:
+        """At least `LEAST_SPEED` on average: a frozen clip is perfectly consistent and must not be praised for it."""
+        return self.valid and self.path >= LEAST_SPEED * self.unit * (len(self.x) - 1)
 
 
 def judge(frames: NDArray[np.uint8], prompts: Sequence[str], seeds: Sequence[int], split: str) -> list[Verdict]:
-    """Read clips `(n, t, h, w, 3)` and compare each with its prompt."""
+    """Read clips `(n, t, h, w, 3)`, compare each with its prompt, and measure it."""
     meanings = [parse(p) for p in prompts]
-    reading = read(frames, [m.colour for m in meanings])
-    verdicts = []
-    for i, meaning in enumerate(meanings):
-        shown = reading.action[i]
-        right = shown == meaning.action
-        reason = "" if right else reading.reason[i] or f"moves like {shown!r}, asked for {meaning.action!r}"
-        verdicts.append(
-            Verdict(prompt=prompts[i], split=split, seed=seeds[i], asked=meaning.action, shown=shown, right=right,
-                    valid=shown != "invalid", reason=reason, rmse=float(reading.rmse[i]))
-        )  # fmt: skip
-    return verdicts
+    reading = read(
+        frames, [m.colour for m in meanings], [m.shape for m in meanings], [m.action for m in meanings]
+    )  # fmt: skip
+    spec = ClipSpec(frames=frames.shape[1], size=frames.shape[2])
+    return [
+        _verdict(reading, i, meaning, spec, prompt=prompts[i], seed=int(seeds[i]), split=split)
+        for i, meaning in enumerate(meanings)
+    ]
+
+
+def _verdict(reading: Reading, i: int, meaning: Meaning, spec: ClipSpec, **which: str | int) -> Verdict:
+    shown = reading.action[i]
+    right, valid = shown == meaning.action, shown != "invalid"
+    reason = "" if right else reading.reason[i] or f"moves like {shown!r}, asked for {meaning.action!r}"
+    numbers = _numbers(reading, i, meaning, spec) if valid else {}
+    ground = reason != "object too large"  # which may leave no ground to look at
+    fault = reason or reading.look[i] or _out_of_range(numbers, spec.unit)
+    return Verdict.model_validate(
+        which | numbers | {
+            "asked": meaning.action, "shown": shown, "right": right, "valid": valid, "reason": reason,
+            "rmse": reading.rmse[i], "success": not fault, "fault": fault, "size": spec.size,
+            "asked_shape": meaning.shape, "asked_colour": meaning.colour,
+            "shown_shape": reading.shape[i], "shown_colour": reading.colour_name[i],
+            "permanent": valid or reason == "ground not clean",
+            "bg_err": reading.ground_error[i] if ground else math.nan,
+            "flicker": reading.flicker[i] if ground else math.nan, "colour": reading.colour[i].tolist(),
+            "x": reading.x[i].tolist(), "y": reading.y[i].tolist(), "radius": reading.radius[i].tolist(),
+        }
+    )  # fmt: skip
+
+
+def _numbers(reading: Reading, i: int, meaning: Meaning, spec: ClipSpec) -> dict[str, float]:
+    """The numbers of a valid clip by their names in `Verdict`."""
+    steps, law_steps = (
+        np.hypot(np.diff(x[i]), np.diff(y[i])) for x, y in ((reading.x, reading.y), (reading.law_x, reading.law_y))
+    )
+    radius, action = reading.radius[i], meaning.action
+    numbers = {
+        "traj_rmse": reading.law_rmse[i],
+        "speed": reading.speed[i],
+        "step_err": np.abs(steps - law_steps).mean(),
+        "angle": reading.angle[i],
+        "radius_err": _outside(radius.mean(), radius_range(action, meaning.shape, spec)),
+        "radius_cv": radius.std() / radius.mean(),
+        "shape_iou": reading.shape_iou[i],
+        "colour_err": np.linalg.norm(reading.colour[i] - np.array(PALETTE[meaning.colour])),
+        "opacity": reading.opacity[i],
+        "path": steps.sum(),
+    }
+    if action not in SIZE_MOTIONS:
+        numbers["speed_err"] = _outside(reading.speed[i], _trained_speeds(action, spec))
+    if action in DIRECTIONS and steps.mean() >= LEAST_SPEED * spec.unit:
+        dx, dy = DIRECTIONS[action]
+        turn = reading.angle[i] - math.degrees(math.atan2(-dy, dx))
+        numbers["angle_err"] = abs((turn + 180) % 360 - 180)
+    return {name: float(value) for name, value in numbers.items()}
+
+
+def _trained_speeds(action: Action, spec: ClipSpec) -> tuple[float, float]:
+    """`speed_range`, but in clips so long that its least speed leaves the frame down to half of what fits."""
+    least, most = speed_range(action, spec)
+    return min(least, (spec.size - 2 * RADIUS[1] * spec.unit) / (spec.frames - 1) / 2), most
+
+
+def _outside(value: float, allowed: tuple[float, float]) -> float:
+    """Distance from the range: 0 inside."""
+    return max(allowed[0] - value, value - allowed[1], 0.0)
+
+
+def _out_of_range(numbers: dict[str, float], unit: float) -> str:
+    """The first of colour, size and speed that is wrong, with its figure."""
+    limits = {
+        "colour_err": ("colour", MOST_COLOUR_ERROR),
+        "radius_err": ("size", MOST_RADIUS_ERROR * unit),
+        "speed_err": ("speed", MOST_SPEED_ERROR * unit),
+    }
+    for name, (what, limit) in limits.items():
+        if numbers.get(name, 0) > limit:
+            return f"wrong {what}: off by {numbers[name]:.2f}, allowed {limit:.2f}"
+    return ""
 
 
 def table(verdicts: Sequence[Verdict]) -> pa.Table:

@@ -1,0 +1,123 @@
+"""What every page of ours is made of: the frame with its style, playing clips, shares and their intervals.
+
+A page is one HTML file that needs no network, no scripts and nothing beside it: clips stand in it as lossless animated
+WebP. One of 10 frames at 64 px takes 2 kB clean, 40 kB with faint noise and 120 kB as noise.
+"""
+
+import base64
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t2v_models.evaluation.statistics import Score
+from t2v_models.evaluation.verdicts import Verdict
+from t2v_models.files import write
+from t2v_models.media import to_webp
+
+CLIPS_PER_PROMPT = 4
+
+SPLITS = {
+    "s0": ("seen prompts", "prompts of the training set, clips never seen"),
+    "s1": ("new wording", "held out: a seen motion under a wording never trained"),
+    "s2": ("new pairing", "held out: a pairing of attribute and motion never trained"),
+    "s3": ("unseen motion", "held out: a motion never trained under any wording"),
+    "s4": ("out of range", "held out: speed or size beyond those trained"),
+}
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip to show, uint8 `(t, h, w, 3)`, and what the reader said of it."""
+
+    frames: NDArray[np.uint8]
+    verdict: Verdict
+
+
+def write_page(folder: Path, title: str, body: Sequence[str]) -> Path:
+    """Write `folder/report.html` in the look of `report.css`; returns its path."""
+    style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
+    head = (
+        '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>\n{style}</style>"
+    )
+    page = f'<!doctype html>\n<html lang="en"><head>{head}</head><body><main>\n{"".join(body)}\n</main></body></html>\n'
+    return write(folder / "report.html", page)
+
+
+def verdict_in_words(verdict: Verdict) -> str:
+    """What the reader saw: `read as left`, `no motion`, `invalid: not one compact object`."""
+    if not verdict.valid:
+        return f"invalid: {verdict.reason}"
+    if verdict.shown in ("still", "other"):
+        return verdict.reason
+    return f"read as {verdict.shown}"
+
+
+class Gallery:
+    """Turns clips into `<figure>`s."""
+
+    def __init__(self, fps: float) -> None:
+        self.fps = fps
+
+    def figure(self, clip: Clip, source: str, caption: str = "") -> str:
+        """A playing clip framed by right or wrong, with the reader's word below and `caption` above that."""
+        verdict = clip.verdict
+        words = verdict_in_words(verdict)
+        told = f"{source}, “{verdict.prompt}”, seed {verdict.seed}: {words}"
+        side, sign = ("right", "✓") if verdict.right else ("wrong", "✗")
+        above = f"{escape(caption)}<br>" if caption else ""
+        height, width = clip.frames.shape[1:3]
+        return (
+            f'<figure class="clip {side}"><img src="{self._data(clip)}" width="{width}" height="{height}" '
+            f'alt="{escape(told)}" title="{escape(told)}" loading="lazy">'
+            f"<figcaption>{above}<b>{sign} {_unbroken(words)}</b></figcaption></figure>"
+        )
+
+    def _data(self, clip: Clip) -> str:
+        return f"data:image/webp;base64,{base64.b64encode(to_webp(clip.frames, self.fps)).decode()}"
+
+
+def _unbroken(words: str) -> str:
+    """The last word is never broken at its hyphen."""
+    *head, last = words.split(" ")
+    return " ".join([*map(escape, head), f'<span class="whole">{escape(last)}</span>'])
+
+
+def row(figures: Sequence[str]) -> str:
+    """Clips side by side."""
+    columns = 3 if len(figures) == 3 else CLIPS_PER_PROMPT
+    return f'<div class="clips" style="--columns:{columns}">{"".join(figures)}</div>'
+
+
+def split_name(split: str) -> str:
+    """What a person calls the split."""
+    return escape(SPLITS.get(split, (split, ""))[0])
+
+
+def held(split: str) -> str:
+    """The mark of a held-out prompt."""
+    if split not in SPLITS or split == "s0":
+        return ""
+    name, about = SPLITS[split]
+    return f'<span class="held" title="{escape(about)}">held out: {escape(name)}</span>'
+
+
+def percent(value: float) -> str:
+    """A share in per cent, a dash where it is unknown."""
+    return "–" if math.isnan(value) else f"{100 * value:.1f} %"
+
+
+def interval(score: Score) -> str:
+    """The interval of a share, in per cent."""
+    return f"{100 * score.low:.1f}–{100 * score.high:.1f}"
+
+
+def span(score: Score) -> str:
+    """The interval and the value on a line from 0 to 100 %."""
+    place = f"left:{100 * score.low:.1f}%;width:{100 * (score.high - score.low):.1f}%"
+    return f'<span class="range"><i style="{place}"></i><b style="left:{100 * score.value:.1f}%"></b></span>'

@@ -1,0 +1,148 @@
+"""What can be judged: a run, a model in MLflow, a baseline, or an archive of clips from anywhere."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t2v_models import checkpoint
+from t2v_models.clips.dataset import DatasetConfig
+from t2v_models.clips.prompts import parse
+from t2v_models.clips.spec import ClipSpec
+from t2v_models.clips.splits import SPLITS, Split, split_prompts
+from t2v_models.config import LabError
+from t2v_models.evaluation.baselines import BASELINES
+from t2v_models.evaluation.scores import EvaluateConfig
+from t2v_models.media import load_npz
+from t2v_models.shards.ingested import DataConfig, IngestConfig
+from t2v_models.shards.manifest import Manifest
+
+Sampler = Callable[[Sequence[str], Sequence[int]], NDArray[np.uint8]]
+ASKED: tuple[Split, ...] = ("s0", "s1", "s2", "s3")
+"""Splits judged by default; `s4` has the prompts of `s0`, which name no speed or size."""
+Asked = tuple[list[str], list[int]]
+"""Prompts and seeds, one of each per clip."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is to be judged."""
+
+    name: str
+    source: str
+    """What identifies it: the sha256 of its weights or of its archive, or the name of a baseline."""
+    step: int
+    data: DatasetConfig
+    """The dataset it answers to: it decides splits, real clips and trained ranges."""
+    sample: Sampler
+    asked: dict[Split, Asked] | None = None
+    """What its clips were made for, where they exist already."""
+
+
+def subject(run: Path | str, data: DatasetConfig | None = None) -> Subject:
+    """Make ready what `run` names.
+
+    Args:
+        run: a run folder, a baseline's name, or an `.npz` of clips.
+        data: the dataset a baseline draws from, or that an archive is judged by (by default the circles world at the
+            archive's size).
+
+    Raises:
+        LabError: the run folder does not exist, holds no whole checkpoint or was trained on ingested clips; a baseline without a dataset; an archive
+            that does not hold clips of the dataset's size.
+    """
+    if str(run) in BASELINES and not Path(run).exists():
+        if data is None:
+            raise LabError(f"the baseline {run} needs a dataset to draw from: add --like with a run or a dataset")
+        return Subject(str(run), str(run), 0, data, partial(BASELINES[str(run)], data))
+    if Path(run).suffix == ".npz":
+        return _archive(Path(run), data)
+    from t2v_models.generate import sample_frames
+
+    model, last = checkpoint.load(Path(run))
+    rendered = _rendered(last.run.dataset, run)
+    return Subject(last.run.model.name, last.sha256, last.step, rendered, partial(sample_frames, model))
+
+
+def dataset_like(like: Path) -> DatasetConfig:
+    """The dataset of a run folder or of a rendered dataset.
+
+    Raises:
+        LabError: the folder is neither, or of ingested clips.
+    """
+    newest = checkpoint.newest(like)
+    return _rendered(newest.run.dataset if newest else Manifest.load(like).config, like)
+
+
+def _rendered(data: DataConfig, where: Path | str) -> DatasetConfig:
+    """The dataset, if its clips were rendered."""
+    if isinstance(data, IngestConfig):
+        raise LabError(
+            f"{where} is of ingested clips, whose ground truth is unknown, so nothing can judge samples: "
+            "look at them with 't2v generate', or evaluate a run on clips of 't2v render'"
+        )
+    return data
+
+
+def _archive(path: Path, data: DatasetConfig | None) -> Subject:
+    frames, prompts, seeds = load_npz(path)
+    _, t, h, w, _ = frames.shape
+    if h != w or t < 4:
+        raise LabError(f"{path} holds clips of {t} frames of {w} x {h} px: give square clips of at least 4 frames")
+    data = data or DatasetConfig(spec=ClipSpec(frames=t, size=h))
+    if (data.spec.frames, data.spec.size) != (t, h):
+        want = f"{data.spec.frames} frames at {data.spec.size} px"
+        raise LabError(f"{path} holds {t} frames at {h} px, the dataset {want}: give --like with clips of that size")
+    place: dict[tuple[str, int], list[int]] = {}
+    asked: dict[Split, Asked] = {}
+    for i, key in enumerate(zip(prompts, seeds, strict=True)):
+        place.setdefault(key, []).append(i)
+        of_split = asked.setdefault(split_of(key[0], data), ([], []))
+        of_split[0].append(key[0])
+        of_split[1].append(key[1])
+
+    def look_up(wanted: Sequence[str], wanted_seeds: Sequence[int]) -> NDArray[np.uint8]:
+        left = {key: iter(rows) for key, rows in place.items()}
+        return frames[[next(left[key]) for key in zip(wanted, wanted_seeds, strict=True)]]
+
+    return Subject(path.stem, hashlib.sha256(path.read_bytes()).hexdigest(), 0, data, look_up, asked)
+
+
+def split_of(prompt: str, data: DatasetConfig) -> Split:
+    """The split of a prompt for a dataset; a prompt of no split's list is sorted by what it means.
+
+    Raises:
+        LabError: the prompt means nothing in this world.
+    """
+    for split in SPLITS:
+        if prompt in split_prompts(data.world, split, data.hold_out, data.coverage):
+            return split
+    return "s3" if parse(prompt).action in data.hold_out else "s1"
+
+
+def asked_of(who: Subject, config: EvaluateConfig) -> dict[Split, Asked]:
+    """Prompts and seeds of every split to judge.
+
+    Raises:
+        LabError: a split that was asked for by name has no prompts for this dataset or archive.
+    """
+    if who.asked is not None:
+        found = {s: a for s, a in who.asked.items() if s in (config.splits or SPLITS)}
+    else:
+        found = {}
+        for split in config.splits or ASKED:
+            prompts = split_prompts(who.data.world, split, who.data.hold_out, who.data.coverage)
+            asked = [p for p in prompts for _ in range(config.clips_per_prompt)]
+            if asked:
+                found[split] = asked, [config.seed * 1_000_000 + i for i in range(len(asked))]
+    for split in config.splits or ():
+        if split not in found:
+            held = ", ".join(who.data.hold_out) or "nothing"
+            raise LabError(
+                f"split {split} ({SPLITS[split]}) is empty, the dataset holds out {held}: choose another split"
+            )
+    return found

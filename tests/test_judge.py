@@ -1,0 +1,56 @@
+"""The judge as a whole: what reads right, what reads wrong and why, on changed real clips (V2, V6, V8, V15)."""
+
+import numpy as np
+import pytest
+
+from t2v_models.clips.dataset import DatasetConfig
+from t2v_models.clips.motions import draw_motion
+from t2v_models.clips.prompts import parse
+from t2v_models.clips.render import render
+from t2v_models.clips.spec import ClipSpec
+from t2v_models.evaluation.baselines import BASELINES, oracle
+from t2v_models.evaluation.metrics import summarise
+from t2v_models.evaluation.suite import bounds, score_split
+from t2v_models.evaluation.verdicts import judge, table
+
+SPEC = ClipSpec(size=32)
+DATA = DatasetConfig(spec=SPEC, clips=360)
+PROMPTS = [p for p in DATA.prompts for _ in range(8)]
+SEEDS = range(len(PROMPTS))
+
+
+def test_two_evaluations_are_equal_to_the_bit() -> None:
+    once, again = (judge(oracle(SPEC, PROMPTS, SEEDS), PROMPTS, SEEDS, "s0") for _ in range(2))
+    assert table(once).equals(table(again)) or str(once) == str(again)
+    assert str(score_split(once, DATA, "s0")) == str(score_split(again, DATA, "s0"))
+
+
+def test_every_table_has_its_ceiling_and_floors() -> None:
+    found = bounds(DATA, "s0", tuple(PROMPTS))
+    assert list(found) == list(BASELINES)
+    assert found["oracle"]["prompt_acc"].value >= 0.99
+    assert found["oracle"]["prompt_success"].value >= 0.99
+    assert all(found[name]["prompt_acc"].value < 0.2 for name in BASELINES if name not in ("oracle", "retrieval"))
+
+
+def test_one_wrong_attribute_is_the_reason_and_moves_its_own_figure_only() -> None:
+    prompt = "circle moving left"
+    motions = [draw_motion(parse(prompt).action, SPEC, np.random.default_rng(i), "circle", "blue") for i in range(40)]
+    right = judge(np.stack([render(x, SPEC) for x in motions]), [prompt] * 40, range(40), "s0")
+    wide = [
+        x.model_copy(update={"radius": 6.0, "radius_end": 6.0, "start": (25.0, 16.0), "speed": 1.5}) for x in motions
+    ]
+    large = judge(np.stack([render(x, SPEC) for x in wide]), [prompt] * 40, range(40), "s0")
+    fast = [
+        x.model_copy(update={"radius": 3.0, "radius_end": 3.0, "start": (28.5, 16.0), "speed": 2.7}) for x in motions
+    ]
+    quick = judge(np.stack([render(x, SPEC) for x in fast]), [prompt] * 40, range(40), "s0")
+    assert all(v.success for v in right)
+    assert all(v.right and v.fault.startswith("wrong size") for v in large)
+    assert all(v.right and v.fault.startswith("wrong speed") for v in quick)
+    known, sized, sped = summarise(right), summarise(large), summarise(quick)
+    assert sized["radius_err"].value == pytest.approx(2.0, abs=0.05)
+    assert sped["speed_err"].value == pytest.approx(0.95, abs=0.05)
+    assert sized["speed_err"].value == sped["radius_err"].value == known["radius_err"].value == 0
+    for name in ("prompt_acc", "valid", "shape_acc"):
+        assert known[name].value == sized[name].value == sped[name].value == 1
