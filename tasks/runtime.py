@@ -126,19 +126,16 @@ def _server(home: Path) -> Iterator[str]:
 
 def _server_environment(home: Path) -> dict[str, str]:
     console = "PREFECT_LOGGING_HANDLERS_CONSOLE_"  # the log file gets whole records
-    return (
-        {k: v for k, v in os.environ.items() if not k.startswith(console)}
-        | {
-            "PREFECT_HOME": str(home),
-            "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",  # block types register themselves on first use
-            "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
-            "PREFECT_SERVER_UI_ENABLED": "false",
-            # many states in one transaction; one each, as by default, keeps a core busy
-            "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
-            "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",  # Prefect cuts 0.5 to 0 and spins
-            "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
-        }
-    )
+    return {k: v for k, v in os.environ.items() if not k.startswith(console)} | {
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",  # block types register themselves on first use
+        "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
+        "PREFECT_SERVER_UI_ENABLED": "false",
+        # many states in one transaction; one each, as by default, keeps a core busy
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",  # Prefect cuts 0.5 to 0 and spins
+        "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+    }
 
 
 def _await_ready(process: subprocess.Popen[bytes], log: Path) -> None:
