@@ -23,6 +23,9 @@ app = typer.Typer(
     "Start with 't2v run': it renders data, trains, judges and reports. Then look at the report it names.",
 )
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells expect it."""
+
 Work = Annotated[Path, typer.Option(help="Folder of Prefect's and MLflow's state; nothing is written elsewhere.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")]
 Data = Annotated[Path, typer.Argument(help="Folder of a dataset, as written by 't2v render'.")]
@@ -37,6 +40,10 @@ def main() -> NoReturn:
         sentence = in_words(error) if isinstance(error, ValidationError) else str(error)
         print(f"t2v: {sentence}", file=sys.stderr)
         sys.exit(2)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            print("t2v: stopped; the same command again goes on from here", file=sys.stderr)
+        raise
     sys.exit(0)
 
 

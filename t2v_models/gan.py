@@ -30,14 +30,8 @@ from t2v_models.clips.prompts import parse, words
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.model import Batch, FamilyConfig, Metrics, VideoModel
+from t2v_models.painter import SLOPE, SMALL, Painter, area_weights, he_normal
 from t2v_models.text import bag_of_words
-
-SMALL = 8
-"""Side in pixels of the frames the adversarial part works on."""
-SLOPE = 0.2
-"""Of every leaky ReLU for negative inputs."""
-DETAIL = 8
-"""Channels per pixel from which the painter's last layer mixes a colour."""
 
 
 class GanConfig(FamilyConfig):
@@ -46,12 +40,12 @@ class GanConfig(FamilyConfig):
     name: Literal["gan"] = "gan"
     batch_size: int = Field(72, ge=1, description="clips per update, over all ranks")
     group: int = Field(4, ge=1, description="clips with the same caption that stand together in a batch")
-    noise: int = Field(10, ge=1, le=4096, description="numbers of noise per clip")
+    noise: int = Field(6, ge=1, le=4096, description="numbers of noise per clip: about as many as a clip has freedoms")
     text: int = Field(64, ge=1, le=4096, description="length of the generator's word vectors")
     width: int = Field(256, ge=8, le=8192, description="width of the hidden layers over whole clips")
     frame_code: int = Field(24, ge=1, le=4096, description="numbers that describe one frame inside the generator")
     frame_width: int = Field(128, ge=8, le=8192, description="width of the layer that decodes one frame")
-    spots: int = Field(4, ge=1, le=256, description="soft spots that a frame is the sum of")
+    spots: int = Field(2, ge=1, le=256, description="soft spots that a frame is the sum of")
     features: int = Field(128, ge=1, le=8192, description="features of the discriminator, length of its word vectors")
     painter_width: int = Field(32, ge=1, le=1024, description="channels of the painter at 8x8")
     painter_frames: int = Field(8, ge=1, le=65536, description="frames the painter learns from in each update")
@@ -60,8 +54,8 @@ class GanConfig(FamilyConfig):
     lr: float = Field(1.5e-3, gt=0, le=1, description="Adam step of generator and discriminator after warm-up")
     lr_end: float = Field(1e-4, gt=0, le=1, description="the same at the end of the run")
     warmup_steps: int = Field(50, ge=1, le=100_000, description="updates over which all learning rates rise from 0")
-    gamma: float = Field(0.3, gt=0, le=10_000, description="weight of R1 and R2 at the start")
-    gamma_end: float = Field(0.1, gt=0, le=10_000, description="weight of R1 and R2 at the end")
+    gamma: float = Field(0.1, gt=0, le=10_000, description="weight of R1 and R2 at the start")
+    gamma_end: float = Field(0.05, gt=0, le=10_000, description="weight of R1 and R2 at the end")
     penalty_every: int = Field(4, ge=1, le=64, description="updates between penalties, whose weight grows by as much")
     wrong_captions: float = Field(0.5, ge=0, le=100, description="weight of real clips against wrong captions")
     centring: float = Field(1e-3, ge=0, le=1, description="weight that keeps the scores of a pair near 0")
@@ -116,14 +110,6 @@ def cosine(start: float, end: float, progress: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
 
 
-def he_normal(module: nn.Module) -> None:
-    """Weights N(0, 2 / ((1 + slope²) fan_in)), biases 0 (He et al. 2015)."""
-    if isinstance(module, nn.Linear | nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, a=SLOPE)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-
-
 def word_table(words: int, length: int) -> nn.Linear:
     """One trained vector a word, summed over a bag of words; small, so that unseen sums start near seen ones."""
     table = nn.Linear(words, length, bias=False)
@@ -140,23 +126,40 @@ def perceptron(*widths: int) -> nn.Sequential:
 
 
 class Generator(nn.Module):
-    """From noise `(b, noise)` and bags of words `(b, v)` to opacity at 8x8, `(b, t, 3, 8, 8)`.
+    """From noise `(b, noise)` in [0, 1) and bags of words `(b, v)` to opacity at 8x8, `(b, t, 3, 8, 8)`.
 
-    A perceptron plans the clip as one code a frame; a decoder shared by all frames turns a code into spots.
+    A perceptron plans the clip as one code a frame; a decoder shared by all frames turns a code into spots. Noise is
+    read as angles, because a phase has no ends; the plan is made of slow waves first, because things move smoothly.
     """
 
     def __init__(self, config: GanConfig, frames: int, vocabulary: int):
         super().__init__()
         self.frames = frames
         self.words = word_table(vocabulary, config.text)
-        self.plan = perceptron(config.noise + config.text, config.width, config.width, frames * config.frame_code)
-        self.plan.append(nn.LeakyReLU(SLOPE))
+        width = config.width
+        self.plan = perceptron(2 * config.noise + config.text, width, width, frames * config.frame_code)
         self.decode = perceptron(config.frame_code, config.frame_width, 7 * config.spots)
+        self.register_buffer("waves", slow_waves(frames), persistent=False)
+        self.waves: Tensor
 
     def forward(self, noise: Tensor, bags: Tensor) -> Tensor:
         """One clip for each row."""
-        codes = self.plan(torch.cat([noise, self.words(bags)], 1)).view(len(noise), self.frames, -1)
-        return draw_spots(self.decode(codes).view(len(noise), self.frames, -1, 7))
+        angle = 2 * math.pi * noise
+        known = torch.cat([math.sqrt(2) * angle.cos(), math.sqrt(2) * angle.sin(), self.words(bags)], 1)
+        codes = self.waves @ self.plan(known).view(len(noise), self.frames, -1)  # (b, t, code)
+        spots = self.decode(F.leaky_relu(codes, SLOPE))
+        return draw_spots(spots.view(len(noise), self.frames, -1, 7))
+
+
+def slow_waves(frames: int) -> Tensor:
+    """Cosines over time, wave k with amplitude 1 / (1 + k), mean square of a row 1: `(t, t)`, invertible.
+
+    Every sequence can be written with them, but small weights mean slow motion, so jitter has to be learnt on purpose.
+    """
+    time, wave = torch.arange(frames)[:, None] + 0.5, torch.arange(frames)
+    basis = torch.cos(math.pi * time * wave / frames) / (1 + wave)
+    basis[:, 0] /= math.sqrt(2)
+    return basis / basis.square().sum(1).mean().sqrt()
 
 
 def draw_spots(spots: Tensor) -> Tensor:
@@ -175,22 +178,26 @@ def draw_spots(spots: Tensor) -> Tensor:
 class Discriminator(nn.Module):
     """Features phi of a clip at 8x8, and the scores w·phi + <phi, sum of word vectors> / sqrt(d).
 
-    It sees frames and their differences, so that velocity is linear in its input; and how far the features of clips
-    with the same meaning scatter in the batch, so that a generator without variety is found out.
+    It reads every frame with the same eyes, as the generator draws them, and judges the readings and their changes, so
+    that velocity is plain to see; and it sees how far the features of clips with the same meaning scatter in the
+    batch, so that a generator without variety is found out.
     """
 
     def __init__(self, config: GanConfig, frames: int, vocabulary: int):
         super().__init__()
         self.words = word_table(vocabulary, config.features)
-        self.features = perceptron((2 * frames - 1) * 3 * SMALL**2, config.width, config.width, config.features)
+        self.look = perceptron(3 * SMALL**2, config.frame_width, 2 * config.frame_code)
+        seen = (2 * frames - 1) * 2 * config.frame_code
+        self.judge = perceptron(seen, config.width, config.width, config.features)
         self.scatter = nn.Linear(config.features, config.features).apply(he_normal)
         self.realism = nn.Linear(config.features, 1).apply(he_normal)
         self.realism.weight.data.mul_(0.3)
 
     def forward(self, clips: Tensor, peers: Tensor) -> Tensor:
         """Features `(…, b, d)` of clips `(…, b, t, 3, 8, 8)`; row i of `peers` averages over the clips like clip i."""
-        seen = torch.cat([clips, clips.diff(dim=-4)], -4).flatten(-4)
-        phi: Tensor = self.features(seen)
+        codes = self.look(clips.flatten(-3))  # (…, b, t, code)
+        seen = torch.cat([codes, 2 * codes.diff(dim=-2)], -2).flatten(-2)
+        phi: Tensor = self.judge(F.leaky_relu(seen, SLOPE))
         deviation = (peers @ phi.square() - (peers @ phi).square()).clamp_min(0).add(1e-6).sqrt()
         judged: Tensor = phi + self.scatter(deviation)
         return judged
@@ -206,37 +213,6 @@ class Discriminator(nn.Module):
         return scores
 
 
-class Painter(nn.Module):
-    """One frame from 8x8 to full size: `(n, 3, 8, 8)` to `(n, 3, s, s)`, opacity.
-
-    Detail on top of bilinear enlargement: residual convolutions at 8x8, a pixel shuffle, one convolution at full size.
-    """
-
-    def __init__(self, config: GanConfig, size: int):
-        super().__init__()
-        self.size = size
-        scale = math.ceil(size / SMALL)
-        width = config.painter_width
-        self.read = nn.Conv2d(3, width, 3, padding=1)
-        self.think = nn.ModuleList([nn.Conv2d(width, width, 3, padding=1) for _ in range(2)])
-        self.spread = nn.Conv2d(width, DETAIL * scale**2, 3, padding=1)
-        self.shuffle = nn.PixelShuffle(scale)
-        self.draw = nn.Conv2d(DETAIL, 3, 3, padding=1)
-        self.apply(he_normal)
-        self.draw.weight.data.mul_(0.1)
-
-    def forward(self, small: Tensor) -> Tensor:
-        """Draw every frame by itself."""
-        h = self.read(small)
-        for layer in self.think:
-            h = h + layer(F.leaky_relu(h, SLOPE))
-        h = self.shuffle(self.spread(F.leaky_relu(h, SLOPE)))
-        if h.shape[-1] != self.size:
-            h = F.interpolate(h, size=self.size, mode="bilinear")
-        drawn: Tensor = self.draw(F.leaky_relu(h, SLOPE))
-        return drawn + F.interpolate(small, size=self.size, mode="bilinear")
-
-
 @final
 class Gan(VideoModel):
     """Generator, discriminator and painter, all taught in one `training_step`; sampling uses averaged weights."""
@@ -247,10 +223,10 @@ class Gan(VideoModel):
         self.spec = spec
         self.vocabulary = vocabulary
         self.generator = Generator(config, spec.frames, len(vocabulary))
-        self.painter = Painter(config, spec.size)
+        self.painter = Painter(config.painter_width, spec.size)
         self.discriminator = Discriminator(config, spec.frames, len(vocabulary))
         self.average = nn.ModuleList(copy.deepcopy([self.generator, self.painter])).requires_grad_(False)
-        self.register_buffer("area", area_weights(spec.size))
+        self.register_buffer("area", area_weights(spec.size), persistent=False)
         self.area: Tensor
         self.optimizers: dict[str, Optimizer] = {
             "generator": Adam(self.generator.parameters(), config.lr, (0.0, 0.99), fused=True),
@@ -266,7 +242,7 @@ class Gan(VideoModel):
         same = same_meaning(batch.captions).to(self.device)
         peers = same / same.sum(1, keepdim=True)
         real = self._shrink(batch.video)
-        fake = self.generator(torch.randn(len(real), config.noise, device=self.device), bags)
+        fake = self.generator(torch.rand(len(real), config.noise, device=self.device), bags)
 
         penalised = step % config.penalty_every == 0
         clips = torch.stack([real, fake.detach()]).requires_grad_(penalised)
@@ -295,7 +271,7 @@ class Gan(VideoModel):
         """One clip per prompt by the averaged weights; the noise of a clip comes from its own seed, on any device."""
         generator, painter = self.average
         bags = bag_of_words(prompts, self.vocabulary).to(self.device)
-        noise = [torch.randn(self.config.noise, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        noise = [torch.rand(self.config.noise, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         small: Tensor = generator(torch.stack(noise).to(self.device), bags)  # (b, t, 3, 8, 8)
         painted = torch.cat([painter(part) for part in torch.split(small.flatten(0, 1), 256)])
         clips = painted.view(len(prompts), self.spec.frames, *painted.shape[1:]).transpose(1, 2)  # (b, 3, t, s, s)
@@ -305,7 +281,7 @@ class Gan(VideoModel):
         """Opacity averaged down to 8x8, `(b, t, 3, 8, 8)`, of video `(b, 3, t, s, s)`."""
         (b, _, t, s, _) = video.shape
         rows = self.area @ video.permute(0, 2, 3, 4, 1).flatten(3)  # (b, t, 8, 3s): the order in memory, so no copy
-        small = rows.view(b, t, SMALL, s, 3).transpose(3, 4) @ self.area.T  # (b, t, 8, 3, 8)
+        small = rows.view(b, t, SMALL, s, 3).transpose(3, 4).contiguous() @ self.area.T  # (b, t, 8, 3, 8)
         return (1 - small.transpose(2, 3)) / 2
 
     def _painter_loss(self, video: Tensor, small: Tensor) -> Tensor:
@@ -336,11 +312,3 @@ class Gan(VideoModel):
         half_life = min(self.config.average_steps, 0.05 * (step + 1))
         now = [p.detach() for network in (self.generator, self.painter) for p in network.parameters()]
         torch._foreach_lerp_(list(self.average.parameters()), now, 1 - 0.5 ** (1 / half_life))
-
-
-def area_weights(size: int) -> Tensor:
-    """Rows average `size` pixels into 8 equal stretches, exactly, also where a pixel lies across two: `(8, size)`."""
-    edges = torch.arange(SMALL + 1, dtype=torch.float64) * size / SMALL
-    pixel = torch.arange(size, dtype=torch.float64)
-    shared = torch.minimum(edges[1:, None], pixel + 1) - torch.maximum(edges[:-1, None], pixel)
-    return (shared.clamp_min(0) * SMALL / size).float()

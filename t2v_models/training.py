@@ -93,7 +93,8 @@ def fit(
             metrics = model.training_step(batch, step, progress)
             step += 1
             if step % config.log_every == 0:
-                tell(_finite(metrics, step, last) | clock.speed(step, batch_size) | {"train/progress": progress})
+                speed = clock.speed(step, batch_size)
+                tell(_finite(metrics, step, last) | _learning_rates(model) | speed | {"train/progress": progress})
             if clock.due("save", config.save_seconds):
                 _finite(metrics, step, last)
                 last = checkpoints.save(model, run, run_dir, step, clock.seconds, config.keep)
@@ -166,6 +167,10 @@ def _device(wanted: str) -> torch.device:
 def _mix(seed: int, step: int) -> int:
     """One number from (seed, step) whose low and high bits are all well mixed."""
     return int(np.random.SeedSequence([seed, step + 1]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _learning_rates(model: VideoModel) -> dict[str, float]:
+    return {f"train/lr/{name}": float(o.param_groups[0]["lr"]) for name, o in model.optimizers.items()}
 
 
 def _finite(metrics: Metrics, step: int, last: Checkpoint | None) -> dict[str, float]:

@@ -88,9 +88,9 @@ def print_differences(sides: Sequence[Side]) -> None:
 
 @task(task_run_name="compare {folder.name}", cache_policy=NO_CACHE)
 def write_comparison(folder: Path, sides: Sequence[Side]) -> Path:
-    """Write `folder/index.html`."""
+    """Write `folder/compare.html`."""
     with working("compare"):
-        gallery = Gallery(folder, sides[0].fps)
+        gallery = Gallery(sides[0].fps)
         names = " · ".join(side.name for side in sides)
         lead = (
             f"Each run against the first, {escape(sides[0].name)}. Intervals: Newcombe for shares, for means over "
@@ -102,7 +102,7 @@ def write_comparison(folder: Path, sides: Sequence[Side]) -> Path:
                 body.append(f"<section><h2>{split_name(split)}: {escape(other.name)}</h2>")
                 body.append(_differences(sides[0], other, split) + _prompts(sides[0], other, split) + "</section>")
             body.append(_clips(sides, split, gallery))
-        return write_page(folder, names, body)
+        return write_page(folder / "compare.html", names, body)
 
 
 def _differences(base: Side, other: Side, split: str) -> str:

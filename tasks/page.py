@@ -1,11 +1,10 @@
 """What every page of ours is made of: the frame with its style, playing clips, shares and their intervals.
 
-A page is one HTML file that needs no network and no scripts. Clips are lossless animated WebP: small ones stand in the
-page, large ones beside it in `clips/`.
+A page is one HTML file that needs no network, no scripts and nothing beside it: clips stand in it as lossless animated
+WebP.
 """
 
 import base64
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,8 +19,6 @@ from t2v_models.evaluation.verdicts import Verdict
 from t2v_models.files import write
 from t2v_models.media import to_webp
 
-INLINE_BYTES = 48 * 1024
-"""Clips up to this size are embedded: 10 frames of 64 px take 2 kB clean, 40 kB with faint noise, 120 kB as noise."""
 CLIPS_PER_PROMPT = 4
 
 SPLITS = {
@@ -41,15 +38,15 @@ class Clip:
     verdict: Verdict
 
 
-def write_page(folder: Path, title: str, body: Sequence[str]) -> Path:
-    """Write `folder/index.html` in the look of `report.css`; returns its path."""
+def write_page(path: Path, title: str, body: Sequence[str]) -> Path:
+    """Write a page in the look of `report.css`; returns its path."""
     style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>\n{style}</style>"
     )
     page = f'<!doctype html>\n<html lang="en"><head>{head}</head><body><main>\n{"".join(body)}\n</main></body></html>\n'
-    return write(folder / "index.html", page)
+    return write(path, page)
 
 
 def verdict_in_words(verdict: Verdict) -> str:
@@ -62,10 +59,10 @@ def verdict_in_words(verdict: Verdict) -> str:
 
 
 class Gallery:
-    """Turns clips into `<figure>`s, in the page or beside it."""
+    """Turns clips into `<figure>`s."""
 
-    def __init__(self, folder: Path, fps: float) -> None:
-        self.folder, self.fps = folder, fps
+    def __init__(self, fps: float) -> None:
+        self.fps = fps
 
     def figure(self, clip: Clip, source: str, caption: str = "") -> str:
         """A playing clip framed by right or wrong, with the reader's word below and `caption` above that."""
@@ -76,18 +73,13 @@ class Gallery:
         above = f"{escape(caption)}<br>" if caption else ""
         height, width = clip.frames.shape[1:3]
         return (
-            f'<figure class="clip {side}"><img src="{self._address(clip)}" width="{width}" height="{height}" '
+            f'<figure class="clip {side}"><img src="{self._data(clip)}" width="{width}" height="{height}" '
             f'alt="{escape(told)}" title="{escape(told)}" loading="lazy">'
             f"<figcaption>{above}<b>{sign} {_unbroken(words)}</b></figcaption></figure>"
         )
 
-    def _address(self, clip: Clip) -> str:
-        data = to_webp(clip.frames, self.fps)
-        if len(data) <= INLINE_BYTES:
-            return f"data:image/webp;base64,{base64.b64encode(data).decode()}"
-        name = f"clips/{hashlib.sha256(data).hexdigest()[:16]}.webp"
-        write(self.folder / name, data)
-        return name
+    def _data(self, clip: Clip) -> str:
+        return f"data:image/webp;base64,{base64.b64encode(to_webp(clip.frames, self.fps)).decode()}"
 
 
 def _unbroken(words: str) -> str:

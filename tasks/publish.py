@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 from prefect import task
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from t2v_models import checkpoint, training
@@ -64,7 +64,8 @@ def publish(
         page = write_report(folder, report)
     lines = [f"- **{e.name}**, {split}: {s['prompt_acc']} of {s['prompt_acc'].n} clips obey their prompt"
              for e, _ in evaluations for split, s in e.scores.items()]  # fmt: skip
-    create_markdown_artifact(f"# {report.title}\n\n" + "\n".join(lines) + f"\n\nReport: `{page}`", key="report")
+    create_markdown_artifact(f"# {report.title}\n\n" + "\n".join(lines), key="summary")
+    create_link_artifact(page.resolve().as_uri(), link_text=str(page), key="report")
     return page
 
 

@@ -14,6 +14,7 @@ from t2v_models.evaluation.scores import SHARES, UNITS
 from t2v_models.evaluation.statistics import Score
 from t2v_models.evaluation.verdicts import Verdict
 from tasks.chart import Chart, draw
+from tasks.confusion import confusion
 from tasks.page import (
     CLIPS_PER_PROMPT,
     SPLITS,
@@ -67,8 +68,8 @@ class Report:
 
 
 def write_report(folder: Path, report: Report) -> Path:
-    """Write `folder/index.html`, after the large clips it points to in `folder/clips/`; returns the page's path."""
-    gallery = Gallery(folder, report.fps)
+    """Write `folder/report.html`; returns its path. A 64-px clip of 10 frames takes 2 kB clean and 120 kB as noise."""
+    gallery = Gallery(report.fps)
     body = [
         f"<header><h1>{escape(report.title)}</h1>{_lead(report)}</header>",
         _cards(report.models),
@@ -78,7 +79,7 @@ def write_report(folder: Path, report: Report) -> Path:
         _timings(report.timings),
         _notes(),
     ]
-    return write_page(folder, report.title, body)
+    return write_page(folder / "report.html", report.title, body)
 
 
 def _lead(report: Report) -> str:
@@ -146,6 +147,7 @@ def _model(model: ModelReport, gallery: Gallery) -> str:
         + _scores(model.scores)
         + (f'<div class="charts">{charts}</div>' if charts else "")
         + _by_prompt(model.verdicts)
+        + confusion(model.verdicts)
         + _clips(model, gallery)
         + "</section>"
     )

@@ -39,7 +39,8 @@ class OneLineHandler(logging.StreamHandler):  # type: ignore[type-arg]
     def filter(self, record: logging.LogRecord) -> bool:
         """False for the records of a failing flow or task run."""
         of_a_run = record.name.startswith(("prefect.flow_runs", "prefect.task_runs"))
-        tells_its_end = bool(record.exc_info) or record.getMessage().startswith("Finished in state")
+        endings = ("Finished in state", "Crash detected")
+        tells_its_end = bool(record.exc_info) or record.getMessage().startswith(endings)
         return not (of_a_run and tells_its_end) and bool(super().filter(record))
 
     def format(self, record: logging.LogRecord) -> str:
@@ -134,7 +135,7 @@ def _server_environment(home: Path) -> dict[str, str]:
             "PREFECT_SERVER_UI_ENABLED": "false",
             # many states in one transaction; one each, as by default, keeps a core busy
             "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
-            "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",  # whole seconds: Prefect cuts 0.5 to 0 and spins
+            "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",  # Prefect cuts 0.5 to 0 and spins
             "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
         }
     )

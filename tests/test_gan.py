@@ -105,6 +105,20 @@ def test_spots_of_a_frame_add_up_and_frames_are_drawn_one_by_one():
     torch.testing.assert_close(frames[1, 2], gan.draw_spots(spots[1, 2]))
 
 
+@given(st.integers(4, 64))
+def test_slow_waves_can_write_every_sequence_and_keep_the_size_of_codes(frames):
+    waves = gan.slow_waves(frames)
+    assert torch.linalg.matrix_rank(waves) == frames
+    assert waves.square().sum(1).mean().item() == pytest.approx(1, abs=1e-5)
+
+
+def test_noise_is_an_angle():
+    generator = model_of(ClipSpec(size=16, frames=4)).generator
+    bags = torch.ones(1, len(VOCABULARY))
+    noise = torch.rand(1, 6)
+    torch.testing.assert_close(generator(noise, bags), generator(noise + 1, bags), rtol=1e-3, atol=1e-4)
+
+
 @given(st.integers(8, 200))
 def test_area_weights_average_every_pixel_equally(size):
     weights = gan.area_weights(size)

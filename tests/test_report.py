@@ -19,6 +19,7 @@ from t2v_models.evaluation.statistics import wilson
 from t2v_models.evaluation.verdicts import judge
 from t2v_models.media import decode
 from tasks.chart import Chart, draw, ticks
+from tasks.confusion import confusion
 from tasks.report import Clip, ModelReport, Report, verdict_in_words, write_report
 
 VOID = {"meta", "img", "br", "line", "circle", "polyline"}
@@ -88,10 +89,10 @@ def test_the_page_parses_and_needs_nothing_from_the_network(report, tmp_path):
     path = write_report(tmp_path / "new", report)
     text = path.read_text(encoding="utf-8")
     page = Page(text)
-    assert path.name == "index.html"
+    assert path.name == "report.html"
     assert not [tag for tag, _ in page.tags if tag in ("script", "link", "iframe")]
     assert not re.search(r"url\(|@import", text)
-    assert all(not s.startswith(("http", "/")) for s in page.all("img", "src"))
+    assert all(s.startswith("data:image/webp;base64,") for s in page.all("img", "src"))
     assert page.all("a", "href") == [report.facts["MLflow run"]]
 
 
@@ -109,24 +110,20 @@ def test_the_page_plays_the_clips_it_was_given(report, tmp_path):
     page = Page(write_report(tmp_path, report).read_text(encoding="utf-8"))
     shown = {}
     for alt, source in zip(page.all("img", "alt"), page.all("img", "src"), strict=True):
-        kind, _, code = source.partition(",")
-        data = base64.b64decode(code) if kind == "data:image/webp;base64" else (tmp_path / source).read_bytes()
-        shown[alt.split(":")[0]] = decode(data, fps=report.fps)
+        shown[alt.split(":")[0]] = decode(base64.b64decode(source.partition(",")[2]), fps=report.fps)
     for clip in report.models[0].clips:
         assert np.array_equal(shown[f"gan, “{clip.verdict.prompt}”, seed {clip.verdict.seed}"], clip.frames)
     sides = [c for c in page.all("figure", "class") if c.startswith("clip")]
     assert {"clip right", "clip wrong"} == set(sides)
 
 
-def test_large_clips_lie_beside_the_page(report, tmp_path):
-    frames = np.random.default_rng(1).integers(0, 256, (10, 64, 64, 3), np.uint8)
-    large = Clip(frames, report.models[0].clips[0].verdict)
-    model = replace(report.models[0], clips=[large])
-    for _ in range(2):  # writing again adds nothing
-        page = Page(write_report(tmp_path, replace(report, models=[model], comparison={})).read_text(encoding="utf-8"))
-    [file] = (tmp_path / "clips").iterdir()
-    assert page.all("img", "src") == [f"clips/{file.name}"]
-    assert np.array_equal(decode(file), frames)
+def test_the_confusion_table_adds_up(report, tmp_path):
+    table = confusion(report.models[0].verdicts)
+    rows = [row for row in table.split("<tr>")[2:] if row]
+    assert len(rows) == len({v.asked for v in report.models[0].verdicts})
+    for row in rows:
+        assert sum(map(float, re.findall(r"--share:([0-9.]+)", row))) == pytest.approx(1, abs=0.01)
+    assert table in write_report(tmp_path, report).read_text(encoding="utf-8")
 
 
 def test_text_is_escaped(report, tmp_path):
@@ -151,7 +148,7 @@ def test_text_is_escaped(report, tmp_path):
 def test_an_empty_report_and_unknown_figures_are_told_as_such(report, tmp_path):
     empty = Report("Nothing yet", {}, [ModelReport("gan", "", {"s0": {"prompt_acc": wilson(0, 0)}}, [], [], [])], 10)
     assert "0 clips by gan" in Page(write_report(tmp_path, empty).read_text(encoding="utf-8")).words
-    assert "nan" not in (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "nan" not in (tmp_path / "report.html").read_text(encoding="utf-8")
     Page(write_report(tmp_path, Report("No models", {}, [], 10)).read_text(encoding="utf-8"))
 
 
@@ -165,7 +162,7 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(report, tmp_path, monk
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(LabError, match="No space left"):
         write_report(tmp_path, replace(report, title="Another"))
-    assert [p.name for p in tmp_path.iterdir()] == ["index.html"]
+    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
     assert path.read_bytes() == old
 
 

@@ -171,3 +171,13 @@ def test_the_console_shows_one_line_a_record_and_leaves_errors_of_runs_to_the_co
     ]:
         handler.handle(logging.LogRecord(name, logging.WARNING, "", 0, text, None, error))
     assert capsys.readouterr().err.splitlines() == ["warning: away", "warning: slow", "warning: lost"]
+
+
+@pytest.mark.slow
+def test_an_idle_server_leaves_the_processor_alone(work):
+    with prefect_api(work):
+        [server] = [p for p in psutil.Process().children(recursive=True) if "tasks.server" in p.cmdline()]
+        time.sleep(3)  # its services have started
+        before = sum(server.cpu_times()[:2])
+        time.sleep(4)
+        assert sum(server.cpu_times()[:2]) - before < 1

@@ -100,7 +100,13 @@ def test_figures_are_logged_under_their_names(data: Path, tmp_path: Path) -> Non
     fit(run_of(data, SMALL["gan"]), store, config, tmp_path, log, lambda step, model: {"watch/seen": step})
     assert training.history(tmp_path) == seen
     assert set(seen) == {2, 3, 4}
-    assert {"train/loss/generator", "speed/clips_per_second", "speed/data_wait_share", "watch/seen"} <= set(seen[2])
+    assert {
+        "train/loss/generator",
+        "train/lr/generator",
+        "speed/clips_per_second",
+        "speed/data_wait_share",
+        "watch/seen",
+    } <= set(seen[2])
     assert 0 <= seen[4]["speed/data_wait_share"] <= 1
 
 
