@@ -1,6 +1,7 @@
 """What a person at the terminal sees: stages and progress on standard error, so that standard output is for results."""
 
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -50,6 +51,8 @@ def progress(title: str) -> Iterator[Callable[[float, str], None]]:
 
 def _artifact(title: str) -> Callable[[float], None]:
     """Shows progress in the Prefect UI, every few seconds; outside a run it does nothing."""
+    if "prefect.context" not in sys.modules:  # no run without it; importing it here would write to the user's home
+        return lambda share: None
     from prefect.context import FlowRunContext, TaskRunContext
 
     if not (FlowRunContext.get() or TaskRunContext.get()):

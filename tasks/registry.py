@@ -55,7 +55,7 @@ def fetch_model(work: Path, uri: str) -> Path:
     Raises:
         LabError: the store has no such model.
     """
-    from mlflow.artifacts import download_artifacts
+    import mlflow
 
     store = client(work)
     try:
@@ -63,8 +63,10 @@ def fetch_model(work: Path, uri: str) -> Path:
         folder = Path(work).absolute() / "models" / re.sub(r"\W+", "-", source)
         if not (folder / "MLmodel").exists():
             folder.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder.parent) as part:
-                got = download_artifacts(artifact_uri=source, dst_path=f"{part}/model", tracking_uri=tracking_uri(work))
+            uri_of_store = tracking_uri(work)
+            with tempfile.TemporaryDirectory(dir=folder.parent) as part, environment(MLFLOW_TRACKING_URI=uri_of_store):
+                mlflow.set_tracking_uri(uri_of_store)  # `models:/` is looked up there, whatever is passed below
+                got = mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=f"{part}/model")
                 os.replace(got, folder)
     except faults() as error:
         raise LabError(

@@ -52,8 +52,8 @@ def subject(run: Path | str, data: DatasetConfig | None = None) -> Subject:
             archive's size).
 
     Raises:
-        LabError: the run folder does not exist, holds no whole checkpoint or is of ingested clips; a baseline without a dataset; an archive
-            that does not hold clips of the dataset's size.
+        LabError: the run folder does not exist, holds no whole checkpoint or is of ingested clips; a baseline without
+            a dataset; an archive that does not hold clips of the dataset's size.
     """
     if str(run) in BASELINES and not Path(run).exists():
         if data is None:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from t2v_models.clips.dataset import DatasetConfig
-from t2v_models.clips.prompts import split_prompts
 from t2v_models.clips.spec import ClipSpec
+from t2v_models.clips.splits import split_prompts
 from t2v_models.evaluation.baselines import BASELINES, nearest_seen
 from t2v_models.evaluation.metrics import summarise
 from t2v_models.evaluation.statistics import Score

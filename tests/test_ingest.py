@@ -455,7 +455,7 @@ def test_models_train_on_ingested_clips_and_cannot_be_judged(rendered: Path, tmp
     from t2v_models.checkpoint import RunConfig, load
     from t2v_models.gan import GanConfig
     from t2v_models.text import vocabulary_of
-    from tasks.evaluate import subject
+    from tasks.subjects import subject
 
     export(Manifest.load(rendered), tmp_path / "files", "npz")
     ingest(tmp_path / "files", tmp_path / "data", OPTIONS)

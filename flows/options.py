@@ -1,0 +1,18 @@
+"""What several commands of the command line share."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Work = Annotated[Path, typer.Option(help="Folder of Prefect's and MLflow's state; nothing is written elsewhere.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")]
+Data = Annotated[Path, typer.Argument(help="Folder of a dataset, as written by 't2v render'.")]
+Run = Annotated[str, typer.Argument(help="A run folder, or a model URI such as models:/t2v-gan@champion.")]
+
+
+def print_json(wanted: bool, result: dict[str, Any]) -> None:
+    """The result as one line of JSON, if it is wanted."""
+    if wanted:
+        print(json.dumps(result))
