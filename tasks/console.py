@@ -72,26 +72,29 @@ def _artifact(title: str) -> Callable[[float], None]:
     return tell
 
 
-HEADLINES = ("prompt_acc", "worst_prompt_acc", "valid", "dir_x", "dir_y")
-"""Figures of the short table."""
+HEADLINES = {"prompt_acc": "obeyed, % [95 %]", "worst_prompt_acc": "worst prompt", "valid": "valid"}
+"""Figures of the short table, and their heads."""
+SHORT_FLOORS = ("unconditional", "retrieval")
+"""Floors of the short table: real clips of random prompts, and of the nearest seen prompt."""
 WIDTH = 100
 
 
 def print_scores(evaluations: Sequence[Evaluation]) -> None:
-    """The short table: a row per model and split, and the ceiling and floors of each split from the baselines."""
-    metrics = [m for m in HEADLINES if any(m in scores for e in evaluations for scores in e.scores.values())]
-    table = Table("split", "model", "clips", *metrics, box=SIMPLE)
+    """The short table: a row per split and model, the ceiling first and the telling floors last."""
+    table = Table(box=SIMPLE, padding=(0, 1, 0, 0))
+    for head in ("split", "model", *HEADLINES.values(), "clips"):
+        table.add_column(head, no_wrap=True)
     judged = {e.name for e in evaluations}
     bounds = {name: scores for e in evaluations for name, scores in e.bounds.items() if name not in judged}
-    rows = [(e.name, e.scores) for e in evaluations] + list(bounds.items())
+    rows = [(e.name, e.scores) for e in evaluations] + [(n, bounds[n]) for n in SHORT_FLOORS if n in bounds]
     for split in dict.fromkeys(split for _, scores in rows for split in scores):
         for name, scores in rows:
             if split in scores:
                 found = scores[split]
-                cells = [f"{_short(m, found[m])}" if m in found else "" for m in metrics]
-                table.add_row(split, f"{name}{_role(name)}", f"{found['prompt_acc'].n:,}", *cells)
+                cells = [_short(m, found[m]) if m in found else "" for m in HEADLINES]
+                table.add_row(split, f"{name}{_role(name)}", *cells, f"{found['prompt_acc'].n:,}")
         table.add_section()
-    Console(highlight=False, width=None if Console().width > WIDTH else WIDTH).print(table)
+    Console(highlight=False, width=WIDTH).print(table)
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
@@ -119,7 +122,8 @@ def print_evaluation(evaluation: Evaluation) -> None:
 
 
 def _short(metric: str, score: Score) -> str:
-    return f"{shown(metric, score.value)} [{interval(metric, score).replace(' to ', ', ')}]"
+    value = shown(metric, score.value).removesuffix(" %")
+    return f"{value:>5} [{interval(metric, score).replace(' to ', ', ')}]"
 
 
 def _role(name: str) -> str:

@@ -212,14 +212,14 @@ def test_sigterm_saves_the_step_it_was_in(data: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_kill_nine_at_any_moment_loses_no_whole_checkpoint_and_the_end_is_the_same(data: Path, tmp_path: Path) -> None:
-    steps = 120
+    steps = 80
     with child(data, tmp_path / "whole", steps) as process:
         process.communicate(timeout=120)
-    for attempt in range(6):
+    for attempt in range(3):
         with child(data, tmp_path / "killed", steps) as process:
             assert process.stdout is not None
             process.stdout.readline()
-            time.sleep(0.02 * attempt)
+            time.sleep(0.05 * attempt)
             process.kill()
     assert checkpoints.newest(tmp_path / "killed").step > 0  # type: ignore[union-attr]
     with child(data, tmp_path / "killed", steps) as process:
