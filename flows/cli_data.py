@@ -15,7 +15,7 @@ commands = typer.Typer()
 @commands.command()
 def render(
     out: Annotated[Path, typer.Argument(help="Folder to write shards and manifest to.")],
-    world: Annotated[str, typer.Option(help="What is drawn; 'circles' is one disc with 16 motions.")] = "circles",
+    world: Annotated[str, typer.Option(help="circles: one disc, 16 motions; shapes: 6 shapes, 6 colours.")] = "circles",
     clips: Annotated[int, typer.Option(help="Number of clips.")] = 10_000,
     size: Annotated[int, typer.Option(help="Height and width in pixels, 16 to 512.")] = 64,
     frames: Annotated[int, typer.Option(help="Frames per clip, 4 to 256.")] = 10,
@@ -24,6 +24,10 @@ def render(
     hold_out: Annotated[
         str, typer.Option(help="Motions never rendered, under any wording, with commas between; or 'none'.")
     ] = "up-right",
+    coverage: Annotated[
+        str | None,
+        typer.Option(help="Of shapes: 9, 43 or 86 % of the (object, motion) pairs, or one-factor."),
+    ] = None,
     workers: Annotated[int, typer.Option(help="Processes that render; the bytes are the same for any number.")] = 2,
     runner: Annotated[
         str, typer.Option(help="local, or dask: a cluster of --workers, or the one at an address.")
@@ -38,8 +42,11 @@ def render(
     held = [] if hold_out == "none" else hold_out.split(",")
     spec = {"size": size, "frames": frames, "fps": fps}
     config = DatasetConfig.model_validate(
-        {"world": world, "clips": clips, "spec": spec, "seed": seed, "hold_out": held}
-    )
+        {
+            "world": world, "clips": clips, "spec": spec, "seed": seed, "hold_out": held,
+            "coverage": int(coverage) if coverage and coverage.isdigit() else coverage,
+        }
+    )  # fmt: skip
     from t2v_models.config import near
 
     if runner not in ("local", "dask"):
