@@ -159,7 +159,10 @@ def evaluate(
     who = subject(folder, data)  # before the server is started: a missing run is said at once
     asked_of(who, config)
     if out is None:
-        out = folder / "evaluation" if folder.is_dir() else work / "evaluations" / f"{who.name}-{who.data.digest[:8]}"
+        # scores of other splits or numbers of clips never replace those of the default ones
+        kind = "" if config == EvaluateConfig() else f"-{'-'.join(config.splits or ('all',))}-{count}x-seed{seed}"
+        here = folder.is_dir()
+        out = folder / f"evaluation{kind}" if here else work / "evaluations" / f"{who.name}-{who.data.digest[:8]}{kind}"
     with prefect_api(work):
         from flows.evaluate import evaluate as evaluate_flow
 

@@ -10,6 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from t2v_models import files, training
 from t2v_models.build import ModelConfig
 from t2v_models.checkpoint import RunConfig
+from t2v_models.clips.splits import split_prompts
 from t2v_models.evaluation.metrics import summarise
 from t2v_models.evaluation.milestones import milestones
 from t2v_models.evaluation.verdicts import judge
@@ -27,6 +28,8 @@ from tasks.tracking import Tracker, close_stale, track
 
 WATCHED_CLIPS = 8
 """Clips of each prompt that are read while training: the smoke tier."""
+WATCHED_PROMPTS = 64
+"""The most prompts that are watched: more would cost more than they tell."""
 
 
 @task(task_run_name="train {model.name} on {data.name}", cache_policy=NO_CACHE)
@@ -81,9 +84,15 @@ def _reporters(
     run: RunConfig, run_dir: Path, tracker: Tracker, show: Callable[[float, str], None]
 ) -> tuple[training.Log, training.Watch]:
     """What the loop calls: one passes figures on, the other samples the model, reads its clips and shows them."""
-    prompts = run.dataset.prompts
+    data = run.dataset
+    can_judge = not isinstance(data, IngestConfig)  # only prompts of our grammar say what should be seen
+    seen = (
+        data.prompts
+        if isinstance(data, IngestConfig)
+        else split_prompts(data.world, "s0", data.hold_out, data.coverage)
+    )
+    prompts = seen[:WATCHED_PROMPTS]
     asked, seeds = repeat(prompts, WATCHED_CLIPS, seed=0)
-    can_judge = not isinstance(run.dataset, IngestConfig)  # only prompts of our grammar say what should be seen
     share, accuracy = 0.0, "clips not read yet" if can_judge else "only eyes can judge these clips"
 
     def log(step: int, figures: dict[str, float]) -> None:
