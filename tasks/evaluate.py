@@ -16,7 +16,7 @@ from t2v_models.evaluation.scores import SUITE_VERSION, EvaluateConfig, Evaluati
 from t2v_models.evaluation.statistics import Score
 from t2v_models.evaluation.suite import bounds, score_split
 from t2v_models.evaluation.verdicts import Verdict, judge, table
-from t2v_models.media import contact_sheet, load_npz, save_clips
+from t2v_models.media import contact_sheet, load_npz, save_clips, to_mp4
 from tasks.stopwatch import working
 from tasks.subjects import Asked, Subject
 from tasks.tracking import track
@@ -26,6 +26,8 @@ Figures = dict[str, Score]
 
 SHOWN_CLIPS = 4
 """Clips of each prompt that are kept for the report."""
+PLAYED_SIZE = 256
+"""px: the MLflow UI plays clips at their own size, so small ones are enlarged by a whole factor."""
 SHEET_CLIPS = 16
 """Clips on each contact sheet of random, best and worst clips."""
 
@@ -94,12 +96,10 @@ def log_evaluation(work: Path, run: str, who: Subject, evaluation: Evaluation, o
     ):
         for split, scores in evaluation.scores.items():
             tracker.scores(split, scores, who.step)
-            frames, prompts, seeds = load_npz(out / split / "clips.npz")
+            frames, prompts, _ = load_npz(out / split / "clips.npz")
             for i in sorted(prompts.index(p) for p in set(prompts)):
-                name = prompts[i].replace(" ", "-")
-                save_clips(
-                    out / split / "clips" / f"{name}.mp4", frames[[i]], [prompts[i]], [seeds[i]], who.data.spec.fps
-                )
+                clip = to_mp4(frames[i], who.data.spec.fps, scale=max(1, PLAYED_SIZE // who.data.spec.size))
+                files.write(out / split / "clips" / f"{prompts[i].replace(' ', '-')}.mp4", clip)
             for sheet in ("samples", "random", "best", "worst"):
                 tracker.image(f"{sheet} {split}", who.step, out / split / f"{sheet}.png")
             tracker.artifact(out / split, f"evaluation/{split}")
