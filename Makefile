@@ -31,4 +31,4 @@ lint: .venv/installed
 
 lock:
 	uv pip compile pyproject.toml --extra dask --extra dev --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-header --no-annotate --upgrade -o requirements.lock
+		--no-header --no-annotate --upgrade -o requirements.lock
