@@ -85,13 +85,10 @@ def _reporters(
 ) -> tuple[training.Log, training.Watch]:
     """What the loop calls: one passes figures on, the other samples the model, reads its clips and shows them."""
     data = run.dataset
-    can_judge = not isinstance(data, IngestConfig)  # only prompts of our grammar say what should be seen
-    seen = (
-        data.prompts
-        if isinstance(data, IngestConfig)
-        else split_prompts(data.world, "s0", data.hold_out, data.coverage)
-    )
-    prompts = seen[:WATCHED_PROMPTS]
+    if isinstance(data, IngestConfig):  # only prompts of our grammar say what should be seen
+        can_judge, prompts = False, data.prompts[:WATCHED_PROMPTS]
+    else:
+        can_judge, prompts = True, split_prompts(data.world, "s0", data.hold_out, data.coverage)[:WATCHED_PROMPTS]
     asked, seeds = repeat(prompts, WATCHED_CLIPS, seed=0)
     share, accuracy = 0.0, "clips not read yet" if can_judge else "only eyes can judge these clips"
 
