@@ -30,5 +30,5 @@ lint: .venv/installed
 	@touch $@
 
 lock:
-	uv pip compile pyproject.toml --extra dask --extra dev --universal --python-version 3.11 --generate-hashes \
+	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-annotate --upgrade -o requirements.lock
