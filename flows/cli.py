@@ -74,6 +74,7 @@ def train(
     minutes: Annotated[float | None, typer.Option(help="Minutes to train; give this or --steps.")] = None,
     seed: Annotated[int, typer.Option(help="Of weights, order and noise.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    ranks: Annotated[int, typer.Option(help="Processes that share every batch: one a GPU, or one a CPU core.")] = 1,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the model; may be repeated.")
     ] = None,
@@ -85,7 +86,9 @@ def train(
     from t2v_models.training import TrainConfig
 
     settings = _model(model, set_ or [])
-    training = TrainConfig.model_validate({"steps": steps, "minutes": minutes, "seed": seed, "device": device})
+    training = TrainConfig.model_validate(
+        {"steps": steps, "minutes": minutes, "seed": seed, "device": device, "ranks": ranks}
+    )
     Manifest.load(data)  # before the server is started: a missing dataset is said at once
     from tasks.runtime import prefect_api, prepare
 

@@ -20,6 +20,8 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import Config, LabError
 from t2v_models.model import VideoModel
 from t2v_models.shards.ingested import DataConfig
+from t2v_models.shards.manifest import Manifest
+from t2v_models.text import vocabulary_of
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,14 @@ class RunConfig(Config):
     """Digest of the shards' content, as in the manifest."""
     vocabulary: tuple[str, ...]
     seed: int
+
+    @classmethod
+    def of(cls, manifest: Manifest, model: ModelConfig, seed: int) -> "RunConfig":
+        """The run that trains `model` on the dataset of `manifest`."""
+        return cls(
+            model=model, dataset=manifest.config, dataset_digest=manifest.digest,
+            vocabulary=vocabulary_of(manifest.captions), seed=seed,
+        )  # fmt: skip
 
     @property
     def spec(self) -> ClipSpec:

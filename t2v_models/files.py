@@ -1,6 +1,8 @@
 """Writing files so that one under its final name is whole, whatever kills the writer."""
 
+import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -38,3 +40,24 @@ def write(path: Path, content: bytes | str) -> Path:
     with atomic(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
     return path
+
+
+@contextmanager
+def held(path: Path, wait: float) -> Iterator[None]:
+    """The block has the lock file `path` to itself; the system frees it however this process ends.
+
+    Raises:
+        LabError: another process still has it after `wait` seconds.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        end = time.monotonic() + wait
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise LabError(f"another process trains in {path.parent}: wait for it, or stop it") from None
+                time.sleep(0.1)
+        yield

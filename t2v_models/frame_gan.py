@@ -24,6 +24,7 @@ from torch.optim import Adam, Optimizer
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.model import Batch, FamilyConfig, Metrics, VideoModel
+from t2v_models.ranks import average_gradients
 from t2v_models.text import bag_of_words
 
 
@@ -98,10 +99,10 @@ class FrameGan(VideoModel):
 
     def training_step(self, batch: Batch, step: int, progress: float) -> Metrics:
         """One update of each network on one random frame of each clip: the article's shuffled frames."""
-        n = len(batch.captions)
-        frame = torch.randint(self.spec.frames, (n,), device=self.device)
+        n, whole = len(batch.captions), len(batch.all_captions)
+        frame = batch.own(torch.randint(self.spec.frames, (whole,), device=self.device))
         real = batch.video[torch.arange(n, device=self.device), :, frame]  # (n, 3, s, s)
-        noise = torch.randn(n, self.config.noise, device=self.device)
+        noise = batch.own(torch.randn(whole, self.config.noise, device=self.device))
         fake = self.generator(torch.cat([noise, self._text(batch.captions)], 1))
 
         on_real, on_fake = self.discriminator(real), self.discriminator(fake.detach())
@@ -133,9 +134,10 @@ class FrameGan(VideoModel):
 
     def _update(self, name: str, loss: Tensor) -> None:
         """One Adam step of one network."""
-        optimizer = self.optimizers[name]
+        optimizer, parameters = self.optimizers[name], list(getattr(self, name).parameters())
         optimizer.zero_grad()
-        loss.backward(inputs=list(getattr(self, name).parameters()))  # type: ignore[no-untyped-call]
+        loss.backward(inputs=parameters)  # type: ignore[no-untyped-call]
+        average_gradients(parameters)
         optimizer.step()
 
 

@@ -16,7 +16,7 @@ Inside the model a pixel is its opacity over the white ground, (1 - value) / 2: 
 import copy
 import math
 from collections.abc import Hashable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from typing import Literal, final
 
@@ -31,6 +31,7 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.model import Batch, FamilyConfig, Metrics, VideoModel
 from t2v_models.painter import SLOPE, SMALL, Painter, area_weights, he_normal
+from t2v_models.ranks import average_gradients, gather
 from t2v_models.text import bag_of_words
 
 
@@ -40,6 +41,7 @@ class GanConfig(FamilyConfig):
     name: Literal["gan"] = "gan"
     batch_size: int = Field(72, ge=1, description="clips per update, over all ranks")
     group: int = Field(4, ge=1, description="clips with the same caption that stand together in a batch")
+    threads: int | None = Field(1, ge=1, description="CPU threads of each rank: its small matrices gain from one alone")
     noise: int = Field(6, ge=1, le=4096, description="numbers of noise per clip: about as many as a clip has freedoms")
     text: int = Field(64, ge=1, le=4096, description="length of the generator's word vectors")
     width: int = Field(256, ge=8, le=8192, description="width of the hidden layers over whole clips")
@@ -78,15 +80,16 @@ def gradient_penalty(scores: Tensor, clips: Tensor, gamma: float) -> Tensor:
     return gamma / 2 * gradient.square().sum() / scores.shape[1]
 
 
-def wrong_caption_loss(matches: Tensor, same: Tensor) -> Tensor:
-    """softplus(s(x_r, c') - s(x_r, c)), mean over all captions c' of the batch that mean something else than c.
+def wrong_caption_loss(matches: Tensor, own: Tensor, same: Tensor) -> Tensor:
+    """softplus(s(x_r, c') - s(x_r, c)), mean over clips of the mean over captions c' that mean something else than c.
 
     Args:
-        matches: row i holds the scores of real clip i with every caption of the batch, `(b, b)`.
-        same: which captions mean the same, `(b, b)` bool.
+        matches: row i holds the scores of real clip i with every caption of the batch over all ranks, `(b, n)`.
+        own: score of each clip with its own caption, `(b,)`.
+        same: which of these captions mean the same as the clip's own, `(b, n)` bool.
     """
-    losses = F.softplus(matches - matches.diagonal()[:, None]) * ~same
-    return losses.sum() / (~same).sum().clamp_min(1)
+    losses = F.softplus(matches - own[:, None]) * ~same
+    return (losses.sum(1) / (~same).sum(1).clamp_min(1)).mean()
 
 
 @lru_cache(maxsize=65536)
@@ -194,11 +197,15 @@ class Discriminator(nn.Module):
         self.realism.weight.data.mul_(0.3)
 
     def forward(self, clips: Tensor, peers: Tensor) -> Tensor:
-        """Features `(…, b, d)` of clips `(…, b, t, 3, 8, 8)`; row i of `peers` averages over the clips like clip i."""
+        """Features `(…, b, d)` of clips `(…, b, t, 3, 8, 8)`.
+
+        Row i of `peers` `(b, n)` averages over the clips like clip i among the n of all ranks.
+        """
         codes = self.look(clips.flatten(-3))  # (…, b, t, code)
         seen = torch.cat([codes, 2 * codes.diff(dim=-2)], -2).flatten(-2)
         phi: Tensor = self.judge(F.leaky_relu(seen, SLOPE))
-        deviation = (peers @ phi.square() - (peers @ phi).square()).clamp_min(0).add(1e-6).sqrt()
+        everyone = gather(phi)
+        deviation = (peers @ everyone.square() - (peers @ everyone).square()).clamp_min(0).add(1e-6).sqrt()
         judged: Tensor = phi + self.scatter(deviation)
         return judged
 
@@ -238,17 +245,18 @@ class Gan(VideoModel):
         """One update of the discriminator, the generator, the painter and the averaged weights."""
         config = self.config
         self._set_learning_rates(step, progress)
-        bags = bag_of_words(batch.captions, self.vocabulary).to(self.device)
-        same = same_meaning(batch.captions).to(self.device)
+        captions = bag_of_words(batch.all_captions, self.vocabulary).to(self.device)
+        bags = batch.own(captions)
+        same = batch.own(same_meaning(batch.all_captions).to(self.device))
         peers = same / same.sum(1, keepdim=True)
         real = self._shrink(batch.video)
-        fake = self.generator(torch.rand(len(real), config.noise, device=self.device), bags)
+        fake = self.generator(batch.own(torch.rand(len(captions), config.noise, device=self.device)), bags)
 
         penalised = step % config.penalty_every == 0
         clips = torch.stack([real, fake.detach()]).requires_grad_(penalised)
         phi = self.discriminator(clips, peers)
         scores = self.discriminator.score(phi, bags)  # (2, b)
-        wrong = wrong_caption_loss(self.discriminator.match(phi[0], bags), same)
+        wrong = wrong_caption_loss(self.discriminator.match(phi[0], captions), scores[0], same)
         judged = discriminator_loss(*scores)
         loss = judged + config.wrong_captions * wrong + config.centring * scores.sum(0).square().mean()
         if penalised:
@@ -259,7 +267,7 @@ class Gan(VideoModel):
         fake_score = self.discriminator.score(self.discriminator(fake, peers), bags)
         fooled = generator_loss(scores[0].detach(), fake_score)
         self._update("generator", fooled)
-        painted = self._painter_loss(batch.video, real)
+        painted = self._painter_loss(batch, real)
         self._update("painter", painted)
         self._update_average(step)
         metrics = {"discriminator": judged, "generator": fooled, "wrong_captions": wrong, "painter": painted}
@@ -284,13 +292,27 @@ class Gan(VideoModel):
         small = rows.view(b, t, SMALL, s, 3).transpose(3, 4).contiguous() @ self.area.T  # (b, t, 8, 3, 8)
         return (1 - small.transpose(2, 3)) / 2
 
-    def _painter_loss(self, video: Tensor, small: Tensor) -> Tensor:
-        """Mean absolute error of painted opacity on random real frames, from slightly noisy 8x8 versions."""
-        clip, frame = (torch.randint(n, (self.config.painter_frames,), device=self.device) for n in small.shape[:2])
-        target = (1 - video[clip, :, frame]) / 2
-        blurred = small[clip, frame]
-        strength = self.config.painter_noise * torch.rand(len(clip), 1, 1, 1, device=self.device)
-        return F.l1_loss(self.painter(blurred + strength * torch.randn_like(blurred)), target)
+    def _painter_loss(self, batch: Batch, small: Tensor) -> Tensor:
+        """Mean absolute error of painted opacity on random real frames, from slightly noisy 8x8 versions.
+
+        Frame k is of a clip in the k-th of equal parts of the batch, so that every rank has as many to paint.
+        """
+        count, whole = self.config.painter_frames, len(batch.all_captions)
+        mine, rest = divmod(count * len(small), whole)
+        if rest:
+            raise LabError(
+                f"painter_frames {count} is not a multiple of {whole // len(small)} ranks: change one of them"
+            )
+        first = count * len(batch.before) // whole
+        draw = partial(torch.rand, device=self.device)
+        clip = ((torch.arange(count, device=self.device) + draw(count)) * (whole / count)).long()
+        frame = (draw(count) * self.spec.frames).long()
+        strength = self.config.painter_noise * draw(count, 1, 1, 1)
+        noise = torch.randn(count, *small.shape[2:], device=self.device)
+        clip, frame, noise = (drawn[first : first + mine] for drawn in (clip, frame, strength * noise))
+        clip = clip - len(batch.before)
+        target = (1 - batch.video[clip, :, frame]) / 2
+        return F.l1_loss(self.painter(small[clip, frame] + noise), target)
 
     def _set_learning_rates(self, step: int, progress: float) -> None:
         """Linear warm-up by step, half a cosine by progress."""
@@ -303,8 +325,10 @@ class Gan(VideoModel):
     def _update(self, name: str, loss: Tensor) -> None:
         """One Adam step of one network; no other network gets a gradient, nor pays for one."""
         optimizer = self.optimizers[name]
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
         optimizer.zero_grad()
-        loss.backward(inputs=[p for group in optimizer.param_groups for p in group["params"]])  # type: ignore[no-untyped-call]
+        loss.backward(inputs=parameters)  # type: ignore[no-untyped-call]
+        average_gradients(parameters)
         optimizer.step()
 
     def _update_average(self, step: int) -> None:

@@ -6,7 +6,7 @@ files and people see `(t, h, w, 3)` uint8. `to_video` and `to_frames` are the on
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,15 +24,32 @@ Metrics = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Batch:
-    """What one update learns from."""
+    """What one update learns from: all of a batch, or this process's part of it where several ranks share it.
+
+    An update must not depend on how a batch is shared. So noise is drawn for the whole batch, on every rank alike,
+    and each takes its `own` rows; captions of the whole batch are known to all.
+    """
 
     video: Tensor
     """float32 `(b, 3, t, h, w)` in [-1, 1]."""
     captions: tuple[str, ...]
+    before: tuple[str, ...] = ()
+    """Captions of the ranks before this one."""
+    after: tuple[str, ...] = ()
+    """Captions of the ranks after this one."""
+
+    @property
+    def all_captions(self) -> tuple[str, ...]:
+        """Captions of the whole batch, over all ranks."""
+        return self.before + self.captions + self.after
+
+    def own(self, rows: Tensor) -> Tensor:
+        """The rows of this part, `(b, …)`, of rows for every clip of the whole batch."""
+        return rows[len(self.before) : len(self.before) + len(self.captions)]
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on another device."""
-        return Batch(self.video.to(device, non_blocking=True), self.captions)
+        return replace(self, video=self.video.to(device, non_blocking=True))
 
 
 class FamilyConfig(Config):
@@ -40,6 +57,7 @@ class FamilyConfig(Config):
 
     batch_size: int = Field(ge=1, description="clips per update, over all ranks")
     group: int = Field(1, ge=1, description="clips with the same caption that stand together in a batch")
+    threads: int | None = Field(None, ge=1, description="CPU threads of each rank; by default its share of all cores")
 
 
 class VideoModel(nn.Module, ABC):
@@ -60,7 +78,7 @@ class VideoModel(nn.Module, ABC):
 
         Args:
             batch: captions as in the data; clips of one caption stand in runs of `config.group`.
-            step: updates done before this one. The loop has seeded torch from (seed, step).
+            step: updates done before this one. The loop has seeded torch from (seed, step), alike on all ranks.
             progress: share of the run that is done, in [0, 1), for schedules.
         """
 

@@ -1,16 +1,17 @@
 """The one training loop. It owns data, schedule, seeds, logging, checkpoints and signals, and knows no model by name.
 
 Torch is re-seeded before every step from (seed, step), and batch k is a function of (seed, k): so a run of a given
-number of steps that was killed and resumed equals an unbroken one bit for bit on a CPU.
+number of steps that was killed and resumed equals an unbroken one bit for bit on a CPU. Several ranks take parts of
+the same batches and draw the same noise, so they learn what one process would.
 """
 
 import json
 import math
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -19,12 +20,20 @@ import torch
 from pydantic import Field, model_validator
 
 from t2v_models import checkpoint as checkpoints
+from t2v_models import ranks
 from t2v_models.build import build
 from t2v_models.checkpoint import Checkpoint, RunConfig
 from t2v_models.config import Config, LabError, flatten
+from t2v_models.files import held
 from t2v_models.model import Metrics, VideoModel
 from t2v_models.shards.store import ClipStore
-from t2v_models.shards.stream import batches
+from t2v_models.shards.stream import DeviceClips, batches
+from t2v_models.speed import Clock, cores, matrix_gflops
+
+METRICS = "metrics.jsonl"
+"""In the run folder: one line for each time figures are logged."""
+LOCK_SECONDS = 20.0
+"""How long a run waits for the folder: the ranks of a killed one need a moment to notice."""
 
 Log = Callable[[int, dict[str, float]], None]
 """Receives the step and named figures."""
@@ -39,6 +48,9 @@ class TrainConfig(Config):
     minutes: float | None = Field(None, gt=0, description="minutes to train, wall clock; give this or steps")
     seed: int = Field(0, ge=0, description="of weights, order and noise")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU when there is one")
+    ranks: int = Field(1, ge=1, description="processes on each machine that share every batch; torchrun starts them")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="of the networks' arithmetic, on a GPU")
+    probe_seconds: float = Field(1, ge=0, description="seconds to measure the machine's matrix rate; 0 leaves it out")
     log_every: int = Field(50, ge=1, description="steps between logged figures")
     save_seconds: float = Field(30, gt=0, description="seconds between checkpoints: the most a kill can lose")
     watch_seconds: float = Field(20, gt=0, description="seconds between samples and their scores")
@@ -70,62 +82,54 @@ def fit(
 ) -> Checkpoint:
     """Train from the newest checkpoint in `run_dir`, or from the start, to the end of the schedule.
 
+    Called by each of several ranks, they share every batch; rank 0 logs, saves and watches, its clock is everybody's.
     SIGINT and SIGTERM let the step finish, save, and then end the process the usual way.
 
     Raises:
-        LabError: `run_dir` holds another run, or a loss is not finite (earlier checkpoints stay as they are).
+        LabError: `run_dir` holds another run, or is being trained by another process, or a loss or a weight is not
+            finite (earlier checkpoints stay as they are).
     """
-    model, last = _begin(run, run_dir, _device(config.device))
-    step, clock = (last.step, Clock(last.seconds)) if last else (0, Clock(0))
-
-    def tell(figures: dict[str, float]) -> None:
-        _append(run_dir, step, figures)
-        log(step, figures)
-
-    if last and config.progress(step, clock.seconds) >= 1:
-        return last
-    batch_size = run.model.batch_size
-    stream = batches(store, batch_size, run.model.group, run.seed, start=step)
-    with _stop_signals() as stop:
-        while (progress := config.progress(step, clock.seconds)) < 1 and not stop:
-            with clock.waiting():
-                batch = next(stream).to(model.device)
-            torch.manual_seed(_mix(run.seed, step))
-            metrics = model.training_step(batch, step, progress)
-            step += 1
-            if step % config.log_every == 0:
-                speed = clock.speed(step, batch_size)
-                tell(_finite(metrics, step, last) | _learning_rates(model) | speed | {"train/progress": progress})
-            if clock.due("save", config.save_seconds):
-                _finite(metrics, step, last)
-                last = checkpoints.save(model, run, run_dir, step, clock.seconds, config.keep)
-            if watch and clock.due("watch", config.watch_seconds):
-                tell(watch(step, model) | {"train/seconds": clock.seconds})
-    stream.close()
-    _finite(metrics, step, last)
-    last = checkpoints.save(model, run, run_dir, step, clock.seconds, config.keep)
-    if stop:
-        raise stop[0]
-    if watch:
-        tell(watch(step, model) | {"train/seconds": clock.seconds})
+    device = _device(config)
+    size, group = run.model.batch_size, run.model.group
+    with stop_signals() as stop, _sole_trainer(run_dir), _threads(run.model.threads):
+        model, last = _begin(run, run_dir, device)
+        step, seconds = (last.step, last.seconds) if last else (0, 0.0)
+        if last and config.progress(step, seconds) >= 1:
+            return last
+        stream = batches(_resident(store, device), size, group, run.seed, step, ranks.share())
+        clock = Clock(step, seconds, _machine_rate(device, config.probe_seconds))
+        record = _Record(run, config, run_dir, model, clock, last, log, watch)
+        metrics: Metrics = {}
+        with closing(stream):
+            while True:
+                now = config.progress(step, clock.seconds) if ranks.leads() else 0.0
+                progress, stopped = ranks.greatest(now, len(stop))
+                if progress >= 1 or stopped:
+                    break
+                with clock.waiting():
+                    batch = next(stream).to(device)
+                torch.manual_seed(_mix(run.seed, step))
+                with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+                    metrics = clock.counting(model.training_step, batch, step, progress)
+                step += 1
+                if step % config.log_every == 0:
+                    record.tell(step, ranks.average(metrics), {"train/progress": progress} | clock.speed(step, size))
+                record.save_and_look_if_due(step, metrics)
+        last = record.end(step, metrics, looks=not stopped)
+    if stopped:
+        raise stop[0] if stop else SystemExit(128 + signal.SIGTERM)
     return last
 
 
 def history(run_dir: Path) -> dict[int, dict[str, float]]:
     """All figures of a run by step, from `metrics.jsonl`; of steps done twice, after a kill, the later count."""
     figures: dict[int, dict[str, float]] = {}
-    path = run_dir / "metrics.jsonl"
+    path = run_dir / METRICS
     for line in path.read_text().splitlines() if path.is_file() else ():
         with suppress(json.JSONDecodeError):  # the last line of a killed run may be cut
             row = json.loads(line)
             figures.setdefault(row.pop("step"), {}).update(row)
     return dict(sorted(figures.items()))
-
-
-def _append(run_dir: Path, step: int, figures: dict[str, float]) -> None:
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with (run_dir / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps({"step": step} | figures) + "\n")
 
 
 def is_finished(run: RunConfig, config: TrainConfig, run_dir: Path) -> bool:
@@ -150,8 +154,8 @@ def check_run(run: RunConfig, run_dir: Path) -> Checkpoint | None:
 
 
 def _begin(run: RunConfig, run_dir: Path, device: torch.device) -> tuple[VideoModel, Checkpoint | None]:
-    """A fresh model, or the one the folder holds, on the device."""
-    last = check_run(run, run_dir)
+    """A fresh model, or the one the folder holds, on the device: the same on all ranks."""
+    last = ranks.of_the_lead(check_run(run, run_dir))
     torch.manual_seed(_mix(run.seed, -1))
     model = build(run.model, run.spec, run.vocabulary).to(device)
     if last:
@@ -159,10 +163,111 @@ def _begin(run: RunConfig, run_dir: Path, device: torch.device) -> tuple[VideoMo
     return model, last
 
 
-def _device(wanted: str) -> torch.device:
-    if wanted == "cuda" and not torch.cuda.is_available():
+@dataclass
+class _Record:
+    """What a run leaves behind: figures, checkpoints, samples. Only rank 0 writes."""
+
+    run: RunConfig
+    config: TrainConfig
+    run_dir: Path
+    model: VideoModel
+    clock: Clock
+    last: Checkpoint | None
+    log: Log
+    watch: Watch | None
+
+    def tell(self, step: int, metrics: Metrics, figures: dict[str, float]) -> None:
+        """Log the metrics of a step, the learning rates and `figures`."""
+        self._write(step, _finite(metrics, step, self.last) | _learning_rates(self.model) | figures)
+
+    def save_and_look_if_due(self, step: int, metrics: Metrics) -> None:
+        """Save and watch, each at its own pace by the clock."""
+        if ranks.leads() and self.clock.due("save", self.config.save_seconds):
+            self._save(step, metrics)
+        if ranks.leads() and self.watch and self.clock.due("watch", self.config.watch_seconds):
+            self._look(step)
+
+    def end(self, step: int, metrics: Metrics, looks: bool) -> Checkpoint:
+        """Save for the last time; the checkpoint on all ranks."""
+        if ranks.leads():
+            self._save(step, metrics)
+            if looks and self.watch:
+                self._look(step)
+        last = ranks.of_the_lead(self.last)
+        assert last
+        return last
+
+    def _save(self, step: int, metrics: Metrics) -> None:
+        weights = {name: value.sum() for name, value in self.model.state_dict().items()}
+        _finite(metrics | weights, step, self.last)
+        seconds, keep = self.clock.seconds, self.config.keep
+        self.last = checkpoints.save(self.model, self.run, self.run_dir, step, seconds, keep)
+
+    def _look(self, step: int) -> None:
+        assert self.watch
+        self._write(step, self.watch(step, self.model) | {"train/seconds": self.clock.seconds})
+
+    def _write(self, step: int, figures: dict[str, float]) -> None:
+        if ranks.leads():
+            with (self.run_dir / METRICS).open("a") as file:
+                file.write(json.dumps({"step": step} | figures) + "\n")
+            self.log(step, figures)
+
+
+@contextmanager
+def _sole_trainer(run_dir: Path) -> Iterator[None]:
+    """Rank 0 holds the folder, so that what a killed run left behind cannot write into it beside its successor."""
+    if not ranks.leads():
+        yield
+        return
+    with held(run_dir / "lock", LOCK_SECONDS):
+        _mend(run_dir / METRICS)
+        yield
+
+
+def _mend(path: Path) -> None:
+    """End the line that a killed run was writing, so that it spoils no other."""
+    if path.is_file() and not path.read_bytes().endswith(b"\n"):
+        with path.open("a") as file:
+            file.write("\n")
+
+
+@contextmanager
+def _threads(wanted: int | None) -> Iterator[None]:
+    """CPU threads of this process while the block runs: as wanted, or its share of the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(wanted or max(1, cores() // ranks.on_this_machine()))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _machine_rate(device: torch.device, seconds: float) -> float:
+    """GFLOP/s of the machines of all ranks together; 0 where nobody asked."""
+    measures = seconds > 0 and (device.type == "cuda" or ranks.number_on_this_machine() == 0)
+    return ranks.total(matrix_gflops(device, seconds) if measures else 0.0)
+
+
+def _device(config: TrainConfig) -> torch.device:
+    if config.device == "cuda" and not torch.cuda.is_available():
         raise LabError("device 'cuda' was asked for and this machine has none: use --device cpu or auto")
-    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+    if config.device == "cpu" or not torch.cuda.is_available():
+        if config.precision == "bfloat16":
+            raise LabError("precision 'bfloat16' needs a GPU, on a CPU it is far slower: use precision float32")
+        return torch.device("cpu")
+    device = torch.device("cuda", ranks.number_on_this_machine())
+    torch.cuda.set_device(device)
+    return device
+
+
+def _resident(store: ClipStore, device: torch.device) -> ClipStore | DeviceClips:
+    """The clips in the memory of a GPU where they take less than half of it; a CPU decodes faster than it trains."""
+    if device.type == "cpu":
+        return store
+    spec = store.manifest.spec
+    size = len(store) * spec.frames * spec.size**2 * 3
+    return DeviceClips(store, device) if size < torch.cuda.mem_get_info(device)[0] / 2 else store
 
 
 def _mix(seed: int, step: int) -> int:
@@ -188,48 +293,9 @@ def _finite(metrics: Metrics, step: int, last: Checkpoint | None) -> dict[str, f
     return figures
 
 
-class Clock:
-    """Seconds trained, seconds waited for data, and what falls due when."""
-
-    def __init__(self, before: float) -> None:
-        self._start = time.perf_counter() - before
-        self._last: dict[str, float] = {}
-        self._waited = 0.0
-        self._mark: tuple[float, float, int | None] = (self.seconds, 0.0, None)  # seconds, waited, step at the last log
-
-    @property
-    def seconds(self) -> float:
-        """Seconds since the run began, those of earlier processes included."""
-        return time.perf_counter() - self._start
-
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Counts the block as time waited for data."""
-        since = time.perf_counter()
-        yield
-        self._waited += time.perf_counter() - since
-
-    def due(self, what: str, every: float) -> bool:
-        """Whether `every` seconds have passed since the last time, or since the start."""
-        now = self.seconds
-        if now - self._last.setdefault(what, now) < every:
-            return False
-        self._last[what] = now
-        return True
-
-    def speed(self, step: int, batch_size: int) -> dict[str, float]:
-        """Clips per second and the share of time spent waiting for data since the last call."""
-        seconds, waited, since = self._mark
-        now = self.seconds
-        self._mark = (now, self._waited, step)
-        steps = step - (since or 0)
-        share = (self._waited - waited) / (now - seconds)
-        return {"speed/clips_per_second": steps * batch_size / (now - seconds), "speed/data_wait_share": share}
-
-
 @contextmanager
-def _stop_signals() -> Iterator[list[BaseException]]:
-    """A list that a SIGINT or SIGTERM fills with the exception to raise once the step is saved."""
+def stop_signals() -> Iterator[list[BaseException]]:
+    """A list that a SIGINT or SIGTERM fills with the exception to raise once all is saved."""
     stop: list[BaseException] = []
     if threading.current_thread() is not threading.main_thread():
         yield stop  # only the main thread may set handlers; a submitted task is stopped by its runner

@@ -52,7 +52,7 @@ def test_captions_outside_the_grammar_are_compared_by_their_words():
 
 def test_wrong_captions_cost_nothing_where_there_are_none():
     matches = torch.randn(3, 3, requires_grad=True)
-    loss = gan.wrong_caption_loss(matches, torch.ones(3, 3, dtype=torch.bool))
+    loss = gan.wrong_caption_loss(matches, matches.diagonal(), torch.ones(3, 3, dtype=torch.bool))
     loss.backward()
     assert loss.item() == 0 and matches.grad.abs().sum() == 0
 
@@ -60,8 +60,8 @@ def test_wrong_captions_cost_nothing_where_there_are_none():
 def test_wrong_captions_are_the_mean_over_captions_that_mean_something_else():
     matches = torch.tensor([[1.0, 9.0, 0.0], [9.0, 1.0, 2.0], [0.0, 0.0, 0.0]])
     same = torch.tensor([[True, True, False], [True, True, False], [False, False, True]])
-    expected = softplus(torch.tensor([-1.0, 1.0, 0.0, 0.0])).mean()
-    assert gan.wrong_caption_loss(matches, same).item() == pytest.approx(expected.item())
+    expected = (softplus(torch.tensor([-1.0, 1.0])).sum() + softplus(torch.tensor([0.0, 0.0])).mean()) / 3
+    assert gan.wrong_caption_loss(matches, matches.diagonal(), same).item() == pytest.approx(expected.item())
 
 
 def test_match_agrees_with_score():
@@ -177,6 +177,6 @@ def test_the_average_follows_within_its_half_life():
 def test_the_painter_learns_without_teaching_the_generator():
     model = model_of(ClipSpec(size=16, frames=4))
     video = torch.rand(2, 3, 4, 16, 16) * 2 - 1
-    model._painter_loss(video, model._shrink(video)).backward()
+    model._painter_loss(Batch(video, VOCABULARY[:2]), model._shrink(video)).backward()
     assert all(parameter.grad is not None for parameter in model.painter.parameters())
     assert all(parameter.grad is None for parameter in model.generator.parameters())

@@ -22,7 +22,6 @@ from t2v_models.frame_gan import FrameGanConfig
 from t2v_models.gan import GanConfig
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
-from t2v_models.text import vocabulary_of
 from t2v_models.training import TrainConfig, fit
 
 SMALL: dict[str, ModelConfig] = {
@@ -32,11 +31,7 @@ SMALL: dict[str, ModelConfig] = {
 
 
 def run_of(data: Path, model: ModelConfig, seed: int = 0) -> RunConfig:
-    manifest = Manifest.load(data)
-    return RunConfig(
-        model=model, dataset=manifest.config, dataset_digest=manifest.digest,
-        vocabulary=vocabulary_of(manifest.captions), seed=seed,
-    )  # fmt: skip
+    return RunConfig.of(Manifest.load(data), model, seed)
 
 
 def quiet(step: int, figures: dict[str, float]) -> None:
@@ -44,7 +39,7 @@ def quiet(step: int, figures: dict[str, float]) -> None:
 
 
 def train(data: Path, run_dir: Path, steps: int, name: str = "gan", **changes: object) -> checkpoints.Checkpoint:
-    config = TrainConfig(steps=steps, log_every=1, **changes)  # type: ignore[arg-type]
+    config = TrainConfig(steps=steps, log_every=1, probe_seconds=0, **changes)  # type: ignore[arg-type]
     return fit(run_of(data, SMALL[name]), ClipStore(Manifest.load(data)), config, run_dir, quiet)
 
 
@@ -72,9 +67,9 @@ def test_two_steps_resume_and_two_steps_equal_four_bit_for_bit(
 
     run, store = run_of(data, SMALL[name]), ClipStore(Manifest.load(data))
     with pytest.raises(RuntimeError, match="killed"):
-        fit(run, store, TrainConfig(steps=4, log_every=1), tmp_path / "parts", stop_after_two)
+        fit(run, store, TrainConfig(steps=4, log_every=1, probe_seconds=0), tmp_path / "parts", stop_after_two)
     assert checkpoints.newest(tmp_path / "parts").step == 2  # type: ignore[union-attr]
-    parts = fit(run, store, TrainConfig(steps=4, log_every=1), tmp_path / "parts", quiet)
+    parts = fit(run, store, TrainConfig(steps=4, log_every=1, probe_seconds=0), tmp_path / "parts", quiet)
     assert (calls, whole.step, parts.step) == ([1, 2, 3], 4, 4)
     one, other = tensors(tmp_path / "whole"), tensors(tmp_path / "parts")
     assert one.keys() == other.keys()
@@ -91,7 +86,7 @@ def test_a_finished_run_is_left_alone_and_a_longer_one_goes_on(data: Path, tmp_p
 
 def test_figures_are_logged_under_their_names(data: Path, tmp_path: Path) -> None:
     seen: dict[int, dict[str, float]] = {}
-    config = TrainConfig(steps=4, log_every=2, watch_seconds=1e-9)
+    config = TrainConfig(steps=4, log_every=2, watch_seconds=1e-9, probe_seconds=0.01)
 
     def log(step: int, figures: dict[str, float]) -> None:
         seen.setdefault(step, {}).update(figures)
@@ -105,6 +100,9 @@ def test_figures_are_logged_under_their_names(data: Path, tmp_path: Path) -> Non
         "train/lr/generator",
         "speed/clips_per_second",
         "speed/data_wait_share",
+        "speed/gflops",
+        "speed/matrix_gflops",
+        "speed/matrix_share",
         "watch/seen",
     } <= set(seen[2])
     assert 0 <= seen[4]["speed/data_wait_share"] <= 1
@@ -186,7 +184,7 @@ from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
 from t2v_models.training import TrainConfig, fit
 data, out, steps = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-config = TrainConfig(steps=steps, log_every=1, save_seconds=0.01)
+config = TrainConfig(steps=steps, log_every=1, save_seconds=0.01, probe_seconds=0)
 fit(run_of(data, SMALL["gan"]), ClipStore(Manifest.load(data)), config, out, lambda s, f: print(s, flush=True))
 """
 

@@ -132,11 +132,14 @@ def batches(
     length, part = len(epoch_order(0)), batch_size // share.world
 
     def make(k: int) -> Batch:
-        positions = k * batch_size + share.rank * part + np.arange(part)
+        positions = k * batch_size + np.arange(batch_size)
         epochs = positions // length
         rows = np.concatenate([epoch_order(int(e))[positions[epochs == e] % length] for e in np.unique(epochs)])
-        video = store.video(rows) if isinstance(store, DeviceClips) else to_video(store.frames(rows))
-        return Batch(video, tuple(store.captions[row] for row in rows))
+        captions = tuple(store.captions[row] for row in rows)
+        first, end = share.rank * part, (share.rank + 1) * part
+        own = rows[first:end]
+        video = store.video(own) if isinstance(store, DeviceClips) else to_video(store.frames(own))
+        return Batch(video, captions[first:end], before=captions[:first], after=captions[end:])
 
     return _ahead(make, start, workers) if workers else (make(k) for k in count(start))
 

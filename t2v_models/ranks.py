@@ -1,0 +1,126 @@
+"""What the processes that train one model together do as one. In a process alone every function is the identity.
+
+Rank r of `world` works on the r-th of `world` equal parts of every batch, and all hold the same weights bit for bit:
+they start from one seed and step by the same averaged gradients. Gradients are averaged explicitly, one flat buffer
+for each network, because the GAN differentiates twice and by chosen inputs, where wrappers that listen to `backward`
+go wrong; and because one message of a network costs less than one for each of its tensors.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from t2v_models.config import LabError
+from t2v_models.model import Metrics
+from t2v_models.shards.stream import ALONE, Share
+
+T = TypeVar("T")
+
+
+def join() -> None:
+    """Meet the other ranks that torchrun started with this one; figures travel by gloo, tensors of GPUs by NCCL.
+
+    Raises:
+        LabError: torchrun's variables are missing.
+    """
+    if "RANK" not in os.environ:
+        raise LabError("no RANK in the environment: start ranks with 't2v train … --ranks N' or with torchrun")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+
+
+def leave() -> None:
+    """Part from the other ranks."""
+    dist.destroy_process_group()
+
+
+def share() -> Share:
+    """Which part of every batch is this process's."""
+    return Share(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else ALONE
+
+
+def leads() -> bool:
+    """Whether this process logs and saves: rank 0, or a process alone."""
+    return share().rank == 0
+
+
+def on_this_machine() -> int:
+    """How many ranks share this machine."""
+    return int(os.environ["LOCAL_WORLD_SIZE"]) if dist.is_initialized() else 1
+
+
+def number_on_this_machine() -> int:
+    """0 for the first rank of each machine, 1 for the second."""
+    return int(os.environ["LOCAL_RANK"]) if dist.is_initialized() else 0
+
+
+def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
+    """Put the mean over ranks in place of each parameter's gradient, in one message."""
+    if not dist.is_initialized():
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    dist.all_reduce(flat)
+    parts = torch.split(flat.div_(dist.get_world_size()), [gradient.numel() for gradient in gradients])
+    torch._foreach_copy_(gradients, [part.view_as(g) for part, g in zip(parts, gradients, strict=True)])
+
+
+def gather(rows: Tensor) -> Tensor:
+    """Rows of all ranks in order, `(…, b, d)` to `(…, world * b, d)`; differentiable, any number of times."""
+    if not dist.is_initialized():
+        return rows
+    rank, world, b = dist.get_rank(), dist.get_world_size(), rows.shape[-2]
+    return _Sum.apply(nn.functional.pad(rows, (0, 0, rank * b, (world - 1 - rank) * b)))  # type: ignore[no-any-return]
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over ranks. It is its own adjoint, so that its gradient can be differentiated again."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        return _Sum.apply(gradient)
+
+
+def average(metrics: Metrics) -> Metrics:
+    """The mean of every metric over ranks."""
+    if not dist.is_initialized():
+        return metrics
+    total = torch.stack([value.float() for value in metrics.values()])
+    dist.all_reduce(total)
+    return dict(zip(metrics, total / dist.get_world_size(), strict=True))
+
+
+def greatest(*numbers: float) -> list[float]:
+    """The greatest of each number over ranks: how they agree on what a clock or a signal told only one of them."""
+    if not dist.is_initialized():
+        return list(numbers)
+    values = torch.tensor(numbers, dtype=torch.float64)
+    dist.all_reduce(values, dist.ReduceOp.MAX)
+    return values.tolist()
+
+
+def total(number: float) -> float:
+    """The sum of a number over ranks."""
+    if not dist.is_initialized():
+        return number
+    value = torch.tensor(number, dtype=torch.float64)
+    dist.all_reduce(value)
+    return value.item()
+
+
+def of_the_lead(value: T) -> T:
+    """What rank 0 gave; the others wait for it, whatever they gave."""
+    if not dist.is_initialized():
+        return value
+    box = [value]
+    dist.broadcast_object_list(box)
+    return box[0]

@@ -1,0 +1,119 @@
+"""How fast a run is, and how fast this machine could be: clips, waiting, arithmetic, share of the matrix rate."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from t2v_models import ranks
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+COUNTED_STEPS = 8
+"""Steps whose arithmetic is counted: enough for penalties that come every 2, 4 or 8 steps."""
+
+
+class Clock:
+    """Seconds trained, seconds waited for data, arithmetic done, and what falls due when."""
+
+    def __init__(self, step: int, before: float, matrix_gflops: float) -> None:
+        self._start = time.perf_counter() - before
+        self._last: dict[str, float] = {}
+        self._waited = 0.0
+        self._mark = (self.seconds, 0.0, step)  # seconds, waited, step at the last log
+        self._flops = 0
+        self._counted = 0
+        self._matrix_gflops = matrix_gflops
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the run began, those of earlier processes included."""
+        return time.perf_counter() - self._start
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Counts the block as time waited for data."""
+        since = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - since
+
+    def counting(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Makes a step; counts the arithmetic of the first few, forward and backward."""
+        if self._counted == COUNTED_STEPS:
+            return work(*args, **kwargs)
+        with CountFlops() as counter:
+            result = work(*args, **kwargs)
+        self._flops += counter.flops
+        self._counted += 1
+        return result
+
+    def due(self, what: str, every: float) -> bool:
+        """Whether `every` seconds have passed since the last time, or since the start."""
+        now = self.seconds
+        if now - self._last.setdefault(what, now) < every:
+            return False
+        self._last[what] = now
+        return True
+
+    def speed(self, step: int, batch_size: int) -> dict[str, float]:
+        """Clips and arithmetic per second, over all ranks, and the share of waiting for data, since the last call."""
+        seconds, waited, since = self._mark
+        now = self.seconds
+        self._mark = (now, self._waited, step)
+        passed, steps = now - seconds, step - since
+        gflops = ranks.share().world * self._flops / self._counted * steps / passed / 1e9
+        figures = {
+            "speed/clips_per_second": steps * batch_size / passed,
+            "speed/data_wait_share": (self._waited - waited) / passed,
+            "speed/gflops": gflops,
+        }
+        if self._matrix_gflops:
+            figures |= {"speed/matrix_gflops": self._matrix_gflops, "speed/matrix_share": gflops / self._matrix_gflops}
+        return figures
+
+
+class CountFlops(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the operations of matrix products and convolutions within it, by torch's own formulas.
+
+    torch's `FlopCounterMode` follows modules as well, and its hooks fail under `autograd.grad`, which R1 and R2 need.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.flops = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if count := flop_registry.get(func._overloadpacket):
+            self.flops += count(*args, **(kwargs or {}), out_val=result)
+        return result
+
+
+def matrix_gflops(device: torch.device, seconds: float) -> float:
+    """GFLOP/s that fp32 matrices of 1024 x 1024 reach within about `seconds`, on all cores of a CPU or on one GPU."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(cores())
+    side = 1024
+    left = torch.ones(side, side, device=device)
+    result = torch.empty_like(left)
+    torch.mm(left, left, out=result)
+    best, start = 0.0, time.perf_counter()
+    while (since := time.perf_counter()) - start < seconds:
+        for _ in range(8):
+            torch.mm(left, left, out=result)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        best = max(best, 8 * 2 * side**3 / (time.perf_counter() - since) / 1e9)
+    torch.set_num_threads(threads)
+    return best
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
