@@ -94,7 +94,7 @@ def average(metrics: Metrics) -> Metrics:
     """The mean of every metric over ranks."""
     if not dist.is_initialized():
         return metrics
-    total = torch.stack([value.float() for value in metrics.values()])
+    total = torch.stack([value.double() for value in metrics.values()])
     dist.all_reduce(total)
     return dict(zip(metrics, total / dist.get_world_size(), strict=True))
 

@@ -1,0 +1,85 @@
+"""Two ranks with half a batch each take the steps of one process: in double precision, where rounding hides little."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from t2v_models.build import FAMILIES, build
+from t2v_models.clips.spec import ClipSpec
+from t2v_models.model import Batch
+from t2v_models.ranks import average, share
+from t2v_models.text import vocabulary_of
+from tests.test_training import SMALL
+
+ROOT = Path(__file__).parents[1]
+CAPTIONS = ("circle moving left", "circle moving up-left", "circle moving diagonally up-left", "circle expanding")
+"""The synonyms fall to different ranks, so what clips of one meaning tell each other must cross between them."""
+SPEC = ClipSpec(size=16, frames=4)
+STEPS = 5
+"""One more than there are between penalties."""
+
+RANK = """
+import sys
+from pathlib import Path
+from t2v_models import ranks
+from tests.test_ranks import steps
+ranks.join()
+steps(Path(sys.argv[1]))
+ranks.leave()
+"""
+
+
+def steps(out: Path) -> None:
+    """Train every family for some steps on this rank's part of a batch; gradients, weights and metrics to `out`."""
+    torch.set_default_dtype(torch.float64)
+    found: dict[str, torch.Tensor] = {}
+    for name in FAMILIES:
+        torch.manual_seed(0)
+        model = build(SMALL[name], SPEC, vocabulary_of(CAPTIONS)).double()
+        video = torch.rand(8, 3, SPEC.frames, SPEC.size, SPEC.size) * 2 - 1
+        batch = part(video, tuple(caption for caption in CAPTIONS for _ in range(2)))
+        for step in range(STEPS):
+            torch.manual_seed(step)
+            metrics = model.training_step(batch, step, step / STEPS)
+            found |= {f"{name}.{step}.{key}": value for key, value in average(metrics).items()}
+        found |= {f"{name}.{key}": value.detach() for key, value in model.state_dict().items()}
+        found |= {f"{name}.gradient.{key}": p.grad for key, p in model.named_parameters() if p.grad is not None}
+    safetensors.torch.save_file({key: value.contiguous() for key, value in found.items()}, out)
+
+
+def part(video: torch.Tensor, captions: tuple[str, ...]) -> Batch:
+    """What this rank has of a batch."""
+    count = len(captions) // share().world
+    first, end = share().rank * count, (share().rank + 1) * count
+    return Batch(video[first:end], captions[first:end], before=captions[:first], after=captions[end:])
+
+
+@pytest.mark.slow
+def test_gradients_losses_and_weights_are_those_of_one_process(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "PYTHONPATH": str(ROOT)}
+    children = [
+        subprocess.Popen([sys.executable, "-c", RANK, str(tmp_path / f"rank-{rank}")], cwd=ROOT,
+                         env=os.environ | meeting | {"RANK": str(rank)})
+        for rank in range(2)
+    ]  # fmt: skip
+    assert [child.wait(timeout=300) for child in children] == [0, 0]
+    try:
+        steps(tmp_path / "alone")
+    finally:
+        torch.set_default_dtype(torch.float32)
+    alone, *of_ranks = (safetensors.torch.load_file(tmp_path / name) for name in ("alone", "rank-0", "rank-1"))
+    assert len(alone) > 100
+    for found in of_ranks:
+        assert found.keys() == alone.keys()
+        for key, value in alone.items():
+            torch.testing.assert_close(found[key], value, rtol=1e-7, atol=1e-9, msg=lambda text, key=key: key + text)
+    for key, value in of_ranks[0].items():
+        assert torch.equal(of_ranks[1][key], value), f"{key} differs between ranks"
