@@ -12,7 +12,6 @@ Only what kept it from running at all is mended: clips are real (the article's r
 their vectors are saved with the model, and samples are not clipped below mid-grey.
 """
 
-from collections.abc import Sequence
 from typing import Literal, final
 
 import torch
@@ -103,7 +102,8 @@ class FrameGan(VideoModel):
         frame = batch.own(torch.randint(self.spec.frames, (whole,), device=self.device))
         real = batch.video[torch.arange(n, device=self.device), :, frame]  # (n, 3, s, s)
         noise = batch.own(torch.randn(whole, self.config.noise, device=self.device))
-        fake = self.generator(torch.cat([noise, self._text(batch.captions)], 1))
+        bags = bag_of_words(batch.captions, self.vocabulary).to(self.device)
+        fake = self.generator(torch.cat([noise, self._text(bags)], 1))
 
         on_real, on_fake = self.discriminator(real), self.discriminator(fake.detach())
         judged = cross_entropy(on_real, 1.0) + cross_entropy(on_fake, 0.0)
@@ -116,20 +116,19 @@ class FrameGan(VideoModel):
             "score_gap": (on_real - on_fake).mean().detach(),
         }
 
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        return self.spec.frames, self.config.noise
+
     @torch.no_grad()
-    def sample(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
-        """One clip per prompt; its frames share the prompt, and each has noise of its own, drawn by the clip's seed."""
-        t = self.spec.frames
-        noise = [torch.randn(t, self.config.noise, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-        text = self._text(prompts)
-        clips = [
-            self.generator(torch.cat([clip.to(self.device), text[i].expand(t, -1)], 1)) for i, clip in enumerate(noise)
-        ]
+    def make(self, bags: Tensor, noise: Tensor) -> Tensor:
+        """The frames of a clip share its prompt, and each has noise of its own."""
+        text = self._text(bags).expand(self.spec.frames, -1, -1).transpose(0, 1)  # (b, t, text)
+        clips = [self.generator(torch.cat(parts, 1)) for parts in zip(noise, text, strict=True)]
         return torch.stack(clips).transpose(1, 2)
 
-    def _text(self, captions: Sequence[str]) -> Tensor:
-        """The mean of each caption's word vectors, `(n, text)`."""
-        bags = bag_of_words(captions, self.vocabulary).to(self.device)
+    def _text(self, bags: Tensor) -> Tensor:
+        """The mean of the word vectors of each bag, `(n, text)`."""
         return bags @ self.words / bags.sum(1, keepdim=True).clamp_min(1)
 
     def _update(self, name: str, loss: Tensor) -> None:

@@ -42,12 +42,13 @@ class GanConfig(FamilyConfig):
     batch_size: int = Field(72, ge=1, description="clips per update, over all ranks")
     group: int = Field(4, ge=1, description="clips with the same caption that stand together in a batch")
     threads: int | None = Field(1, ge=1, description="CPU threads of each rank: its small matrices gain from one alone")
-    noise: int = Field(6, ge=1, le=4096, description="numbers of noise per clip: about as many as a clip has freedoms")
+    noise: int = Field(6, ge=1, le=4096, description="angles of noise per clip: about as many as a clip has freedoms")
     text: int = Field(64, ge=1, le=4096, description="length of the generator's word vectors")
     width: int = Field(256, ge=8, le=8192, description="width of the hidden layers over whole clips")
     frame_code: int = Field(24, ge=1, le=4096, description="numbers that describe one frame inside the generator")
     frame_width: int = Field(128, ge=8, le=8192, description="width of the layer that decodes one frame")
     spots: int = Field(2, ge=1, le=256, description="soft spots that a frame is the sum of")
+    look: int = Field(16, ge=1, le=4096, description="numbers that the discriminator reads from a frame by itself")
     features: int = Field(128, ge=1, le=8192, description="features of the discriminator, length of its word vectors")
     painter_width: int = Field(32, ge=1, le=1024, description="channels of the painter at 8x8")
     painter_frames: int = Field(8, ge=1, le=65536, description="frames the painter learns from in each update")
@@ -56,8 +57,8 @@ class GanConfig(FamilyConfig):
     lr: float = Field(1.5e-3, gt=0, le=1, description="Adam step of generator and discriminator after warm-up")
     lr_end: float = Field(1e-4, gt=0, le=1, description="the same at the end of the run")
     warmup_steps: int = Field(50, ge=1, le=100_000, description="updates over which all learning rates rise from 0")
-    gamma: float = Field(0.1, gt=0, le=10_000, description="weight of R1 and R2 at the start")
-    gamma_end: float = Field(0.05, gt=0, le=10_000, description="weight of R1 and R2 at the end")
+    gamma: float = Field(0.05, gt=0, le=10_000, description="weight of R1 and R2 at the start")
+    gamma_end: float = Field(0.02, gt=0, le=10_000, description="weight of R1 and R2 at the end")
     penalty_every: int = Field(4, ge=1, le=64, description="updates between penalties, whose weight grows by as much")
     wrong_captions: float = Field(0.5, ge=0, le=100, description="weight of real clips against wrong captions")
     centring: float = Field(1e-3, ge=0, le=1, description="weight that keeps the scores of a pair near 0")
@@ -129,10 +130,11 @@ def perceptron(*widths: int) -> nn.Sequential:
 
 
 class Generator(nn.Module):
-    """From noise `(b, noise)` in [0, 1) and bags of words `(b, v)` to opacity at 8x8, `(b, t, 3, 8, 8)`.
+    """From Gaussian noise `(b, noise, 2)` and bags of words `(b, v)` to opacity at 8x8, `(b, t, 3, 8, 8)`.
 
-    A perceptron plans the clip as one code a frame; a decoder shared by all frames turns a code into spots. Noise is
-    read as angles, because a phase has no ends; the plan is made of slow waves first, because things move smoothly.
+    A perceptron plans the clip as one code a frame; a decoder shared by all frames turns a code into spots. Of each
+    pair of noise only the angle is read, because a phase has no ends; the plan is made of slow waves first, because
+    things move smoothly.
     """
 
     def __init__(self, config: GanConfig, frames: int, vocabulary: int):
@@ -147,8 +149,8 @@ class Generator(nn.Module):
 
     def forward(self, noise: Tensor, bags: Tensor) -> Tensor:
         """One clip for each row."""
-        angle = 2 * math.pi * noise
-        known = torch.cat([math.sqrt(2) * angle.cos(), math.sqrt(2) * angle.sin(), self.words(bags)], 1)
+        angles = math.sqrt(2) * F.normalize(noise, dim=-1)
+        known = torch.cat([angles.flatten(1), self.words(bags)], 1)
         codes = self.waves @ self.plan(known).view(len(noise), self.frames, -1)  # (b, t, code)
         spots = self.decode(F.leaky_relu(codes, SLOPE))
         return draw_spots(spots.view(len(noise), self.frames, -1, 7))
@@ -168,29 +170,47 @@ def slow_waves(frames: int) -> Tensor:
 def draw_spots(spots: Tensor) -> Tensor:
     """Sum of Gaussian spots, `(…, 3, 8, 8)`, from `(…, k, 7)`: opacity of 3 channels, place x and y, spread x and y.
 
-    Numbers near N(0, 1) give faint spots of about one cell, spread over the frame.
+    A cell holds the integral of the spot over it, as a small frame holds the mean of a large one: a spot that moves
+    by less than a cell keeps its mass. Numbers near N(0, 1) give faint spots of about one cell, spread over the frame.
     """
     opacity, place, spread = torch.split(spots, [3, 2, 2], -1)
-    cell = torch.arange(SMALL, device=spots.device) + 0.5
-    distance = (cell - (SMALL / 2 + 2 * place)[..., None]) / (0.3 * spread).exp()[..., None]  # (…, k, 2, 8)
-    across, down = (-distance.square() / 2).exp().unbind(-2)  # (…, k, 8)
+    edge = torch.arange(SMALL + 1, device=spots.device)
+    distance = (edge - (SMALL / 2 + 2 * place)[..., None]) / (0.3 * spread - 0.4).exp()[..., None]  # (…, k, 2, 9)
+    across, down = torch.erf(math.sqrt(0.5) * distance).diff(dim=-1).unbind(-2)  # (…, k, 8)
     rows = (0.3 * opacity[..., None]) * down[..., None, :]  # (…, k, 3, 8)
     return (rows.flatten(-2).mT @ across).reshape(*spots.shape[:-2], 3, SMALL, SMALL)
+
+
+def moments(clips: Tensor) -> Tensor:
+    """Where the ink of a frame is and how much: `(…, 6)` of opacity `(…, 3, 8, 8)`.
+
+    Centre x and y, variance along both, ink and its square. The squared opacity weighs the cells, so that a faint veil
+    far away moves neither the centre nor, through the penalty on gradients, the discriminator.
+    """
+    ink = clips.mean(-3)
+    weight = ink.square()
+    mass = weight.sum((-2, -1)) + 0.05
+    place = torch.arange(SMALL, device=clips.device) - (SMALL - 1) / 2
+    along = torch.stack([weight.sum(-2), weight.sum(-1)], -2) / mass[..., None, None]  # (…, 2, 8)
+    centre = along @ place
+    variance = along @ place.square() - centre.square()
+    return torch.cat([centre, variance, ink.sum((-2, -1))[..., None], mass[..., None]], -1)
 
 
 class Discriminator(nn.Module):
     """Features phi of a clip at 8x8, and the scores w·phi + <phi, sum of word vectors> / sqrt(d).
 
-    It reads every frame with the same eyes, as the generator draws them, and judges the readings and their changes, so
-    that velocity is plain to see; and it sees how far the features of clips with the same meaning scatter in the
-    batch, so that a generator without variety is found out.
+    It reads every frame with the same eyes, as the generator draws them: a small perceptron for its look, and its
+    moments, which say exactly where things are. It judges the readings, their changes and the changes of those, so that
+    velocity and acceleration are plain to see; and it sees how far the features of clips with the same meaning scatter
+    in the batch, so that a generator without variety is found out.
     """
 
     def __init__(self, config: GanConfig, frames: int, vocabulary: int):
         super().__init__()
         self.words = word_table(vocabulary, config.features)
-        self.look = perceptron(3 * SMALL**2, config.frame_width, 2 * config.frame_code)
-        seen = (2 * frames - 1) * 2 * config.frame_code
+        self.look = perceptron(3 * SMALL**2, config.frame_width, config.look)
+        seen = (3 * frames - 3) * (config.look + 6)
         self.judge = perceptron(seen, config.width, config.width, config.features)
         self.scatter = nn.Linear(config.features, config.features).apply(he_normal)
         self.realism = nn.Linear(config.features, 1).apply(he_normal)
@@ -201,9 +221,10 @@ class Discriminator(nn.Module):
 
         Row i of `peers` `(b, n)` averages over the clips like clip i among the n of all ranks.
         """
-        codes = self.look(clips.flatten(-3))  # (…, b, t, code)
-        seen = torch.cat([codes, 2 * codes.diff(dim=-2)], -2).flatten(-2)
-        phi: Tensor = self.judge(F.leaky_relu(seen, SLOPE))
+        looks = F.leaky_relu(self.look(clips.flatten(-3)), SLOPE)
+        states = torch.cat([looks, 0.7 * moments(clips)], -1)  # (…, b, t, look + 6)
+        changes = 2 * states.diff(dim=-2)
+        phi: Tensor = self.judge(torch.cat([states, changes, changes.diff(dim=-2)], -2).flatten(-2))
         everyone = gather(phi)
         deviation = (peers @ everyone.square() - (peers @ everyone).square()).clamp_min(0).add(1e-6).sqrt()
         judged: Tensor = phi + self.scatter(deviation)
@@ -250,7 +271,7 @@ class Gan(VideoModel):
         same = batch.own(same_meaning(batch.all_captions).to(self.device))
         peers = same / same.sum(1, keepdim=True)
         real = self._shrink(batch.video)
-        fake = self.generator(batch.own(torch.rand(len(captions), config.noise, device=self.device)), bags)
+        fake = self.generator(batch.own(torch.randn(len(captions), *self.noise_shape, device=self.device)), bags)
 
         penalised = step % config.penalty_every == 0
         clips = torch.stack([real, fake.detach()]).requires_grad_(penalised)
@@ -274,15 +295,17 @@ class Gan(VideoModel):
         gap = (scores[0] - scores[1]).mean()
         return {**{f"loss/{name}": value.detach() for name, value in metrics.items()}, "score_gap": gap.detach()}
 
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        return self.config.noise, 2
+
     @torch.no_grad()
-    def sample(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
-        """One clip per prompt by the averaged weights; the noise of a clip comes from its own seed, on any device."""
+    def make(self, bags: Tensor, noise: Tensor) -> Tensor:
+        """One forward pass of the averaged weights."""
         generator, painter = self.average
-        bags = bag_of_words(prompts, self.vocabulary).to(self.device)
-        noise = [torch.rand(self.config.noise, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-        small: Tensor = generator(torch.stack(noise).to(self.device), bags)  # (b, t, 3, 8, 8)
+        small: Tensor = generator(noise, bags)  # (b, t, 3, 8, 8)
         painted = torch.cat([painter(part) for part in torch.split(small.flatten(0, 1), 256)])
-        clips = painted.view(len(prompts), self.spec.frames, *painted.shape[1:]).transpose(1, 2)  # (b, 3, t, s, s)
+        clips = painted.view(len(bags), self.spec.frames, *painted.shape[1:]).transpose(1, 2)  # (b, 3, t, s, s)
         return (1 - 2 * clips).clamp(-1, 1)
 
     def _shrink(self, video: Tensor) -> Tensor:

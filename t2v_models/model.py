@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import Config
+from t2v_models.text import bag_of_words
 
 Metrics = dict[str, Tensor]
 """Named scalars of one update: detached, still on the device."""
@@ -82,15 +83,34 @@ class VideoModel(nn.Module, ABC):
             progress: share of the run that is done, in [0, 1), for schedules.
         """
 
+    @property
     @abstractmethod
+    def noise_shape(self) -> tuple[int, ...]:
+        """Shape of the standard Gaussian noise that one clip is made of."""
+
+    @abstractmethod
+    def make(self, bags: Tensor, noise: Tensor) -> Tensor:
+        """One clip per row, float32 `(b, 3, t, h, w)` in [-1, 1], without gradients.
+
+        Args:
+            bags: how often each word of the vocabulary is said, `(b, v)`; mixtures of prompts are welcome.
+            noise: `(b, *noise_shape)`.
+        """
+
     def sample(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
-        """One clip per prompt, float32 `(b, 3, t, h, w)` in [-1, 1], without gradients.
+        """One clip per prompt, as `make`, its noise drawn by its own seed, on any device.
 
         Clip i depends on `prompts[i]` and `seeds[i]` alone, not on its batch mates.
 
         Raises:
             LabError: a word the model was never trained on.
         """
+        return self.make(bag_of_words(prompts, self.vocabulary).to(self.device), self.noise(seeds))
+
+    def noise(self, seeds: Sequence[int]) -> Tensor:
+        """Standard Gaussian noise `(b, *noise_shape)`, row i a function of `seeds[i]`."""
+        drawn = [torch.randn(self.noise_shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        return torch.stack(drawn).to(self.device)
 
     @property
     def device(self) -> torch.device:

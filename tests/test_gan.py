@@ -90,11 +90,30 @@ def test_the_scatter_of_peers_is_seen_and_that_of_strangers_is_not():
 
 
 def test_a_spot_lies_where_its_numbers_say():
-    opacity, place, spread = [1.0, 2.0, 0.0], [0.75, -0.25], [0.0, 0.0]  # in the middle of column 5, row 3
+    opacity, place, spread = [1.0, 2.0, 0.0], [0.75, -0.25], [4 / 3, 4 / 3]  # in the middle of column 5, row 3
     frame = gan.draw_spots(torch.tensor([[*opacity, *place, *spread]]))
-    bump = torch.exp(-((torch.arange(8) + 0.5)[:, None] - torch.tensor([5.5, 3.5])).square() / 2)
+    fine = torch.exp(-((torch.arange(8000) / 1000 + 0.0005)[:, None] - torch.tensor([5.5, 3.5])).square() / 2)
+    bump = fine.view(8, 1000, 2).mean(1) * math.sqrt(2 / math.pi)  # an integral, in units of a half of all
     expected = 0.3 * bump[:, 1, None] * bump[:, 0]
-    torch.testing.assert_close(frame, torch.stack([expected, 2 * expected, 0 * expected]))
+    torch.testing.assert_close(frame, torch.stack([expected, 2 * expected, 0 * expected]), rtol=1e-4, atol=1e-5)
+
+
+@given(st.floats(-0.4, 0.4), st.floats(-0.4, 0.4))
+def test_a_small_spot_that_moves_within_a_cell_keeps_its_mass_and_its_centre_is_read(x, y):
+    spots = torch.tensor([[1.0, 1.0, 1.0, x, y, -1.0, -1.0], [1.0, 1.0, 1.0, 0.0, 0.0, -1.0, -1.0]])
+    moved, still = gan.draw_spots(spots[:, None])
+    torch.testing.assert_close(moved.sum(), still.sum(), rtol=1e-4, atol=0)
+    centre_x, centre_y, _, _, ink, _ = gan.moments(moved)
+    assert (centre_x.item(), centre_y.item()) == pytest.approx((2 * x, 2 * y), abs=0.2)
+    torch.testing.assert_close(ink, moved.sum() / 3)
+
+
+def test_a_faint_veil_far_away_does_not_move_the_centre():
+    frame = torch.zeros(3, 8, 8)
+    frame[:, 2, 5] = 1.0
+    veiled = frame + 0.01
+    assert gan.moments(frame)[:2].tolist() == pytest.approx([1.5 / 1.05, -1.5 / 1.05])
+    torch.testing.assert_close(gan.moments(veiled)[:2], gan.moments(frame)[:2], rtol=0, atol=0.02)
 
 
 def test_spots_of_a_frame_add_up_and_frames_are_drawn_one_by_one():
@@ -112,11 +131,12 @@ def test_slow_waves_can_write_every_sequence_and_keep_the_size_of_codes(frames):
     assert waves.square().sum(1).mean().item() == pytest.approx(1, abs=1e-5)
 
 
-def test_noise_is_an_angle():
+def test_of_noise_only_the_angle_counts():
     generator = model_of(ClipSpec(size=16, frames=4)).generator
     bags = torch.ones(1, len(VOCABULARY))
-    noise = torch.rand(1, 6)
-    torch.testing.assert_close(generator(noise, bags), generator(noise + 1, bags), rtol=1e-3, atol=1e-4)
+    noise = torch.randn(1, 6, 2)
+    torch.testing.assert_close(generator(noise, bags), generator(3 * noise, bags), rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(generator(noise, bags), generator(-noise, bags), rtol=1e-3, atol=1e-4)
 
 
 @given(st.integers(8, 200))
