@@ -2,9 +2,10 @@
 
 The cascade: a generator and a discriminator play over clips averaged down to 8x8 with every frame kept, where small
 matrices suffice and the caption is a sum of word vectors; a painter shared by all frames learns by regression to draw
-8x8 frames at full size, so it sees neither captions nor fakes. The generator composes a frame of a few soft spots,
-after BlobGAN (Epstein et al. 2022), so that moving a thing is moving a number. All this suits a few compact things on
-an even ground, such as a disc, whose place and mass survive averaging; textures and scenes are out of its reach.
+8x8 frames at full size, and never sees a fake. The generator composes a frame of a few soft spots, after BlobGAN
+(Epstein et al. 2022), so that moving a thing is moving a number; discriminator and painter read the moments of a frame,
+so that place and size are numbers to them as well. All this suits one compact thing on an even ground, whose place and
+mass survive averaging; textures and scenes are out of its reach.
 
 The loss is the relativistic pairing with R1 and R2 of R3GAN (Huang et al. 2024, arXiv:2501.05441); the conditional
 score is the projection of Miyato and Koyama (2018), which makes wrong captions as cheap as a dot product.
@@ -15,9 +16,7 @@ Inside the model a pixel is its opacity over the white ground, (1 - value) / 2: 
 
 import copy
 import math
-from collections.abc import Hashable, Sequence
-from functools import lru_cache, partial
-from itertools import pairwise
+from functools import partial
 from typing import Literal, final
 
 import torch
@@ -26,13 +25,16 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from t2v_models.clips.prompts import parse, words
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
+from t2v_models.layers import SLOPE, he_normal, perceptron
 from t2v_models.model import Batch, FamilyConfig, Metrics, VideoModel
-from t2v_models.painter import SLOPE, SMALL, Painter, area_weights, he_normal
+from t2v_models.painter import SMALL, Painter, area_weights, moments, pixel_centres, sample_pixels
 from t2v_models.ranks import average_gradients, gather
-from t2v_models.text import bag_of_words
+from t2v_models.text import bag_of_words, same_meaning, word_table
+
+WORDS = 0.03
+"""Deviation of fresh word vectors: small, so that unseen sums of words start near seen ones."""
 
 
 class GanConfig(FamilyConfig):
@@ -50,10 +52,12 @@ class GanConfig(FamilyConfig):
     spots: int = Field(2, ge=1, le=256, description="soft spots that a frame is the sum of")
     look: int = Field(16, ge=1, le=4096, description="numbers that the discriminator reads from a frame by itself")
     features: int = Field(128, ge=1, le=8192, description="features of the discriminator, length of its word vectors")
-    painter_width: int = Field(32, ge=1, le=1024, description="channels of the painter at 8x8")
-    painter_frames: int = Field(8, ge=1, le=65536, description="frames the painter learns from in each update")
+    painter_width: int = Field(16, ge=1, le=1024, description="width of the painter's layers at each pixel")
+    painter_frames: int = Field(16, ge=1, le=65536, description="frames the painter learns from in each update")
+    painter_pixels: int = Field(256, ge=4, le=65536, description="pixels of each of them, most of them near the object")
+    painter_square: float = Field(0.3, ge=0, le=1, description="share of the run in which errors are squared, to begin")
     painter_noise: float = Field(0.01, ge=0, le=1, description="greatest noise on the painter's input, of full opacity")
-    painter_lr: float = Field(2e-3, gt=0, le=1, description="Adam step of the painter at the start; falls to 0")
+    painter_lr: float = Field(5e-3, gt=0, le=1, description="Adam step of the painter at the start; falls to 0")
     lr: float = Field(1.5e-3, gt=0, le=1, description="Adam step of generator and discriminator after warm-up")
     lr_end: float = Field(1e-4, gt=0, le=1, description="the same at the end of the run")
     warmup_steps: int = Field(50, ge=1, le=100_000, description="updates over which all learning rates rise from 0")
@@ -93,40 +97,9 @@ def wrong_caption_loss(matches: Tensor, own: Tensor, same: Tensor) -> Tensor:
     return (losses.sum(1) / (~same).sum(1).clamp_min(1)).mean()
 
 
-@lru_cache(maxsize=65536)
-def meaning(caption: str) -> Hashable:
-    """Equal for captions that ask for the same: by the grammar where it knows the caption, else by the bag of words."""
-    try:
-        return parse(caption)
-    except LabError:
-        return tuple(sorted(words(caption)))
-
-
-def same_meaning(captions: Sequence[str]) -> Tensor:
-    """Which pairs of captions mean the same, `(b, b)` bool."""
-    place: dict[Hashable, int] = {}
-    index = torch.tensor([place.setdefault(meaning(caption), len(place)) for caption in captions])
-    return index[:, None] == index[None]
-
-
 def cosine(start: float, end: float, progress: float) -> float:
     """From start to end along half a cosine."""
     return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
-
-
-def word_table(words: int, length: int) -> nn.Linear:
-    """One trained vector a word, summed over a bag of words; small, so that unseen sums start near seen ones."""
-    table = nn.Linear(words, length, bias=False)
-    nn.init.normal_(table.weight, std=0.03)
-    return table
-
-
-def perceptron(*widths: int) -> nn.Sequential:
-    """Linear layers with leaky ReLUs between them, none after the last."""
-    layers: list[nn.Module] = []
-    for before, after in pairwise(widths):
-        layers += [nn.Linear(before, after), nn.LeakyReLU(SLOPE)]
-    return nn.Sequential(*layers[:-1]).apply(he_normal)
 
 
 class Generator(nn.Module):
@@ -140,7 +113,7 @@ class Generator(nn.Module):
     def __init__(self, config: GanConfig, frames: int, vocabulary: int):
         super().__init__()
         self.frames = frames
-        self.words = word_table(vocabulary, config.text)
+        self.words = word_table(vocabulary, config.text, WORDS)
         width = config.width
         self.plan = perceptron(2 * config.noise + config.text, width, width, frames * config.frame_code)
         self.decode = perceptron(config.frame_code, config.frame_width, 7 * config.spots)
@@ -181,22 +154,6 @@ def draw_spots(spots: Tensor) -> Tensor:
     return (rows.flatten(-2).mT @ across).reshape(*spots.shape[:-2], 3, SMALL, SMALL)
 
 
-def moments(clips: Tensor) -> Tensor:
-    """Where the ink of a frame is and how much: `(…, 6)` of opacity `(…, 3, 8, 8)`.
-
-    Centre x and y, variance along both, ink and its square. The squared opacity weighs the cells, so that a faint veil
-    far away moves neither the centre nor, through the penalty on gradients, the discriminator.
-    """
-    ink = clips.mean(-3)
-    weight = ink.square()
-    mass = weight.sum((-2, -1)) + 0.05
-    place = torch.arange(SMALL, device=clips.device) - (SMALL - 1) / 2
-    along = torch.stack([weight.sum(-2), weight.sum(-1)], -2) / mass[..., None, None]  # (…, 2, 8)
-    centre = along @ place
-    variance = along @ place.square() - centre.square()
-    return torch.cat([centre, variance, ink.sum((-2, -1))[..., None], mass[..., None]], -1)
-
-
 class Discriminator(nn.Module):
     """Features phi of a clip at 8x8, and the scores w·phi + <phi, sum of word vectors> / sqrt(d).
 
@@ -208,7 +165,7 @@ class Discriminator(nn.Module):
 
     def __init__(self, config: GanConfig, frames: int, vocabulary: int):
         super().__init__()
-        self.words = word_table(vocabulary, config.features)
+        self.words = word_table(vocabulary, config.features, WORDS)
         self.look = perceptron(3 * SMALL**2, config.frame_width, config.look)
         seen = (3 * frames - 3) * (config.look + 6)
         self.judge = perceptron(seen, config.width, config.width, config.features)
@@ -251,11 +208,13 @@ class Gan(VideoModel):
         self.spec = spec
         self.vocabulary = vocabulary
         self.generator = Generator(config, spec.frames, len(vocabulary))
-        self.painter = Painter(config.painter_width, spec.size)
+        self.painter = Painter(config.painter_width, len(vocabulary))
         self.discriminator = Discriminator(config, spec.frames, len(vocabulary))
         self.average = nn.ModuleList(copy.deepcopy([self.generator, self.painter])).requires_grad_(False)
         self.register_buffer("area", area_weights(spec.size), persistent=False)
+        self.register_buffer("pixels", pixel_centres(spec.size), persistent=False)
         self.area: Tensor
+        self.pixels: Tensor
         self.optimizers: dict[str, Optimizer] = {
             "generator": Adam(self.generator.parameters(), config.lr, (0.0, 0.99), fused=True),
             "discriminator": Adam(self.discriminator.parameters(), config.lr, (0.0, 0.99), fused=True),
@@ -288,7 +247,7 @@ class Gan(VideoModel):
         fake_score = self.discriminator.score(self.discriminator(fake, peers), bags)
         fooled = generator_loss(scores[0].detach(), fake_score)
         self._update("generator", fooled)
-        painted = self._painter_loss(batch, real)
+        painted = self._painter_loss(batch, real, bags, progress)
         self._update("painter", painted)
         self._update_average(step)
         metrics = {"discriminator": judged, "generator": fooled, "wrong_captions": wrong, "painter": painted}
@@ -304,9 +263,10 @@ class Gan(VideoModel):
         """One forward pass of the averaged weights."""
         generator, painter = self.average
         small: Tensor = generator(noise, bags)  # (b, t, 3, 8, 8)
-        painted = torch.cat([painter(part) for part in torch.split(small.flatten(0, 1), 256)])
-        clips = painted.view(len(bags), self.spec.frames, *painted.shape[1:]).transpose(1, 2)  # (b, 3, t, s, s)
-        return (1 - 2 * clips).clamp(-1, 1)
+        each = zip(small, bags.unsqueeze(1).expand(-1, self.spec.frames, -1), strict=True)
+        opacity = torch.stack([painter(frames, said, self.pixels) for frames, said in each])
+        clips = opacity.view(len(bags), self.spec.frames, self.spec.size, self.spec.size, 3)
+        return (1 - 2 * clips).clamp(-1, 1).permute(0, 4, 1, 2, 3)
 
     def _shrink(self, video: Tensor) -> Tensor:
         """Opacity averaged down to 8x8, `(b, t, 3, 8, 8)`, of video `(b, 3, t, s, s)`."""
@@ -315,12 +275,13 @@ class Gan(VideoModel):
         small = rows.view(b, t, SMALL, s, 3).transpose(3, 4).contiguous() @ self.area.T  # (b, t, 8, 3, 8)
         return (1 - small.transpose(2, 3)) / 2
 
-    def _painter_loss(self, batch: Batch, small: Tensor) -> Tensor:
-        """Mean absolute error of painted opacity on random real frames, from slightly noisy 8x8 versions.
+    def _painter_loss(self, batch: Batch, small: Tensor, bags: Tensor, progress: float) -> Tensor:
+        """Error of painted pixels of random real frames, from slightly noisy 8x8 versions: squared, later absolute.
 
         Frame k is of a clip in the k-th of equal parts of the batch, so that every rank has as many to paint.
         """
-        count, whole = self.config.painter_frames, len(batch.all_captions)
+        config, whole = self.config, len(batch.all_captions)
+        count = config.painter_frames
         mine, rest = divmod(count * len(small), whole)
         if rest:
             raise LabError(
@@ -330,12 +291,16 @@ class Gan(VideoModel):
         draw = partial(torch.rand, device=self.device)
         clip = ((torch.arange(count, device=self.device) + draw(count)) * (whole / count)).long()
         frame = (draw(count) * self.spec.frames).long()
-        strength = self.config.painter_noise * draw(count, 1, 1, 1)
-        noise = torch.randn(count, *small.shape[2:], device=self.device)
-        clip, frame, noise = (drawn[first : first + mine] for drawn in (clip, frame, strength * noise))
+        noise = config.painter_noise * draw(count, 1, 1, 1) * torch.randn(count, *small.shape[2:], device=self.device)
+        place = draw(count, config.painter_pixels, 2)
+        clip, frame, noise, place = (drawn[first : first + mine] for drawn in (clip, frame, noise, place))
         clip = clip - len(batch.before)
-        target = (1 - batch.video[clip, :, frame]) / 2
-        return F.l1_loss(self.painter(small[clip, frame] + noise), target)
+        seen = small[clip, frame]
+        pixels = sample_pixels(seen, place, self.spec.size)
+        video = batch.video.flatten(3)  # (b, 3, t, s²)
+        target = (1 - video[clip[:, None], :, frame[:, None], pixels]) / 2  # (n, p, 3)
+        error: Tensor = self.painter(seen + noise, bags[clip], self.pixels[pixels]) - target
+        return error.square().mean() if progress < config.painter_square else error.abs().mean()
 
     def _set_learning_rates(self, step: int, progress: float) -> None:
         """Linear warm-up by step, half a cosine by progress."""

@@ -1,6 +1,8 @@
 """Between full frames and the 8x8 frames the GAN plays over: averaging down, and painting back.
 
-The painter learns by regression to undo the averaging, frame by frame. It knows neither captions nor motion.
+The painter is a function of place, in the spirit of occupancy networks (Mescheder et al. 2019, arXiv:1812.03828) and of
+videos as fields (DIGAN, Yu et al. 2022): asked for any point of a frame it answers with the opacity there. It learns by
+regression from real frames and their averages, frame by frame, and knows neither motion nor fakes.
 """
 
 import math
@@ -9,12 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from t2v_models.layers import SLOPE, perceptron
+from t2v_models.text import word_table
+
 SMALL = 8
-"""Side in pixels of the small frames."""
-SLOPE = 0.2
-"""Of every leaky ReLU for negative inputs."""
-DETAIL = 8
-"""Channels per pixel from which the painter's last layer mixes a colour."""
+"""Side in cells of the small frames."""
+TEXT = 32
+"""Length of the painter's word vectors."""
+REACH = 3.0
+"""Radii from the centre beyond which all points are alike."""
 
 
 def area_weights(size: int) -> Tensor:
@@ -25,39 +30,78 @@ def area_weights(size: int) -> Tensor:
     return (shared.clamp_min(0) * SMALL / size).float()
 
 
-def he_normal(module: nn.Module) -> None:
-    """Weights N(0, 2 / ((1 + slope²) fan_in)), biases 0 (He et al. 2015)."""
-    if isinstance(module, nn.Linear | nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, a=SLOPE)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+def pixel_centres(size: int) -> Tensor:
+    """Centres of the pixels of a frame in cells from its middle, x then y, row by row: `(size², 2)`."""
+    place = (torch.arange(size) + 0.5) * SMALL / size - SMALL / 2
+    return torch.stack(torch.meshgrid(place, place, indexing="xy"), -1).reshape(-1, 2)
+
+
+def moments(small: Tensor) -> Tensor:
+    """Where the ink of a frame is and how much: `(…, 6)` of opacity `(…, 3, 8, 8)`, in cells.
+
+    Centre x and y, variance along both, ink and its square. The squared opacity weighs the cells, so that a faint veil
+    far away moves neither the centre nor, through the penalty on gradients, the discriminator.
+    """
+    ink = small.mean(-3)
+    weight = ink.square()
+    mass = weight.sum((-2, -1)) + 0.05
+    place = torch.arange(SMALL, device=small.device) - (SMALL - 1) / 2
+    along = torch.stack([weight.sum(-2), weight.sum(-1)], -2) / mass[..., None, None]  # (…, 2, 8)
+    centre = along @ place
+    variance = along @ place.square() - centre.square()
+    return torch.cat([centre, variance, ink.sum((-2, -1))[..., None], mass[..., None]], -1)
 
 
 class Painter(nn.Module):
-    """One frame from 8x8 to full size: `(n, 3, 8, 8)` to `(n, 3, s, s)`, opacity.
+    """Opacity at points of frames, from their 8x8 averages and their captions' bags of words.
 
-    Detail on top of bilinear enlargement: residual convolutions at 8x8, a pixel shuffle, one convolution at full size.
+    Where the object is, how large and of what colour follows from moments and caption; what shape it has, measured in
+    its own radii, from the caption alone. So every frame teaches the shape of all sizes and places. One object a frame.
     """
 
-    def __init__(self, width: int, size: int):
+    def __init__(self, width: int, vocabulary: int):
         super().__init__()
-        self.size = size
-        scale = math.ceil(size / SMALL)
-        self.read = nn.Conv2d(3, width, 3, padding=1)
-        self.think = nn.ModuleList([nn.Conv2d(width, width, 3, padding=1) for _ in range(2)])
-        self.spread = nn.Conv2d(width, DETAIL * scale**2, 3, padding=1)
-        self.shuffle = nn.PixelShuffle(scale)
-        self.draw = nn.Conv2d(DETAIL, 3, 3, padding=1)
-        self.apply(he_normal)
-        self.draw.weight.data.mul_(0.1)
+        self.words = word_table(vocabulary, TEXT, 0.3)
+        self.state = perceptron(TEXT + 6 + 8 + 3, 64, 64, 7)
+        *_, weight, _ = self.state.parameters()
+        nn.init.normal_(weight, std=0.05)
+        self.shape = nn.Linear(TEXT, 4 * width)
+        nn.init.normal_(self.shape.weight, std=0.1)
+        nn.init.normal_(self.shape.bias, std=0.3)
+        self.first = nn.Parameter(torch.randn(3, width))
+        self.second = nn.Parameter(torch.randn(width, width) * math.sqrt(2 / (1 + SLOPE**2) / width))
+        self.last = nn.Parameter(0.3 * torch.randn(width, 1) * math.sqrt(2 / (1 + SLOPE**2) / width))
 
-    def forward(self, small: Tensor) -> Tensor:
-        """Draw every frame by itself."""
-        h = self.read(small)
-        for layer in self.think:
-            h = h + layer(F.leaky_relu(h, SLOPE))
-        h = self.shuffle(self.spread(F.leaky_relu(h, SLOPE)))
-        if h.shape[-1] != self.size:
-            h = F.interpolate(h, size=self.size, mode="bilinear")
-        drawn: Tensor = self.draw(F.leaky_relu(h, SLOPE))
-        return drawn + F.interpolate(small, size=self.size, mode="bilinear")
+    def forward(self, small: Tensor, bags: Tensor, points: Tensor) -> Tensor:
+        """Opacity `(n, p, 3)` at points `(n or 1, p, 2)`, in cells from the middle, of frames `(n, 3, 8, 8)`."""
+        text = self.words(bags)
+        seen = moments(small)
+        turns = [f(k * math.pi * seen[:, :2]) for f in (torch.sin, torch.cos) for k in (2, 4)]  # place within a cell
+        state = self.state(torch.cat([seen, *turns, small.sum((2, 3)), text], 1))[:, None]
+        centre, radius, sharp = seen[:, None, :2] + 0.3 * state[..., :2], (0.5 * state[..., 2:3]).exp(), state[..., 3:4]
+        away = ((points - centre) / radius).clamp(-REACH, REACH)  # (n, p, 2), in radii
+        far = (away.square().sum(-1, keepdim=True) + 0.01).sqrt()
+        gain1, bias1, gain2, bias2 = self.shape(text)[:, None].chunk(4, -1)
+        h = F.leaky_relu(torch.baddbmm(bias1, torch.cat([away, far], -1), self.first * (1 + gain1)), SLOPE)
+        h = F.leaky_relu(torch.baddbmm(bias2, h, self.second * (1 + gain2)), SLOPE)
+        inside = torch.sigmoid(12 * sharp.exp() * radius * (1 - far + h @ self.last))  # cells from the edge: soft
+        opacity: Tensor = inside * (0.7 + 0.3 * state[..., 4:])
+        return opacity
+
+
+def sample_pixels(small: Tensor, draw: Tensor, size: int) -> Tensor:
+    """Pixels to learn from, most of them around the object: int64 `(n, p)`, numbered row by row.
+
+    Args:
+        small: frames `(n, 3, 8, 8)`.
+        draw: uniform noise in [0, 1), `(n, p, 2)`; its first quarter is spread over the whole frame.
+        size: height and width of the frames, px.
+    """
+    window = 5.0  # cells: twice the radius of the largest objects
+    centre = moments(small)[:, None, :2]
+    near = centre + window * (draw - 0.5)
+    anywhere = SMALL * (draw - 0.5)
+    everywhere = torch.arange(draw.shape[1], device=draw.device)[:, None] < draw.shape[1] // 4
+    place = torch.where(everywhere, anywhere, near)
+    x, y = ((place / SMALL + 0.5) * size).long().clamp(0, size - 1).unbind(-1)
+    return y * size + x

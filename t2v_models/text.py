@@ -4,12 +4,13 @@ A prompt is the multiset of its words (`clips.prompts.words` splits at spaces an
 sum of word vectors: an unseen combination of seen words is still inside the space the model was trained on.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
+from functools import lru_cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from t2v_models.clips.prompts import words
+from t2v_models.clips.prompts import parse, words
 from t2v_models.config import LabError, near
 
 
@@ -34,3 +35,26 @@ def bag_of_words(prompts: Sequence[str], vocabulary: Sequence[str]) -> Tensor:
                 )
             bags[row, place[word]] += 1
     return bags
+
+
+def word_table(words: int, length: int, std: float) -> nn.Linear:
+    """One trained vector a word, summed over a bag of words; with a small `std` unseen sums start near seen ones."""
+    table = nn.Linear(words, length, bias=False)
+    nn.init.normal_(table.weight, std=std)
+    return table
+
+
+@lru_cache(maxsize=65536)
+def meaning(caption: str) -> Hashable:
+    """Equal for captions that ask for the same: by the grammar where it knows the caption, else by the bag of words."""
+    try:
+        return parse(caption)
+    except LabError:
+        return tuple(sorted(words(caption)))
+
+
+def same_meaning(captions: Sequence[str]) -> Tensor:
+    """Which pairs of captions mean the same, `(b, b)` bool."""
+    place: dict[Hashable, int] = {}
+    index = torch.tensor([place.setdefault(meaning(caption), len(place)) for caption in captions])
+    return index[:, None] == index[None]

@@ -7,7 +7,7 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.frame_gan import FrameGan, FrameGanConfig
 from t2v_models.model import Batch
-from t2v_models.text import vocabulary_of
+from t2v_models.text import bag_of_words, vocabulary_of
 
 VOCABULARY = vocabulary_of(ARTICLE_PROMPTS)
 
@@ -41,7 +41,7 @@ def test_frames_of_a_clip_are_unrelated_and_share_only_the_prompt():
     model = FrameGan(FrameGanConfig(width=16), ClipSpec(size=16, frames=4), VOCABULARY)
     clip = model.sample([ARTICLE_PROMPTS[0]], [3])[0]
     noise = torch.randn(4, 100, generator=torch.Generator().manual_seed(3))
-    text = model._text(ARTICLE_PROMPTS[:1]).expand(4, -1)
+    text = model._text(bag_of_words(ARTICLE_PROMPTS[:1], VOCABULARY)).expand(4, -1)
     order = [2, 0, 3, 1]
     shuffled = model.generator(torch.cat([noise, text], 1)[order])
     torch.testing.assert_close(shuffled.transpose(0, 1), clip[:, order])

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import softplus
 
-from t2v_models import gan
+from t2v_models import gan, painter, text
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.gan import Gan, GanConfig
 from t2v_models.model import Batch, to_video
@@ -41,12 +41,12 @@ def test_the_penalty_of_a_linear_score_is_its_squared_norm():
 
 
 def test_synonyms_are_no_wrong_captions():
-    same = gan.same_meaning(["circle moving up-left", "circle moving diagonally up-left", "circle moving left"])
+    same = text.same_meaning(["circle moving up-left", "circle moving diagonally up-left", "circle moving left"])
     assert same.tolist() == [[True, True, False], [True, True, False], [False, False, True]]
 
 
 def test_captions_outside_the_grammar_are_compared_by_their_words():
-    same = gan.same_meaning(["a dog runs", "runs a dog!", "a dog sleeps"])
+    same = text.same_meaning(["a dog runs", "runs a dog!", "a dog sleeps"])
     assert same.tolist() == [[True, True, False], [True, True, False], [False, False, True]]
 
 
@@ -103,7 +103,7 @@ def test_a_small_spot_that_moves_within_a_cell_keeps_its_mass_and_its_centre_is_
     spots = torch.tensor([[1.0, 1.0, 1.0, x, y, -1.0, -1.0], [1.0, 1.0, 1.0, 0.0, 0.0, -1.0, -1.0]])
     moved, still = gan.draw_spots(spots[:, None])
     torch.testing.assert_close(moved.sum(), still.sum(), rtol=1e-4, atol=0)
-    centre_x, centre_y, _, _, ink, _ = gan.moments(moved)
+    centre_x, centre_y, _, _, ink, _ = painter.moments(moved)
     assert (centre_x.item(), centre_y.item()) == pytest.approx((2 * x, 2 * y), abs=0.2)
     torch.testing.assert_close(ink, moved.sum() / 3)
 
@@ -112,8 +112,8 @@ def test_a_faint_veil_far_away_does_not_move_the_centre():
     frame = torch.zeros(3, 8, 8)
     frame[:, 2, 5] = 1.0
     veiled = frame + 0.01
-    assert gan.moments(frame)[:2].tolist() == pytest.approx([1.5 / 1.05, -1.5 / 1.05])
-    torch.testing.assert_close(gan.moments(veiled)[:2], gan.moments(frame)[:2], rtol=0, atol=0.02)
+    assert painter.moments(frame)[:2].tolist() == pytest.approx([1.5 / 1.05, -1.5 / 1.05])
+    torch.testing.assert_close(painter.moments(veiled)[:2], painter.moments(frame)[:2], rtol=0, atol=0.02)
 
 
 def test_spots_of_a_frame_add_up_and_frames_are_drawn_one_by_one():
@@ -141,7 +141,7 @@ def test_of_noise_only_the_angle_counts():
 
 @given(st.integers(8, 200))
 def test_area_weights_average_every_pixel_equally(size):
-    weights = gan.area_weights(size)
+    weights = painter.area_weights(size)
     torch.testing.assert_close(weights.sum(1), torch.ones(8))
     torch.testing.assert_close(weights.sum(0), torch.full((size,), 8 / size))
 
@@ -197,6 +197,42 @@ def test_the_average_follows_within_its_half_life():
 def test_the_painter_learns_without_teaching_the_generator():
     model = model_of(ClipSpec(size=16, frames=4))
     video = torch.rand(2, 3, 4, 16, 16) * 2 - 1
-    model._painter_loss(Batch(video, VOCABULARY[:2]), model._shrink(video)).backward()
+    model._painter_loss(Batch(video, VOCABULARY[:2]), model._shrink(video), torch.eye(2, 6), 0.0).backward()
     assert all(parameter.grad is not None for parameter in model.painter.parameters())
     assert all(parameter.grad is None for parameter in model.generator.parameters())
+
+
+def test_pixel_centres_agree_with_the_averaging():
+    x, y = painter.pixel_centres(16).unbind(-1)
+    small = torch.stack([painter.area_weights(16) @ axis.view(16, 16) @ painter.area_weights(16).T for axis in (x, y)])
+    torch.testing.assert_close(small[0, 0], torch.arange(8) - 3.5)
+    torch.testing.assert_close(small[1, :, 0], torch.arange(8) - 3.5)
+
+
+def test_most_sampled_pixels_are_near_the_object_and_some_are_everywhere():
+    small = torch.zeros(1, 3, 8, 8)
+    small[:, :, 1, 6] = 1.0
+    pixels = painter.sample_pixels(small, torch.rand(1, 4000, 2), 64)[0]
+    away = (painter.pixel_centres(64)[pixels] - torch.tensor([2.5, -2.5])).abs().amax(1)
+    assert pixels.min() >= 0
+    assert pixels.max() < 64**2
+    assert 0.7 < (away < 2.6).float().mean() < 0.95
+
+
+def test_the_painter_learns_where_a_disc_is_how_large_and_of_what_colour():
+    torch.manual_seed(0)
+    network, grid = painter.Painter(16, 2), painter.pixel_centres(24)
+    weights = painter.area_weights(24)
+    optimizer = torch.optim.Adam(network.parameters(), 5e-3)
+    for _ in range(401):
+        centre, radius = 4 * torch.rand(32, 1, 2) - 2, 0.8 + 0.6 * torch.rand(32, 1)
+        inside = (4 * (radius - (grid - centre).norm(dim=-1)) + 0.5).clamp(0, 1)
+        frames = inside[..., None] * torch.tensor([0.9, 0.5, 0.1])
+        small = weights @ frames.view(32, 24, 24, 3).permute(0, 3, 1, 2) @ weights.T
+        pixels = painter.sample_pixels(small, torch.rand(32, 128, 2), 24)
+        target = frames.gather(1, pixels[..., None].expand(-1, -1, 3))
+        error = network(small, torch.eye(2)[torch.zeros(32, dtype=torch.long)], grid[pixels]) - target
+        optimizer.zero_grad()
+        error.square().mean().backward()
+        optimizer.step()
+    assert error.abs().mean() < 0.25 * target.abs().mean()
