@@ -141,5 +141,7 @@ class FrameGan(VideoModel):
 
 
 def cross_entropy(probability: Tensor, target: float) -> Tensor:
-    """Binary cross-entropy of `(n, 1)` probabilities against one target for all."""
-    return F.binary_cross_entropy(probability, torch.full_like(probability, target))
+    """Binary cross-entropy of `(n, 1)` probabilities against one target for all; in full precision, as it must be."""
+    with torch.autocast(probability.device.type, enabled=False):
+        exact = probability.to(torch.promote_types(probability.dtype, torch.float32))
+        return F.binary_cross_entropy(exact, torch.full_like(exact, target))

@@ -52,6 +52,7 @@ def train(job: Job, log: Log) -> Checkpoint:
     """
     path = files.write(job.run_dir / "job.json", job.model_dump_json(indent=2))
     metrics, output = job.run_dir / METRICS, job.run_dir / "launch.log"
+    output.unlink(missing_ok=True)  # the torchrun of a killed run may still write to its own
     seen = metrics.stat().st_size if metrics.is_file() else 0
     with stop_signals() as stop, output.open("wb") as sink, _torchrun(path, job.training.ranks, sink) as torchrun:
         told = False
@@ -62,6 +63,7 @@ def train(job: Job, log: Log) -> Checkpoint:
                 torchrun.terminate()  # torchrun passes it on
                 told = True
             seen = _pass_on(metrics, seen, log)
+        _pass_on(metrics, seen, log)  # what came between the last look and the end
     if stop:
         raise stop[0]
     last = checkpoints.newest(job.run_dir)

@@ -198,8 +198,8 @@ class _Record:
         return last
 
     def _save(self, step: int, metrics: Metrics) -> None:
-        weights = {name: value.sum() for name, value in self.model.state_dict().items()}
-        _finite(metrics | weights, step, self.last)
+        _finite(metrics, step, self.last)
+        _check_weights(self.model, step, self.last)
         seconds, keep = self.clock.seconds, self.config.keep
         self.last = checkpoints.save(self.model, self.run, self.run_dir, step, seconds, keep)
 
@@ -221,12 +221,15 @@ def _sole_trainer(run_dir: Path) -> Iterator[None]:
         yield
         return
     with held(run_dir / "lock", LOCK_SECONDS):
-        _mend(run_dir / METRICS)
+        _tidy(run_dir)
         yield
 
 
-def _mend(path: Path) -> None:
-    """End the line that a killed run was writing, so that it spoils no other."""
+def _tidy(run_dir: Path) -> None:
+    """Remove what a killed run was writing, and end its last line, so that it spoils no other."""
+    for temporary in checkpoints.folder(run_dir).glob("*.tmp"):
+        temporary.unlink()
+    path = run_dir / METRICS
     if path.is_file() and not path.read_bytes().endswith(b"\n"):
         with path.open("a") as file:
             file.write("\n")
@@ -288,9 +291,20 @@ def _finite(metrics: Metrics, step: int, last: Checkpoint | None) -> dict[str, f
     figures = {f"train/{name}": float(value) for name, value in metrics.items()}
     for name, value in figures.items():
         if not math.isfinite(value):
-            good = f"the last good checkpoint is step {last.step}" if last else "there is no checkpoint yet"
-            raise LabError(f"{name} is {value} at step {step}; {good}: try a lower learning rate or another seed")
+            raise LabError(f"{name} is {value} at step {step}; {_advice(last)}")
     return figures
+
+
+def _check_weights(model: VideoModel, step: int, last: Checkpoint | None) -> None:
+    """A finite loss may still make an update that is not: the weights are looked at before they are saved."""
+    for name, value in model.state_dict().items():
+        if not value.sum().isfinite():
+            raise LabError(f"weights {name!r} are not finite at step {step}; {_advice(last)}")
+
+
+def _advice(last: Checkpoint | None) -> str:
+    good = f"the last good checkpoint is step {last.step}" if last else "there is no checkpoint yet"
+    return f"{good}: try a lower learning rate or another seed"
 
 
 @contextmanager

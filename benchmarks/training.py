@@ -1,0 +1,332 @@
+"""Measure training and sampling: one JSON line per figure, each beside its baseline measured in the same run.
+
+    python benchmarks/training.py                  every figure, a few minutes
+    python benchmarks/training.py --only article   figures whose group contains "article"
+
+Where one thread is enough, times are CPU seconds of this process, measured in turns (ours, baseline, ours, ...), of
+which the median counts: other work on the machine slows both alike. Figures of threads and ranks are by the clock on
+the wall, and mean something on a machine with nothing else to do only.
+"""
+
+import argparse
+import json
+import os
+import platform
+import socket
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import count
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from t2v_models import frame_gan, ranks
+from t2v_models.build import ModelConfig, build
+from t2v_models.clips.dataset import DatasetConfig, draw_clip
+from t2v_models.clips.render import render
+from t2v_models.clips.spec import ClipSpec
+from t2v_models.frame_gan import FrameGanConfig
+from t2v_models.gan import GanConfig
+from t2v_models.model import VideoModel
+from t2v_models.shards.manifest import Manifest, finish
+from t2v_models.shards.store import ClipStore
+from t2v_models.shards.stream import batches
+from t2v_models.shards.write import write_shard
+from t2v_models.speed import CountFlops, cores
+from t2v_models.text import vocabulary_of
+
+Figure = dict[str, Any]
+TURNS, STEPS = 5, 8
+"""How often each piece of work is measured, and its updates."""
+MODELS: dict[str, ModelConfig] = {"gan": GanConfig(), "frame_gan": FrameGanConfig()}
+
+
+def dataset(folder: Path, size: int, clips: int = 720) -> Manifest:
+    """Clips of 10 frames at `size` pixels."""
+    config = DatasetConfig(clips=clips, clips_per_shard=360, spec=ClipSpec(size=size))
+    for index in range(config.shards):
+        write_shard(folder, config, index)
+    return finish(folder, config)
+
+
+class Loop:
+    """A model and its batches, a step at a time: what `fit` does between two looks at the clock."""
+
+    def __init__(self, config: ModelConfig, manifest: Manifest) -> None:
+        self.config = config
+        torch.manual_seed(0)
+        self.model: VideoModel = build(config, manifest.spec, vocabulary_of(manifest.captions))
+        share = ranks.share()
+        self.stream = batches(ClipStore(manifest), config.batch_size, config.group, 0, share=share)
+        self.step = 0
+
+    def run(self, steps: int) -> None:
+        """So many updates."""
+        for _ in range(steps):
+            batch = next(self.stream)
+            torch.manual_seed(self.step)
+            self.model.training_step(batch, self.step, 0.5)
+            self.step += 1
+
+
+def in_turns(clock: Callable[[], float], **works: Callable[[], object]) -> dict[str, float]:
+    """The median seconds of each piece of work; the first turn only warms up."""
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(TURNS + 1):
+        for name, work in works.items():
+            start = clock()
+            work()
+            times[name].append(clock() - start)
+    return {name: statistics.median(found[1:]) for name, found in times.items()}
+
+
+def threads(work: Path) -> Iterator[Figure]:
+    """Clips per second of each family by threads of one process."""
+    manifest = dataset(work / "data", 32)
+    for name, config in MODELS.items():
+        loop = Loop(config, manifest)
+
+        def run(number: int, loop: Loop = loop) -> None:
+            torch.set_num_threads(number)
+            loop.run(STEPS)
+
+        found = in_turns(time.perf_counter, one=lambda: run(1), all=lambda: run(cores()))
+        torch.set_num_threads(1)
+        rate = {key: STEPS * config.batch_size / seconds for key, seconds in found.items()}
+        yield {
+            "figure": f"{name} at 32 px on {cores()} threads against one", "clips_per_second": rate["all"],
+            "baseline": "one thread", "baseline_clips_per_second": rate["one"], "ratio": rate["all"] / rate["one"],
+        }  # fmt: skip
+
+
+def two_ranks(work: Path) -> Iterator[Figure]:
+    """Two processes with gloo between them against one, at the same batch and at one twice as large."""
+    manifest = dataset(work / "data", 32)
+    for name, config in MODELS.items():
+        double = config.model_copy(update={"batch_size": 2 * config.batch_size})
+        teams = {"one": Team(manifest.folder, config, 1), "strong": Team(manifest.folder, config, 2),
+                 "weak": Team(manifest.folder, double, 2)}  # fmt: skip
+        found = in_turns(time.perf_counter, **{key: partial(team.run, STEPS) for key, team in teams.items()})
+        for team in teams.values():
+            team.end()
+        rate = {key: STEPS * teams[key].config.batch_size / seconds for key, seconds in found.items()}
+        for key, what in (("strong", "the same batch"), ("weak", "twice the batch")):
+            yield {
+                "figure": f"{name} at 32 px, two ranks against one, {what}", "clips_per_second": rate[key],
+                "baseline": "one rank", "baseline_clips_per_second": rate["one"], "ratio": rate[key] / rate["one"],
+                "gate": 1.5, "target": 1.8,
+            }  # fmt: skip
+
+
+class Team:
+    """Processes that wait, without using the machine, until they are told to train some steps together."""
+
+    def __init__(self, data: Path, config: ModelConfig, size: int) -> None:
+        self.config = config
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+        context = get_context("spawn")
+        pairs = [context.Pipe() for _ in range(size)]
+        self.ends = [ours for ours, _ in pairs]
+        self.members = [
+            context.Process(target=_member, args=(theirs, data, config, rank, size, port), daemon=True)
+            for rank, (_, theirs) in enumerate(pairs)
+        ]
+        for member in self.members:
+            member.start()
+
+    def run(self, steps: int) -> None:
+        """Train; returns when all have done it."""
+        for end in self.ends:
+            end.send(steps)
+        for end in self.ends:
+            end.recv()
+
+    def end(self) -> None:
+        """Let them go."""
+        for end in self.ends:
+            end.send(0)
+        for member in self.members:
+            member.join()
+
+
+def _member(orders: Connection, data: Path, config: ModelConfig, rank: int, size: int, port: int) -> None:
+    torch.set_num_threads(1)
+    if size > 1:
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": size, "RANK": rank}
+        os.environ.update({key: str(value) for key, value in meeting.items()})
+        ranks.join()
+    loop = Loop(config, Manifest.load(data))
+    while steps := orders.recv():
+        loop.run(steps)
+        orders.send(steps)
+
+
+def matrix_share(work: Path) -> Iterator[Figure]:
+    """Arithmetic per second of training against that of large fp32 matrices, one thread each, CPU seconds."""
+    manifest = dataset(work / "data", 32)
+    left = torch.rand(1024, 1024)
+    out = torch.empty_like(left)
+    products, steps = 32, 16
+    for name, config in MODELS.items():
+        loop = Loop(config, manifest)
+        with CountFlops() as counter:
+            loop.run(8)
+        found = in_turns(
+            time.process_time,
+            training=lambda: loop.run(steps),  # noqa: B023
+            matrices=lambda: [torch.mm(left, left, out=out) for _ in range(products)],
+        )
+        training = counter.flops / 8 * steps / found["training"] / 1e9
+        peak = products * 2 * 1024**3 / found["matrices"] / 1e9
+        figure: Figure = {"figure": f"{name} at 32 px, share of a core's fp32 matrix rate", "gflops": training}
+        gate = {"gate": 0.4, "target": 0.6} if name == "gan" else {}
+        yield figure | {"baseline": "1024 x 1024 matrices", "baseline_gflops": peak, "ratio": training / peak} | gate
+
+
+class ArticleFrames(Dataset[tuple[Tensor, str]]):
+    """The article's data: every frame a PNG, opened with PIL, made a tensor in [-1, 1], with its clip's prompt."""
+
+    def __init__(self, folder: Path) -> None:
+        self.items = [
+            (here / name, (here / "text.txt").read_text())
+            for here in sorted(folder.iterdir())
+            for name in sorted(os.listdir(here))
+            if name.endswith(".png")
+        ]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, str]:
+        path, prompt = self.items[index]
+        picture = Image.open(path).convert("RGB")
+        pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous().float().div(255)
+        return pixels.sub(0.5).div(0.5), prompt
+
+
+def article_write(folder: Path, config: DatasetConfig, clips: int) -> None:
+    """A folder a clip with a PNG a frame and the prompt in a text file."""
+    for clip in range(clips):
+        here = folder / f"video_{clip}"
+        here.mkdir(parents=True)
+        prompt, motion = draw_clip(config, clip)
+        (here / "text.txt").write_text(prompt)
+        for number, frame in enumerate(render(motion, config.spec)):
+            Image.fromarray(frame).save(here / f"frame_{number}.png")
+
+
+class ArticleLoop:
+    """The article's loop over the same networks: prompts encoded one by one, plain Adam, losses read every update."""
+
+    def __init__(self, folder: Path, size: int) -> None:
+        config = FrameGanConfig()
+        torch.manual_seed(0)
+        self.frames = iter(
+            self._forever(DataLoader(ArticleFrames(folder), batch_size=16, shuffle=True, drop_last=True))
+        )
+        self.words = {word: i for i, word in enumerate(vocabulary_of(DatasetConfig().prompts))}
+        self.embedding = nn.Embedding(len(self.words), config.text)
+        self.generator, self.discriminator = frame_gan.generator(config, size), frame_gan.discriminator(config, size)
+        self.by_generator = torch.optim.Adam(self.generator.parameters(), lr=2e-4, betas=(0.5, 0.999))
+        self.by_discriminator = torch.optim.Adam(self.discriminator.parameters(), lr=2e-4, betas=(0.5, 0.999))
+        self.loss = nn.BCELoss()
+
+    @staticmethod
+    def _forever(loader: "DataLoader[tuple[Tensor, str]]") -> Iterator[Any]:
+        for _ in count():
+            yield from loader
+
+    def _encode(self, prompt: str) -> Tensor:
+        number = torch.tensor([self.words[word] for word in prompt.replace("-", " ").split()])
+        return self.embedding(number).mean(0)
+
+    def run(self, steps: int) -> None:
+        """So many updates of both networks, on 16 frames each."""
+        for _ in range(steps):
+            real, prompts = next(self.frames)
+            self.discriminator.zero_grad()
+            on_real = self.discriminator(real).view(-1)
+            judged_real = self.loss(on_real, torch.ones(len(real)))
+            judged_real.backward()
+            text = torch.stack([self._encode(prompt) for prompt in prompts])
+            fake = self.generator(torch.cat([torch.randn(len(real), 100), text], 1))
+            judged_fake = self.loss(self.discriminator(fake.detach()).view(-1), torch.zeros(len(real)))
+            judged_fake.backward()
+            self.by_discriminator.step()
+            self.generator.zero_grad()
+            fooled = self.loss(self.discriminator(fake).view(-1), torch.ones(len(real)))
+            fooled.backward()
+            self.by_generator.step()
+            _ = judged_real.item() + judged_fake.item(), fooled.item()
+
+
+def article(work: Path) -> Iterator[Figure]:
+    """The article's networks at 64 px, 16 frames an update: in our loop, and in a loop like its own."""
+    manifest = dataset(work / "data", 64, clips=360)
+    assert isinstance(manifest.config, DatasetConfig)
+    article_write(work / "article", manifest.config, 90)
+    ours, theirs, steps = Loop(FrameGanConfig(), manifest), ArticleLoop(work / "article", 64), 4
+    found = in_turns(time.process_time, ours=lambda: ours.run(steps), theirs=lambda: theirs.run(steps))
+    rate = {key: steps * 16 / seconds for key, seconds in found.items()}
+    yield {
+        "figure": "the article's networks at 64 px in our loop, one core", "frames_per_second": rate["ours"],
+        "baseline": "article-style loop", "baseline_frames_per_second": rate["theirs"],
+        "ratio": rate["ours"] / rate["theirs"], "gate": 1.3, "target": 1.6,
+    }  # fmt: skip
+
+
+def sampling(work: Path) -> Iterator[Figure]:
+    """One clip at 64 px from a prompt, on one core."""
+    prompts = DatasetConfig().prompts
+    for name, config in MODELS.items():
+        model = build(config, ClipSpec(size=64), vocabulary_of(prompts))
+        number = count()
+        found = in_turns(
+            time.process_time,
+            clips=lambda: [model.sample(prompts[:1], [next(number)]) for _ in range(50)],  # noqa: B023
+        )
+        limits = {"gate": 10, "target": 2} if name == "gan" else {}
+        yield {"figure": f"{name}, one clip at 64 px on one core, ms", "ms": 1000 * found["clips"] / 50} | limits
+
+
+def about() -> Figure:
+    """Where and on what the figures were measured."""
+    here = Path(__file__).parent
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True).stdout
+    return {"commit": commit.strip(), "machine": platform.machine(), "cores": cores(), "torch": torch.__version__,
+            "load": os.getloadavg()[0]}  # fmt: skip
+
+
+GROUPS = {"threads": threads, "ranks": two_ranks, "share": matrix_share, "article": article, "sampling": sampling}
+
+
+def main() -> None:
+    """Print the figures asked for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--only", default="", help=f"groups whose name contains this: {', '.join(GROUPS)}")
+    asked = parser.parse_args().only
+    torch.set_num_threads(1)
+    for name, group in GROUPS.items():
+        if asked in name:
+            with tempfile.TemporaryDirectory() as folder:
+                for figure in group(Path(folder)):
+                    rounded = {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in figure.items()}
+                    print(json.dumps(rounded | about()), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""Kills, stops and their sequels: whatever ends a run, the same command goes on, and the end is the same.
+
+`T2V_KILLS=20` kills twenty times; a few are enough for every day. Children are forked from a server that has torch.
+"""
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+import torch
+
+from t2v_models import checkpoint as checkpoints
+from t2v_models import launch, training
+from t2v_models.config import LabError
+from t2v_models.launch import Job
+from t2v_models.shards.manifest import Manifest
+from t2v_models.shards.store import ClipStore
+from t2v_models.training import METRICS, TrainConfig, fit
+from tests.test_training import SMALL, quiet, run_of, tensors
+
+pytestmark = pytest.mark.slow
+
+KILLS = int(os.environ.get("T2V_KILLS", "4"))
+FOREVER = 10**6
+PATIENCE = 300
+"""Seconds after which something hangs, on however busy a machine."""
+
+
+def learn(data: Path, run_dir: Path, steps: int) -> None:
+    """A run that saves after every step, so that most of its time goes into writing checkpoints."""
+    config = TrainConfig(steps=steps, log_every=1, save_seconds=1e-9, probe_seconds=0)
+    fit(run_of(data, SMALL["gan"]), ClipStore(Manifest.load(data)), config, run_dir, quiet)
+
+
+def learn_by_two(data: Path, run_dir: Path, steps: int) -> None:
+    """The same by two ranks."""
+    config = TrainConfig(steps=steps, log_every=1, save_seconds=0.05, probe_seconds=0, ranks=2, device="cpu")
+    launch.train(Job(data=data, model=SMALL["gan"], training=config, run_dir=run_dir), quiet)
+
+
+def start(work: Callable[[Path, Path, int], None], data: Path, run_dir: Path, steps: int) -> BaseProcess:
+    """A process of its own that does the work."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["tests.test_faults"])
+    process = context.Process(target=work, args=(data, run_dir, steps))
+    process.start()
+    return process
+
+
+def lines(run_dir: Path) -> int:
+    path = run_dir / METRICS
+    return path.read_bytes().count(b"\n") if path.is_file() else 0
+
+
+def is_writing(run_dir: Path) -> bool:
+    return any(checkpoints.folder(run_dir).glob("*.tmp"))
+
+
+def wait_for(process: BaseProcess, happened: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not happened():
+        assert process.is_alive() and time.monotonic() < end, f"waited in vain, exit code {process.exitcode}"
+        time.sleep(0.0005)
+
+
+def wait_for_lines(process: BaseProcess, run_dir: Path, count: int) -> None:
+    wait_for(process, lambda: lines(run_dir) >= count)
+
+
+def ended(process: BaseProcess) -> int | None:
+    process.join(PATIENCE)
+    return process.exitcode
+
+
+def same(one: Path, other: Path) -> bool:
+    left, right = tensors(one), tensors(other)
+    return left.keys() == right.keys() and all(torch.equal(left[key], right[key]) for key in left)
+
+
+def newest_step(run_dir: Path) -> int:
+    last = checkpoints.newest(run_dir)
+    return last.step if last else 0
+
+
+def test_kill_nine_at_random_moments_loses_no_whole_checkpoint_and_the_end_is_the_same(
+    data: Path, tmp_path: Path
+) -> None:
+    steps, killed = 12 * KILLS, tmp_path / "killed"
+    assert ended(start(learn, data, tmp_path / "whole", steps)) == 0
+    moment, reached, while_writing = random.Random(0), 0, 0
+    for _ in range(KILLS):
+        process = start(learn, data, killed, steps)
+        wait_for_lines(process, killed, lines(killed) + moment.randrange(1, 4))
+        if moment.random() < 0.5:
+            wait_for(process, lambda: is_writing(killed))
+        else:
+            time.sleep(moment.uniform(0, 0.03))
+        process.kill()
+        assert ended(process) == -signal.SIGKILL
+        while_writing += is_writing(killed)
+        assert newest_step(killed) >= reached
+        reached = newest_step(killed)
+    print(f"{while_writing} of {KILLS} kills while a checkpoint was written, {reached} of {steps} steps done by then")
+    assert ended(start(learn, data, killed, steps)) == 0
+    assert not is_writing(killed)
+    assert same(tmp_path / "whole", killed)
+    assert list(training.history(killed)) == list(range(1, steps + 1))
+
+
+def test_sigterm_saves_the_step_it_was_in(data: Path, tmp_path: Path) -> None:
+    process = start(learn, data, tmp_path, FOREVER)
+    wait_for_lines(process, tmp_path, 3)
+    os.kill(process.pid, signal.SIGTERM)
+    assert ended(process) == 128 + signal.SIGTERM
+    assert newest_step(tmp_path) == max(training.history(tmp_path))
+
+
+def test_a_folder_has_one_trainer_at_a_time(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = start(learn, data, tmp_path, FOREVER)
+    wait_for_lines(process, tmp_path, 1)
+    monkeypatch.setattr(training, "LOCK_SECONDS", 0.0)
+    with pytest.raises(LabError, match=f"another process trains in {tmp_path}"):
+        learn(data, tmp_path, FOREVER)
+    process.kill()
+    assert ended(process) == -signal.SIGKILL
+
+
+def test_two_ranks_that_are_stopped_or_whose_launcher_is_killed_go_on_bit_for_bit(data: Path, tmp_path: Path) -> None:
+    steps, broken = 300, tmp_path / "broken"
+    process = start(learn_by_two, data, broken, steps)
+    wait_for_lines(process, broken, 5)
+    os.kill(process.pid, signal.SIGTERM)
+    assert ended(process) == 128 + signal.SIGTERM
+    stopped = newest_step(broken)
+    assert 5 <= stopped == max(training.history(broken)) < steps
+
+    process = start(learn_by_two, data, broken, steps)
+    wait_for_lines(process, broken, stopped + 5)
+    process.kill()
+    assert ended(process) == -signal.SIGKILL
+    learn_by_two(data, broken, steps)
+    assert newest_step(broken) == steps
+    learn_by_two(data, tmp_path / "whole", steps)
+    assert same(tmp_path / "whole", broken)
