@@ -74,6 +74,7 @@ def train(
     minutes: Annotated[float | None, typer.Option(help="Minutes to train; give this or --steps.")] = None,
     seed: Annotated[int, typer.Option(help="Of weights, order and noise.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    cache_gib: Annotated[float, typer.Option(help="Of a URL: disk space for its shards, in --work.")] = 10,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the model; may be repeated.")
     ] = None,
@@ -81,12 +82,14 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a model on a dataset, tracked in MLflow. The same command again resumes."""
-    from t2v_models.shards.manifest import Manifest
+    from t2v_models.shards.remote import open_data
     from t2v_models.training import TrainConfig
 
     settings = _model(model, set_ or [])
-    training = TrainConfig.model_validate({"steps": steps, "minutes": minutes, "seed": seed, "device": device})
-    Manifest.load(data)  # before the server is started: a missing dataset is said at once
+    training = TrainConfig.model_validate(
+        {"steps": steps, "minutes": minutes, "seed": seed, "device": device, "cache_gib": cache_gib}
+    )
+    open_data(data, work / "cache", cache_gib)  # before the server is started: a missing dataset is said at once
     from tasks.runtime import prefect_api, prepare
 
     prepare(work)

@@ -42,6 +42,7 @@ class TrainConfig(Config):
     log_every: int = Field(50, ge=1, description="steps between logged figures")
     save_seconds: float = Field(30, gt=0, description="seconds between checkpoints: the most a kill can lose")
     watch_seconds: float = Field(20, gt=0, description="seconds between samples and their scores")
+    cache_gib: float = Field(10, gt=0, description="disk space for shards that come from a URL")
     keep: int = Field(2, ge=2, description="checkpoints kept, newest first")
 
     @model_validator(mode="after")
@@ -85,7 +86,7 @@ def fit(
     if last and config.progress(step, clock.seconds) >= 1:
         return last
     batch_size = run.model.batch_size
-    stream = batches(store, batch_size, run.model.group, run.seed, start=step)
+    stream = batches(store, batch_size, run.model.group, run.seed, start=step, block=store.manifest.block)
     with _stop_signals() as stop:
         while (progress := config.progress(step, clock.seconds)) < 1 and not stop:
             with clock.waiting():

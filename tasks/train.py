@@ -18,8 +18,7 @@ from t2v_models.generate import repeat, sample_frames
 from t2v_models.media import contact_sheet
 from t2v_models.model import VideoModel
 from t2v_models.shards.ingested import DataConfig, IngestConfig
-from t2v_models.shards.manifest import Manifest
-from t2v_models.shards.store import ClipStore
+from t2v_models.shards.remote import is_url, local_folder, open_data
 from t2v_models.text import vocabulary_of
 from t2v_models.training import TrainConfig
 from tasks.console import progress, say
@@ -32,10 +31,11 @@ WATCHED_PROMPTS = 64
 """The most prompts that are watched: more would cost more than they tell."""
 
 
-@task(task_run_name="train {model.name} on {data.name}", cache_policy=NO_CACHE)
-def train_model(data: Path, model: ModelConfig, config: TrainConfig, run_dir: Path, work: Path) -> Path:
+@task(task_run_name="train {model.name} on {data}", cache_policy=NO_CACHE)
+def train_model(data: Path | str, model: ModelConfig, config: TrainConfig, run_dir: Path, work: Path) -> Path:
     """Train into `run_dir`, from its newest checkpoint if it has one, tracked in MLflow; returns `run_dir`."""
-    manifest = Manifest.load(data)
+    store = open_data(data, work / "cache", config.cache_gib)
+    manifest = store.manifest
     run = RunConfig(
         model=model, dataset=manifest.config, dataset_digest=manifest.digest,
         vocabulary=vocabulary_of(manifest.captions), seed=config.seed,
@@ -51,10 +51,11 @@ def train_model(data: Path, model: ModelConfig, config: TrainConfig, run_dir: Pa
     run_id = record.get("run_id")
     with track(work, name, run_dir.name, params=settings, tags={"model": model.name}, run_id=run_id) as tracker:
         write_record(run_dir, run_id=tracker.run_id)
-        tracker.dataset(data.name, manifest.digest, str(data.resolve()), "training")
+        source = str(data) if is_url(data) else str(local_folder(data).resolve())
+        tracker.dataset(source.rsplit("/", 1)[-1], manifest.digest, source, "training")
         with working(f"train {model.name}"), progress(f"train {model.name}") as show:
             log, watch = _reporters(run, run_dir, tracker, show)
-            last = training.fit(run, ClipStore(manifest), config, run_dir, log, watch)
+            last = training.fit(run, store, config, run_dir, log, watch)
             show(1.0, f"{last.step:,} steps")
             tracker.log(last.step, milestones(training.history(run_dir), model.batch_size))
         with working(f"register {model.name}"):
