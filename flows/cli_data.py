@@ -11,6 +11,8 @@ from tasks.runtime import WORK
 
 commands = typer.Typer()
 
+SHOWN_REJECTS = 5
+
 
 @commands.command()
 def render(
@@ -122,10 +124,19 @@ def ingest(
 
         result = ingest_flow(source, out, options, captions, workers)
     print(f"{result.sources:,} files: {result.train:,} clips in {out}, {result.validation:,} in {out / 'validation'}")
-    print(
-        f"{result.rejects:,} rejected" + (f", for the reasons in {out / 'rejects.parquet'}" if result.rejects else "")
-    )
+    _print_rejects(out, result.rejects)
     print_json(as_json, {"data": str(out), **vars(result)})
+
+
+def _print_rejects(out: Path, count: int) -> None:
+    """How many, and the first few with their reasons: enough to see what is wrong with most."""
+    import pyarrow.parquet as pq
+
+    from t2v_models.shards.ingest import REJECTS
+
+    print(f"{count:,} rejected" + (f", for the reasons in {out / REJECTS}" if count else ""))
+    for row in pq.read_table(out / REJECTS).slice(0, SHOWN_REJECTS).to_pylist():
+        print(f"  {row['path']}: {row['reason']}")
 
 
 @commands.command()
