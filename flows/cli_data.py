@@ -41,14 +41,16 @@ def render(
     """Render captioned clips into WebDataset shards. Run again, it finishes what is missing.
 
     \b
-    t2v render data/circles                                        10,000 clips, two processes
-    t2v render data/small --clips 2000 --size 32                   seconds instead of minutes
-    t2v render data/shapes --world shapes --coverage 43            43 % of the (object, motion) pairs
-    t2v render data/all --hold-out none                            no motion is kept for the test s3
-    t2v render /shared/big --clips 1000000 --runner dask --dask-address tcp://host:8786
+    t2v render data/circles                             10,000 clips
+    t2v render data/small --clips 2000 --size 32        seconds, not minutes
+    t2v render data/shapes --world shapes --coverage 43
+    t2v render data/all --hold-out none                 nothing kept for s3
+    t2v render data/big --runner dask --workers 8       a cluster of its own
+    t2v render data/big --runner dask --dask-address tcp://host:8786
 
-    A clip is a function of the options and its number: any number of processes, any runner and any day give the same
-    bytes. A run that is killed loses what its processes had in hand; the same command does the rest.
+    Clips are a function of the options alone: any number of processes, any
+    runner and any day give the same bytes. A killed run loses only what its
+    processes had in hand; the same command does the rest.
     """
     from t2v_models.clips.dataset import DatasetConfig
 
@@ -103,14 +105,16 @@ def ingest(
     """Turn your own captioned clips into a dataset that any model trains on; what cannot be used is listed with why.
 
     \b
-    t2v ingest films data/mine                                     films/a.mp4 with its caption in films/a.txt
-    t2v ingest films data/mine --captions films/list.csv           captions in the columns path and caption
-    t2v ingest films/list.jsonl data/mine                          the same; paths are relative to the table
-    t2v ingest films data/mine --frames 16 --fps 8 --stride 4      windows of 2 s that overlap
-    t2v ingest films data/mine --fit letterbox --validation 0.2    whole frames; a fifth of the files in OUT/validation
+    t2v ingest films data/mine                          a.mp4, caption in a.txt
+    t2v ingest films data/mine --captions films/list.csv
+    t2v ingest films/list.jsonl data/mine               paths beside the table
+    t2v ingest films data/mine --frames 16 --stride 4   windows that overlap
+    t2v ingest films data/mine --fit letterbox          black bars, all is kept
+    t2v ingest films data/mine --validation 0.2         a fifth of the files
 
-    Read are mp4, webm, mov, mkv, avi, gif, webp, npz (frames uint8 t,h,w,3), and folders of numbered images. Of equal
-    clips the first is kept. All of a file goes either to training or to validation.
+    Read are mp4, webm, mov, mkv, avi, gif, webp, npz (frames: uint8 t, h, w, 3)
+    and folders of numbered images. Of equal clips the first is kept; all clips
+    of one file go either to training or to OUT/validation.
     """
     from t2v_models.shards.ingested import IngestOptions
 
@@ -150,11 +154,13 @@ def export(
     """Write each clip as a media file with its caption in a text file beside it; 't2v ingest' reads them back.
 
     \b
-    t2v export data/circles films                                  films/000000000.mp4 and .txt, as fine-tuners read
-    t2v export data/circles frames --kind png                      frames/000000000/0000.png ...
-    t2v export s3://bucket/circles arrays --kind npz               from a URL
+    t2v export data/circles films                       mp4 and txt, as
+                                                        fine-tuners read
+    t2v export data/circles frames --kind png           a folder a clip
+    t2v export s3://bucket/circles arrays --kind npz    from a URL
 
-    Kinds webp, npz and png keep every pixel; mp4 and gif do not. A broken export is finished by the same command.
+    Kinds webp, npz and png keep every pixel; mp4 and gif do not. A broken
+    export is finished by the same command.
     """
     from t2v_models.shards.export import export as export_clips
     from t2v_models.shards.remote import open_data
@@ -172,12 +178,13 @@ def verify(data: Data, work: Work = WORK, as_json: Json = False) -> None:
     """Read every byte of a dataset and name all damage, one line each; exit code 1 if there is any.
 
     \b
-    t2v verify data/circles                                        which clips have changed, what is missing
-    t2v verify https://host/circles                                whether each shard arrives as it was written
+    t2v verify data/circles
+    t2v verify https://host/circles                     what arrives from there
 
-    Found are flipped bytes, cut, missing or swapped shards, missing or extra members, the manifest of another
-    dataset, and what a killed writer left. 't2v render' or 't2v ingest' with the same options mends a folder once the
-    damaged shards are deleted.
+    Found are flipped bytes; cut, missing or swapped shards; missing or extra
+    members; the manifest of another dataset; what a killed writer left. To mend
+    a folder, delete the damaged shards and render or ingest again with the same
+    options.
     """
     from t2v_models.shards.manifest import read_manifest
     from t2v_models.shards.remote import is_url, local_folder, verify_at

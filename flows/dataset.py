@@ -71,6 +71,9 @@ def _render(config: DatasetConfig, out: Path, submit: Callable[[int, int], Prefe
     clips_per_task = TASK_PIXELS // (config.spec.frames * config.spec.size**2)
     step = max(1, clips_per_task // config.clips_per_shard)
     groups = [(first, min(first + step, config.shards) - 1) for first in range(0, config.shards, step)]
+    finished = len(list(out.glob("shard-*.parquet")))
+    if finished:
+        say(f"dataset  {out} has {finished} of {config.shards} shards, the others are rendered")
     with progress("render") as show:
         futures = [submit(first, last) for first, last in groups]
         for done, future in enumerate(as_completed(futures), 1):

@@ -1,5 +1,6 @@
 """Rendering in parallel, here and on Dask: the same bytes, one Prefect server, and no harm from kill -9."""
 
+import json
 import os
 import random
 import signal
@@ -8,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -35,8 +37,11 @@ if __name__ == "__main__":
     from t2v_models.clips.dataset import DatasetConfig
     dataset.TASK_PIXELS = 1_000_000
     config = DatasetConfig.model_validate_json(sys.argv[3])
-    render = dataset.dataset if sys.argv[4] == "local" else dataset.dataset_on_dask
-    render(config, Path(sys.argv[2]), 2)
+    out, runner = Path(sys.argv[2]), sys.argv[4]
+    if runner == "local":
+        dataset.dataset(config, out, 2)
+    else:
+        dataset.dataset_on_dask(config, out, 2, None if runner == "dask" else runner)
 """
 
 
@@ -95,6 +100,56 @@ def environment(process: psutil.Process) -> dict[str, str]:
         return process.environ()
     except psutil.Error:
         return {}
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """The address of a scheduler and its two workers, each a process that knows nothing of our Prefect server."""
+    dask, facts = [sys.executable, "-m", "dask"], str(tmp_path / "scheduler.json")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")} | {
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PREFECT_HOME": str(tmp_path / "home of the workers"),
+    }  # fmt: skip
+    with (tmp_path / "cluster.log").open("wb") as log:
+        quiet: dict[str, Any] = {"stdout": log, "stderr": log, "env": environment}
+        command = [
+            *dask,
+            "scheduler",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--no-dashboard",
+            "--scheduler-file",
+            facts,
+        ]
+        scheduler = subprocess.Popen([*command, "--scheduler-file", facts], **quiet)
+        while not Path(facts).is_file() and scheduler.poll() is None:
+            time.sleep(0.1)
+        command = [*dask, "worker", "--scheduler-file", facts, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
+        workers = [subprocess.Popen([*command, "--local-directory", str(tmp_path)], **quiet) for _ in range(2)]
+        yield json.loads(Path(facts).read_text())["address"], workers
+        for process in (*workers, scheduler):
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.slow
+def test_a_run_outlives_a_worker_of_a_cluster(
+    api: Path, whole: Path, tmp_path: Path, cluster: tuple[str, list[subprocess.Popen[bytes]]]
+) -> None:
+    """One of two workers is killed in the middle; the other does its work, and neither starts a Prefect server."""
+    address, workers = cluster
+    out = tmp_path / "out"
+    process = start(api, out, address)
+    while process.poll() is None and len(list(out.glob("*.tar"))) < 10:
+        time.sleep(0.05)
+    workers[0].kill()
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert "Traceback" not in errors
+    assert contents(out) == contents(whole)
+    assert workers[1].poll() is None
+    assert not list((tmp_path / "home of the workers").glob("*.db"))
 
 
 @pytest.mark.slow

@@ -99,13 +99,13 @@ class RemoteStore(ClipStore):
         self._fetchers = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="fetch")
         clear_stale(cache / "shard-*.tar")
 
-    def clips(self, rows: Sequence[int] | NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
+    def frames(self, rows: Sequence[int] | NDArray[np.int64], *more: Any, **named: Any) -> NDArray[np.uint8]:
         """As of any store; shards that are not here yet are fetched side by side."""
         wanted = {int(row) // self.manifest.config.clips_per_shard for row in rows}
         absent = [shard for shard in sorted(wanted) if not self._path(shard).is_file()]
         for _ in self._fetchers.map(self._open, absent):
             pass
-        return super().clips(rows)
+        return super().frames(rows, *more, **named)
 
     def _path(self, shard: int) -> Path:
         return self._cache / f"shard-{self.manifest.shards[shard].sha256}.tar"
@@ -247,6 +247,8 @@ def _chunks(url: str, name: str) -> Iterator[bytes]:
         with closing(_opened(url, name)) as stream:
             while chunk := stream.read(1 << 20):
                 yield chunk
+    except FileNotFoundError as error:
+        raise _Unreadable("is not there: is this the address of a dataset?") from error
     except _FAULTS as error:
         reason = str(error).split("\n")[0] or type(error).__name__
         raise _Unreadable(f"cannot be read ({reason}): is this the address of a dataset?") from error
