@@ -50,16 +50,17 @@ def dataset_on_dask(config: DatasetConfig, out: Path, workers: int = 2, address:
         address: of a running scheduler, such as `tcp://host:8786`; t2v-lab must be installed where its workers run.
 
     Raises:
-        LabError: prefect-dask is not installed; there is no scheduler at the address.
+        LabError: prefect-dask is not installed; there is no cluster at the address, or it is lost.
     """
-    from tasks.dask import dask_runner
+    from tasks.dask import cluster_faults, dask_runner
 
     @flow(name="dataset", flow_run_name=FLOW_RUN_NAME, task_runner=dask_runner(workers, address))  # type: ignore[arg-type]
     def on_dask(config: DatasetConfig, out: Path) -> Path:
         with working("render"):
             return _render(config, out, lambda first, last: render_shards_here.submit(out, config, first, last))
 
-    return on_dask(config, out.absolute())
+    with cluster_faults():
+        return on_dask(config, out.absolute())
 
 
 def _render(config: DatasetConfig, out: Path, submit: Callable[[int, int], PrefectFuture[int]]) -> Path:

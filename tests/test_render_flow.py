@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import distributed
 import psutil
 import pytest
 
@@ -111,23 +112,16 @@ def cluster(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]
     }  # fmt: skip
     with (tmp_path / "cluster.log").open("wb") as log:
         quiet: dict[str, Any] = {"stdout": log, "stderr": log, "env": environment}
-        command = [
-            *dask,
-            "scheduler",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            "0",
-            "--no-dashboard",
-            "--scheduler-file",
-            facts,
-        ]
+        command = [*dask, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
         scheduler = subprocess.Popen([*command, "--scheduler-file", facts], **quiet)
         while not Path(facts).is_file() and scheduler.poll() is None:
             time.sleep(0.1)
         command = [*dask, "worker", "--scheduler-file", facts, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
         workers = [subprocess.Popen([*command, "--local-directory", str(tmp_path)], **quiet) for _ in range(2)]
-        yield json.loads(Path(facts).read_text())["address"], workers
+        address = json.loads(Path(facts).read_text())["address"]
+        with distributed.Client(address, timeout=60, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=300)
+        yield address, workers
         for process in (*workers, scheduler):
             process.kill()
             process.wait()

@@ -3,6 +3,10 @@
 `s3://` and `gs://` go through pyarrow, which takes keys and endpoint from the environment (`AWS_ACCESS_KEY_ID`,
 `AWS_ENDPOINT_URL`, ...) or from the URL (`?endpoint_override=HOST:PORT&scheme=http`); all others, such as `http://`,
 through fsspec. Batches come in the order of the local folder: `Manifest.block` keeps few shards in use at a time.
+
+Plain `webdataset` reads the same shards, but deals whole shards out to ranks and workers: which clip comes when, how
+many, and where to go on then depend on their number. Whole shards are fetched here too, and clips are then taken by
+position, so one integer resumes any number of ranks and workers.
 """
 
 import fcntl
