@@ -9,11 +9,11 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import distributed
 import psutil
 import pytest
+from distributed.client import FutureCancelledError
 
 from t2v_models.clips.dataset import DatasetConfig
 from t2v_models.clips.spec import ClipSpec
@@ -21,7 +21,7 @@ from t2v_models.config import LabError
 from t2v_models.shards.manifest import finish
 from t2v_models.shards.verify import verify
 from t2v_models.shards.write import read_metadata, sidecar_path, write_shard
-from tasks.dask import dask_runner
+from tasks.dask import cluster_faults, dask_runner
 from tasks.runtime import prefect_api, prepare
 
 CONFIG = DatasetConfig(clips=3000, clips_per_shard=50, spec=ClipSpec(size=32, frames=10))
@@ -103,46 +103,64 @@ def environment(process: psutil.Process) -> dict[str, str]:
         return {}
 
 
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """The address of a scheduler and its two workers, each a process that knows nothing of our Prefect server."""
-    dask, facts = [sys.executable, "-m", "dask"], str(tmp_path / "scheduler.json")
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")} | {
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PREFECT_HOME": str(tmp_path / "home of the workers"),
-    }  # fmt: skip
-    with (tmp_path / "cluster.log").open("wb") as log:
-        quiet: dict[str, Any] = {"stdout": log, "stderr": log, "env": environment}
-        command = [*dask, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
-        scheduler = subprocess.Popen([*command, "--scheduler-file", facts], **quiet)
-        while not Path(facts).is_file() and scheduler.poll() is None:
+class Cluster:
+    """A scheduler and its workers, each a process that knows nothing of our Prefect server."""
+
+    def __init__(self, folder: Path) -> None:
+        self.workers: list[subprocess.Popen[bytes]] = []
+        self._facts = folder / "scheduler.json"
+        self._log = (folder / "cluster.log").open("wb")
+        self._environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")} | {
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PREFECT_HOME": str(folder / "home of the workers"),
+        }  # fmt: skip
+        self.scheduler = self._start("scheduler", "--host", "127.0.0.1", "--port", "0")
+        while not self._facts.is_file() and self.scheduler.poll() is None:
             time.sleep(0.1)
-        command = [*dask, "worker", "--scheduler-file", facts, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
-        workers = [subprocess.Popen([*command, "--local-directory", str(tmp_path)], **quiet) for _ in range(2)]
-        address = json.loads(Path(facts).read_text())["address"]
-        with distributed.Client(address, timeout=60, set_as_default=False) as client:
-            client.wait_for_workers(2, timeout=300)
-        yield address, workers
-        for process in (*workers, scheduler):
+        self.address: str = json.loads(self._facts.read_text())["address"]
+
+    def add(self, count: int) -> None:
+        """Start workers and wait until they are at the scheduler's service."""
+        options = ("--nthreads", "1", "--no-nanny", "--local-directory", str(self._facts.parent))
+        self.workers += [self._start("worker", *options) for _ in range(count)]
+        with distributed.Client(self.address, timeout=60, set_as_default=False) as client:
+            client.wait_for_workers(len(self.workers), timeout=300)
+
+    def stop(self) -> None:
+        """Kill whatever lives."""
+        for process in (*self.workers, self.scheduler):
             process.kill()
             process.wait()
+        self._log.close()
+
+    def _start(self, *command: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "dask", *command, "--no-dashboard", "--scheduler-file", str(self._facts)],
+            stdout=self._log, stderr=self._log, env=self._environment,
+        )  # fmt: skip
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """A cluster without workers."""
+    cluster = Cluster(tmp_path)
+    yield cluster
+    cluster.stop()
 
 
 @pytest.mark.slow
-def test_a_run_outlives_a_worker_of_a_cluster(
-    api: Path, whole: Path, tmp_path: Path, cluster: tuple[str, list[subprocess.Popen[bytes]]]
-) -> None:
+def test_a_run_outlives_a_worker_of_a_cluster(api: Path, whole: Path, tmp_path: Path, cluster: Cluster) -> None:
     """One of two workers is killed in the middle; the other does its work, and neither starts a Prefect server."""
-    address, workers = cluster
+    cluster.add(2)
     out = tmp_path / "out"
-    process = start(api, out, address)
+    process = start(api, out, cluster.address)
     while process.poll() is None and len(list(out.glob("*.tar"))) < 10:
         time.sleep(0.05)
-    workers[0].kill()
+    cluster.workers[0].kill()
     _, errors = process.communicate()
     assert process.returncode == 0, errors
     assert "Traceback" not in errors
     assert contents(out) == contents(whole)
-    assert workers[1].poll() is None
+    assert cluster.workers[1].poll() is None
     assert not list((tmp_path / "home of the workers").glob("*.db"))
 
 
@@ -179,3 +197,11 @@ def test_a_dask_that_is_not_there_is_one_sentence() -> None:
         dask_runner(2, "tcp://127.0.0.1:9")
     with pytest.raises(LabError, match="workers is 0, which must be 1 or more"):
         dask_runner(0, None)
+    with pytest.raises(LabError, match="Dask cluster was lost .*no more.*: start it again"), cluster_faults():
+        raise FutureCancelledError("task", "no more")
+
+
+@pytest.mark.slow
+def test_a_cluster_without_workers_is_one_sentence(cluster: Cluster) -> None:
+    with pytest.raises(LabError, match=rf"scheduler at '{cluster.address}' has no workers: start some with `dask work"):
+        dask_runner(2, cluster.address)
