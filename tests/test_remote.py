@@ -48,12 +48,20 @@ class Handler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
+    def do_HEAD(self) -> None:
+        if self.faults[urlsplit(self.path).path][:1] == ["hang up"]:
+            self.close_connection = True
+            return
+        super().do_HEAD()
+
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
         self.asked.append(path)
         fault = self.faults[path].pop(0) if self.faults[path] else None
         content = Path(self.translate_path(path)).read_bytes() if fault else b""
-        if fault == "500":
+        if fault == "hang up":
+            self.close_connection = True
+        elif fault == "500":
             self.send_error(500)
         elif fault == "cut":
             self.answer(content[: len(content) // 2], len(content))
@@ -214,7 +222,7 @@ def test_only_the_shards_in_use_are_fetched(served: Served, data: Path, tmp_path
     assert list(kept(tmp_path / "cache").values()) == [(data / "shard-00001.tar").read_bytes()]
 
 
-@pytest.mark.parametrize("fault", ["500", "cut", "short", "wrong"])
+@pytest.mark.parametrize("fault", ["hang up", "500", "cut", "short", "wrong"])
 def test_a_spoilt_answer_is_asked_again_and_then_said(web: Served, data: Path, tmp_path: Path, fault: str) -> None:
     web.faults["/sets/tiny/shard-00000.tar"] = [fault]
     web.faults["/sets/tiny/manifest.parquet"] = ["500"]
@@ -248,8 +256,10 @@ def test_what_is_damaged_missing_or_changed_there_is_said(served: Served, data: 
     served.put("manifest.parquet", b"<html>404</html>")
     with pytest.raises(LabError, match="manifest.parquet at .* is damaged or is none: upload it again"):
         RemoteStore(served.url, tmp_path / "cache")
-    for url in (served.url.replace("tiny", "none"), "what://ever", "http://127.0.0.1:1/nothing/listens"):
-        with pytest.raises(LabError, match=r"manifest.parquet at .* (is not there|cannot be read \(.*\)): is this"):
+    with pytest.raises(LabError, match="manifest.parquet at .* is not there: is this the address"):
+        RemoteStore(served.url.replace("tiny", "none"), tmp_path / "cache")
+    for url in ("what://ever", "http://127.0.0.1:1/nothing/listens"):
+        with pytest.raises(LabError, match=r"manifest.parquet at .* cannot be read \(.*\): is this"):
             RemoteStore(url, tmp_path / "cache")
 
 

@@ -251,11 +251,12 @@ def _chunks(url: str, name: str) -> Iterator[bytes]:
         with closing(_opened(url, name)) as stream:
             while chunk := stream.read(1 << 20):
                 yield chunk
-    except FileNotFoundError as error:
-        raise _Unreadable("is not there: is this the address of a dataset?") from error
     except _FAULTS as error:
-        reason = str(error).split("\n")[0] or type(error).__name__
-        raise _Unreadable(f"cannot be read ({reason}): is this the address of a dataset?") from error
+        hidden = error.__cause__ if isinstance(error, FileNotFoundError) else None
+        fault = hidden or error  # fsspec calls every fault that it meets while it asks for the size "not found"
+        reason = str(fault).split("\n")[0] or type(fault).__name__
+        found = "is not there" if isinstance(fault, FileNotFoundError) else f"cannot be read ({reason})"
+        raise _Unreadable(f"{found}: is this the address of a dataset?") from fault
 
 
 def _opened(url: str, name: str) -> IO[bytes]:
