@@ -255,8 +255,9 @@ def _chunks(url: str, name: str) -> Iterator[bytes]:
         hidden = error.__cause__ if isinstance(error, FileNotFoundError) else None
         fault = hidden or error  # fsspec calls every fault that it meets while it asks for the size "not found"
         reason = str(fault).split("\n")[0] or type(fault).__name__
-        found = "is not there" if isinstance(fault, FileNotFoundError) else f"cannot be read ({reason})"
-        raise _Unreadable(f"{found}: is this the address of a dataset?") from fault
+        absent = isinstance(fault, FileNotFoundError) or getattr(fault, "status", None) == 404
+        found = "is not there" if absent else f"cannot be read ({reason})"
+        raise _Unreadable(f"{found}: is this the address of a dataset?") from (error if absent else fault)
 
 
 def _opened(url: str, name: str) -> IO[bytes]:
