@@ -406,3 +406,14 @@ def test_commands_take_urls(
     assert "shard-00002.tar at" in capsys.readouterr().out
     assert t2v("train", served.url + "/none", "--out", tmp_path / "run", "--steps", 1) == 2
     assert "is this the address of a dataset?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["render", "ingest", "export", "verify"])
+def test_help_teaches_by_example(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["t2v", command, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+    assert len(re.findall(rf"^ *t2v {command} \S+", capsys.readouterr().out, re.MULTILINE)) >= 2
