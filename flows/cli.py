@@ -75,6 +75,7 @@ def train(
     seed: Annotated[int, typer.Option(help="Of weights, order and noise.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     ranks: Annotated[int, typer.Option(help="Processes that share every batch: one a GPU, or one a CPU core.")] = 1,
+    cache_gib: Annotated[float, typer.Option(help="Of a URL: disk space for its shards, in --work.")] = 10,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the model; may be repeated.")
     ] = None,
@@ -82,14 +83,14 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a model on a dataset, tracked in MLflow. The same command again resumes."""
-    from t2v_models.shards.manifest import Manifest
+    from t2v_models.shards.remote import open_data
     from t2v_models.training import TrainConfig
 
     settings = _model(model, set_ or [])
     training = TrainConfig.model_validate(
-        {"steps": steps, "minutes": minutes, "seed": seed, "device": device, "ranks": ranks}
+        {"steps": steps, "minutes": minutes, "seed": seed, "device": device, "ranks": ranks, "cache_gib": cache_gib}
     )
-    Manifest.load(data)  # before the server is started: a missing dataset is said at once
+    open_data(data, work / "cache", cache_gib)  # before the server is started: a missing dataset is said at once
     from tasks.runtime import prefect_api, prepare
 
     prepare(work)

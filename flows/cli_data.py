@@ -11,6 +11,8 @@ from tasks.runtime import WORK
 
 commands = typer.Typer()
 
+SHOWN_REJECTS = 5
+
 
 @commands.command()
 def render(
@@ -36,7 +38,20 @@ def render(
     work: Work = WORK,
     as_json: Json = False,
 ) -> None:
-    """Render captioned clips into WebDataset shards. Run again, it finishes what is missing."""
+    """Render captioned clips into WebDataset shards. Run again, it finishes what is missing.
+
+    \b
+    t2v render data/circles                             10,000 clips
+    t2v render data/small --clips 2000 --size 32        seconds, not minutes
+    t2v render data/shapes --world shapes --coverage 43
+    t2v render data/all --hold-out none                 nothing kept for s3
+    t2v render data/big --runner dask --workers 8       a cluster of its own
+    t2v render data/big --runner dask --dask-address tcp://host:8786
+
+    Clips are a function of the options alone: any number of processes, any
+    runner and any day give the same bytes. A killed run loses only what its
+    processes had in hand; the same command does the rest.
+    """
     from t2v_models.clips.dataset import DatasetConfig
 
     held = [] if hold_out == "none" else hold_out.split(",")
@@ -87,7 +102,20 @@ def ingest(
     work: Work = WORK,
     as_json: Json = False,
 ) -> None:
-    """Turn your own captioned clips into a dataset that any model trains on; what cannot be used is listed with why."""
+    """Turn your own captioned clips into a dataset that any model trains on; what cannot be used is listed with why.
+
+    \b
+    t2v ingest films data/mine                          a.mp4, caption in a.txt
+    t2v ingest films data/mine --captions films/list.csv
+    t2v ingest films/list.jsonl data/mine               paths beside the table
+    t2v ingest films data/mine --frames 16 --stride 4   windows that overlap
+    t2v ingest films data/mine --fit letterbox          black bars, all is kept
+    t2v ingest films data/mine --validation 0.2         a fifth of the files
+
+    Read are mp4, webm, mov, mkv, avi, gif, webp, npz (frames: uint8 t, h, w, 3)
+    and folders of numbered images. Of equal clips the first is kept; all clips
+    of one file go either to training or to OUT/validation.
+    """
     from t2v_models.shards.ingested import IngestOptions
 
     spec = {"size": size, "frames": frames, "fps": fps}
@@ -100,43 +128,77 @@ def ingest(
 
         result = ingest_flow(source, out, options, captions, workers)
     print(f"{result.sources:,} files: {result.train:,} clips in {out}, {result.validation:,} in {out / 'validation'}")
-    print(
-        f"{result.rejects:,} rejected" + (f", for the reasons in {out / 'rejects.parquet'}" if result.rejects else "")
-    )
+    _print_rejects(out, result.rejects)
     print_json(as_json, {"data": str(out), **vars(result)})
+
+
+def _print_rejects(out: Path, count: int) -> None:
+    """How many, and the first few with their reasons: enough to see what is wrong with most."""
+    import pyarrow.parquet as pq
+
+    from t2v_models.shards.ingest import REJECTS
+
+    print(f"{count:,} rejected" + (f", for the reasons in {out / REJECTS}" if count else ""))
+    for row in pq.read_table(out / REJECTS).slice(0, SHOWN_REJECTS).to_pylist():
+        print(f"  {row['path']}: {row['reason']}")
 
 
 @commands.command()
 def export(
     data: Data,
     out: Annotated[Path, typer.Argument(help="Folder to write the files to.")],
-    kind: Annotated[str, typer.Option(help="mp4, gif, webp or npz; the last two keep every pixel.")] = "mp4",
+    kind: Annotated[str, typer.Option(help="mp4, gif, webp, npz, or png: a folder of frames a clip.")] = "mp4",
+    work: Work = WORK,
     as_json: Json = False,
 ) -> None:
-    """Write each clip as a media file with its caption in a text file beside it; 't2v ingest' reads them back."""
+    """Write each clip as a media file with its caption in a text file beside it; 't2v ingest' reads them back.
+
+    \b
+    t2v export data/circles films                       mp4 and txt, as
+                                                        fine-tuners read
+    t2v export data/circles frames --kind png           a folder a clip
+    t2v export s3://bucket/circles arrays --kind npz    from a URL
+
+    Kinds webp, npz and png keep every pixel; mp4 and gif do not. A broken
+    export is finished by the same command.
+    """
     from t2v_models.shards.export import export as export_clips
-    from t2v_models.shards.manifest import Manifest
+    from t2v_models.shards.remote import open_data
     from tasks.console import progress
 
+    store = open_data(data, work / "cache")
     with progress("export") as show:
-        count = export_clips(
-            Manifest.load(data), out, kind, lambda done, total: show(done / total, f"clip {done:,} of {total:,}")
-        )
+        count = export_clips(store, out, kind, lambda done, total: show(done / total, f"clip {done:,} of {total:,}"))
     print(f"{count:,} clips as {kind} in {out}")
-    print_json(as_json, {"data": str(data), "out": str(out), "clips": count})
+    print_json(as_json, {"data": data, "out": str(out), "clips": count})
 
 
 @commands.command()
-def verify(data: Data, as_json: Json = False) -> None:
-    """Find flipped bytes, missing or extra members, swapped or truncated shards; exit code 1 if there are any."""
+def verify(data: Data, work: Work = WORK, as_json: Json = False) -> None:
+    """Read every byte of a dataset and name all damage, one line each; exit code 1 if there is any.
+
+    \b
+    t2v verify data/circles
+    t2v verify https://host/circles                     what arrives from there
+
+    Found are flipped bytes; cut, missing or swapped shards; missing or extra
+    members; the manifest of another dataset; what a killed writer left. To mend
+    a folder, delete the damaged shards and render or ingest again with the same
+    options.
+    """
     from t2v_models.shards.manifest import read_manifest
+    from t2v_models.shards.remote import is_url, local_folder, verify_at
     from t2v_models.shards.verify import verify as damages
     from tasks.console import progress
 
-    read_manifest(data)
+    def show_shard(done: int, total: int) -> None:
+        show(done / total, f"shard {done} of {total}")
+
+    if not is_url(data):
+        read_manifest(local_folder(data))
     with progress("verify") as show:
-        found = damages(data, lambda done, total: show(done / total, f"shard {done} of {total}"))
+        found = verify_at(data, work / "cache", show_shard) if is_url(data) else damages(local_folder(data), show_shard)
     print("\n".join(found) if found else f"{data} is sound")
-    print_json(as_json, {"data": str(data), "damages": found})
+    print_json(as_json, {"data": data, "damages": found})
     if found:
         raise typer.Exit(1)

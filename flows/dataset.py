@@ -50,16 +50,17 @@ def dataset_on_dask(config: DatasetConfig, out: Path, workers: int = 2, address:
         address: of a running scheduler, such as `tcp://host:8786`; t2v-lab must be installed where its workers run.
 
     Raises:
-        LabError: prefect-dask is not installed; there is no scheduler at the address.
+        LabError: prefect-dask is not installed; there is no cluster at the address, or it is lost.
     """
-    from tasks.dask import dask_runner
+    from tasks.dask import cluster_faults, dask_runner
 
     @flow(name="dataset", flow_run_name=FLOW_RUN_NAME, task_runner=dask_runner(workers, address))  # type: ignore[arg-type]
     def on_dask(config: DatasetConfig, out: Path) -> Path:
         with working("render"):
             return _render(config, out, lambda first, last: render_shards_here.submit(out, config, first, last))
 
-    return on_dask(config, out.absolute())
+    with cluster_faults():
+        return on_dask(config, out.absolute())
 
 
 def _render(config: DatasetConfig, out: Path, submit: Callable[[int, int], PrefectFuture[int]]) -> Path:
@@ -71,6 +72,9 @@ def _render(config: DatasetConfig, out: Path, submit: Callable[[int, int], Prefe
     clips_per_task = TASK_PIXELS // (config.spec.frames * config.spec.size**2)
     step = max(1, clips_per_task // config.clips_per_shard)
     groups = [(first, min(first + step, config.shards) - 1) for first in range(0, config.shards, step)]
+    finished = len(list(out.glob("shard-*.parquet")))
+    if finished:
+        say(f"dataset  {out} has {finished} of {config.shards} shards, the others are rendered")
     with progress("render") as show:
         futures = [submit(first, last) for first, last in groups]
         for done, future in enumerate(as_completed(futures), 1):

@@ -8,7 +8,7 @@ import typer
 
 Work = Annotated[Path, typer.Option(help="Folder of Prefect's and MLflow's state; nothing is written elsewhere.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")]
-Data = Annotated[Path, typer.Argument(help="Folder of a dataset, as written by 't2v render'.")]
+Data = Annotated[str, typer.Argument(help="Folder or URL (s3://, http://, ...) of a dataset made by 't2v render'.")]
 Run = Annotated[str, typer.Argument(help="A run folder, or a model URI such as models:/t2v-gan@champion.")]
 
 

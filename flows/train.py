@@ -10,15 +10,15 @@ from tasks.runtime import WORK
 from tasks.train import train_model
 
 
-@flow(flow_run_name="train {model.name} on {data.name}")
-def train(data: Path, model: ModelConfig, training: TrainConfig, out: Path, work: Path = WORK) -> Path:
+@flow(flow_run_name="train {model.name} on {data}")
+def train(data: Path | str, model: ModelConfig, training: TrainConfig, out: Path, work: Path = WORK) -> Path:
     """Train a model on the dataset in `data`, or go on with the run in `out`; a finished run is left alone.
 
     Args:
-        data: folder of a dataset.
+        data: folder or URL of a dataset.
         model: which family and its settings.
         training: how long, seed, device.
         out: run folder for checkpoints, samples and metrics.
-        work: folder of the MLflow store.
+        work: folder of the MLflow store, and of the cache of what comes from URLs.
     """
     return train_model(data, model, training, out, work)

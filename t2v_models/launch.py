@@ -21,8 +21,7 @@ from t2v_models import files, ranks
 from t2v_models.build import ModelConfig
 from t2v_models.checkpoint import Checkpoint, RunConfig
 from t2v_models.config import Config, LabError
-from t2v_models.shards.manifest import Manifest
-from t2v_models.shards.store import ClipStore
+from t2v_models.shards.remote import open_data
 from t2v_models.training import METRICS, Log, TrainConfig, fit, stop_signals
 from t2v_models.watch import watcher
 
@@ -38,7 +37,10 @@ REFUSED = 2
 class Job(Config):
     """All that a rank must be told."""
 
-    data: Path
+    data: str
+    """A folder or a URL."""
+    cache: Path
+    """Where shards from a URL are kept."""
     model: ModelConfig
     training: TrainConfig
     run_dir: Path
@@ -107,11 +109,11 @@ def main(path: Path) -> None:
     if LIFELINE in os.environ:
         threading.Thread(target=_end_with_launcher, daemon=True).start()
     job = Job.model_validate_json(path.read_bytes())
-    manifest = Manifest.load(job.data)
-    run = RunConfig.of(manifest, job.model, job.training.seed)
     ranks.join()
     try:
-        fit(run, ClipStore(manifest), job.training, job.run_dir, lambda step, figures: None, watcher(run, job.run_dir))
+        store = open_data(job.data, job.cache, job.training.cache_gib)
+        run = RunConfig.of(store.manifest, job.model, job.training.seed)
+        fit(run, store, job.training, job.run_dir, lambda step, figures: None, watcher(run, job.run_dir))
     except LabError as error:
         print(f"{SAID}{error}", file=sys.stderr, flush=True)
         sys.exit(REFUSED)

@@ -54,6 +54,7 @@ class TrainConfig(Config):
     log_every: int = Field(50, ge=1, description="steps between logged figures")
     save_seconds: float = Field(30, gt=0, description="seconds between checkpoints: the most a kill can lose")
     watch_seconds: float = Field(20, gt=0, description="seconds between samples and their scores")
+    cache_gib: float = Field(10, gt=0, description="disk space for shards that come from a URL")
     keep: int = Field(2, ge=2, description="checkpoints kept, newest first")
 
     @model_validator(mode="after")
@@ -96,7 +97,9 @@ def fit(
         step, seconds = (last.step, last.seconds) if last else (0, 0.0)
         if last and config.progress(step, seconds) >= 1:
             return last
-        stream = batches(_resident(store, device), size, group, run.seed, step, ranks.share())
+        stream = batches(
+            _resident(store, device), size, group, run.seed, step, ranks.share(), block=store.manifest.block
+        )
         clock = Clock(step, seconds, _machine_rate(device, config.probe_seconds))
         record = _Record(run, config, run_dir, model, clock, last, log, watch)
         metrics: Metrics = {}

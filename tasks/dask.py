@@ -1,6 +1,9 @@
 """Dask clusters for Prefect. Imported only where one is asked for: prefect-dask is an extra."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from t2v_models.config import LabError
@@ -8,7 +11,7 @@ from t2v_models.config import LabError
 if TYPE_CHECKING:
     from prefect_dask.task_runners import DaskTaskRunner
 
-CONNECT_SECONDS = 3
+CONNECT_SECONDS = 10
 
 
 def dask_runner(workers: int, address: str | None) -> "DaskTaskRunner":
@@ -17,7 +20,8 @@ def dask_runner(workers: int, address: str | None) -> "DaskTaskRunner":
     Workers of our own cluster inherit the URL of the run's Prefect server; to those of others Prefect sends it.
 
     Raises:
-        LabError: prefect-dask is not installed; nothing answers at the address; fewer than one worker.
+        LabError: prefect-dask is not installed; nothing answers at the address, or its workers lack t2v-lab or there
+            are none; fewer than one worker.
     """
     try:
         import distributed
@@ -31,10 +35,34 @@ def dask_runner(workers: int, address: str | None) -> "DaskTaskRunner":
         cluster = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": "ERROR"}
         return DaskTaskRunner(cluster_kwargs=cluster)
     try:
-        with distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False):  # type: ignore[no-untyped-call]
-            pass
+        with distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False) as client:  # type: ignore[no-untyped-call]
+            found = client.run(find_spec, "t2v_models")
     except (OSError, ValueError, TimeoutError) as error:
         raise LabError(
             f"no Dask scheduler answers at {address!r} ({error}): start one with `dask scheduler`"
         ) from error
+    if not found:
+        raise LabError(f"the Dask scheduler at {address!r} has no workers: start some with `dask worker {address}`")
+    lacking = [worker for worker, spec in found.items() if spec is None]
+    if lacking:
+        raise LabError(f"Dask worker {lacking[0]} does not find t2v-lab: install it where the workers run")
     return DaskTaskRunner(address=address)
+
+
+@contextmanager
+def cluster_faults() -> Iterator[None]:
+    """Turns the loss of a cluster into one sentence.
+
+    Raises:
+        LabError: the scheduler is gone, or a task took several workers with it.
+    """
+    from distributed.client import FutureCancelledError
+    from distributed.scheduler import KilledWorker
+
+    try:
+        yield
+    except (FutureCancelledError, KilledWorker) as error:
+        first, *_ = str(error).splitlines()
+        raise LabError(
+            f"the Dask cluster was lost ({first}): start it again and give the same command, whole shards are kept"
+        ) from error

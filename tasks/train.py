@@ -12,18 +12,18 @@ from t2v_models.build import ModelConfig
 from t2v_models.checkpoint import RunConfig
 from t2v_models.evaluation.milestones import milestones
 from t2v_models.shards.ingested import DataConfig
-from t2v_models.shards.manifest import Manifest
-from t2v_models.shards.store import ClipStore
+from t2v_models.shards.remote import is_url, local_folder, open_data
 from t2v_models.training import TrainConfig
 from tasks.console import progress, say
 from tasks.stopwatch import working
 from tasks.tracking import Tracker, close_stale, track
 
 
-@task(task_run_name="train {model.name} on {data.name}", cache_policy=NO_CACHE)
-def train_model(data: Path, model: ModelConfig, config: TrainConfig, run_dir: Path, work: Path) -> Path:
+@task(task_run_name="train {model.name} on {data}", cache_policy=NO_CACHE)
+def train_model(data: Path | str, model: ModelConfig, config: TrainConfig, run_dir: Path, work: Path) -> Path:
     """Train into `run_dir`, from its newest checkpoint if it has one, tracked in MLflow; returns `run_dir`."""
-    manifest = Manifest.load(data)
+    store = open_data(data, work / "cache", config.cache_gib)
+    manifest = store.manifest
     run = RunConfig.of(manifest, model, config.seed)
     record = read_record(run_dir)
     if "model" in record and training.is_finished(run, config, run_dir):
@@ -36,13 +36,17 @@ def train_model(data: Path, model: ModelConfig, config: TrainConfig, run_dir: Pa
     run_id = record.get("run_id")
     with track(work, name, run_dir.name, params=settings, tags={"model": model.name}, run_id=run_id) as tracker:
         write_record(run_dir, run_id=tracker.run_id)
-        tracker.dataset(data.name, manifest.digest, str(data.resolve()), "training")
+        source = str(data) if is_url(data) else str(local_folder(data).resolve())
+        tracker.dataset(source.rsplit("/", 1)[-1], manifest.digest, source, "training")
         with working(f"train {model.name}"), progress(f"train {model.name}") as show:
             log = _reporter(run, run_dir, tracker, show)
             if config.ranks > 1:
-                last = launch.train(launch.Job(data=data, model=model, training=config, run_dir=run_dir), log)
+                job = launch.Job(
+                    data=str(data), cache=(work / "cache").resolve(), model=model, training=config, run_dir=run_dir
+                )
+                last = launch.train(job, log)
             else:
-                last = training.fit(run, ClipStore(manifest), config, run_dir, log, watch.watcher(run, run_dir))
+                last = training.fit(run, store, config, run_dir, log, watch.watcher(run, run_dir))
             show(1.0, f"{last.step:,} steps")
             tracker.log(last.step, milestones(training.history(run_dir), model.batch_size))
         with working(f"register {model.name}"):

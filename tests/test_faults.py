@@ -41,7 +41,7 @@ def learn(data: Path, run_dir: Path, steps: int) -> None:
 def learn_by_two(data: Path, run_dir: Path, steps: int) -> None:
     """The same by two ranks."""
     config = TrainConfig(steps=steps, log_every=1, save_seconds=0.05, probe_seconds=0, ranks=2, device="cpu")
-    launch.train(Job(data=data, model=SMALL["gan"], training=config, run_dir=run_dir), quiet)
+    launch.train(Job(data=str(data), cache=data, model=SMALL["gan"], training=config, run_dir=run_dir), quiet)
 
 
 def start(work: Callable[[Path, Path, int], None], data: Path, run_dir: Path, steps: int) -> BaseProcess:

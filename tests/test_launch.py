@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 def job(data: Path, run_dir: Path, steps: int, name: str = "gan", ranks: int = 2) -> Job:
     config = TrainConfig(steps=steps, log_every=1, probe_seconds=0, ranks=ranks, device="cpu")
-    return Job(data=data, model=SMALL[name], training=config, run_dir=run_dir)
+    return Job(data=str(data), cache=data, model=SMALL[name], training=config, run_dir=run_dir)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

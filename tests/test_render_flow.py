@@ -1,5 +1,6 @@
 """Rendering in parallel, here and on Dask: the same bytes, one Prefect server, and no harm from kill -9."""
 
+import json
 import os
 import random
 import signal
@@ -9,8 +10,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import distributed
 import psutil
 import pytest
+from distributed.client import FutureCancelledError
 
 from t2v_models.clips.dataset import DatasetConfig
 from t2v_models.clips.spec import ClipSpec
@@ -18,7 +21,7 @@ from t2v_models.config import LabError
 from t2v_models.shards.manifest import finish
 from t2v_models.shards.verify import verify
 from t2v_models.shards.write import read_metadata, sidecar_path, write_shard
-from tasks.dask import dask_runner
+from tasks.dask import cluster_faults, dask_runner
 from tasks.runtime import prefect_api, prepare
 
 CONFIG = DatasetConfig(clips=3000, clips_per_shard=50, spec=ClipSpec(size=32, frames=10))
@@ -35,8 +38,11 @@ if __name__ == "__main__":
     from t2v_models.clips.dataset import DatasetConfig
     dataset.TASK_PIXELS = 1_000_000
     config = DatasetConfig.model_validate_json(sys.argv[3])
-    render = dataset.dataset if sys.argv[4] == "local" else dataset.dataset_on_dask
-    render(config, Path(sys.argv[2]), 2)
+    out, runner = Path(sys.argv[2]), sys.argv[4]
+    if runner == "local":
+        dataset.dataset(config, out, 2)
+    else:
+        dataset.dataset_on_dask(config, out, 2, None if runner == "dask" else runner)
 """
 
 
@@ -97,6 +103,67 @@ def environment(process: psutil.Process) -> dict[str, str]:
         return {}
 
 
+class Cluster:
+    """A scheduler and its workers, each a process that knows nothing of our Prefect server."""
+
+    def __init__(self, folder: Path) -> None:
+        self.workers: list[subprocess.Popen[bytes]] = []
+        self._facts = folder / "scheduler.json"
+        self._log = (folder / "cluster.log").open("wb")
+        self._environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")} | {
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PREFECT_HOME": str(folder / "home of the workers"),
+        }  # fmt: skip
+        self.scheduler = self._start("scheduler", "--host", "127.0.0.1", "--port", "0")
+        while not self._facts.is_file() and self.scheduler.poll() is None:
+            time.sleep(0.1)
+        self.address: str = json.loads(self._facts.read_text())["address"]
+
+    def add(self, count: int) -> None:
+        """Start workers and wait until they are at the scheduler's service."""
+        options = ("--nthreads", "1", "--no-nanny", "--local-directory", str(self._facts.parent))
+        self.workers += [self._start("worker", *options) for _ in range(count)]
+        with distributed.Client(self.address, timeout=60, set_as_default=False) as client:
+            client.wait_for_workers(len(self.workers), timeout=300)
+
+    def stop(self) -> None:
+        """Kill whatever lives."""
+        for process in (*self.workers, self.scheduler):
+            process.kill()
+            process.wait()
+        self._log.close()
+
+    def _start(self, *command: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "dask", *command, "--no-dashboard", "--scheduler-file", str(self._facts)],
+            stdout=self._log, stderr=self._log, env=self._environment,
+        )  # fmt: skip
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """A cluster without workers."""
+    cluster = Cluster(tmp_path)
+    yield cluster
+    cluster.stop()
+
+
+@pytest.mark.slow
+def test_a_run_outlives_a_worker_of_a_cluster(api: Path, whole: Path, tmp_path: Path, cluster: Cluster) -> None:
+    """One of two workers is killed in the middle; the other does its work, and neither starts a Prefect server."""
+    cluster.add(2)
+    out = tmp_path / "out"
+    process = start(api, out, cluster.address)
+    while process.poll() is None and len(list(out.glob("*.tar"))) < 10:
+        time.sleep(0.05)
+    cluster.workers[0].kill()
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert "Traceback" not in errors
+    assert contents(out) == contents(whole)
+    assert cluster.workers[1].poll() is None
+    assert not list((tmp_path / "home of the workers").glob("*.db"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("runner", ["local", "dask"])
 def test_a_run_killed_at_any_moment_is_finished_by_the_next(
@@ -130,3 +197,11 @@ def test_a_dask_that_is_not_there_is_one_sentence() -> None:
         dask_runner(2, "tcp://127.0.0.1:9")
     with pytest.raises(LabError, match="workers is 0, which must be 1 or more"):
         dask_runner(0, None)
+    with pytest.raises(LabError, match="Dask cluster was lost .*no more.*: start it again"), cluster_faults():
+        raise FutureCancelledError("task", "no more")
+
+
+@pytest.mark.slow
+def test_a_cluster_without_workers_is_one_sentence(cluster: Cluster) -> None:
+    with pytest.raises(LabError, match=rf"scheduler at '{cluster.address}' has no workers: start some with `dask work"):
+        dask_runner(2, cluster.address)

@@ -1,6 +1,7 @@
 """The grammar: what a prompt means and how it may be worded. Which prompts are trained and asked is in `splits`."""
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -9,10 +10,17 @@ from t2v_models.clips.motions import ACTIONS, DIRECTIONS, Action
 from t2v_models.clips.spec import PALETTE, SHAPES, Colour, Shape
 from t2v_models.config import LabError, near
 
+_ALONE = re.compile(r"([\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])")
+"""Kana and Han characters: such text has no spaces, so each stands as a word of its own."""
+
 
 def words(prompt: str) -> list[str]:
-    """Lower-case words; hyphens separate, so `up-right` is two words and can be composed."""
-    return re.findall(r"[a-z0-9]+", prompt.lower())
+    """Words without case, of letters, marks and digits of any script; emoji and punctuation are none.
+
+    Hyphens separate, so `up-right` is two words and can be composed.
+    """
+    spaced = _ALONE.sub(r" \1 ", unicodedata.normalize("NFKC", prompt).casefold())
+    return "".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in spaced).split()
 
 
 ARTICLE_PROMPTS = (

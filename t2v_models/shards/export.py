@@ -1,24 +1,24 @@
 """A dataset to a folder of media files, each with its caption in a text file beside it: what fine-tuners read.
 
-`t2v ingest` reads such a folder back; WebP and npz keep every pixel.
+`t2v ingest` reads such a folder back; WebP, npz and folders of PNG frames keep every pixel.
 """
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from t2v_models.config import LabError, near
 from t2v_models.files import write
 from t2v_models.media import to_gif, to_mp4, to_webp
-from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
-from t2v_models.shards.write import clip_key
+from t2v_models.shards.write import clear_stale, clip_key
 
-Kind = Literal["mp4", "gif", "webp", "npz"]
+Kind = Literal["mp4", "gif", "webp", "npz", "png"]
 KINDS: tuple[Kind, ...] = Kind.__args__  # type: ignore[attr-defined]
 
 
@@ -30,26 +30,54 @@ def to_npz(frames: NDArray[np.uint8], fps: float) -> bytes:
 
 
 def export(
-    manifest: Manifest, out: Path, kind: str, on_clip: Callable[[int, int], None] = lambda done, total: None
+    store: ClipStore, out: Path, kind: str, on_clip: Callable[[int, int], None] = lambda done, total: None
 ) -> int:
-    """Write every clip as `KEY.KIND` with its caption in `KEY.txt`; returns their number.
+    """Write every clip as `KEY.KIND`, or as frames in a folder `KEY`, with its caption in `KEY.txt`.
+
+    Returns:
+        The number of clips.
 
     Files that are there are written again, so a broken export is finished by another one.
 
     Raises:
         LabError: an unknown kind; the folder holds files of something else, or cannot be written.
     """
-    encoders = {"mp4": to_mp4, "gif": to_gif, "webp": to_webp, "npz": to_npz}
-    if kind not in encoders:
+    if kind not in KINDS:
         raise LabError(f"unknown kind {kind!r}: {near(kind, KINDS)}")
-    store = ClipStore(manifest)
-    names = {clip_key(row) + suffix for row in range(len(store)) for suffix in (f".{kind}", ".txt")}
-    strangers = sorted(p.name for p in out.iterdir() if p.name not in names) if out.is_dir() else []
-    if strangers:
-        raise LabError(f"{out} holds other files ({strangers[0]}): choose an empty folder")
+    _require_own(out, store, kind)
     for row, caption in enumerate(store.captions):
-        path = out / f"{clip_key(row)}.{kind}"
-        write(path, encoders[kind](store.frames([row])[0], manifest.spec.fps))
-        write(path.with_suffix(".txt"), caption + "\n")
+        frames = store.frames([row])[0]
+        for name, content in _files(frames, store.manifest.spec.fps, kind):
+            write(out / f"{clip_key(row)}{name}", content)
+        write(out / f"{clip_key(row)}.txt", caption + "\n")
         on_clip(row + 1, len(store))
     return len(store)
+
+
+def _require_own(out: Path, store: ClipStore, kind: str) -> None:
+    """Refuse a folder with files that this export would not write; those of a killed one are removed."""
+    own = "" if kind == "png" else f".{kind}"
+    names = {clip_key(row) + suffix for row in range(len(store)) for suffix in (own, ".txt")}
+    frames = {_frame_name(number) for number in range(store.manifest.spec.frames)}
+    for folder in (out, *(path for path in out.glob("*") if kind == "png" and path.is_dir())):
+        clear_stale(folder / "[0-9]*")
+        allowed = names if folder == out else frames
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if path.name not in allowed:
+                raise LabError(f"{out} holds other files ({path.relative_to(out)}): choose an empty folder")
+
+
+def _frame_name(number: int) -> str:
+    return f"{number:04d}.png"
+
+
+def _files(frames: NDArray[np.uint8], fps: float, kind: str) -> Iterator[tuple[str, bytes]]:
+    """The files of a clip: what follows its key in their names, and their bytes."""
+    if kind != "png":
+        encode = {"mp4": to_mp4, "gif": to_gif, "webp": to_webp, "npz": to_npz}[kind]
+        yield f".{kind}", encode(frames, fps)
+        return
+    for number, frame in enumerate(frames):
+        content = io.BytesIO()
+        Image.fromarray(frame).save(content, "PNG")
+        yield f"/{_frame_name(number)}", content.getvalue()

@@ -43,6 +43,9 @@ REJECTS = "rejects.parquet"
 SHOWN_PROMPTS = 16
 """Captions that a model is sampled with while it trains."""
 
+MOST_FRAMES = 200_000
+"""Of one file, at the rate of the dataset: more would fill the memory with its clips."""
+
 Split = Literal["train", "validation"]
 
 
@@ -177,6 +180,8 @@ def _windows(options: IngestOptions, source: Source) -> Windows:
                 if total >= first:
                     held.append(fitted(picture, spec, options.fit))
                 total += 1
+                if total > MOST_FRAMES:
+                    raise ValueError(f"it has more than {MOST_FRAMES:,} frames: cut it into several files")
                 if len(held) == spec.frames:
                     pixels = np.stack(held)
                     found.append(Window(first, packed(pixels), hashlib.sha256(pixels.data).digest()))

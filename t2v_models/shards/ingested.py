@@ -9,7 +9,7 @@ from t2v_models.clips.dataset import DatasetConfig
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import Config
 
-INGEST_VERSION = "1"
+INGEST_VERSION = "2"
 """Part of every ingested dataset's digest: raise it whenever the same files would give other clips."""
 
 

@@ -27,6 +27,8 @@ from t2v_models.shards.write import (
 
 MANIFEST, SUMS = "manifest.parquet", "SHA256SUMS"
 """The second is for `sha256sum --check` and for `verify`: digests of all shards and of the manifest."""
+BLOCK_BYTES = 2**30
+"""Larger datasets are shuffled this much at a time, so that whoever reads them from afar need not hold them whole."""
 _CONFIG: TypeAdapter[DataConfig] = TypeAdapter(DataConfig)
 
 
@@ -61,6 +63,12 @@ class Manifest:
         """Caption of every clip."""
         captions: list[str] = self.table["caption"].to_pylist()
         return captions
+
+    @property
+    def block(self) -> int | None:
+        """Shards that an epoch goes through at a time (`stream.blocked_order`), wherever they lie; None for all."""
+        total = sum(shard.size for shard in self.shards)
+        return max(1, BLOCK_BYTES * len(self.shards) // total) if total > BLOCK_BYTES else None
 
     @classmethod
     def load(cls, folder: Path) -> "Manifest":

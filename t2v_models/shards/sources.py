@@ -9,8 +9,10 @@ import hashlib
 import io
 import json
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
@@ -95,9 +97,15 @@ def _number(stem: str) -> int:
 
 def _of_folder(root: Path) -> list[Source | Reject]:
     found: list[Source | Reject] = []
-    for parent, folders, names in os.walk(root):
+
+    def unreadable(error: OSError) -> None:
+        found.append(Reject(_name(root, Path(error.filename)), None, f"it cannot be read: {error.strerror}"))
+
+    for parent, folders, names in os.walk(root, onerror=unreadable):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         here = Path(parent)
+        links = [here / folder for folder in folders if (here / folder).is_symlink()]
+        found += [Reject(_name(root, link), None, "it is a link to a folder, which is not followed") for link in links]
         if here != root and any(n.lower().endswith(FRAME_SUFFIXES) for n in names):
             inside = here / "caption.txt"
             beside = inside if inside.is_file() else here.with_name(here.name + ".txt")
@@ -113,10 +121,12 @@ def _of_folder(root: Path) -> list[Source | Reject]:
 
 def _captioned(root: Path, path: Path, beside: Path) -> Source | Reject:
     name = _name(root, path)
-    try:
-        return _source(name, path, beside.read_bytes())
-    except FileNotFoundError:
+    if not beside.exists():
         return Reject(name, None, f"no caption: there is no {_printable(beside.name)} and no table was given")
+    if barred := _barred(root, beside):
+        return Reject(name, None, f"its caption in {_printable(beside.name)}: {barred}")
+    try:
+        return _source(root, name, path, beside.read_bytes())
     except OSError as error:
         return Reject(name, None, f"its caption cannot be read: {error.strerror}")
 
@@ -130,33 +140,72 @@ def _of_table(root: Path, table: Path) -> list[Source | Reject]:
             found.append(Reject(row, None, "its path is no printable text"))
             continue
         file = root / path
-        if not file.resolve().is_relative_to(root.resolve()):
-            found.append(Reject(path, None, f"its path leads out of {root.name}: only files inside are read"))
-        elif not file.exists():
-            found.append(Reject(path, None, "there is no such file"))
-        elif file.resolve() in seen:
+        whole = Path(os.path.realpath(file))
+        if barred := _barred(root, file):
+            found.append(Reject(path, None, barred))
+        elif whole in seen:
             found.append(Reject(path, None, f"listed a second time, in {row}"))
         else:
-            seen.add(file.resolve())
-            found.append(_source(_name(root.resolve(), file.resolve()), file, caption))
+            seen.add(whole)
+            found.append(_source(root, _name(Path(os.path.realpath(root)), whole), file, caption))
     return found
 
 
-def _source(name: str, path: Path, caption: object) -> Source | Reject:
-    """A source, or what is wrong with its caption."""
-    if isinstance(caption, str):
-        caption = caption.encode("utf-8", "surrogateescape")
-    if not isinstance(caption, bytes):
+def _source(root: Path, name: str, path: Path, caption: object) -> Source | Reject:
+    """A source, or what is wrong with it or its caption."""
+    barred = _barred(root, path) or (_bad_frames(root, path) if path.is_dir() else None)
+    if barred:
+        return Reject(name, None, barred)
+    if not isinstance(caption, bytes | str):
         return Reject(name, None, "no caption" if caption is None else "its caption is no text")
     try:
-        text = " ".join(caption.decode("utf-8-sig").split())
+        stored = caption.encode("utf-8", "surrogateescape") if isinstance(caption, str) else caption
+        text = " ".join(stored.decode("utf-8-sig").split())
+    except UnicodeEncodeError as error:
+        return Reject(name, None, f"its caption holds half a character, a lone surrogate, in place {error.start}")
     except UnicodeDecodeError as error:
         return Reject(name, None, f"its caption is not UTF-8: byte {error.start} cannot be read")
     if not words(text):
-        return Reject(name, None, "its caption has no word of the letters a to z or digits")
+        return Reject(name, None, "its caption has no word: no letter or digit of any script")
     if len(text) > LONGEST_CAPTION:
         return Reject(name, None, f"its caption has {len(text):,} characters; at most {LONGEST_CAPTION:,} are read")
     return Source(name, path, text)
+
+
+def _barred(root: Path, path: Path) -> str | None:
+    """Why a path must not be opened, if so: it leads elsewhere, or opening it might never end."""
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
+        return f"its path leads out of {root.name}: only files inside are read"
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return "there is no such file"
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+    return None if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else "it is no regular file"
+
+
+def _bad_frames(root: Path, folder: Path) -> str | None:
+    """Why the images of a folder are not the frames of one clip, if so: with a hole in it, motion would be wrong."""
+    try:
+        files = frame_files(folder)
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+    if not files:
+        return f"it is a folder without images ({', '.join(FRAME_SUFFIXES)})"
+    for file in files:
+        if barred := _barred(root, file):
+            return f"frame {_printable(file.name)}: {barred}"
+    numbers = [_number(file.stem) for file in files]
+    if numbers[0] < 0:
+        return None if numbers[-1] < 0 else f"frame {_printable(files[0].name)} has no number, and others have"
+    steps = [after - before for before, after in pairwise(numbers)]
+    for file, step in zip(files, steps, strict=False):
+        if step == 0:
+            return f"two frames have the number of {_printable(file.name)}"
+        if step >= 2 * min(steps):
+            return f"frames are missing after {_printable(file.name)}: the next number is {step} higher"
+    return None
 
 
 def _rows(table: Path) -> Iterator[tuple[object, object]]:

@@ -239,8 +239,10 @@ def is_being_written(temporary: Path) -> bool:
     """Whether the process named in `NAME.PID.tmp` lives and is old enough to have written the file."""
     pid = temporary.name.split(".")[-2]
     try:
-        return pid.isdecimal() and psutil.Process(int(pid)).create_time() <= temporary.stat().st_mtime
-    except (psutil.NoSuchProcess, FileNotFoundError):
+        process = psutil.Process(int(pid) if pid.isdecimal() else -1)
+        lives = process.status() != psutil.STATUS_ZOMBIE  # dead, but nobody has asked how
+        return lives and process.create_time() <= temporary.stat().st_mtime
+    except (ValueError, psutil.NoSuchProcess, FileNotFoundError):
         return False
 
 

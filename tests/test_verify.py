@@ -1,0 +1,168 @@
+"""Every damage, wherever it strikes and in any company, is found and named with its file."""
+
+import io
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from t2v_models.config import LabError
+from t2v_models.shards.manifest import MANIFEST, SUMS, finish
+from t2v_models.shards.verify import verify
+from t2v_models.shards.write import shard_name, write_shard
+from tests.conftest import TINY
+
+Damage = Callable[[Path, Path, float], str]
+"""Damages the dataset in the first folder, maybe by files of the second, at a place in [0, 1); says what is named."""
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of as many shards and other clips."""
+    folder = tmp_path_factory.mktemp("other")
+    config = TINY.model_copy(update={"seed": 1})
+    for index in range(config.shards):
+        write_shard(folder, config, index)
+    finish(folder, config)
+    return folder
+
+
+def at(path: Path, place: float) -> int:
+    return int(place * path.stat().st_size)
+
+
+def flipped(path: Path, place: float) -> None:
+    content = bytearray(path.read_bytes())
+    content[at(path, place)] ^= 1 << int(place * 997) % 8
+    path.write_bytes(content)
+
+
+def cut(path: Path, place: float) -> None:
+    path.write_bytes(path.read_bytes()[: at(path, place)])
+
+
+def rewritten(path: Path, change: Callable[[list[tuple[tarfile.TarInfo, bytes]]], None]) -> None:
+    with tarfile.open(path) as tar:
+        members = [(member, tar.extractfile(member).read()) for member in tar]  # type: ignore[union-attr]
+    change(members)
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for member, content in members:
+            tar.addfile(member, io.BytesIO(content))
+
+
+def flipped_byte(folder: Path, other: Path, place: float) -> str:
+    flipped(folder / shard_name(0), place)
+    return shard_name(0)
+
+
+def cut_tar(folder: Path, other: Path, place: float) -> str:
+    cut(folder / shard_name(0), place)
+    return f"{shard_name(0)} has {(folder / shard_name(0)).stat().st_size:,} bytes instead of"
+
+
+def missing_member(folder: Path, other: Path, place: float) -> str:
+    gone = []
+    rewritten(folder / shard_name(0), lambda members: gone.append(members.pop(int(place * len(members)))))
+    return f"{shard_name(0)} has missing members: {gone[0][0].name}"
+
+
+def extra_member(folder: Path, other: Path, place: float) -> str:
+    stranger = tarfile.TarInfo("stranger.txt"), b""
+    rewritten(folder / shard_name(0), lambda members: members.insert(int(place * len(members)), stranger))
+    return f"{shard_name(0)} has extra members: stranger.txt"
+
+
+def swapped_shards(folder: Path, other: Path, place: float) -> str:
+    first, second = (folder / shard_name(index) for index in (0, 1))
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(content)
+    return f"{shard_name(0)} holds the bytes of {shard_name(1)}"
+
+
+def missing_shard(folder: Path, other: Path, place: float) -> str:
+    (folder / shard_name(0)).unlink()
+    return f"{shard_name(0)} is missing"
+
+
+def shard_of_another_dataset(folder: Path, other: Path, place: float) -> str:
+    shutil.copy(other / shard_name(0), folder)
+    return f"{shard_name(0)} has changed pixels in clips 000000000"
+
+
+def stray_shard(folder: Path, other: Path, place: float) -> str:
+    shutil.copy(other / shard_name(0), folder / "shard-00007.tar")
+    return "shard-00007.tar is no shard of this dataset"
+
+
+def stale_temporary(folder: Path, other: Path, place: float) -> str:
+    (folder / f"{shard_name(1)}.99999999.tmp").write_bytes(b"half")  # no process has this number
+    return f"{shard_name(1)}.99999999.tmp is left over from a writer that was killed"
+
+
+def flipped_manifest(folder: Path, other: Path, place: float) -> str:
+    flipped(folder / MANIFEST, place)
+    return ""  # bytes that mean something make it unreadable, others are told by the sums
+
+
+def cut_manifest(folder: Path, other: Path, place: float) -> str:
+    cut(folder / MANIFEST, place)
+    return f"{MANIFEST} is damaged or is no manifest"
+
+
+def other_manifest(folder: Path, other: Path, place: float) -> str:
+    shutil.copy(other / MANIFEST, folder)
+    return f"{shard_name(1)} is whole but is not the shard that the manifest describes"
+
+
+def flipped_sums(folder: Path, other: Path, place: float) -> str:
+    flipped(folder / SUMS, place)
+    return f"{SUMS} and the files do not belong together"
+
+
+ALONE: list[Damage] = [flipped_manifest, cut_manifest, other_manifest, flipped_sums]
+"""Damages of what names the others: found always, but beside another one only one of the two may be told."""
+OF_SHARDS: list[Damage] = [
+    flipped_byte, cut_tar, missing_member, extra_member, swapped_shards, missing_shard, shard_of_another_dataset,
+]  # fmt: skip
+BESIDE: list[Damage] = [stray_shard, stale_temporary]
+
+
+@pytest.mark.parametrize("damage", [*ALONE, *OF_SHARDS, *BESIDE], ids=lambda damage: damage.__name__)
+@settings(deadline=None, max_examples=5)
+@given(place=st.floats(0, 1, exclude_max=True))
+def test_every_damage_is_named(data: Path, other: Path, damage: Damage, place: float) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(shutil.copytree(data, Path(scratch) / "dataset"))
+        sentence = damage(folder, other, place)
+        found = verify(folder)
+        assert any(sentence in line for line in found), (sentence, found)
+        assert all(len(line) < 300 and "\n" not in line for line in found)
+
+
+@settings(deadline=None, max_examples=12)
+@given(
+    pair=st.tuples(st.sampled_from([*ALONE, *OF_SHARDS]), st.sampled_from(BESIDE)),
+    place=st.floats(0, 1, exclude_max=True),
+)
+def test_damages_do_not_hide_each_other(data: Path, other: Path, pair: tuple[Damage, Damage], place: float) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(shutil.copytree(data, Path(scratch) / "dataset"))
+        sentences = [damage(folder, other, place) for damage in pair]
+        found = verify(folder)
+        told = [any(sentence in line for line in found) for sentence in sentences]
+        unread = any(f"{MANIFEST} is damaged" in line for line in found)  # then nobody knows which shards there are
+        assert told[0]
+        assert told[1] or (unread and pair[1] is stray_shard), (sentences, found)
+
+
+def test_a_lost_manifest_is_said(data: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(data, tmp_path / "dataset"))
+    (folder / MANIFEST).unlink()
+    with pytest.raises(LabError, match="is half-written: run `t2v render` again with the same options"):
+        verify(folder)
