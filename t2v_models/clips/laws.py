@@ -36,8 +36,10 @@ SHRINK = 0.7
 
 FREE_NUMBERS: dict[str, int] = {
     "still": 2, **dict.fromkeys(DIRECTIONS, 3),
-    "bounce-v": 5, "bounce-h": 5, "zigzag-v": 6, "zigzag-h": 6, "rotate-cw": 5, "rotate-ccw": 5,
+    "bounce-v": 6, "bounce-h": 6, "zigzag-v": 7, "zigzag-h": 7, "rotate-cw": 6, "rotate-ccw": 6,
 }  # fmt: skip
+"""Turns and rates are searched for and find chance turns in noise: each such law counts one number more than it has.
+With 1 px of noise on each axis 99.8 % of paths then keep their law, without it 99.3 %."""
 NAMES = tuple(FREE_NUMBERS)
 
 
