@@ -61,7 +61,7 @@ def measure(weight: NDArray[np.float32]) -> Moments:
     skewed = (m[..., 0, 2] - m[..., 2, 0]) ** 2 + 4 * m[..., 1, 1] ** 2
     flat = weight.reshape(*mass.shape, -1)
     squared = flat * flat
-    squares, cubes = squared.sum(2, dtype=np.float64), np.einsum("nti,nti->nt", squared, flat).astype(np.float64)
+    squares, cubes = (np.asarray(k.sum(2), np.float64) for k in (squared, squared * flat))
     spread = 2 * second / unit
     look = [
         spread, (3 * m[..., 1, 2] - m[..., 3, 0]) / unit**1.5,

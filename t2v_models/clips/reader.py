@@ -141,14 +141,15 @@ def _look(frames: NDArray[np.uint8], asked: NDArray[np.intp], unit: float) -> _S
     depth = np.ascontiguousarray(255 - frames.transpose(0, 4, 1, 2, 3))  # of ink on the white ground, (n, 3, t, h, w)
     ink, name = _ink(depth)
     along = np.where(name[:, None] >= 0, _INKS[name] / (_INKS[name] ** 2).sum(1, keepdims=True), 0)
-    onto = np.stack([along, np.full_like(along, 1 / (3 * 255))], 1).astype(np.float32)  # opacity; ink of any colour
-    maps = onto @ depth.reshape(n, 3, -1).astype(np.float32)
-    alpha, dark = maps.reshape(n, 2, t, h, w).swapaxes(0, 1)
-    alpha = np.clip(alpha, 0, 1)
+    red, green, blue = depth.swapaxes(0, 1)
+    shares = (plane * share for plane, share in zip((red, green, blue), _per_clip(along.T), strict=True))
+    alpha = np.clip(sum(shares), 0, 1)
     near = _dilate(_dilate(alpha > FOREGROUND))
     outside = np.logical_not(_dilate(near))
-    haze = (alpha * outside).sum((1, 2, 3)) / np.maximum(outside.sum((1, 2, 3)), 1)  # noise that was cut off at white
-    found = measure((alpha - haze[:, None, None, None]) * near)
+    ground = outside.sum((2, 3))  # px
+    haze = (alpha * outside).sum((1, 2, 3)) / np.maximum(ground.sum(1), 1)  # noise that was cut off at white
+    weight = (alpha - _per_clip(haze)) * near
+    found = measure(weight)
     radius = np.sqrt(found.mass / np.pi)
     there = (radius.min(1) >= TRACE_RADIUS * unit) & (radius.max(1) <= GREATEST_RADIUS * unit)
     shape, core = name_shapes(found.look)
@@ -156,17 +157,23 @@ def _look(frames: NDArray[np.uint8], asked: NDArray[np.intp], unit: float) -> _S
     opacity = (ink * along).sum(1) / core
     spread = found.spread * np.clip(opacity, FOREGROUND, 1)[:, None]
     asked = np.where(there & (asked < 0), shape, asked)
-    overlap = np.array([_overlap(SHAPES[asked[i]], alpha[i] * near[i], found.x[i], found.y[i], radius[i]) if there[i]
-                        else 0.0 for i in range(n)])  # fmt: skip
-    dark = dark * outside
-    ground_error = (dark.sum((2, 3)) / np.maximum(outside.sum((2, 3)), 1)).astype(np.float64)
+    overlap = np.array([
+        _overlap(SHAPES[asked[i]], weight[i], found.x[i], found.y[i], radius[i]) if there[i] else 0.0 for i in range(n)
+    ])  # fmt: skip
+    dark = (red.astype(np.int16) + green + blue) * outside
+    ground_error = dark.sum((2, 3)) / np.maximum(ground, 1) / (3 * 255)
     both = outside[:, 1:] & outside[:, :-1]
     change = np.abs(dark[:, 1:] - dark[:, :-1]) * both
-    flicker = (change.sum((1, 2, 3)) / np.maximum(both.sum((1, 2, 3)), 1)).astype(np.float64)
+    flicker = change.sum((1, 2, 3)) / np.maximum(both.sum((1, 2, 3)), 1) / (3 * 255)
     colour = np.clip(_GROUND - ink / core[:, None], 0, 255)
     return _Seen(
         found.x, found.y, radius, spread, ground_error, flicker, shape, overlap, colour, name, opacity
     )  # fmt: skip
+
+
+def _per_clip(numbers: Floats) -> NDArray[np.float32]:
+    """Numbers `(..., n)` so that they broadcast against clips `(n, t, h, w)`."""
+    return numbers.astype(np.float32)[..., None, None, None]
 
 
 def _ink(depth: NDArray[np.uint8]) -> tuple[Floats, NDArray[np.intp]]:
