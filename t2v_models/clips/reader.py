@@ -137,7 +137,7 @@ class _Seen:
 
 
 def _look(frames: NDArray[np.uint8], asked: NDArray[np.intp], unit: float) -> _Seen:
-    n, t, h, w, _ = frames.shape
+    n = len(frames)
     depth = np.ascontiguousarray(255 - frames.transpose(0, 4, 1, 2, 3))  # of ink on the white ground, (n, 3, t, h, w)
     ink, name = _ink(depth)
     along = np.where(name[:, None] >= 0, _INKS[name] / (_INKS[name] ** 2).sum(1, keepdims=True), 0)

@@ -22,8 +22,8 @@ SPLITS: dict[Split, str] = {
     "s2": "objects and motions seen, but never together",
     "s3": "motions never trained under any wording",
 }
-"""There is no split of speeds and sizes beyond the trained ones: no word of either grammar names a speed or a size, so no
-prompt could ask for them, and a model that went beyond its range unasked would be wrong."""
+"""There is no split of speeds and sizes beyond the trained ones: no word of either grammar names a speed or a size, so
+no prompt could ask for them, and a model that went beyond its range unasked would be wrong."""
 
 Coverage = Literal[9, 43, 86, "one-factor"]
 """Per cent of the pairs that are trained (the shares of PhyWorld, arXiv 2411.02385: 6, 30 and 60 of 70); or only cells
