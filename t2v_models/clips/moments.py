@@ -41,8 +41,9 @@ class Moments:
     y: Floats
     spread: Floats  # (n, t) second moment over that of a disc of equal mass and full opacity
     look: Floats
-    """`(n, 6)`: spread, triangularity (cumulant of Im z³), squareness (Re z⁴), flatness (of |z|⁴), mean opacity and
-    evenness of opacity; lengths over the radius, mean over frames, large objects first."""
+    """`(n, 6)`: spread; cumulants of Im z³ (triangles), Re z⁴ (squares below 0, diamonds and crosses above) and |z|⁴
+    (rings far below 0), in units of the radius; mean opacity, evenness of opacity. Frames weigh as their mass squared.
+    """
 
 
 def measure(weight: NDArray[np.float32]) -> Moments:

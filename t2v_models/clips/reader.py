@@ -40,7 +40,7 @@ LEAST_OPACITY = 0.68
 GREATEST_COLOUR_ERROR = 80.0
 """RGB distance; an error of 10 % in every channel is at most 44."""
 SHAPE_FRAMES = 4
-"""Frames of a clip, evenly spread, in which its shape is looked at."""
+"""Frames of a clip, evenly spread, in which its overlap with the asked shape is measured."""
 
 _COLOURS: tuple[Colour, ...] = tuple(PALETTE)
 _GROUND = np.array(GROUND, np.float64)
@@ -156,7 +156,7 @@ def _look(frames: NDArray[np.uint8], asked: NDArray[np.intp], unit: float) -> _S
     shape = np.where(there, shape, -1)
     opacity = (ink * along).sum(1) / core
     spread = found.spread * np.clip(opacity, FOREGROUND, 1)[:, None]
-    asked = np.where(there & (asked < 0), shape, asked)
+    asked = np.where(asked < 0, shape, asked)
     overlap = np.array([
         _overlap(SHAPES[asked[i]], weight[i], found.x[i], found.y[i], radius[i]) if there[i] else 0.0 for i in range(n)
     ])  # fmt: skip
