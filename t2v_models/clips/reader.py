@@ -154,7 +154,7 @@ def _look(frames: NDArray[np.uint8], asked: NDArray[np.intp], unit: float) -> _S
     there = (radius.min(1) >= TRACE_RADIUS * unit) & (radius.max(1) <= GREATEST_RADIUS * unit)
     shape, core = name_shapes(found.look)
     shape = np.where(there, shape, -1)
-    opacity = (ink * along).sum(1) / core
+    opacity = np.where(name >= 0, (ink * along).sum(1) / core, 0)
     spread = found.spread * np.clip(opacity, FOREGROUND, 1)[:, None]
     asked = np.where(asked < 0, shape, asked)
     overlap = np.array([
