@@ -22,8 +22,6 @@ from t2v_models.shards.ingested import DataConfig, IngestConfig
 from t2v_models.shards.manifest import Manifest
 
 Sampler = Callable[[Sequence[str], Sequence[int]], NDArray[np.uint8]]
-ASKED: tuple[Split, ...] = ("s0", "s1", "s2", "s3")
-"""Splits judged by default; `s4` has the prompts of `s0`, which name no speed or size."""
 Asked = tuple[list[str], list[int]]
 """Prompts and seeds, one of each per clip."""
 
@@ -134,7 +132,7 @@ def asked_of(who: Subject, config: EvaluateConfig) -> dict[Split, Asked]:
         found = {s: a for s, a in who.asked.items() if s in (config.splits or SPLITS)}
     else:
         found = {}
-        for split in config.splits or ASKED:
+        for split in config.splits or SPLITS:
             prompts = split_prompts(who.data.world, split, who.data.hold_out, who.data.coverage)
             asked = [p for p in prompts for _ in range(config.clips_per_prompt)]
             if asked:

@@ -1,15 +1,19 @@
 """Baselines: the ceiling and the floors are where they must be (V5, V13 of the judge)."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 
 from t2v_models.clips.dataset import DatasetConfig
-from t2v_models.clips.spec import ClipSpec
-from t2v_models.clips.splits import split_prompts
-from t2v_models.evaluation.baselines import BASELINES, nearest_seen
+from t2v_models.clips.motions import ACTIONS
+from t2v_models.clips.prompts import WORDINGS, Meaning, parse, say
+from t2v_models.clips.spec import PALETTE, SHAPES, ClipSpec
+from t2v_models.clips.splits import SPLITS, Coverage, Split, split_prompts
+from t2v_models.evaluation.baselines import BASELINES, nearest_seen, oracle
 from t2v_models.evaluation.metrics import summarise
 from t2v_models.evaluation.statistics import Score
-from t2v_models.evaluation.suite import cases
+from t2v_models.evaluation.suite import cases, score_split
 from t2v_models.evaluation.verdicts import judge
 
 DATA = DatasetConfig(spec=ClipSpec(size=32))
@@ -60,3 +64,60 @@ def test_the_nearest_seen_prompt_shares_most_words() -> None:
     assert "up" in nearest_seen(DATA, "circle moving diagonally up-right") or "right" in nearest_seen(
         DATA, "circle moving diagonally up-right"
     )
+
+
+SEEN_PARTS = ("prompt_acc", "shape_acc", "colour_acc")
+
+
+@cache
+def shapes_scores(name: str, coverage: Coverage, split: Split) -> dict[str, Score]:
+    data = DatasetConfig(world="shapes", coverage=coverage, spec=ClipSpec(size=32), clips=600)
+    prompts = [p for p in split_prompts("shapes", split, data.hold_out, coverage) for _ in range(2)]
+    frames = BASELINES[name](data, prompts, range(len(prompts)))
+    return score_split(judge(frames, prompts, range(len(prompts)), split), data, split)
+
+
+@pytest.mark.parametrize("coverage", [9, 43, 86])
+@pytest.mark.parametrize("split", SPLITS)
+def test_shapes_have_their_ceiling_on_every_split_and_coverage(split: Split, coverage: Coverage) -> None:
+    found = shapes_scores("oracle", coverage, split)
+    assert all(found[part].value >= 0.99 for part in (*SEEN_PARTS, "prompt_success", "valid"))
+    assert found["traj_rmse"].value <= 0.05 and found["shape_iou"].value > 0.95
+    assert found["motion_ratio"].low <= 1 <= found["motion_ratio"].high or split == "s3"
+    for score in found.values():
+        assert score.n > 0 and not score.low > score.value and not score.value > score.high
+
+
+@pytest.mark.parametrize("coverage", [9, 43, 86])
+def test_retrieval_of_shapes_is_right_where_seen_and_never_on_the_whole_of_what_is_new(coverage: Coverage) -> None:
+    assert shapes_scores("retrieval", coverage, "s0")["prompt_success"].value >= 0.99
+    assert shapes_scores("retrieval", coverage, "s1")["prompt_success"].value >= 0.99
+    pairs = shapes_scores("retrieval", coverage, "s2")
+    assert pairs["prompt_success"].value == pairs["mult_ratio"].value == 0
+    assert pairs["case_copy"].value == 1
+    assert 1 / 3 <= np.mean([pairs[part].value for part in SEEN_PARTS]) <= 2 / 3 + 0.01  # one part is always wrong
+    held_out = shapes_scores("retrieval", coverage, "s3")
+    assert held_out["prompt_acc"].value == held_out["prompt_success"].value == 0
+    assert held_out["case_copy"].value == 1
+
+
+@pytest.mark.parametrize("name", ["unconditional", "independent", "frozen", "blank", "noise"])
+def test_floors_of_unseen_pairs(name: str) -> None:
+    assert shapes_scores(name, 43, "s2")["prompt_success"].value <= 0.02
+
+
+def test_unseen_pairs_demand_motion_shape_and_colour() -> None:
+    hold_out, spec = ("up-right",), ClipSpec(size=32)
+    prompts = split_prompts("shapes", "s2", hold_out, 43)  # type: ignore[arg-type]
+    meanings = [parse(p) for p in prompts]
+    moves, forms, inks = ([*ACTIONS], [*SHAPES], [*PALETTE])
+    others = {
+        "moves like": [Meaning(moves[moves.index(m.action) - 1], m.shape, m.colour) for m in meanings],
+        "wrong shape": [Meaning(m.action, forms[forms.index(m.shape) - 1], m.colour) for m in meanings],
+        "wrong colour": [Meaning(m.action, m.shape, inks[inks.index(m.colour) - 1]) for m in meanings],
+    }
+    for reason, shown in others.items():
+        frames = oracle(spec, [say(m, WORDINGS[0]) for m in shown], range(len(shown)))
+        verdicts = judge(frames, prompts, range(len(prompts)), "s2")
+        assert np.mean([v.fault.startswith(reason) and not v.success for v in verdicts]) >= 0.99, reason
+        assert np.mean([v.right for v in verdicts]) == (0 if reason == "moves like" else 1)

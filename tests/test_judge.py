@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from t2v_models.clips.dataset import DatasetConfig
-from t2v_models.clips.motions import draw_motion
+from t2v_models.clips.motions import Motion, draw_motion
 from t2v_models.clips.prompts import parse
 from t2v_models.clips.render import render
 from t2v_models.clips.spec import ClipSpec
@@ -54,3 +54,31 @@ def test_one_wrong_attribute_is_the_reason_and_moves_its_own_figure_only() -> No
     assert sized["speed_err"].value == sped["radius_err"].value == known["radius_err"].value == 0
     for name in ("prompt_acc", "valid", "shape_acc"):
         assert known[name].value == sized[name].value == sped[name].value == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "moved"),
+    [("speed", {"speed": 0.207, "path": 1.863}), ("radius", {"size": 1.0}), ("hue", {"colour_err": 37.2})],
+)
+def test_v8_a_change_moves_its_own_number_and_no_other(change: str, moved: dict[str, float]) -> None:
+    spec, names = ClipSpec(), ("speed", "path", "angle", "traj_rmse", "step_err", "radius_cv", "shape_iou",
+                               "colour_err", "opacity", "bg_err", "flicker")  # fmt: skip
+    start = [Motion(action="right", start=(16.2 + k / 9, 30.7 - k / 7), radius=5, radius_end=5, speed=2.07)
+             for k in range(12)]  # fmt: skip
+    update = {"speed": {"speed": 2.277}, "radius": {"radius": 6.0, "radius_end": 6.0}, "hue": {}}[change]
+    before, after = (
+        np.stack([render(m, spec) for m in motions])
+        for motions in (start, [m.model_copy(update=update) for m in start])
+    )
+    if change == "hue":  # at a right angle to blue, so that its opacity stays
+        ink = (255 - after[..., :1]) / (255 - 30)
+        after = np.rint(255 - ink * [255 - 52, 255 - 60, 255 - 220]).astype(np.uint8)
+    numbers = []
+    for frames in (before, after):
+        verdicts = judge(frames, ["circle moving right"] * 12, range(12), "s0")
+        assert all(v.right for v in verdicts)
+        numbers.append({name: np.mean([getattr(v, name) for v in verdicts]) for name in names})
+        numbers[-1]["size"] = np.mean([v.radius for v in verdicts])
+    for name in numbers[0]:
+        near = {"colour_err": 1.0, "angle": 0.1}.get(name, 0.02)
+        assert numbers[1][name] - numbers[0][name] == pytest.approx(moved.get(name, 0), abs=near), name

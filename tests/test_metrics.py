@@ -44,8 +44,8 @@ def test_signs_are_those_of_the_path() -> None:
 
 def test_failures_are_imputed_not_dropped() -> None:
     verdicts = [verdict("right", "right", traj_rmse=1.0), verdict("right", "invalid", size=32)]
-    assert (m.traj_rmse(verdicts).value, m.traj_rmse(verdicts).n) == (1, 1)
-    assert (m.traj_rmse_imputed(verdicts).value, m.traj_rmse_imputed(verdicts).n) == (8.5, 2)
+    assert (m.mean(verdicts, "traj_rmse").value, m.mean(verdicts, "traj_rmse").n) == (1, 1)
+    assert (m.mean(verdicts, "traj_rmse_imputed").value, m.mean(verdicts, "traj_rmse_imputed").n) == (8.5, 2)
 
 
 def test_copied_cases_count_only_where_nothing_was_trained() -> None:
@@ -72,8 +72,12 @@ def test_the_whole_is_the_product_of_independent_parts() -> None:
 
 def test_consistency_is_asked_only_where_there_is_motion() -> None:
     frozen = verdict("right", "still", path=0.0, radius_cv=0.0)
-    assert m.radius_cv([frozen]).n == m.permanence([frozen]).n == 0
+    assert m.mean([frozen], "radius_cv").n == m.permanence([frozen]).n == 0
     assert m.motion_ratio([frozen], [verdict("right", "right")]).value == 0
+    assert (m.moving([frozen, verdict("right", "right"), verdict("shrink", "shrink")]).value, m.moving([frozen]).n) == (
+        0.5,
+        1,
+    )
     lost = verdict("right", "invalid")
     assert m.permanence([verdict("right", "right"), lost]).value == 0.5
 

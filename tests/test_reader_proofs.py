@@ -1,6 +1,6 @@
 """The proofs of the judge over both worlds: all shapes, colours and motions; real, soft, damaged, moved."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import numpy as np
@@ -9,13 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from t2v_models.clips.motions import ACTIONS, DIRECTIONS, Action, Motion, draw_motion, trace
-from t2v_models.clips.reader import Reading, read
+from t2v_models.clips import laws
+from t2v_models.clips.motions import ACTIONS, DIRECTIONS, Action, Motion, draw_motion, radius_range, trace
+from t2v_models.clips.prompts import WORDINGS, Meaning, say
+from t2v_models.clips.reader import TOLERANCE, Reading, read
 from t2v_models.clips.render import render
 from t2v_models.clips.shapes import EXTENTS, cover
-from t2v_models.clips.spec import GROUND, PALETTE, SHAPES, ClipSpec, Colour, Shape
+from t2v_models.clips.spec import GROUND, PALETTE, SHAPES, ClipSpec, Colour, Shape, World
+from t2v_models.evaluation.verdicts import judge
 
 Frames = NDArray[np.uint8]
+Motions = list[Motion]
 COLOURS: tuple[Colour, ...] = tuple(PALETTE)
 BACKWARDS: dict[str, str] = {
     "rotate-cw": "rotate-ccw", "rotate-ccw": "rotate-cw", "shrink": "expand", "expand": "shrink",
@@ -24,29 +28,30 @@ BACKWARDS: dict[str, str] = {
 
 
 @cache
-def world(size: int, each: int = 2) -> tuple[Frames, list[Motion]]:
-    """Clips of every motion and shape, all colours in turn."""
-    spec = ClipSpec(size=size)
+def world(size: int, each: int = 2, frames: int = 10, name: World = "shapes", seed: int = 7) -> tuple[Frames, Motions]:
+    """`each` clips of every motion and shape, all colours in turn; of the circles world `each` times six."""
+    spec = ClipSpec(size=size, frames=frames)
     cells = [(a, s) for _ in range(each) for a in ACTIONS for s in SHAPES]
     motions = [
-        draw_motion(a, spec, np.random.default_rng([7, i]), s, COLOURS[(i + i // 6) % 6])
+        draw_motion(a, spec, np.random.default_rng([seed, i]),
+                    *(("circle", "blue") if name == "circles" else (s, COLOURS[(i + i // 6) % 6])))
         for i, (a, s) in enumerate(cells)
-    ]
+    ]  # fmt: skip
     return np.stack([render(m, spec) for m in motions]), motions
 
 
-def seen(frames: Frames, motions: list[Motion]) -> Reading:
+def seen(frames: Frames, motions: Motions) -> Reading:
     return read(frames, [m.colour for m in motions], [m.shape for m in motions], [m.action for m in motions])
 
 
-def right(reading: Reading, motions: list[Motion]) -> NDArray[np.bool_]:
+def right(reading: Reading, motions: Motions) -> NDArray[np.bool_]:
     """Motion, colour, opacity and shape all as asked."""
     return np.array(
         [a == m.action and not look for a, look, m in zip(reading.action, reading.look, motions, strict=True)]
     )
 
 
-def filtered(frames: Frames, sigma: float) -> Frames:
+def blurred(frames: Frames, sigma: float = 1.0) -> Frames:
     """Gaussian blur along x and y."""
     kernel = np.exp(-(np.arange(-4, 5) ** 2) / (2 * sigma**2))
     kernel /= kernel.sum()
@@ -63,8 +68,8 @@ def noisy(frames: Frames) -> Frames:
 
 
 def recoloured(frames: Frames) -> Frames:
-    """Every clip's ink off by up to 10 % of full scale in each channel."""
-    error = np.random.default_rng(0).uniform(-25.5, 25.5, (len(frames), 1, 1, 1, 3))
+    """Every clip's ink off by 10 % of full scale in each channel, up or down."""
+    error = np.random.default_rng(0).choice([-25.5, 25.5], (len(frames), 1, 1, 1, 3))
     ink = 255.0 - frames.min(-1, keepdims=True)
     return np.clip(frames + error * ink / ink.max((1, 2, 3, 4), keepdims=True), 0, 255).astype(np.uint8)
 
@@ -84,13 +89,42 @@ def test_ink_is_the_area_and_the_centre_is_the_centre_of_mass(shape: Shape) -> N
         assert not inside[:, np.abs(place - x) > EXTENTS[shape].side * radius + 1].any()
 
 
+def share(shown: Sequence[str], asked: Sequence[str]) -> float:
+    return float(np.mean([a == b for a, b in zip(shown, asked, strict=True)]))
+
+
+def actions(motions: Motions) -> list[str]:
+    return [m.action for m in motions]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["circles", "shapes"])
 @pytest.mark.parametrize("size", [32, 64])
-def test_v1_real_clips_are_read_right_and_exactly(size: int) -> None:
+def test_v1_real_clips_are_read_right(size: int, name: World) -> None:
+    each = 22 if size == 64 else 11  # 2,112 and 1,056 clips
+    drawn = (world.__wrapped__(size, 1, name=name, seed=k) for k in range(each))  # together they would fill 250 MB
+    parts = [(seen(frames, motions), motions) for frames, motions in drawn]
+    good = np.concatenate([right(r, m) for r, m in parts])
+    moved = np.array([a for _, m in parts for a in actions(m)])
+    assert good.mean() >= 0.995
+    for action in ACTIONS:
+        assert good[moved == action].mean() >= 0.98, action
+    assert np.mean([r.law_rmse.mean() for r, _ in parts]) <= 0.05
+
+
+@pytest.mark.parametrize("frames", [4, 5, 7, 16, 40, 100])
+def test_v1_clips_of_any_length_are_read_right(frames: int) -> None:
+    clips, motions = world.__wrapped__(32, 2, frames)
+    assert right(seen(clips, motions), motions).mean() >= 0.995
+
+
+@pytest.mark.parametrize("size", [32, 64])
+def test_states_are_read_exactly(size: int) -> None:
     frames, motions = world(size)
     reading, spec = seen(frames, motions), ClipSpec(size=size)
     assert right(reading, motions).mean() >= 0.995
-    assert reading.law_rmse.mean() <= 0.05
     assert (np.linalg.norm(reading.colour - [PALETTE[m.colour] for m in motions], axis=1) < 10).all()
+    np.testing.assert_allclose(reading.opacity, 1, atol=0.04)
     assert reading.shape_iou.min() > 0.94
     truth = [trace(m, spec) for m in motions]
     for shape in SHAPES:
@@ -104,22 +138,24 @@ def test_v1_real_clips_are_read_right_and_exactly(size: int) -> None:
 def test_v2_shuffled_prompts_score_chance() -> None:
     frames, motions = world(64)
     shown, rng = np.array(seen(frames, motions).action), np.random.default_rng(0)
-    asked = np.array([m.action for m in motions])
+    asked = np.array(actions(motions))
     scores = [(shown == rng.permutation(asked)).mean() for _ in range(200)]
     assert abs(np.mean(scores) - 1 / 16) < 0.005
 
 
-@pytest.mark.parametrize("soften", [lambda f: filtered(f, 1.0), noisy, recoloured], ids=["blur", "noise", "colour"])
-def test_soft_failures_still_read_right(soften: Callable[[Frames], Frames]) -> None:
-    frames, motions = world(64)
+@pytest.mark.parametrize("size", [32, 64])
+@pytest.mark.parametrize("soften", [blurred, noisy, recoloured])
+def test_soft_failures_still_read_right(soften: Callable[[Frames], Frames], size: int) -> None:
+    frames, motions = world(size)
     assert right(seen(soften(frames), motions), motions).mean() >= 0.98
 
 
-@pytest.mark.parametrize("soften", [lambda f: filtered(f, 1.0), noisy, recoloured], ids=["blur", "noise", "colour"])
-def test_soft_failures_move_right_at_32_px(soften: Callable[[Frames], Frames]) -> None:
-    frames, motions = world(32)
-    reading = seen(soften(frames), motions)
-    assert np.mean([a == m.action for a, m in zip(reading.action, motions, strict=True)]) >= 0.98
+@pytest.mark.parametrize("size", [32, 64])
+def test_v3_reversed_clips_read_as_the_opposite_motion(size: int) -> None:
+    frames, motions = world(size)
+    shown = seen(np.ascontiguousarray(frames[:, ::-1]), motions).action
+    assert share(shown, [BACKWARDS.get(a, a) for a in actions(motions)]) >= 0.995
+    assert share(shown, actions(motions)) == pytest.approx(4 / 16, abs=0.01)  # bounces and zigzags
 
 
 def transformed(action: str, turns: int, mirror: bool, backwards: bool) -> str:
@@ -138,33 +174,52 @@ def transformed(action: str, turns: int, mirror: bool, backwards: bool) -> str:
     return BACKWARDS.get(action, action) if backwards else action
 
 
+def moved(frames: Frames, turns: int, mirror: bool, backwards: bool) -> Frames:
+    """The pixels of what `transformed` does to the label."""
+    frames = np.rot90(frames, -turns, axes=(1, 2))
+    frames = frames[:, :, ::-1] if mirror else frames
+    return np.ascontiguousarray(frames[::-1] if backwards else frames)
+
+
+SYMMETRIES = (st.integers(0, 3), st.booleans(), st.booleans())
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     st.sampled_from(ACTIONS), st.sampled_from(SHAPES), st.sampled_from([(32, 10), (64, 10), (32, 24)]),
-    st.integers(0, 2**32), st.integers(0, 3), st.booleans(), st.booleans(),
+    st.integers(0, 2**32), *SYMMETRIES,
 )  # fmt: skip
-def test_v3_v4_symmetries_of_the_square_and_of_time_transform_the_label(
+def test_v4_symmetries_of_the_square_and_of_time_transform_the_label(
     action: Action, shape: Shape, size: tuple[int, int], seed: int, turns: int, mirror: bool, backwards: bool
 ) -> None:
     spec = ClipSpec(size=size[0], frames=size[1])
     frames = render(draw_motion(action, spec, np.random.default_rng(seed), shape, "red"), spec)
-    moved = np.rot90(frames, -turns, axes=(1, 2))
-    moved = moved[:, :, ::-1] if mirror else moved
-    moved = moved[::-1] if backwards else moved
-    shown = read(np.ascontiguousarray(np.stack([frames, moved])), ["red"] * 2).action
+    shown = read(np.stack([frames, moved(frames, turns, mirror, backwards)]), ["red"] * 2).action
     assert shown == [action, transformed(action, turns, mirror, backwards)]
 
 
-def test_v5_clips_without_coherent_motion_are_not_read_as_it() -> None:
-    frames, motions = world(64)
-    rng = np.random.default_rng(0)
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 191), st.integers(0, 2**32), *SYMMETRIES)
+def test_v4_holds_for_clips_whose_truth_nobody_knows(
+    index: int, seed: int, turns: int, mirror: bool, backwards: bool
+) -> None:
+    clip, rng = world(32)[0][index], np.random.default_rng(seed)
+    broken = noisy(clip[np.clip(np.arange(10) + rng.integers(-1, 2, 10), 0, 9)])
+    reading = read(np.stack([broken, moved(broken, turns, mirror, backwards)]), ["red"] * 2)
+    assert reading.action[1] == transformed(reading.action[0], turns, mirror, backwards)
+    assert reading.reason[0] == reading.reason[1]
+
+
+@pytest.mark.parametrize("size", [32, 64])
+def test_v5_clips_without_coherent_motion_are_not_read_as_it(size: int) -> None:
+    frames, motions = world(size)
+    rng, spec = np.random.default_rng(0), ClipSpec(size=size)
 
     def score(clips: Frames) -> float:
-        return float(np.mean([a == m.action for a, m in zip(seen(clips, motions).action, motions, strict=True)]))
+        return share(seen(clips, motions).action, actions(motions))
 
     assert score(np.stack([clip[rng.permutation(10)] for clip in frames])) <= 0.03
     assert score(frames[:, :1].repeat(10, axis=1)) == 0
-    spec = ClipSpec()
     others = np.stack([[render(draw_motion(m.action, spec, rng, m.shape, m.colour), spec) for _ in range(10)]
                        for m in motions[:96]])  # fmt: skip
     t, picked = np.arange(10), rng.integers(0, 10, (96, 10))
@@ -173,14 +228,23 @@ def test_v5_clips_without_coherent_motion_are_not_read_as_it() -> None:
     assert score(others[rows, t, t]) <= 0.15  # the right moment of ten clips
 
 
-def damaged(kind: str, frames: Frames, motions: list[Motion]) -> tuple[Frames, list[Motion]]:
-    out, spec = frames.copy(), ClipSpec()
+REASONS = {
+    "blank": {"no object in a frame"}, "missing": {"no object in a frame"}, "half": {"half opacity"},
+    "noise": {"object too large", "not one compact object"}, "dirt": {"ground not clean"}, "colour": {"wrong colour"},
+    "shape": {"wrong shape"}, "small": {"object too small", "wrong size"}, "large": {"object too large", "wrong size"},
+    "fast": {"wrong speed"},
+}  # fmt: skip
+
+
+def damaged(kind: str, frames: Frames, motions: Motions, spec: ClipSpec) -> tuple[Frames, Motions]:
+    """Clips with one thing wrong, and what they are asked for."""
+    out, rng = frames.copy(), np.random.default_rng(0)
     if kind == "blank":
         out[:] = 255
     elif kind == "noise":
-        out = np.random.default_rng(0).integers(0, 256, frames.shape, np.uint8)
+        out = rng.integers(0, 256, frames.shape, np.uint8)
     elif kind == "missing":
-        out[:, 4] = 255
+        out[np.arange(len(out)), rng.integers(0, 10, len(out))] = 255
     elif kind == "half":
         out = (255 - (255 - frames.astype(int)) // 2).astype(np.uint8)
     elif kind == "dirt":
@@ -190,70 +254,67 @@ def damaged(kind: str, frames: Frames, motions: list[Motion]) -> tuple[Frames, l
     elif kind == "shape":
         motions = [m.model_copy(update={"shape": SHAPES[SHAPES.index(m.shape) - 1]}) for m in motions]
     else:
-        share = 0.45 if kind == "small" else 2.6
-        resized = [
-            m.model_copy(update={"radius": m.radius * share, "radius_end": m.radius_end * share, "start": (32, 32),
-                                 "speed": 0, "swing": 0})
-            for m in motions
-        ]  # fmt: skip
-        out = np.stack([render(m, spec) for m in resized])
+        share, pace = {"small": (0.5, 1.0), "large": (1.7, 1.0), "fast": (1.0, 1.0 + 3.0 * (kind == "fast"))}[kind]
+        motions = [m for m in motions if m.action in DIRECTIONS]
+        middle, steps = spec.size / 2, spec.frames - 1
+        changed = []
+        for m in motions:
+            speed, (dx, dy) = spec.unit * pace, DIRECTIONS[m.action]
+            start = (middle - dx * speed * steps / 2, middle - dy * speed * steps / 2)
+            radius = share * radius_range(m.action, m.shape, spec)[share > 1]
+            changed.append(m.model_copy(
+                update={"radius": radius, "radius_end": radius, "speed": speed, "start": start}))  # fmt: skip
+        out = np.stack([render(m, spec) for m in changed])
     return out, motions
 
 
-REASONS = {
-    "blank": {"no object in a frame"}, "missing": {"no object in a frame"}, "half": {"half opacity"},
-    "noise": {"object too large", "not one compact object"}, "dirt": {"ground not clean"}, "colour": {"wrong colour"},
-    "shape": {"wrong shape"}, "small": {"object too small"}, "large": {"object too large"},
-}  # fmt: skip
-
-
+@pytest.mark.parametrize("size", [32, 64])
 @pytest.mark.parametrize("kind", REASONS)
-def test_v6_what_is_no_such_clip_is_marked_with_its_reason(kind: str) -> None:
-    frames, motions = world(64)
-    if kind in ("small", "large"):  # those whose size does not change and is near enough to the limit
-        near = (5, 6.2) if kind == "small" else (7, 10)
-        keep = [i for i, m in enumerate(motions) if near[0] <= m.radius == m.radius_end < near[1]]
-        frames, motions = frames[keep], [motions[i] for i in keep]
-    frames, motions = damaged(kind, frames, motions)
-    reading = seen(frames, motions)
-    given = [fault or look for fault, look in zip(reading.reason, reading.look, strict=True)]
-    if kind in ("half", "colour", "shape"):
-        given = reading.look
+def test_v6_what_is_no_such_clip_is_marked_with_its_reason(kind: str, size: int) -> None:
+    frames, motions = damaged(kind, *world(size), ClipSpec(size=size))
+    prompts = [say(Meaning(m.action, m.shape, m.colour), WORDINGS[0]) for m in motions]
+    given = [v.fault.split(":")[0] for v in judge(frames, prompts, range(len(prompts)), "s0")]
     assert np.mean([g in REASONS[kind] for g in given]) >= 0.99, {g for g in given if g not in REASONS[kind]}
 
 
-def test_v6_two_objects_are_refused() -> None:
-    spec, clips, colours = ClipSpec(), [], []
-    for i in range(96):
+@pytest.mark.parametrize("size", [32, 64])
+def test_v6_two_objects_are_refused(size: int) -> None:
+    spec, clips, colours = ClipSpec(size=size), [], []
+    for i in range(192):
         rng = np.random.default_rng([3, i])
         colour, other = COLOURS[i % 6], COLOURS[(i // 6) % 6]
-        pair = [Motion(action="right", shape=SHAPES[(i + k) % 6], colour=c, start=(16 + 30 * k, 20 + 20 * rng.random()),
-                       radius=r, radius_end=r, speed=0.1)
-                for k, (c, r) in enumerate(zip((colour, other), rng.uniform(5, 7, 2), strict=True))]  # fmt: skip
+        pair = [Motion(action="right", shape=SHAPES[(i + k) % 6], colour=c, speed=0.1,
+                       start=tuple(spec.unit * np.array([16 + 30 * k, 20 + 20 * rng.random()])), radius=r, radius_end=r)
+                for k, (c, r) in enumerate(zip((colour, other), spec.unit * rng.uniform(5, 7, 2), strict=True))
+                ]  # fmt: skip
         clips.append(np.minimum(*(render(m, spec) for m in pair)))
         colours.append(colour)
     reading = read(np.stack(clips), colours)
     assert np.mean([r == "not one compact object" for r in reading.reason]) >= 0.99
 
 
+@pytest.mark.slow
 def test_v7_the_jitter_ladder_shows_in_the_distance_and_not_in_the_motion() -> None:
-    spec, steps = ClipSpec(), (0.25, 0.5, 1.0)
-    _, motions = world(64)
-    motions = [m for m in motions if m.action in DIRECTIONS]
-    base = np.array([(p.x, p.y) for p in (trace(m, spec) for m in motions)])  # (n, 2, t)
-    noise = np.random.default_rng(0).normal(size=base.shape)
-    rmse = []
-    for sigma in steps:
-        clips = []
-        for m, path in zip(motions, np.clip(base + sigma * noise, 13, 51), strict=True):
-            held = [m.model_copy(update={"speed": 0.0, "start": tuple(place)}) for place in path.T]
-            clips.append(np.stack([render(h, ClipSpec(frames=4))[0] for h in held]))
-        inside = (np.abs(base + sigma * noise - 32) <= 19).all((1, 2))
-        reading = seen(np.stack(clips), motions)
-        assert np.mean([a == m.action for a, m, ok in zip(reading.action, motions, inside, strict=True) if ok]) >= 0.97
-        rmse.append(np.sqrt(np.mean(reading.law_rmse[inside] ** 2)) / sigma)
-    np.testing.assert_allclose(rmse, np.mean(rmse), rtol=0.1)
-    assert np.mean(rmse) == pytest.approx(np.sqrt((20 - 3) / 10), rel=0.1)  # 20 numbers less 3 that are fitted
+    spec = ClipSpec()
+    asked = [a for a in ACTIONS if a not in ("shrink", "expand") for _ in range(16)]
+    paths = [trace(draw_motion(a, spec, np.random.default_rng([5, i]), "circle", "blue"), spec)
+             for i, a in enumerate(asked)]  # fmt: skip
+    places = np.array([(p.x, p.y) for p in paths])  # (n, 2, t)
+    noise, grid = np.random.default_rng(0).normal(size=places.shape), np.arange(96) + 0.5 - 16
+    rmse, steps = [], (0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
+    for sigma in steps:  # drawn on a larger ground, so that nothing is cut off, and read in units of the smaller one
+        x, y = (places + sigma * noise).swapaxes(0, 1)
+        inside = (cover("circle", grid - u[:, None, None], grid[:, None] - v[:, None, None], p.radius[:, None, None])
+                  for u, v, p in zip(x, y, paths, strict=True))  # fmt: skip
+        clips = [np.rint(255 + (np.array(PALETTE["blue"]) - 255) * i[..., None]).astype(np.uint8) for i in inside]
+        reading = read(np.stack(clips), ["blue"] * len(asked))
+        if sigma <= 1:
+            assert share(laws.best_law(reading.x, reading.y, 1.0), asked) >= 0.99
+            assert np.sqrt(((reading.x - 16 - x) ** 2).mean()) < 0.02
+        fits = laws.fit(asked, reading.x, reading.y, 1.0)
+        assert (fits.rmse <= TOLERANCE).mean() >= (0.99 if sigma <= 1 else 0)
+        rmse.append(np.sqrt((fits.rmse**2).mean()))
+    np.testing.assert_allclose(np.array(rmse) / steps, np.polyfit(steps, rmse, 1)[0], rtol=0.1)
 
 
 def test_v8_one_change_moves_one_figure() -> None:

@@ -10,7 +10,7 @@ from t2v_models.clips.dataset import DatasetConfig, draw_clip
 from t2v_models.clips.motions import ACTIONS, Action
 from t2v_models.clips.prompts import UNSEEN_WORDING, WORDINGS, Meaning, check_hold_out, parse, say, words
 from t2v_models.clips.spec import PALETTE, SHAPES, Colour, Shape
-from t2v_models.clips.splits import Coverage, check_no_leak, split_prompts, train_prompts, trained_cells
+from t2v_models.clips.splits import SPLITS, Coverage, check_no_leak, split_prompts, train_prompts, trained_cells
 from t2v_models.config import LabError
 
 HELD = check_hold_out(["up-right"])
@@ -62,8 +62,8 @@ def test_splits_of_shapes_do_not_meet_and_use_only_trained_words(held: set[str],
     hold_out = check_hold_out(held)
     trained = train_prompts("shapes", hold_out, coverage)
     meant = {parse(p) for p in trained}
-    s0, s1, s2, s3, s4 = (split_prompts("shapes", s, hold_out, coverage) for s in ("s0", "s1", "s2", "s3", "s4"))
-    assert set(s0) <= set(trained) and s4 == s0
+    s0, s1, s2, s3 = (split_prompts("shapes", s, hold_out, coverage) for s in SPLITS)
+    assert set(s0) <= set(trained)
     assert not set(s1) & set(trained) and {parse(p) for p in s1} <= meant
     assert not {parse(p) for p in s2} & meant
     assert {parse(p).action for p in s2}.isdisjoint(hold_out) and bool(s2) == (coverage is not None)

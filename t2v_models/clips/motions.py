@@ -41,16 +41,6 @@ ORBIT_RADIUS = (8.0, 14.0)
 ORBIT_ANGLE = (math.radians(210), math.radians(330))
 ORBIT_STEP = math.radians(60)
 
-LARGE_RADIUS = (9.0, 11.0)
-LARGE_SMALL_RADIUS = (6.0, 7.0)
-LARGE_SIZE_RATIO = (1.7, 2.1)
-FAST: dict[tuple[float, float], tuple[float, float]] = {
-    SPEED: (4.0, 5.0),
-    BOUNCE_SPEED: (4.5, 5.5),
-    ZIGZAG_SPEED: (2.9, 3.4),
-}
-"""Beyond the training range: the fast speeds that stand for each range of ordinary ones."""
-
 
 class Motion(Config):
     """The ground truth of one clip: the law (`action`) and every number it needs, px and px/frame.
@@ -142,15 +132,9 @@ def speed_range(action: Action, spec: ClipSpec) -> tuple[float, float]:
     return limits[0] * spec.unit, limits[1] * spec.unit
 
 
-def draw_motion(
-    action: Action, spec: ClipSpec, rng: np.random.Generator, shape: Shape, colour: Colour, *, beyond: bool = False
-) -> Motion:
-    """Draw every free number of one clip. The object is wholly inside the frame at all times.
-
-    With `beyond`, its speed or its size lies outside the training range: half of the clips each, except that motions
-    with no speed of their own, and clips too long for a fast object, are larger.
-    """
-    draw = _Draw(action, spec, rng, shape, beyond)
+def draw_motion(action: Action, spec: ClipSpec, rng: np.random.Generator, shape: Shape, colour: Colour) -> Motion:
+    """Draw every free number of one clip. The object is wholly inside the frame at all times."""
+    draw = _Draw(action, spec, rng, shape)
     if action in DIRECTIONS:
         numbers = draw.straight()
     elif action in ("rotate-cw", "rotate-ccw"):
@@ -175,16 +159,14 @@ def _enlarged(shape: Shape) -> float:
 class _Draw:
     """The numbers of one clip: its radius first, then what its law needs."""
 
-    def __init__(self, action: Action, spec: ClipSpec, rng: np.random.Generator, shape: Shape, beyond: bool) -> None:
+    def __init__(self, action: Action, spec: ClipSpec, rng: np.random.Generator, shape: Shape) -> None:
         self.action, self.spec, self.rng = action, spec, rng
         self.unit, self.steps = spec.unit, spec.frames - 1
-        self.fast = beyond and self.fits_fast(shape) and rng.random() < 0.5
-        large = beyond and not self.fast
         scale = self.unit * _enlarged(shape)
-        self.radius = self.radius_end = rng.uniform(*(LARGE_RADIUS if large else RADIUS)) * scale
+        self.radius = self.radius_end = rng.uniform(*RADIUS) * scale
         if action in ("shrink", "expand"):
-            small = rng.uniform(*(LARGE_SMALL_RADIUS if large else SMALL_RADIUS)) * scale
-            wide = small * rng.uniform(*(LARGE_SIZE_RATIO if large else SIZE_RATIO))
+            small = rng.uniform(*SMALL_RADIUS) * scale
+            wide = small * rng.uniform(*SIZE_RATIO)
             self.radius, self.radius_end = (wide, small) if action == "shrink" else (small, wide)
         widest = max(self.radius, self.radius_end)
         extent = EXTENTS[shape]
@@ -192,15 +174,6 @@ class _Draw:
         self.up, self.down = extent.up * widest, extent.down * widest
         self.wide, self.high = spec.size - (self.left + self.right), spec.size - (self.up + self.down)
         self.room = min(self.wide, self.high)
-
-    def fits_fast(self, shape: Shape) -> bool:
-        """Whether the fast speeds of this motion keep every object of the training range inside the frame."""
-        if self.action in ("bounce-v", "bounce-h"):
-            return True
-        limits = SPEED if self.action in DIRECTIONS else ZIGZAG_SPEED
-        moves = self.action in DIRECTIONS or self.action in ("zigzag-v", "zigzag-h")
-        reach = self.spec.size - 2 * EXTENTS[shape].greatest * RADIUS[1] * _enlarged(shape) * self.unit
-        return moves and FAST[limits][1] * self.unit * self.steps <= reach
 
     def straight(self) -> dict[str, Any]:
         dx, dy = DIRECTIONS[self.action]
@@ -220,8 +193,7 @@ class _Draw:
         vertical = self.action == "bounce-v"
         room = self.high if vertical else self.wide
         low, high = (self.up, self.down) if vertical else (self.left, self.right)
-        limits = FAST[BOUNCE_SPEED] if self.fast else BOUNCE_SPEED
-        speed = min(self.rng.uniform(*limits) * self.unit, 0.9 * room)
+        speed = min(self.rng.uniform(*BOUNCE_SPEED) * self.unit, 0.9 * room)
         meets_wall = self.rng.uniform(0.25, 0.75) * self.steps  # so that both legs are seen
         approach = min(speed * meets_wall, room)
         ahead = self.rng.random() < 0.5
@@ -243,8 +215,6 @@ class _Draw:
 
     def speed(self, limits: tuple[float, float], reach: float) -> float:
         """px/frame within `limits`; in clips so long that they do not fit `reach` px, down to half of what fits."""
-        if self.fast:
-            return float(self.rng.uniform(*FAST[limits]) * self.unit)
         fastest = min(limits[1] * self.unit, reach / self.steps)
         return float(self.rng.uniform(min(limits[0] * self.unit, fastest / 2), fastest))
 

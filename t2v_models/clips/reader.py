@@ -1,8 +1,9 @@
 """The judge's eye: from pixels to the motion they show, by closed forms only. Inverse of `render`.
 
-Clip to colour: mean of its fullest ink. Frame to state: opacity of that colour over the ground, then its mass, centroid
-and spread; shape by overlap with every shape drawn at that state. Clip to validity: one compact object of a sane size
-in every frame, on a clean ground. State to motion: `laws`; when no law fits within `TOLERANCE`, the motion is `other`.
+Clip to colour: mean of its fullest ink. Frame to state: opacity of that colour over the ground, then its mass,
+centroid, spread and shape by moments (`moments`), which soft edges do not mislead. Clip to validity: one compact object
+of a sane size in every frame, on a clean ground. State to motion: `laws`; when no law fits within `TOLERANCE`, the
+motion is `other`.
 """
 
 from collections.abc import Sequence
@@ -12,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2v_models.clips import laws
+from t2v_models.clips.moments import FOREGROUND, full_ink, measure, name_shapes
 from t2v_models.clips.motions import Action
 from t2v_models.clips.shapes import EXTENTS, cover
 from t2v_models.clips.spec import GROUND, PALETTE, SHAPES, UNIT_SIZE, Colour, Shape
 
-READER_VERSION = "2"
+READER_VERSION = "3"
 
 Floats = NDArray[np.float64]
 CHUNK = 16
@@ -26,7 +28,6 @@ TOLERANCE = 2.0
 """px at 64 px: greatest root mean square distance from the law to still count as that motion."""
 LEAST_LOG_RATIO = 0.4
 """|log(last radius / first radius)| from which a clip shrinks or expands: a factor of about 1.5."""
-FOREGROUND = 0.25
 TRACE_RADIUS, LEAST_RADIUS, GREATEST_RADIUS = 1.2, 2.8, 18.0
 """px at 64 px: nothing is there, an object is too small, an object is too large."""
 GREATEST_SPREAD, SOFT_EDGE = 1.75, 5.0
@@ -35,13 +36,11 @@ exceed it. An edge blurred by one pixel adds 4 / radius², so `SOFT_EDGE` / radi
 GREATEST_GROUND_ERROR = 0.035
 """Mean absolute difference from the ground outside the object's window, as a share of full scale; white noise of 5 %
 that is cut off at white gives 0.02."""
-FULL_INK = 0.93
-"""Share of a clip's darkest ink from which a pixel belongs to the core of the object."""
 LEAST_OPACITY = 0.68
 GREATEST_COLOUR_ERROR = 80.0
 """RGB distance; an error of 10 % in every channel is at most 44."""
 SHAPE_FRAMES = 4
-"""Frames of a clip, evenly spread, in which its shape is looked at."""
+"""Frames of a clip, evenly spread, in which its overlap with the asked shape is measured."""
 
 _COLOURS: tuple[Colour, ...] = tuple(PALETTE)
 _GROUND = np.array(GROUND, np.float64)
@@ -70,13 +69,13 @@ class Reading:
     law_rmse: Floats  # (n,) px, distance from that path; of no meaning where invalid
     speed: Floats  # (n,) px/frame along that path, never negative
     angle: Floats  # (n,) degrees of the best straight line as seen: right 0, up 90, left 180, down -90
-    colour: Floats  # (n, 3) mean RGB of the core, nan where there is none
+    colour: Floats  # (n, 3) mean RGB of the core as it would be with sharp edges, nan where there is none
     colour_name: list[str]
     """Nearest colour of the palette at any opacity; empty where there is none."""
     opacity: Floats  # (n,) share of the full ink of that colour
     shape: list[str]
-    """Shape of greatest overlap; empty where there is no object."""
-    shape_iou: Floats  # (n,) 0-1, soft overlap with the asked shape, or the best one if none was asked
+    """Nearest shape, however soft; empty where there is no object."""
+    shape_iou: Floats  # (n,) 0-1, soft overlap with the asked shape, or the shown one if none was asked
     ground_error: Floats  # (n,) 0-1, mean absolute difference from the ground outside the object
     flicker: Floats  # (n,) 0-1, mean absolute change of the ground from frame to frame
 
@@ -97,7 +96,8 @@ def read(
     """
     assert frames.dtype == np.uint8 and frames.ndim == 5 and len(frames) == len(colours), (frames.dtype, frames.shape)
     unit = frames.shape[2] / UNIT_SIZE
-    chunks = [_look(frames[i : i + CHUNK], colours[i : i + CHUNK], unit) for i in range(0, len(frames), CHUNK)]
+    asked = np.full(len(frames), -1) if shapes is None else np.array([SHAPES.index(s) for s in shapes])
+    chunks = [_look(frames[i : i + CHUNK], asked[i : i + CHUNK], unit) for i in range(0, len(frames), CHUNK)]
     seen = _Seen(*(np.concatenate(part) for part in zip(*(vars(c).values() for c in chunks), strict=True)))
     reason = _faults(seen, unit)
     winner = laws.best_law(seen.x, seen.y, unit)
@@ -110,15 +110,12 @@ def read(
             reason[i] = "no motion" if action[i] == "still" else "fits no known motion"
     if actions is not None:
         law = laws.refit(law, winner, actions, seen.x, seen.y, unit)
-    there = seen.overlap.max(1) > 0
-    asked = seen.overlap.argmax(1) if shapes is None else np.array([SHAPES.index(s) for s in shapes])
     return Reading(
         action, reason, _looks(seen, colours, asked, reason), seen.x, seen.y, seen.radius, rmse,
         law.x, law.y, law.rmse, law.speed,
         np.degrees(np.arctan2(-laws.slope(seen.y), laws.slope(seen.x))),
         seen.colour, [_COLOURS[k] if k >= 0 else "" for k in seen.name], seen.opacity,
-        [SHAPES[k] if ok else "" for k, ok in zip(seen.overlap.argmax(1), there, strict=True)],
-        seen.overlap[np.arange(len(asked)), asked], seen.ground_error.mean(1), seen.flicker,
+        [SHAPES[k] if k >= 0 else "" for k in seen.shape], seen.overlap, seen.ground_error.mean(1), seen.flicker,
     )  # fmt: skip
 
 
@@ -132,70 +129,74 @@ class _Seen:
     spread: Floats
     ground_error: Floats  # (n, t)
     flicker: Floats  # (n,)
-    overlap: Floats  # (n, shapes)
+    shape: NDArray[np.intp]  # (n,) place in `SHAPES`, -1 where there is no object
+    overlap: Floats  # (n,) with the asked shape
     colour: Floats  # (n, 3)
     name: NDArray[np.intp]  # (n,) place in the palette, -1 where there is no ink
     opacity: Floats
 
 
-def _look(frames: NDArray[np.uint8], asked: Sequence[Colour], unit: float) -> _Seen:
-    n, t, h, w, _ = frames.shape
-    colour, name, opacity = _ink(frames)
-    ink = _INKS[np.where(name >= 0, name, [_COLOURS.index(c) for c in asked])].astype(np.float32)
-    along = ink / (ink**2).sum(1, keepdims=True)
-    onto = np.stack([along, np.full_like(along, 1 / (3 * 255))], 1)  # (n, 2, 3): opacity, and darkness of any colour
-    pixels = frames.reshape(n, -1, 3).astype(np.float32)
-    maps = (onto @ _GROUND.astype(np.float32))[..., None] - onto @ pixels.transpose(0, 2, 1)
-    alpha, dark = maps.reshape(n, 2, t, h, w).swapaxes(0, 1)
-    alpha = np.clip(alpha, 0, 1)
-    near = _dilate(alpha > FOREGROUND)
-    weight = np.where(near, alpha, 0)
-    place = np.arange(h, dtype=np.float32) + 0.5
-    mass = weight.sum((2, 3), dtype=np.float64)
-    safe = np.maximum(mass, 1e-6)
-    columns, rows = weight.sum(2, dtype=np.float64), weight.sum(3, dtype=np.float64)
-    x, y = columns @ place / safe, rows @ place / safe
-    second = (columns @ place**2 + rows @ place**2) / safe
-    spread = (second - x**2 - y**2) * 2 * np.pi / safe * np.clip(opacity, FOREGROUND, 1)[:, None]
-    radius = np.sqrt(mass / np.pi)
-    outside: NDArray[np.bool_] = np.logical_not(_dilate(_dilate(near)))
-    dark = dark * outside
-    ground_error = (dark.sum((2, 3)) / np.maximum(outside.sum((2, 3)), 1)).astype(np.float64)
+def _look(frames: NDArray[np.uint8], asked: NDArray[np.intp], unit: float) -> _Seen:
+    n = len(frames)
+    depth = np.ascontiguousarray(255 - frames.transpose(0, 4, 1, 2, 3))  # of ink on the white ground, (n, 3, t, h, w)
+    ink, name = _ink(depth)
+    along = np.where(name[:, None] >= 0, _INKS[name] / (_INKS[name] ** 2).sum(1, keepdims=True), 0)
+    red, green, blue = depth.swapaxes(0, 1)
+    shares = (plane * share for plane, share in zip((red, green, blue), _per_clip(along.T), strict=True))
+    alpha = np.clip(sum(shares), 0, 1)
+    near = _dilate(_dilate(alpha > FOREGROUND))
+    outside = np.logical_not(_dilate(near))
+    ground = outside.sum((2, 3))  # px
+    haze = (alpha * outside).sum((1, 2, 3)) / np.maximum(ground.sum(1), 1)  # noise that was cut off at white
+    weight = (alpha - _per_clip(haze)) * near
+    found = measure(weight)
+    radius = np.sqrt(found.mass / np.pi)
+    there = (radius.min(1) >= TRACE_RADIUS * unit) & (radius.max(1) <= GREATEST_RADIUS * unit)
+    shape, core = name_shapes(found.look)
+    shape = np.where(there, shape, -1)
+    opacity = np.where(name >= 0, (ink * along).sum(1) / core, 0)
+    spread = found.spread * np.clip(opacity, FOREGROUND, 1)[:, None]
+    asked = np.where(asked < 0, shape, asked)
+    overlap = np.array([
+        _overlap(SHAPES[asked[i]], weight[i], found.x[i], found.y[i], radius[i]) if there[i] else 0.0 for i in range(n)
+    ])  # fmt: skip
+    dark = (red.astype(np.int16) + green + blue) * outside
+    ground_error = dark.sum((2, 3)) / np.maximum(ground, 1) / (3 * 255)
     both = outside[:, 1:] & outside[:, :-1]
     change = np.abs(dark[:, 1:] - dark[:, :-1]) * both
-    flicker = change.sum((1, 2, 3)) / np.maximum(both.sum((1, 2, 3)), 1)
-    overlap = np.array([_overlap(*clip, unit) for clip in zip(weight, x, y, radius, strict=True)])
-    return _Seen(x, y, radius, spread, ground_error, flicker.astype(np.float64), overlap, colour, name, opacity)
+    flicker = change.sum((1, 2, 3)) / np.maximum(both.sum((1, 2, 3)), 1) / (3 * 255)
+    colour = np.clip(_GROUND - ink / core[:, None], 0, 255)
+    return _Seen(
+        found.x, found.y, radius, spread, ground_error, flicker, shape, overlap, colour, name, opacity
+    )  # fmt: skip
 
 
-def _ink(frames: NDArray[np.uint8]) -> tuple[Floats, NDArray[np.intp], Floats]:
-    """Colour of the core `(n, 3)`, its place in the palette and its opacity `(n,)`."""
-    n = len(frames)
-    colour, name, opacity = np.full((n, 3), np.nan), np.full(n, -1), np.zeros(n)
-    pale = np.minimum(np.minimum(frames[..., 0], frames[..., 1]), frames[..., 2]).reshape(n, -1)
-    for i, (pixels, least) in enumerate(zip(frames.reshape(n, -1, 3), pale, strict=True)):
-        inked = np.flatnonzero(least < 255 * (1 - FOREGROUND))
+def _per_clip(numbers: Floats) -> NDArray[np.float32]:
+    """Numbers `(..., n)` so that they broadcast against clips `(n, t, h, w)`."""
+    return numbers.astype(np.float32)[..., None, None, None]
+
+
+def _ink(depth: NDArray[np.uint8]) -> tuple[Floats, NDArray[np.intp]]:
+    """Mean ink of the core `(n, 3)`, nan where there is none, and its place in the palette `(n,)`."""
+    n = len(depth)
+    mean, name = np.full((n, 3), np.nan), np.full(n, -1)
+    for i, (planes, strength) in enumerate(zip(depth.reshape(n, 3, -1), depth.max(1).reshape(n, -1), strict=True)):
+        inked = np.flatnonzero(strength > 255 * FOREGROUND)
         if not len(inked):
             continue
-        strength = 255.0 - least[inked]
-        core = inked[strength >= FULL_INK * np.quantile(strength, 0.9)]
-        colour[i] = pixels[core].mean(0)
-        ink = _GROUND - colour[i]
-        share = _INKS @ ink / (_INKS**2).sum(1)
-        distance = np.linalg.norm(ink - np.clip(share, FOREGROUND, 1)[:, None] * _INKS, axis=1)
-        name[i] = distance.argmin()
-        opacity[i] = share[name[i]]
-    return colour, name, opacity
+        strength = strength[inked]
+        mean[i] = planes[:, inked[strength >= full_ink(strength)]].mean(1)
+        share = _INKS @ mean[i] / (_INKS**2).sum(1)
+        name[i] = np.linalg.norm(mean[i] - np.clip(share, FOREGROUND, 1)[:, None] * _INKS, axis=1).argmin()
+    return mean, name
 
 
-def _overlap(weight: NDArray[np.float32], x: Floats, y: Floats, radius: Floats, unit: float) -> Floats:
-    """Soft intersection over union of one clip's opacity with every shape at the read state: `(shapes,)`."""
+def _overlap(shape: Shape, weight: NDArray[np.float32], x: Floats, y: Floats, radius: Floats) -> float:
+    """Soft intersection over union of one clip's opacity `(t, h, w)` with a shape at the read state."""
     t, size, _ = weight.shape
     seen = np.unique(np.linspace(0, t - 1, SHAPE_FRAMES).round().astype(int))
     x, y, radius = x[seen], y[seen], radius[seen]
-    if radius.min() < TRACE_RADIUS * unit or radius.max() > GREATEST_RADIUS * unit:
-        return np.zeros(len(SHAPES))
-    side = min(size, int(2 * _WIDEST * radius.max()) + 5)
+    side = min(size, int(2 * EXTENTS[shape].greatest * radius.max()) + 5)
     columns, rows = (
         np.clip(np.floor(place - side / 2), 0, size - side).astype(np.intp)[:, None] + np.arange(side)
         for place in (x, y)
@@ -203,13 +204,10 @@ def _overlap(weight: NDArray[np.float32], x: Floats, y: Floats, radius: Floats, 
     window = weight[seen[:, None, None], rows[:, :, None], columns[:, None, :]]
     dx = (columns + 0.5 - x[:, None])[:, None, :]
     dy = (rows + 0.5 - y[:, None])[:, :, None]
-    ideal = [cover(shape, dx, dy, radius[:, None, None]) for shape in SHAPES]
-    both = np.array([np.minimum(i, window).sum((1, 2)) for i in ideal])
-    total = window.sum((1, 2)) + np.array([i.sum((1, 2)) for i in ideal])
-    return np.asarray((both / (total - both)).mean(1))
-
-
-_WIDEST = max(extent.greatest for extent in EXTENTS.values())
+    ideal = cover(shape, dx, dy, radius[:, None, None])
+    both = np.minimum(ideal, window).sum((1, 2))
+    total = weight[seen].sum((1, 2)) + ideal.sum((1, 2))
+    return float((both / (total - both)).mean())
 
 
 def _dilate(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -245,7 +243,7 @@ def _looks(seen: _Seen, colours: Sequence[Colour], shapes: NDArray[np.intp], rea
     looks: tuple[tuple[str, NDArray[np.bool_]], ...] = (
         ("half opacity", seen.opacity < LEAST_OPACITY),
         ("wrong colour", (seen.name != asked) | (error > GREATEST_COLOUR_ERROR)),
-        ("wrong shape", seen.overlap.argmax(1) != shapes),
+        ("wrong shape", (shapes >= 0) & (seen.shape != shapes)),
     )
     valid = [r in ("", "no motion", "fits no known motion") for r in reason]
     return [next((name for name, hit in looks if hit[i]), "") if valid[i] else "" for i in range(len(valid))]

@@ -10,23 +10,27 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from t2v_models.clips.motions import Motion, trace
+from t2v_models.clips.motions import Motion, Trace, trace
 from t2v_models.clips.shapes import EXTENTS, cover
-from t2v_models.clips.spec import GROUND, PALETTE, ClipSpec
+from t2v_models.clips.spec import GROUND, PALETTE, ClipSpec, Colour, Shape
 
 
 def render(motion: Motion, spec: ClipSpec) -> NDArray[np.uint8]:
     """Draw a clip: uint8, shape `(t, h, w, 3)`, RGB."""
-    path = trace(motion, spec)
-    reach = EXTENTS[motion.shape].greatest * path.radius.max()
+    return paint(trace(motion, spec), motion.shape, motion.colour, spec)
+
+
+def paint(path: Trace, shape: Shape, colour: Colour, spec: ClipSpec) -> NDArray[np.uint8]:
+    """Draw an object wherever it is in each frame: uint8, shape `(t, h, w, 3)`, RGB."""
+    reach = EXTENTS[shape].greatest * path.radius.max()
     side = min(spec.size, math.ceil(2 * reach) + 4)  # of a square window that holds the object
     columns, rows = (_window(place, side, spec.size) for place in (path.x, path.y))  # (t, side)
     dx, dy = columns + 0.5 - path.x[:, None], rows + 0.5 - path.y[:, None]
-    inside = cover(motion.shape, dx[:, None, :], dy[:, :, None], path.radius[:, None, None])[..., None]
-    ground, colour = np.array(GROUND, np.float64), np.array(PALETTE[motion.colour], np.float64)
+    inside = cover(shape, dx[:, None, :], dy[:, :, None], path.radius[:, None, None])[..., None]
+    ground, ink = np.array(GROUND, np.float64), np.array(PALETTE[colour], np.float64)
     frames = _blank(spec).copy()
     frame = np.arange(spec.frames)[:, None, None]
-    frames[frame, rows[:, :, None], columns[:, None, :]] = np.rint(ground + (colour - ground) * inside)
+    frames[frame, rows[:, :, None], columns[:, None, :]] = np.rint(ground + (ink - ground) * inside)
     return frames
 
 

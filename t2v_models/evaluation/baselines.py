@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2v_models.clips.dataset import DatasetConfig
-from t2v_models.clips.motions import draw_motion
-from t2v_models.clips.prompts import parse, words
-from t2v_models.clips.render import render
+from t2v_models.clips.motions import Motion, Trace, draw_motion, trace
+from t2v_models.clips.prompts import Meaning, parse, words
+from t2v_models.clips.render import paint, render
 from t2v_models.clips.spec import GROUND, ClipSpec
 
 Frames = NDArray[np.uint8]
@@ -22,13 +22,12 @@ def oracle(spec: ClipSpec, prompts: Sequence[str], seeds: Sequence[int]) -> Fram
     """Real clips of the prompts, `(n, t, h, w, 3)`: what a perfect model would score."""
     frames = np.empty((len(prompts), spec.frames, spec.size, spec.size, 3), np.uint8)
     for i, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
-        frames[i] = _real(spec, prompt, np.random.default_rng([seed, i, *b"oracle"]))
+        frames[i] = render(_draw(spec, parse(prompt), np.random.default_rng([seed, i, *b"oracle"])), spec)
     return frames
 
 
-def _real(spec: ClipSpec, prompt: str, rng: np.random.Generator) -> Frames:
-    meaning = parse(prompt)
-    return render(draw_motion(meaning.action, spec, rng, meaning.shape, meaning.colour), spec)
+def _draw(spec: ClipSpec, meaning: Meaning, rng: np.random.Generator) -> Motion:
+    return draw_motion(meaning.action, spec, rng, meaning.shape, meaning.colour)
 
 
 def unconditional(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
@@ -54,11 +53,17 @@ def retrieval(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[int])
 
 def independent(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
     """Every frame from another real clip of the prompt: the most that a generator of single frames can reach."""
-    frames = np.empty((len(prompts), data.spec.frames, data.spec.size, data.spec.size, 3), np.uint8)
+    spec = data.spec
+    frames = np.empty((len(prompts), spec.frames, spec.size, spec.size, 3), np.uint8)
     for i, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
-        rng = np.random.default_rng([seed, i, *b"independent"])
-        for t, moment in enumerate(rng.integers(data.spec.frames, size=data.spec.frames)):
-            frames[i, t] = _real(data.spec, prompt, rng)[moment]
+        meaning, rng = parse(prompt), np.random.default_rng([seed, i, *b"independent"])
+        moments = rng.integers(spec.frames, size=spec.frames)
+        paths = [trace(_draw(spec, meaning, rng), spec) for _ in moments]
+        x, y, radius = (
+            np.array([getattr(path, axis)[moment] for path, moment in zip(paths, moments, strict=True)])
+            for axis in ("x", "y", "radius")
+        )
+        frames[i] = paint(Trace(x, y, radius), meaning.shape, meaning.colour, spec)
     return frames
 
 

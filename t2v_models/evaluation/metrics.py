@@ -1,12 +1,13 @@
-"""From verdicts to figures, each with its interval: one function a figure. Clips that cannot be read count as wrong.
+"""From verdicts to figures, each with its interval. Clips that cannot be read count as wrong.
 
-Shares are 0 to 1 with Wilson intervals; means have prompt-clustered bootstrap intervals. `valid only` figures leave
-invalid clips out, which flatters a bad model: read them beside `valid`. Definitions follow PhyWorld (Kang et al. 2025),
-GenEval (Ghosh et al. 2023) and Okawa et al. (2023) where named.
+Shares are 0 to 1 with Wilson intervals; means (`MEANS`) have prompt-clustered bootstrap intervals. Numbers of valid
+clips only flatter a bad model: read them beside `valid`, and those of moving clips beside `moving`. Definitions follow
+PhyWorld (Kang et al. 2025), GenEval (Ghosh et al. 2023) and Okawa et al. (2023) where named.
 """
 
 import math
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,9 +38,47 @@ def share(verdicts: Verdicts, true: Callable[[Verdict], bool]) -> Score:
     return wilson(sum(map(true, verdicts)), len(verdicts))
 
 
-def mean(verdicts: Verdicts, number: Callable[[Verdict], float]) -> Score:
+def average(verdicts: Verdicts, number: Callable[[Verdict], float]) -> Score:
     """Mean of a number over the clips that have it."""
     return cluster_mean([number(v) for v in verdicts], [v.prompt for v in verdicts])
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A number of a clip whose mean is a figure; clips without it (nan) are left out."""
+
+    about: str
+    """Unit, range and the clips that count."""
+    number: Callable[[Verdict], float]
+
+
+MEANS = {
+    "traj_rmse": Mean("px from the best fit of the asked law, 0 and more; valid only", lambda v: v.traj_rmse),
+    "traj_rmse_imputed": Mean(
+        "the same with 32 px at 64 px for every invalid clip: failures are counted, not dropped",
+        lambda v: v.traj_rmse if v.valid else IMPUTED_RMSE * v.unit,
+    ),
+    "speed_err": Mean("px/frame outside the trained range; valid only, motions with a speed", lambda v: v.speed_err),
+    "step_err": Mean("px/frame between each step and that of the fitted law (PhyWorld); valid", lambda v: v.step_err),
+    "angle_err": Mean("degrees, 0 to 180; valid clips that move, asked for a direction", lambda v: v.angle_err),
+    "shape_iou": Mean("0 to 1, soft overlap with the asked shape where it was read; valid only", lambda v: v.shape_iou),
+    "radius_err": Mean("px by which the mean radius leaves the trained range; valid only", lambda v: v.radius_err),
+    "colour_err": Mean("RGB distance from the asked colour, 0 to 442; valid only", lambda v: v.colour_err),
+    "bg_err": Mean("0 to 1, absolute error of the ground; all clips with ground to look at", lambda v: v.bg_err),
+    "radius_cv": Mean(
+        "standard deviation of the radius over its mean; where motion is asked for and present",
+        lambda v: v.radius_cv if v.must_move and v.moves else math.nan,
+    ),
+    "flicker": Mean(
+        "0 to 1, absolute change of the ground from frame to frame; where motion is asked for, but not frozen clips",
+        lambda v: v.flicker if v.must_move and (v.moves or not v.valid) else math.nan,
+    ),
+}
+
+
+def mean(verdicts: Verdicts, name: str) -> Score:
+    """The mean of one of `MEANS`."""
+    return average(verdicts, MEANS[name].number)
 
 
 def accuracy(verdicts: Verdicts) -> Score:
@@ -80,11 +119,6 @@ def _sign_right(verdict: Verdict, axis: int) -> bool:
     return sign == (asked > 0) - (asked < 0)
 
 
-def angle_err(verdicts: Verdicts) -> Score:
-    """Angle between fitted and asked direction, degrees, 0 to 180; valid clips that move, directions only."""
-    return mean(verdicts, lambda v: v.angle_err)
-
-
 def case_copy(verdicts: Verdicts, seen: Collection[Case]) -> Score:
     """On what was never trained: share of clips that show a trained case instead, 0 to 1 (PhyWorld's case-based copy).
 
@@ -113,49 +147,14 @@ def _parts_right(v: Verdict) -> tuple[bool, bool, bool]:
     return v.right, v.valid and v.shown_shape == v.asked_shape, v.valid and v.shown_colour == v.asked_colour
 
 
-def traj_rmse(verdicts: Verdicts) -> Score:
-    """Root mean square distance of the centres from the best fit of the asked law, px, 0 and more; valid only."""
-    return mean(verdicts, lambda v: v.traj_rmse)
-
-
-def traj_rmse_imputed(verdicts: Verdicts) -> Score:
-    """`traj_rmse` with 32 px at 64 px for every invalid clip: failures are counted, not dropped."""
-    return mean(verdicts, lambda v: v.traj_rmse if v.valid else IMPUTED_RMSE * v.unit)
-
-
-def speed_err(verdicts: Verdicts) -> Score:
-    """Distance of the fitted speed from the trained range, px/frame, 0 and more; valid only, motions with a speed."""
-    return mean(verdicts, lambda v: v.speed_err)
-
-
-def step_err(verdicts: Verdicts) -> Score:
-    """Mean difference of each step from that of the fitted law, px/frame (PhyWorld's per-frame form); valid only."""
-    return mean(verdicts, lambda v: v.step_err)
-
-
-def shape_iou(verdicts: Verdicts) -> Score:
-    """Soft intersection over union with the asked shape at the place read, 0 to 1; valid only."""
-    return mean(verdicts, lambda v: v.shape_iou)
-
-
 def shape_acc(verdicts: Verdicts) -> Score:
     """Share of clips whose shape, the best of all shapes, is the asked one, 0 to 1; invalid ones are wrong."""
     return share(verdicts, lambda v: v.valid and v.shown_shape == v.asked_shape)
 
 
-def radius_err(verdicts: Verdicts) -> Score:
-    """Distance of the mean radius from the trained range, px, 0 and more; valid only."""
-    return mean(verdicts, lambda v: v.radius_err)
-
-
-def colour_err(verdicts: Verdicts) -> Score:
-    """RGB distance between the object and the asked colour, 0 to 442; valid only."""
-    return mean(verdicts, lambda v: v.colour_err)
-
-
-def bg_err(verdicts: Verdicts) -> Score:
-    """Mean absolute difference from the ground away from the object, 0 to 1; all clips."""
-    return mean(verdicts, lambda v: v.bg_err)
+def colour_acc(verdicts: Verdicts) -> Score:
+    """Share of clips whose colour, the nearest of the palette, is the asked one, 0 to 1; invalid ones are wrong."""
+    return share(verdicts, lambda v: v.valid and v.shown_colour == v.asked_colour)
 
 
 def permanence(verdicts: Verdicts) -> Score:
@@ -171,11 +170,6 @@ def _moving(verdicts: Verdicts) -> list[Verdict]:
     return [v for v in verdicts if v.must_move and v.moves]
 
 
-def radius_cv(verdicts: Verdicts) -> Score:
-    """Standard deviation of the radius over its mean, 0 and more; where motion is asked for and present."""
-    return mean(_moving(verdicts), lambda v: v.radius_cv)
-
-
 def teleport(verdicts: Verdicts, real: Verdicts) -> Score:
     """Share of steps longer than twice the longest real step of the same prompt, 0 to 1; moving clips.
 
@@ -183,23 +177,23 @@ def teleport(verdicts: Verdicts, real: Verdicts) -> Score:
     """
     limits = {prompt: 2 * max(float(_steps(v).max()) for v in group) for prompt, group in by_prompt(real).items()}
     rows = [v for v in _moving(verdicts) if v.prompt in limits]
-    return mean(rows, lambda v: float((_steps(v) > limits[v.prompt]).mean()))
+    return average(rows, lambda v: float((_steps(v) > limits[v.prompt]).mean()))
 
 
 def _steps(verdict: Verdict) -> NDArray[np.float64]:
     return np.asarray(np.hypot(np.diff(verdict.x), np.diff(verdict.y)))
 
 
-def flicker(verdicts: Verdicts) -> Score:
-    """Mean absolute change of the ground from frame to frame, 0 to 1; all clips whose prompt asks for motion."""
-    return mean([v for v in verdicts if v.must_move and (v.moves or not v.valid)], lambda v: v.flicker)
-
-
 def motion_ratio(verdicts: Verdicts, real: Verdicts) -> Score:
     """Mean path length over that of real clips of the same prompt, 0 and more; valid clips, 0 for frozen ones."""
     lengths = {prompt: float(np.mean([v.path for v in group if v.valid])) for prompt, group in by_prompt(real).items()}
     rows = [v for v in verdicts if v.must_move and v.prompt in lengths]
-    return mean(rows, lambda v: v.path / lengths[v.prompt])
+    return average(rows, lambda v: v.path / lengths[v.prompt])
+
+
+def moving(verdicts: Verdicts) -> Score:
+    """Share of clips that move where the prompt asks for it, 0 to 1: consistency is measured on these only."""
+    return share([v for v in verdicts if v.must_move], lambda v: v.moves)
 
 
 def std_ratio(verdicts: Verdicts, real: Verdicts) -> Score:
@@ -230,12 +224,9 @@ def summarise(verdicts: Verdicts, real: Verdicts = (), seen: Collection[Case] = 
     figures = {
         "prompt_acc": accuracy(verdicts), "worst_prompt_acc": worst_prompt_acc(verdicts), "valid": valid(verdicts),
         "prompt_success": prompt_success(verdicts), "dir_x": direction(verdicts, 0), "dir_y": direction(verdicts, 1),
-        "mult_ratio": mult_ratio(verdicts), "angle_err": angle_err(verdicts),
-        "traj_rmse": traj_rmse(verdicts), "traj_rmse_imputed": traj_rmse_imputed(verdicts),
-        "speed_err": speed_err(verdicts), "step_err": step_err(verdicts),
-        "shape_iou": shape_iou(verdicts), "shape_acc": shape_acc(verdicts), "radius_err": radius_err(verdicts),
-        "colour_err": colour_err(verdicts), "bg_err": bg_err(verdicts), "permanence": permanence(verdicts),
-        "radius_cv": radius_cv(verdicts), "flicker": flicker(verdicts),
+        "mult_ratio": mult_ratio(verdicts), **{name: mean(verdicts, name) for name in MEANS},
+        "shape_acc": shape_acc(verdicts), "colour_acc": colour_acc(verdicts), "permanence": permanence(verdicts),
+        "moving": moving(verdicts),
     }  # fmt: skip
     if seen:
         figures["case_copy"] = case_copy(verdicts, seen)

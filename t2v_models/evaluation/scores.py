@@ -10,7 +10,7 @@ from t2v_models.clips.splits import SPLITS, Split
 from t2v_models.config import Config
 from t2v_models.evaluation.statistics import Score
 
-SUITE_VERSION = "2"
+SUITE_VERSION = "3"
 """Raise it whenever a figure changes its meaning."""
 TIERS = {"smoke": 8, "standard": 64, "release": 256}
 """Clips per prompt. Distances use up to 4,096 clips, which the release tier reaches."""
@@ -56,8 +56,8 @@ def digest(lines: Iterable[str]) -> str:
 
 
 SHARES = frozenset({
-    "prompt_acc", "worst_prompt_acc", "valid", "prompt_success", "dir_x", "dir_y", "shape_acc", "case_copy",
-    "permanence", "teleport", "copy_rate",
+    "prompt_acc", "worst_prompt_acc", "valid", "prompt_success", "dir_x", "dir_y", "shape_acc", "colour_acc",
+    "case_copy", "permanence", "moving", "teleport", "copy_rate",
 })  # fmt: skip
 """Figures between 0 and 1 that are shown in per cent."""
 UNITS = {  # f: frame; /442: of the greatest RGB distance
