@@ -10,6 +10,7 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from t2v_models import checkpoint, training
+from t2v_models.evaluation.metrics import by_prompt
 from t2v_models.evaluation.scores import Evaluation
 from t2v_models.evaluation.verdicts import Verdict
 from t2v_models.media import load_npz
@@ -71,9 +72,9 @@ def publish(
 
 def shown_clips(folder: Path) -> list[Clip]:
     """The kept clips of one judged split with their verdicts, in the order they were drawn."""
-    frames, prompts, seeds = load_npz(folder / "clips.npz")
-    verdicts = {(v.prompt, v.seed): v for v in read_verdicts(folder)}
-    return [Clip(f, verdicts[key]) for f, key in zip(frames, zip(prompts, seeds, strict=True), strict=True)]
+    frames, prompts, _ = load_npz(folder / "clips.npz")
+    rows = {prompt: iter(group) for prompt, group in by_prompt(read_verdicts(folder)).items()}  # the first are kept
+    return [Clip(clip, next(rows[prompt])) for clip, prompt in zip(frames, prompts, strict=True)]
 
 
 def read_verdicts(folder: Path) -> list[Verdict]:
