@@ -30,6 +30,8 @@ Log = Callable[[int, dict[str, float]], None]
 """Receives the step and named figures."""
 Watch = Callable[[int, VideoModel], dict[str, float]]
 """Looks at the model now and then (samples, scores) and returns figures to log."""
+WATCH_SHARE = 0.03
+"""Most of the training time that watching may take; where looks are dear there are fewer of them."""
 
 
 class TrainConfig(Config):
@@ -41,7 +43,7 @@ class TrainConfig(Config):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU when there is one")
     log_every: int = Field(50, ge=1, description="steps between logged figures")
     save_seconds: float = Field(30, gt=0, description="seconds between checkpoints: the most a kill can lose")
-    watch_seconds: float = Field(20, gt=0, description="seconds between samples and their scores")
+    watch_seconds: float = Field(20, gt=0, description="least seconds between samples and their scores")
     keep: int = Field(2, ge=2, description="checkpoints kept, newest first")
 
     @model_validator(mode="after")
@@ -99,16 +101,24 @@ def fit(
             if clock.due("save", config.save_seconds):
                 _finite(metrics, step, last)
                 last = checkpoints.save(model, run, run_dir, step, clock.seconds, config.keep)
-            if watch and clock.due("watch", config.watch_seconds):
-                tell(watch(step, model) | {"train/seconds": clock.seconds})
+            if watch and clock.may_watch(config.watch_seconds):
+                tell(_look(watch, step, model, clock))
     stream.close()
     _finite(metrics, step, last)
     last = checkpoints.save(model, run, run_dir, step, clock.seconds, config.keep)
     if stop:
         raise stop[0]
     if watch:
-        tell(watch(step, model) | {"train/seconds": clock.seconds})
+        tell(_look(watch, step, model, clock))
     return last
+
+
+def _look(watch: Watch, step: int, model: VideoModel, clock: "Clock") -> dict[str, float]:
+    """What `watch` says, when it looked, and the share of the time that went into looking."""
+    seconds = clock.seconds
+    with clock.watching():
+        figures = watch(step, model)
+    return figures | {"train/seconds": seconds, "speed/watch_share": clock.watch_share}
 
 
 def history(run_dir: Path) -> dict[int, dict[str, float]]:
@@ -192,7 +202,9 @@ class Clock:
     """Seconds trained, seconds waited for data, and what falls due when."""
 
     def __init__(self, before: float) -> None:
+        self._before = before
         self._start = time.perf_counter() - before
+        self._watched = self._last_look = 0.0
         self._last: dict[str, float] = {}
         self._waited = 0.0
         self._mark: tuple[float, float, int | None] = (self.seconds, 0.0, None)  # seconds, waited, step at the last log
@@ -216,6 +228,27 @@ class Clock:
             return False
         self._last[what] = now
         return True
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Counts the block as time spent looking at the model."""
+        since = time.perf_counter()
+        yield
+        self._last_look = time.perf_counter() - since
+        self._watched += self._last_look
+
+    @property
+    def watch_share(self) -> float:
+        """Share of this process's time that was spent looking."""
+        return self._watched / (self.seconds - self._before)
+
+    def may_watch(self, every: float) -> bool:
+        """Whether a look is due, and `WATCH_SHARE` leaves time for it and for the one at the end.
+
+        Both are taken to be as long as the last one; how long the first one takes nobody knows.
+        """
+        room = WATCH_SHARE * (self.seconds - self._before) - self._watched
+        return 2 * self._last_look <= room and self.due("watch", every)
 
     def speed(self, step: int, batch_size: int) -> dict[str, float]:
         """Clips per second and the share of time spent waiting for data since the last call."""

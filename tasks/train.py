@@ -12,7 +12,7 @@ from t2v_models.build import ModelConfig
 from t2v_models.checkpoint import RunConfig
 from t2v_models.clips.splits import split_prompts
 from t2v_models.evaluation.metrics import summarise
-from t2v_models.evaluation.milestones import milestones
+from t2v_models.evaluation.milestones import Milestones
 from t2v_models.evaluation.verdicts import judge
 from t2v_models.generate import repeat, sample_frames
 from t2v_models.media import contact_sheet
@@ -53,10 +53,9 @@ def train_model(data: Path, model: ModelConfig, config: TrainConfig, run_dir: Pa
         write_record(run_dir, run_id=tracker.run_id)
         tracker.dataset(data.name, manifest.digest, str(data.resolve()), "training")
         with working(f"train {model.name}"), progress(f"train {model.name}") as show:
-            log, watch = _reporters(run, run_dir, tracker, show)
+            log, watch = reporters(run, run_dir, tracker, show)
             last = training.fit(run, ClipStore(manifest), config, run_dir, log, watch)
             show(1.0, f"{last.step:,} steps")
-            tracker.log(last.step, milestones(training.history(run_dir), model.batch_size))
         with working(f"register {model.name}"):
             uri = tracker.model(run_dir, "t2v-" + model.name.replace("_", "-"), run.dataset.prompts[0])
         write_record(run_dir, run_id=tracker.run_id, model=uri)
@@ -80,7 +79,7 @@ def write_record(run_dir: Path, **record: str) -> None:
     files.write(run_dir / "mlflow.json", json.dumps(record, indent=2))
 
 
-def _reporters(
+def reporters(
     run: RunConfig, run_dir: Path, tracker: Tracker, show: Callable[[float, str], None]
 ) -> tuple[training.Log, training.Watch]:
     """What the loop calls: one passes figures on, the other samples the model, reads its clips and shows them."""
@@ -91,10 +90,13 @@ def _reporters(
         can_judge, prompts = True, split_prompts(data.world, "s0", data.hold_out, data.coverage)[:WATCHED_PROMPTS]
     asked, seeds = repeat(prompts, WATCHED_CLIPS, seed=0)
     share, accuracy = 0.0, "clips not read yet" if can_judge else "only eyes can judge these clips"
+    ways = Milestones(run.model.batch_size)
+    for past, figures in training.history(run_dir).items():  # what MLflow has already it does not take twice
+        tracker.log(past, ways.passed(past, figures))
 
     def log(step: int, figures: dict[str, float]) -> None:
         nonlocal share, accuracy
-        tracker.log(step, figures)
+        tracker.log(step, figures | ways.passed(step, figures))
         share = figures.get("train/progress", share)
         if "watch/prompt_acc" in figures:
             accuracy = f"{figures['watch/prompt_acc']:.0%} of clips obey"

@@ -1,5 +1,6 @@
 """The loop: a resumed run equals an unbroken one, a bad run stops in words, a killed one goes on."""
 
+import itertools
 import json
 import math
 import os
@@ -105,6 +106,7 @@ def test_figures_are_logged_under_their_names(data: Path, tmp_path: Path) -> Non
         "train/lr/generator",
         "speed/clips_per_second",
         "speed/data_wait_share",
+        "speed/watch_share",
         "watch/seen",
     } <= set(seen[2])
     assert 0 <= seen[4]["speed/data_wait_share"] <= 1
@@ -176,6 +178,31 @@ def test_a_schedule_has_one_length() -> None:
             TrainConfig(**both)  # type: ignore[arg-type]
     assert TrainConfig(minutes=2).progress(999, 60) == 0.5
     assert TrainConfig(steps=4).progress(1, 999) == 0.25
+
+
+@pytest.mark.parametrize(
+    ("step_seconds", "look_seconds", "steps"), [(0.1, 0.01, 9000), (0.1, 2.0, 9000), (3.0, 40.0, 3000)]
+)
+def test_looking_at_the_model_takes_three_per_cent_at_most(
+    step_seconds: float, look_seconds: float, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(training.time, "perf_counter", lambda: now)
+    clock, looks = training.Clock(before=500.0), []
+    for _ in range(steps):
+        now += step_seconds
+        if clock.may_watch(every=20.0):
+            looks.append(now)
+            with clock.watching():
+                now += look_seconds * (1 + len(looks) % 2)  # looks differ in length
+    with clock.watching():  # the one at the end
+        now += look_seconds
+    assert clock.watch_share <= training.WATCH_SHARE
+    assert all(b - a >= 20 for a, b in itertools.pairwise(looks))
+    if look_seconds == 0.01:
+        assert len(looks) == pytest.approx(steps * step_seconds / 20, abs=2)  # cheap looks keep their pace
+    else:
+        assert clock.watch_share >= 0.6 * training.WATCH_SHARE  # dear ones use what they may
 
 
 CHILD = """
