@@ -1,8 +1,10 @@
 """The lab's report: what the stages left in their folders, on one page."""
 
+import hashlib
 import platform
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 from prefect import task
@@ -16,10 +18,13 @@ from t2v_models.evaluation.verdicts import Verdict
 from t2v_models.media import load_npz
 from t2v_models.shards.manifest import Manifest
 from tasks.chart import Chart
+from tasks.ended import adopt, attach, known
 from tasks.mlflow_store import tracking_uri
 from tasks.page import Clip
 from tasks.report import ModelReport, Report, write_report
 from tasks.stopwatch import working
+from tasks.tracking import track
+from tasks.train import experiment_name, read_record, write_record
 
 ABOUT = {
     "gan": "a text-conditioned GAN whose discriminator sees the caption and the whole clip",
@@ -68,6 +73,35 @@ def publish(
     create_markdown_artifact(f"# {report.title}\n\n" + "\n".join(lines), key="summary")
     create_link_artifact(page.resolve().as_uri(), link_text=str(page), key="report")
     return page
+
+
+@task(task_run_name="log the lab on {data.name}", cache_policy=NO_CACHE)
+def log_lab(
+    page: Path, settings: dict[str, Any], judged: Sequence[Path], data: Path, runs: dict[str, Path],
+    timings: dict[str, float], work: Path,
+) -> None:  # fmt: skip
+    """The lab's own MLflow run: its settings, its time and its report, with the runs of all stages under it.
+
+    The same lab done again adds to the run it has.
+    """
+    manifest, record = Manifest.load(data), read_record(page.parent)
+    digest = hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
+    if record.get("settings") != digest or not known(work, [record["run_id"]]):
+        experiment = experiment_name(manifest.config)
+        name = f"lab {', '.join(runs)} on {manifest.config.world} at {manifest.spec.size} px"
+        with track(work, experiment, name, params=settings, tags={"stage": "lab"}) as lab:
+            lab.log(0, {f"seconds/{stage}": seconds for stage, seconds in timings.items()})
+        params, tags = {"dataset": manifest.config.model_dump()}, {"stage": "render"}
+        with track(work, experiment, f"render {data.name}", params=params, tags=tags, parent=lab.run_id) as render:
+            render.dataset(data.name, manifest.digest, str(data.resolve()), "rendering")
+            if "render" in timings:
+                clips = manifest.config.clips
+                render.log(0, {"render/clips": clips, "speed/clips_per_second": clips / timings["render"]})
+        record = {"run_id": lab.run_id, "settings": digest}
+        write_record(page.parent, **record)
+    attach(work, record["run_id"], page.parent, "report")
+    stages = [read_record(folder).get("run_id") for folder in (*runs.values(), *judged)]
+    adopt(work, record["run_id"], filter(None, stages))
 
 
 def shown_clips(folder: Path) -> list[Clip]:

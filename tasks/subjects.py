@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -42,6 +42,8 @@ class Subject:
     sample: Sampler
     asked: dict[Split, Asked] | None = None
     """What its clips were made for, where they exist already."""
+    settings: dict[str, object] = field(default_factory=dict)
+    """Of its model, where there is one."""
 
 
 def subject(run: Path | str, data: DatasetConfig | None = None) -> Subject:
@@ -69,7 +71,14 @@ def subject(run: Path | str, data: DatasetConfig | None = None) -> Subject:
 
     model, last = checkpoint.load(Path(run))
     rendered = _rendered(last.run.dataset, run)
-    return Subject(last.run.model.name, last.sha256, last.step, rendered, partial(sample_frames, model))
+    settings: dict[str, object] = {"model": last.run.model.model_dump(), "training": {"seed": last.run.seed}}
+    sample = partial(sample_frames, model)
+    return Subject(last.run.model.name, last.sha256, last.step, rendered, sample, settings=settings)
+
+
+def title(run: str) -> str:
+    """What a person calls it: the name of a folder or of an archive, a model URI or a baseline as it is."""
+    return run if ":/" in run or run in BASELINES else Path(run).resolve().stem
 
 
 def dataset_like(like: Path) -> DatasetConfig:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from t2v_models.config import LabError, flatten
+from t2v_models.evaluation.scores import metric_rows
 from t2v_models.evaluation.statistics import Score
 from tasks.mlflow_store import client, faults, first_line, tracking_uri
 from tasks.registry import log_model
@@ -62,11 +63,7 @@ class Tracker:
 
     def scores(self, split: str, scores: Mapping[str, Score], step: int) -> None:
         """Results of an evaluation, under `eval/<split>/<metric>`; of two evaluations at one step the later counts."""
-        rows: dict[str, float] = {}
-        for metric, score in scores.items():
-            name = f"eval/{split}/{metric}"
-            rows |= {name: score.value, f"{name}_lo": score.low, f"{name}_hi": score.high, f"{name}_n": score.n}
-        self._keep(step, rows)
+        self._keep(step, metric_rows(split, scores))
 
     def image(self, key: str, step: int, path: Path) -> None:
         """A still picture under `key`; MLflow shows the steps of one key behind a slider."""

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import yaml
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -49,7 +50,8 @@ def train_model(data: Path, model: ModelConfig, config: TrainConfig, run_dir: Pa
     settings = {"model": model.model_dump(), "training": config.model_dump(), "dataset": manifest.config.model_dump()}
     name = experiment_name(manifest.config)
     run_id = record.get("run_id")
-    with track(work, name, run_dir.name, params=settings, tags={"model": model.name}, run_id=run_id) as tracker:
+    tags = {"stage": "train", "model": model.name}
+    with track(work, name, f"train {run_dir.name}", params=settings, tags=tags, run_id=run_id) as tracker:
         write_record(run_dir, run_id=tracker.run_id)
         tracker.dataset(data.name, manifest.digest, str(data.resolve()), "training")
         with working(f"train {model.name}"), progress(f"train {model.name}") as show:
@@ -72,6 +74,13 @@ def read_record(run_dir: Path) -> dict[str, str]:
     path = run_dir / "mlflow.json"
     record: dict[str, str] = json.loads(path.read_text()) if path.is_file() else {}
     return record
+
+
+def training_run(run: Path) -> str | None:
+    """The MLflow run that trained a run folder, also one inside a logged model; None if unknown."""
+    inside = run.parent.parent / "MLmodel"
+    record: dict[str, str] = yaml.safe_load(inside.read_text()) if inside.is_file() else read_record(run)
+    return record.get("run_id")
 
 
 def write_record(run_dir: Path, **record: str) -> None:

@@ -22,7 +22,7 @@ class Milestones:
         Returns:
             `reach/50_seconds` and `reach/50_clip_steps`, and so on; nothing where no level was passed.
         """
-        found = {}
+        found: dict[str, float] = {}
         while self._ahead and figures.get("watch/prompt_acc", 0) >= self._ahead[0]:
             name = f"reach/{100 * self._ahead.pop(0):.0f}"
             found |= {f"{name}_seconds": figures["train/seconds"], f"{name}_clip_steps": float(step * self._batch_size)}
