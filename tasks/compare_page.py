@@ -8,7 +8,7 @@ from pathlib import Path
 
 from t2v_models.evaluation.compare import Difference, by_change, differences
 from t2v_models.evaluation.milestones import LEVELS
-from t2v_models.evaluation.scores import SHARES, Evaluation, shown
+from t2v_models.evaluation.scores import SHARES, Evaluation
 from t2v_models.evaluation.statistics import newcombe
 from t2v_models.evaluation.verdicts import Verdict
 from tasks.chart import Chart, draw
@@ -89,7 +89,7 @@ def _cards(sides: Sequence[Side]) -> str:
     for i, side in enumerate(sides):
         scores = side.evaluation.scores
         big = scores[first]["prompt_acc"]  # type: ignore[index]
-        gap = "the base" if side is sides[0] else _change(_accuracy_gap(sides[0], side, first)) + " points"
+        gap = "the base" if side is sides[0] else _change(_accuracy_gap(sides[0], side, first), " points")
         rows = [f"<div><dt>95 % interval</dt><dd>{interval(big)} · n {big.n:,}</dd></div>"]
         for split in others:
             score = scores[split]["prompt_acc"]  # type: ignore[index]
@@ -109,11 +109,10 @@ def _accuracy_gap(base: Side, other: Side, split: str) -> Difference:
 
 
 def _settings(sides: Sequence[Side]) -> str:
-    """The settings that are not the same in all runs."""
-    keys = dict.fromkeys(key for side in sides for key in side.settings)
+    """The settings that all runs have, and not all have alike."""
     rows = []
-    for key in keys:
-        values = [str(side.settings.get(key, "–"))[:LONGEST_SETTING] for side in sides]
+    for key in (k for k in sides[0].settings if all(k in side.settings for side in sides)):
+        values = [str(side.settings[key])[:LONGEST_SETTING] for side in sides]
         if len(set(values)) > 1:
             rows.append(f"<tr><td>{escape(key)}</td>{''.join(f'<td>{escape(value)}</td>' for value in values)}</tr>")
     if not rows:
@@ -147,7 +146,7 @@ def _reached(reached: Mapping[str, float], name: str) -> str:
 
 def _split(sides: Sequence[Side], split: str, gallery: Gallery) -> str:
     rows = _prompt_rows(sides, split)
-    body = _figures(sides, split) + _prompts(sides, rows) + _clips(sides, split, list(rows), gallery)
+    body = _prompts(sides, rows) + _clips(sides, split, list(rows), gallery) + _figures(sides, split)
     return f"<section><h2>{split_name(split)}</h2><p>{escape(about_split(split))}</p>{body}</section>"
 
 
@@ -166,9 +165,7 @@ def _figures(sides: Sequence[Side], split: str) -> str:
     head = f'<th class="number">{escape(base.name)}</th>' + "".join(
         f'<th class="number">{escape(other.name)}</th><th class="number">difference</th>' for other in others
     )
-    return (
-        f'<h3>Figures</h3><div class="scroll"><table class="tall"><tr><th></th>{head}</tr>{"".join(rows)}</table></div>'
-    )
+    return f'<h3>All figures</h3><div class="scroll"><table class="tall"><tr><th></th>{head}</tr>{"".join(rows)}</table></div>'
 
 
 def _gap_cell(gap: Difference | None) -> str:
@@ -178,16 +175,15 @@ def _gap_cell(gap: Difference | None) -> str:
     return f'<td class="number">{_change(gap)}{pairs}</td>'
 
 
-def _change(gap: Difference) -> str:
-    """The difference in its colour, its interval below."""
+def _change(gap: Difference, unit: str = "") -> str:
+    """The difference in its colour, and its interval."""
     ends = f"{_signed(gap.metric, gap.gap.low)} to {_signed(gap.metric, gap.gap.high)}"
-    return f'<b class="{_word(gap)}">{_signed(gap.metric, gap.gap.value)}</b> <small>{ends}</small>'
+    return f'<b class="{_word(gap)}">{_signed(gap.metric, gap.gap.value)}</b>{unit} <small>{ends}</small>'
 
 
 def _signed(metric: str, value: float) -> str:
-    """`+3.2` points for shares, `−0.120` else."""
-    text = f"{100 * value:+.1f}" if metric in SHARES else f"{'-' if value < 0 else '+'}{shown(metric, abs(value))}"
-    return text.replace("-", "−")
+    """`+3.2` points for shares, `−0.12` else."""
+    return (f"{100 * value:+.1f}" if metric in SHARES else f"{value:+.3g}").replace("-", "−")
 
 
 def _word(gap: Difference) -> str:
