@@ -13,11 +13,13 @@ from rich.table import Table
 
 from t2v_models import checkpoint, training
 from t2v_models.config import LabError, flatten
+from t2v_models.evaluation.baselines import CEILING
 from t2v_models.evaluation.compare import differences
 from t2v_models.evaluation.milestones import Milestones
 from t2v_models.evaluation.scores import Evaluation, interval, shown
 from tasks.compare_page import Side, shared_splits, write_comparison_page
 from tasks.ended import attach, known
+from tasks.page import NAMES
 from tasks.publish import read_verdicts, shown_clips
 from tasks.stopwatch import working
 from tasks.train import training_run
@@ -111,6 +113,21 @@ def print_differences(sides: Sequence[Side]) -> None:
                     interval(d.metric, d.gap), f"{d.gap.n:,}", {None: "", True: "better", False: "worse"}[d.better],
                 )  # fmt: skip
             Console(highlight=False, width=100).print(table)
+
+
+def markdown_table(sides: Sequence[Side]) -> str:
+    """How often every model and every baseline obeys, by split, as a table for a README: per cent, interval, clips."""
+    splits = shared_splits(sides)
+    roles = {name: "ceiling" if name == CEILING else "floor" for name in sides[0].evaluation.bounds}
+    bounds = {f"{name} ({roles[name]})": scores for name, scores in sides[0].evaluation.bounds.items()}
+    rows = bounds | {f"**{side.name}**": side.evaluation.scores for side in sides}
+    lines = ["| obeyed, % [95 % interval], clips | " + " | ".join(f"{NAMES[s]} ({s})" for s in splits) + " |"]
+    lines.append("|---" * (1 + len(splits)) + "|")
+    for name, scores in rows.items():
+        found = [scores[split]["prompt_acc"] for split in splits]
+        cells = [f"{100 * v.value:.1f} [{100 * v.low:.1f}, {100 * v.high:.1f}], {v.n:,}" for v in found]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 @task(task_run_name="compare {folder.name}", cache_policy=NO_CACHE)

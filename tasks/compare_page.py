@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from t2v_models.clips.splits import Split
 from t2v_models.evaluation.compare import Difference, by_change, differences
 from t2v_models.evaluation.milestones import LEVELS
 from t2v_models.evaluation.scores import SHARES, Evaluation
@@ -40,9 +41,9 @@ class Side:
     name: str
     folder: Path
     evaluation: Evaluation
-    verdicts: dict[str, list[Verdict]]
+    verdicts: dict[Split, list[Verdict]]
     """By split."""
-    clips: dict[str, list[Clip]]
+    clips: dict[Split, list[Clip]]
     fps: float
     settings: Mapping[str, object]
     """Of the model, its data and its training, flat."""
@@ -52,7 +53,7 @@ class Side:
     """See `evaluation.milestones`."""
 
 
-def shared_splits(sides: Sequence[Side]) -> list[str]:
+def shared_splits(sides: Sequence[Side]) -> list[Split]:
     """The splits that all were judged on."""
     return [s for s in sides[0].verdicts if all(s in side.verdicts for side in sides)]
 
@@ -88,11 +89,11 @@ def _cards(sides: Sequence[Side]) -> str:
     cards = []
     for i, side in enumerate(sides):
         scores = side.evaluation.scores
-        big = scores[first]["prompt_acc"]  # type: ignore[index]
+        big = scores[first]["prompt_acc"]
         gap = "the base" if side is sides[0] else _change(_accuracy_gap(sides[0], side, first), " points")
         rows = [f"<div><dt>95 % interval</dt><dd>{interval(big)} · n {big.n:,}</dd></div>"]
         for split in others:
-            score = scores[split]["prompt_acc"]  # type: ignore[index]
+            score = scores[split]["prompt_acc"]
             told = f"{percent(score.value)} <small>{interval(score)}</small>"
             rows.append(f"<div><dt>{split_name(split)}</dt><dd>{told}</dd></div>")
         cards.append(
@@ -103,8 +104,8 @@ def _cards(sides: Sequence[Side]) -> str:
     return f'<section class="cards">{"".join(cards)}</section>'
 
 
-def _accuracy_gap(base: Side, other: Side, split: str) -> Difference:
-    a, b = (side.evaluation.scores[split]["prompt_acc"] for side in (base, other))  # type: ignore[index]
+def _accuracy_gap(base: Side, other: Side, split: Split) -> Difference:
+    a, b = (side.evaluation.scores[split]["prompt_acc"] for side in (base, other))
     return Difference("prompt_acc", a.value, b.value, newcombe(b, a), True)
 
 
@@ -144,17 +145,17 @@ def _reached(reached: Mapping[str, float], name: str) -> str:
     return f"{reached[f'{name}_seconds']:,.0f} s<small>{reached[f'{name}_clip_steps']:,.0f} clips</small>"
 
 
-def _split(sides: Sequence[Side], split: str, gallery: Gallery) -> str:
+def _split(sides: Sequence[Side], split: Split, gallery: Gallery) -> str:
     rows = _prompt_rows(sides, split)
     body = _prompts(sides, rows) + _clips(sides, split, list(rows), gallery) + _figures(sides, split)
     return f"<section><h2>{split_name(split)}</h2><p>{escape(about_split(split))}</p>{body}</section>"
 
 
-def _figures(sides: Sequence[Side], split: str) -> str:
+def _figures(sides: Sequence[Side], split: Split) -> str:
     """A row per figure: every run's own value, and what separates it from the base."""
     base, *others = sides
     gaps = [{d.metric: d for d in differences(base.verdicts[split], other.verdicts[split])} for other in others]
-    scores = [side.evaluation.scores[split] for side in sides]  # type: ignore[index]
+    scores = [side.evaluation.scores[split] for side in sides]
     rows = []
     for metric in dict.fromkeys(m for figures in scores for m in figures if not m.endswith("_real")):
         values = [f'<td class="number">{score_cell(metric, figures.get(metric))}</td>' for figures in scores]
@@ -165,7 +166,11 @@ def _figures(sides: Sequence[Side], split: str) -> str:
     head = f'<th class="number">{escape(base.name)}</th>' + "".join(
         f'<th class="number">{escape(other.name)}</th><th class="number">difference</th>' for other in others
     )
-    return f'<h3>All figures</h3><div class="scroll"><table class="tall"><tr><th></th>{head}</tr>{"".join(rows)}</table></div>'
+    return f"<h3>All figures</h3>{_table(f'<tr><th></th>{head}</tr>', rows)}"
+
+
+def _table(head: str, rows: Sequence[str]) -> str:
+    return f'<div class="scroll"><table class="tall">{head}{"".join(rows)}</table></div>'
 
 
 def _gap_cell(gap: Difference | None) -> str:
@@ -190,7 +195,7 @@ def _word(gap: Difference) -> str:
     return {None: "even", True: "better", False: "worse"}[gap.better]
 
 
-def _prompt_rows(sides: Sequence[Side], split: str) -> dict[str, list[Difference]]:
+def _prompt_rows(sides: Sequence[Side], split: Split) -> dict[str, list[Difference]]:
     """For each prompt the change of every other run, greatest gain first."""
     base, *others = (side.verdicts[split] for side in sides)
     found = [dict(by_change(base, other)) for other in others]
@@ -203,16 +208,13 @@ def _prompts(sides: Sequence[Side], rows: Mapping[str, Sequence[Difference]]) ->
     lines = []
     for prompt, changes in rows.items():
         values = [changes[0].first, *(d.second for d in changes)]
-        cells = "".join(
-            f'<td class="number">{percent(d.second)}</td><td class="number">{_change(d)}</td>' for d in changes
-        )
+        cells = "".join(f'<td class="number">{percent(d.second)} {_change(d)}</td>' for d in changes)
         lines.append(
             f'<tr><td class="prompt">{escape(prompt)}</td><td>{_dots(values)}</td>'
             f'<td class="number">{percent(values[0])}</td>{cells}</tr>'
         )
     head = "".join(
-        f'<th class="number"><i class="key c{i % 6}"></i>{escape(side.name)}</th>'
-        + ('<th class="number">points</th>' if i else "")
+        f'<th class="number"><i class="key c{i % 6}"></i>{escape(side.name)}{", points" if i else ""}</th>'
         for i, side in enumerate(sides)
     )
     tallies = []
@@ -221,8 +223,7 @@ def _prompts(sides: Sequence[Side], rows: Mapping[str, Sequence[Difference]]) ->
         tallies.append(f"{side.name}: better on {words['better']}, worse on {words['worse']} of {len(rows)}")
     return (
         f'<h3>Prompts, greatest gain first</h3><p class="soft">{escape("; ".join(tallies))}. One interval in twenty '
-        'leaves out zero by chance.</p><div class="scroll"><table class="tall">'
-        f"<tr><th>prompt</th><th>0 to 100 %</th>{head}</tr>{''.join(lines)}</table></div>"
+        f"leaves out zero by chance.</p>{_table(f'<tr><th>prompt</th><th>0 to 100 %</th>{head}</tr>', lines)}"
     )
 
 
@@ -234,7 +235,7 @@ def _dots(values: Sequence[float]) -> str:
     )
 
 
-def _clips(sides: Sequence[Side], split: str, prompts: Sequence[str], gallery: Gallery) -> str:
+def _clips(sides: Sequence[Side], split: Split, prompts: Sequence[str], gallery: Gallery) -> str:
     """For each prompt the first clips of every run in one row, in the order of the table above."""
     each = max(1, CLIPS_IN_A_ROW // len(sides))
     blocks = []
@@ -252,6 +253,6 @@ def _notes() -> str:
     meaning = "; ".join(f"<b>{escape(name)}</b>: {escape(about)}" for name, about in METRICS.values())
     return (
         f"<footer><p>{meaning}. Values have 95 % intervals, Wilson’s for shares. Differences of shares have "
-        "Newcombe’s; differences of means are taken over pairs of clips with equal prompt and seed in which both have the number, "
-        "with prompts resampled whole, and so may differ from the difference of the values beside them.</p></footer>"
+        "Newcombe’s; differences of means are taken over pairs of clips with equal prompt and seed in which both have "
+        "the number, with prompts resampled whole, and so may differ from that of the values beside them.</p></footer>"
     )
