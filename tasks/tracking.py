@@ -22,7 +22,7 @@ import psutil
 from t2v_models.config import LabError, flatten
 from t2v_models.evaluation.scores import metric_rows
 from t2v_models.evaluation.statistics import Score
-from tasks.mlflow_store import client, faults, first_line, tracking_uri
+from tasks.mlflow_store import client, experiment_tags, faults, first_line, tracking_uri
 from tasks.registry import log_model
 
 if TYPE_CHECKING:
@@ -227,7 +227,8 @@ def _experiment(client: "MlflowClient", work: Path, name: str) -> str:
         return str(found.experiment_id)
     here = not os.environ.get("MLFLOW_TRACKING_URI")
     folder = Path(work).absolute() / "mlflow-artifacts" / name
-    return str(client.create_experiment(name, artifact_location=folder.as_uri() if here else None))
+    place = folder.as_uri() if here else None
+    return str(client.create_experiment(name, artifact_location=place, tags=experiment_tags()))
 
 
 def _resume(client: "MlflowClient", run_id: str, tags: Mapping[str, str]) -> dict[str, int]:
