@@ -80,7 +80,7 @@ COLUMNS = (
     "metrics.`eval/s0/valid`", "metrics.`reach/80_seconds`", "metrics.`reach/90_seconds`",
     "metrics.`speed/clips_per_second`", "params.`model.batch_size`", "params.`training.minutes`",
 )  # fmt: skip
-"""Of the saved view `scores`: what is compared first."""
+"""Of the saved view `scores`, a row for every trained model: what is compared first."""
 
 
 def experiment_tags() -> dict[str, str]:
@@ -88,6 +88,7 @@ def experiment_tags() -> dict[str, str]:
 
     The saved view is at `?viewStateShareKey=scores`; it is what the UI's own Share button writes (MLflow 3.17).
     """
-    view = {"selectedColumns": COLUMNS, "orderByKey": COLUMNS[1], "orderByAsc": False}
+    view = {"selectedColumns": COLUMNS, "orderByKey": COLUMNS[1], "orderByAsc": False,
+            "searchFilter": "tags.stage = 'train'"}  # fmt: skip
     kind = {"mlflow.experimentKind": "custom_model_development"}
     return kind | {"mlflow.sharedViewState.scores": json.dumps(view)}
