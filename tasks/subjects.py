@@ -78,7 +78,7 @@ def subject(run: Path | str, data: DatasetConfig | None = None) -> Subject:
 
 def title(run: str) -> str:
     """What a person calls it: the name of a folder or of an archive, a model URI or a baseline as it is."""
-    return run if ":/" in run or run in BASELINES else Path(run).resolve().stem
+    return run if ":/" in run or run in BASELINES else Path(run).resolve().name.removesuffix(".npz")
 
 
 def dataset_like(like: Path) -> DatasetConfig:

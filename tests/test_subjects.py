@@ -14,7 +14,7 @@ from t2v_models.evaluation.metrics import accuracy
 from t2v_models.evaluation.scores import EvaluateConfig
 from t2v_models.evaluation.verdicts import judge
 from t2v_models.media import save_clips
-from tasks.subjects import ASKED, asked_of, dataset_like, split_of, subject
+from tasks.subjects import ASKED, asked_of, dataset_like, split_of, subject, title
 
 DATA = DatasetConfig(spec=ClipSpec(size=32))
 SHAPES = DatasetConfig(world="shapes", coverage=43, spec=ClipSpec(size=32))
@@ -48,6 +48,14 @@ def test_every_prompt_of_a_split_is_sorted_into_that_split(data: DatasetConfig) 
         prompts = split_prompts(data.world, split, data.hold_out, data.coverage)
         assert {split_of(prompt, data) for prompt in prompts} <= {split}
     assert {split_of(prompt, data) for prompt in data.prompts} == {"s0"}
+
+
+@pytest.mark.parametrize(
+    ("run", "called"),
+    [("runs/gan-1.5/", "gan-1.5"), ("a/theirs.npz", "theirs"), ("oracle", "oracle"), ("models:/m@champion",) * 2],
+)
+def test_what_is_judged_is_called_what_a_person_calls_it(run: str, called: str) -> None:
+    assert title(run) == called
 
 
 def archive(folder: Path, prompts: list[str], shape: tuple[int, ...] = (10, 32, 32)) -> Path:
