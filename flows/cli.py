@@ -1,5 +1,6 @@
 """The `t2v` command. Every command calls the same functions as the flows; heavy imports wait until they are needed."""
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -170,7 +171,7 @@ def evaluate(
     with prefect_api(work):
         from flows.evaluate import evaluate as evaluate_flow
 
-        result = evaluate_flow(str(folder), config, out, work, data)
+        result = evaluate_flow(run, config, out, work, data)
     from tasks.console import print_evaluation
 
     print_evaluation(result)
@@ -184,6 +185,9 @@ def compare(
         list[str], typer.Argument(help="Two or more run folders that were evaluated; the first is the base.")
     ],
     out: Annotated[Path | None, typer.Option(help="Folder of the page; in --work by default.")] = None,
+    markdown: Annotated[
+        bool, typer.Option(help="Print one table of all runs and baselines by split, for a README, and write nothing.")
+    ] = False,
     work: Work = WORK,
     as_json: Json = False,
 ) -> None:
@@ -191,11 +195,15 @@ def compare(
     from tasks.runtime import prefect_api, prepare
 
     prepare(work)
-    from tasks.compare import compared, print_differences
+    from tasks.compare import compared, markdown_table, print_differences
 
     folders = [_run_folder(run, work) for run in runs]
-    page = (out or work / "compare" / "-".join(folder.name for folder in folders)).absolute()
     sides = compared(folders)  # before the server is started: a run without an evaluation is said at once
+    if markdown:
+        print(markdown_table(sides))
+        return
+    name = re.sub(r"[^\w.-]+", "-", "-".join(side.name for side in sides)).strip("-")
+    page = (out or work / "compare" / name).absolute()
     with prefect_api(work):
         from flows.compare import compare as compare_flow
 

@@ -12,7 +12,8 @@ from tasks.console import say
 from tasks.evaluate import judge_split, log_evaluation, read_evaluation
 from tasks.registry import fetch_model
 from tasks.runtime import WORK
-from tasks.subjects import asked_of, subject
+from tasks.subjects import asked_of, subject, title
+from tasks.train import training_run
 
 
 @flow(flow_run_name="evaluate {run}")
@@ -28,7 +29,8 @@ def evaluate(
         work: folder of the MLflow store.
         data: the dataset that a baseline draws from, or that clips in an archive are judged by.
     """
-    who = subject(fetch_model(work, run) if ":/" in run else run, data)
+    place = fetch_model(work, run) if ":/" in run else Path(run)
+    who = subject(place, data)
     done = read_evaluation(out, who.source, who.data.digest, config)
     if done:
         say(f"evaluate {out} is up to date")
@@ -42,7 +44,7 @@ def evaluate(
         scores={split: scores for split, (scores, _) in judged.items()},
         bounds={name: {split: bound[name] for split, (_, bound) in judged.items()} for name in names},
     )  # fmt: skip
-    log_evaluation(work, run, who, evaluation, out)
+    log_evaluation(work, title(run), training_run(place), who, evaluation, out)
     rows = [
         {"split": s, "metric": m, "score": shown(m, v.value), "95 % interval": interval(m, v), "clips": v.n}
         | {name: shown(m, bound[s][m].value) for name, bound in evaluation.bounds.items() if m in bound[s]}

@@ -18,7 +18,7 @@ from t2v_models.training import TrainConfig
 from tasks import stopwatch
 from tasks.console import print_scores
 from tasks.mlflow_store import tracking_uri
-from tasks.publish import publish
+from tasks.publish import log_lab, publish
 from tasks.runtime import WORK
 
 
@@ -70,6 +70,8 @@ def lab(config: LabConfig, work: Path = WORK) -> LabResult:
         judged = run_dir / "evaluation"
         evaluations.append((evaluate(str(run_dir), config.evaluation, judged, work), judged))
     report = publish(work / "report" / name, evaluations, data, runs, stopwatch.stages(started), work)
+    settings = config.model_dump(exclude={"models"}) | {"models": ", ".join(runs)}
+    log_lab(report, settings, [out for _, out in evaluations], data, runs, stopwatch.stages(started), work)
     seconds = time.perf_counter() - started
     return LabResult(
         run=next(iter(runs.values())), runs=runs, data=data, report=report, mlflow=tracking_uri(work),

@@ -7,6 +7,7 @@ pixel; MP4 rounds colours and halves their resolution; GIF has 256 colours a fra
 import io
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
@@ -163,7 +164,9 @@ def check_suffix(path: Path) -> None:
 
 
 def load_npz(path: Path) -> tuple[Frames, list[str], list[int]]:
-    """Frames `(n, t, h, w, 3)`, prompts and seeds of an archive written by `save_clips`.
+    """Frames `(n, t, h, w, 3)`, prompts and seeds of an archive written by `save_clips`, or by anybody else.
+
+    An archive without seeds gets 0, 1, 2, …
 
     Raises:
         LabError: when the file is missing, damaged, or does not hold clips.
@@ -172,18 +175,23 @@ def load_npz(path: Path) -> tuple[Frames, list[str], list[int]]:
         raise LabError(f"no clips at {str(path)!r}: give an .npz written by `t2v generate`")
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
-            missing = [name for name in ("frames", "prompts", "seeds") if name not in archive]
+            missing = [name for name in ("frames", "prompts") if name not in archive]
             if missing:
-                raise LabError(f"{str(path)!r} lacks {', '.join(missing)}: give an .npz written by `t2v generate`")
-            frames, prompts, seeds = archive["frames"], archive["prompts"], archive["seeds"]
-    except (zipfile.BadZipFile, ValueError, EOFError, TypeError) as error:
+                raise LabError(f"{str(path)!r} lacks {', '.join(missing)}: give frames, prompts and, if known, seeds")
+            frames, prompts = archive["frames"], archive["prompts"]
+            seeds = archive["seeds"] if "seeds" in archive else np.arange(prompts.size)
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, TypeError) as error:
         raise LabError(f"{str(path)!r} is not a whole .npz archive ({error}): write it again") from error
     if frames.dtype != np.uint8 or frames.ndim != 5 or frames.shape[-1] != 3:
         found = f"{frames.dtype} frames of shape {frames.shape}"
         raise LabError(f"{str(path)!r} holds {found}; allowed are uint8 frames (n, t, h, w, 3): convert them first")
-    if not len(frames) == len(prompts) == len(seeds):
+    for name, values, kind, allowed in (("prompts", prompts, "U", "strings"), ("seeds", seeds, "iu", "whole numbers")):
+        if values.ndim != 1 or values.dtype.kind not in kind:
+            found = f"{name} of type {values.dtype} and shape {values.shape}"
+            raise LabError(f"{str(path)!r} holds {found}; allowed are {allowed}, one a clip: convert them first")
+    if not 0 < len(frames) == len(prompts) == len(seeds):
         found = f"{len(frames)} clips, {len(prompts)} prompts and {len(seeds)} seeds"
-        raise LabError(f"{str(path)!r} holds {found}: there must be equally many of each")
+        raise LabError(f"{str(path)!r} holds {found}: there must be equally many of each, and some")
     return frames, [str(p) for p in prompts], [int(s) for s in seeds]
 
 

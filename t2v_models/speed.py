@@ -17,13 +17,17 @@ T = TypeVar("T")
 
 COUNTED_STEPS = 8
 """Steps whose arithmetic is counted: enough for penalties that come every 2, 4 or 8 steps."""
+WATCH_SHARE = 0.03
+"""Most of the training time that watching may take; where looks are dear there are fewer of them."""
 
 
 class Clock:
     """Seconds trained, seconds waited for data, arithmetic done, and what falls due when."""
 
     def __init__(self, step: int, before: float, matrix_gflops: float) -> None:
+        self._before = before
         self._start = time.perf_counter() - before
+        self._watched = self._last_look = 0.0
         self._last: dict[str, float] = {}
         self._waited = 0.0
         self._mark = (self.seconds, 0.0, step)  # seconds, waited, step at the last log
@@ -60,6 +64,27 @@ class Clock:
             return False
         self._last[what] = now
         return True
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Counts the block as time spent looking at the model."""
+        since = time.perf_counter()
+        yield
+        self._last_look = time.perf_counter() - since
+        self._watched += self._last_look
+
+    @property
+    def watch_share(self) -> float:
+        """Share of this process's time that was spent looking."""
+        return self._watched / (self.seconds - self._before)
+
+    def may_watch(self, every: float) -> bool:
+        """Whether a look is due, and `WATCH_SHARE` leaves time for it and for the one at the end.
+
+        Both are taken to be as long as the last one; how long the first one takes nobody knows.
+        """
+        room = WATCH_SHARE * (self.seconds - self._before) - self._watched
+        return 2 * self._last_look <= room and self.due("watch", every)
 
     def speed(self, step: int, batch_size: int) -> dict[str, float]:
         """Clips and arithmetic per second, over all ranks, and the share of waiting for data, since the last call."""

@@ -53,7 +53,7 @@ class TrainConfig(Config):
     probe_seconds: float = Field(1, ge=0, description="seconds to measure the machine's matrix rate; 0 leaves it out")
     log_every: int = Field(50, ge=1, description="steps between logged figures")
     save_seconds: float = Field(30, gt=0, description="seconds between checkpoints: the most a kill can lose")
-    watch_seconds: float = Field(20, gt=0, description="seconds between samples and their scores")
+    watch_seconds: float = Field(20, gt=0, description="least seconds between samples and their scores")
     cache_gib: float = Field(10, gt=0, description="disk space for shards that come from a URL")
     keep: int = Field(2, ge=2, description="checkpoints kept, newest first")
 
@@ -187,7 +187,7 @@ class _Record:
         """Save and watch, each at its own pace by the clock."""
         if ranks.leads() and self.clock.due("save", self.config.save_seconds):
             self._save(step, metrics)
-        if ranks.leads() and self.watch and self.clock.due("watch", self.config.watch_seconds):
+        if ranks.leads() and self.watch and self.clock.may_watch(self.config.watch_seconds):
             self._look(step)
 
     def end(self, step: int, metrics: Metrics, looks: bool) -> Checkpoint:
@@ -208,7 +208,10 @@ class _Record:
 
     def _look(self, step: int) -> None:
         assert self.watch
-        self._write(step, self.watch(step, self.model) | {"train/seconds": self.clock.seconds})
+        seconds = self.clock.seconds  # when it looked, not when it had seen
+        with self.clock.watching():
+            figures = self.watch(step, self.model)
+        self._write(step, figures | {"train/seconds": seconds, "speed/watch_share": self.clock.watch_share})
 
     def _write(self, step: int, figures: dict[str, float]) -> None:
         if ranks.leads():

@@ -1,79 +1,108 @@
-"""Evaluated runs on one page: differences with intervals, prompts that got better or worse, clips side by side."""
+"""Evaluated runs side by side: read from their folders, told on the terminal, written as a page, given to MLflow."""
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 from prefect import task
+from prefect.artifacts import create_link_artifact
 from prefect.cache_policies import NO_CACHE
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from t2v_models import checkpoint
-from t2v_models.config import LabError
-from t2v_models.evaluation.compare import Difference, by_change, differences
+from t2v_models import checkpoint, training
+from t2v_models.config import LabError, flatten
+from t2v_models.evaluation.baselines import CEILING
+from t2v_models.evaluation.compare import differences
+from t2v_models.evaluation.milestones import Milestones
 from t2v_models.evaluation.scores import Evaluation, interval, shown
-from t2v_models.evaluation.verdicts import Verdict
-from tasks.page import Clip, Gallery, held, row, split_name, write_page
+from tasks.compare_page import Side, shared_splits, write_comparison_page
+from tasks.ended import attach, known
+from tasks.page import NAMES
 from tasks.publish import read_verdicts, shown_clips
 from tasks.stopwatch import working
-from tasks.tracking import track
-from tasks.train import experiment_name, read_record
-
-CLIPS_SHOWN = 2
-"""Clips of each run and prompt."""
-
-
-@dataclass(frozen=True)
-class Side:
-    """One evaluated run."""
-
-    name: str
-    folder: Path
-    evaluation: Evaluation
-    verdicts: dict[str, list[Verdict]]
-    """By split."""
-    clips: dict[str, list[Clip]]
-    fps: float
+from tasks.train import training_run
 
 
 def compared(folders: Sequence[Path]) -> list[Side]:
-    """Read the evaluations of run folders (or evaluation folders), the first being the base.
+    """Read the evaluations of run folders, or evaluation folders, the first being the base.
 
     Raises:
-        LabError: fewer than two, one without an evaluation, or no split that all were judged on.
+        LabError: fewer than two, one without an evaluation, other readers, clips of other sizes, or no split that all
+            were judged on.
     """
     if len(folders) < 2:
         raise LabError(f"compare needs two runs or more, found {len(folders)}: name another one")
-    sides = [_side(folder) for folder in folders]
-    if not _splits(sides):
+    places = [folder if (folder / "scores.json").is_file() else folder / "evaluation" for folder in folders]
+    for folder, place in zip(folders, places, strict=True):
+        if not (place / "scores.json").is_file():
+            raise LabError(f"{folder} has no evaluation: run 't2v evaluate {folder}' first")
+    names = [_name(folder) for folder in folders]
+    twice = {name for name, count in Counter(names).items() if count > 1}
+    sides = [
+        _side(str(folder) if name in twice else name, folder, place)
+        for name, folder, place in zip(names, folders, places, strict=True)
+    ]
+    for side in sides[1:]:
+        _check_pair(sides[0], side)
+    if not shared_splits(sides):
         raise LabError("these runs share no split: evaluate them on the same splits with 't2v evaluate RUN --split s0'")
     return sides
 
 
-def _side(folder: Path) -> Side:
-    place = folder if (folder / "scores.json").is_file() else folder / "evaluation"
-    if not (place / "scores.json").is_file():
-        raise LabError(f"{folder} has no evaluation: run 't2v evaluate {folder}' first")
+def _name(folder: Path) -> str:
+    """The run folder's own name, also of one of its evaluations or of one that came out of MLflow."""
+    place = folder.resolve()
+    if place.parts[-2:] == ("artifacts", "run"):
+        return place.parent.parent.name
+    return f"{place.parent.name} {place.name}" if checkpoint.folder(place.parent).is_dir() else place.name
+
+
+def _side(name: str, folder: Path, place: Path) -> Side:
     found = Evaluation.model_validate_json((place / "scores.json").read_bytes())
-    newest = checkpoint.newest(folder)
+    run_dir = folder if checkpoint.folder(folder).is_dir() else folder.parent
+    last = checkpoint.newest(run_dir) if checkpoint.folder(run_dir).is_dir() else None
+    settings: dict[str, object] = {"model.name": found.name}
+    history = training.history(run_dir) if last else {}
+    ways = Milestones(last.run.model.batch_size if last else 1)
+    reached: dict[str, float] = {}
+    for step, figures in history.items():
+        reached |= ways.passed(step, figures)
+    if last:
+        settings = flatten(last.run.model_dump(mode="json", exclude={"vocabulary"}))
+        settings |= {"steps": f"{last.step:,}", "minutes": f"{last.seconds / 60:.1f}"}
+    accuracy = [(f["train/seconds"], f["watch/prompt_acc"]) for f in history.values() if "watch/prompt_acc" in f]
     return Side(
-        folder.name, folder, found, {s: read_verdicts(place / s) for s in found.scores},
-        {s: shown_clips(place / s) for s in found.scores}, newest.run.spec.fps if newest else 10,
+        name, folder, found, {s: read_verdicts(place / s) for s in found.scores},
+        {s: shown_clips(place / s) for s in found.scores}, last.run.spec.fps if last else 10,
+        settings | flatten({"evaluation": found.config.model_dump()}), accuracy, reached,
     )  # fmt: skip
 
 
-def _splits(sides: Sequence[Side]) -> list[str]:
-    return [s for s in sides[0].verdicts if all(s in side.verdicts for side in sides)]
+def _check_pair(base: Side, other: Side) -> None:
+    """Raises: LabError: what one judge said cannot be set against what another one said, nor clips of other sizes."""
+    judges = [(side.evaluation.reader, side.evaluation.suite) for side in (base, other)]
+    if judges[0] != judges[1]:
+        (reader, suite), (other_reader, other_suite) = judges
+        raise LabError(
+            f"{base.name} was judged by reader {reader} and suite {suite}, {other.name} by reader {other_reader} and "
+            f"suite {other_suite}: run 't2v evaluate' again for the older one"
+        )
+    sizes = [next(iter(side.clips.values()))[0].frames.shape[:2] for side in (base, other)]
+    if sizes[0] != sizes[1]:
+        (t, size), (other_t, other_size) = sizes
+        raise LabError(
+            f"{base.name} makes clips of {t} frames at {size} px, {other.name} of {other_t} at {other_size}: "
+            "compare runs on data of one size"
+        )
 
 
 def print_differences(sides: Sequence[Side]) -> None:
     """A table on standard output: each run against the base, figures whose interval leaves out zero marked."""
     base = sides[0]
     for other in sides[1:]:
-        for split in _splits(sides):
+        for split in shared_splits(sides):
             title = f"{split}: {other.name} minus {base.name}"
             table = Table(box=SIMPLE, title=title, title_justify="left")
             for head in ("figure", base.name[:24], other.name[:24], "difference", "95 % interval", "clips", ""):
@@ -81,80 +110,38 @@ def print_differences(sides: Sequence[Side]) -> None:
             for d in differences(base.verdicts[split], other.verdicts[split]):
                 table.add_row(
                     d.metric, shown(d.metric, d.first), shown(d.metric, d.second), shown(d.metric, d.gap.value),
-                    interval(d.metric, d.gap), f"{d.gap.n:,}", _word(d),
+                    interval(d.metric, d.gap), f"{d.gap.n:,}", {None: "", True: "better", False: "worse"}[d.better],
                 )  # fmt: skip
             Console(highlight=False, width=100).print(table)
 
 
+def markdown_table(sides: Sequence[Side]) -> str:
+    """How often every model and every baseline obeys, by split, as a table for a README: per cent, interval, clips."""
+    splits = shared_splits(sides)
+    roles = {name: "ceiling" if name == CEILING else "floor" for name in sides[0].evaluation.bounds}
+    bounds = {f"{name} ({roles[name]})": scores for name, scores in sides[0].evaluation.bounds.items()}
+    rows = bounds | {f"**{side.name}**": side.evaluation.scores for side in sides}
+    lines = ["| obeyed, % [95 % interval], clips | " + " | ".join(f"{NAMES[s]} ({s})" for s in splits) + " |"]
+    lines.append("|---" * (1 + len(splits)) + "|")
+    for name, scores in rows.items():
+        found = [scores[split]["prompt_acc"] for split in splits]
+        cells = [f"{100 * v.value:.1f} [{100 * v.low:.1f}, {100 * v.high:.1f}], {v.n:,}" for v in found]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 @task(task_run_name="compare {folder.name}", cache_policy=NO_CACHE)
 def write_comparison(folder: Path, sides: Sequence[Side]) -> Path:
-    """Write `folder/report.html`."""
+    """Write `folder/report.html` and a Prefect artifact that points to it."""
     with working("compare"):
-        gallery = Gallery(sides[0].fps)
-        names = " · ".join(side.name for side in sides)
-        lead = (
-            f"Each run against the first, {escape(sides[0].name)}. Intervals: Newcombe for shares, for means over "
-            "pairs of equal prompt and seed with prompts resampled."
-        )
-        body = [f'<header><h1>{escape(names)}</h1><p class="lead">{lead}</p></header>']
-        for split in _splits(sides):
-            for other in sides[1:]:
-                body.append(f"<section><h2>{split_name(split)}: {escape(other.name)}</h2>")
-                body.append(_differences(sides[0], other, split) + _prompts(sides[0], other, split) + "</section>")
-            body.append(_clips(sides, split, gallery))
-        return write_page(folder, names, body)
-
-
-def _differences(base: Side, other: Side, split: str) -> str:
-    rows = "".join(
-        f'<tr><td>{escape(d.metric)}</td><td class="number">{shown(d.metric, d.first)}</td>'
-        f'<td class="number">{shown(d.metric, d.second)}</td><td class="number">{shown(d.metric, d.gap.value)}</td>'
-        f'<td class="number soft">{interval(d.metric, d.gap)}</td><td class="number soft">{d.gap.n:,}</td>'
-        f"<td>{_word(d)}</td></tr>"
-        for d in differences(base.verdicts[split], other.verdicts[split])
-    )
-    head = _head("figure", base.name, other.name, "difference", "95 % interval", "n", "")
-    return f'<h3>Differences</h3><div class="scroll"><table>{head}{rows}</table></div>'
-
-
-def _prompts(base: Side, other: Side, split: str) -> str:
-    rows = "".join(
-        f'<tr><td class="prompt">{escape(prompt)} {held(split)}</td><td class="number">{shown(d.metric, d.first)}</td>'
-        f'<td class="number">{shown(d.metric, d.second)}</td><td class="number">{shown(d.metric, d.gap.value)}</td>'
-        f'<td class="number soft">{interval(d.metric, d.gap)}</td><td>{_word(d)}</td></tr>'
-        for prompt, d in by_change(base.verdicts[split], other.verdicts[split])
-    )
-    head = _head("prompt", base.name, other.name, "difference", "95 % interval", "")
-    return f'<h3>Prompts, greatest gain first</h3><div class="scroll"><table class="tall">{head}{rows}</table></div>'
-
-
-def _head(first: str, *others: str) -> str:
-    return f"<tr><th>{escape(first)}</th>{''.join(f'<th class=number>{escape(o)}</th>' for o in others)}</tr>"
-
-
-def _clips(sides: Sequence[Side], split: str, gallery: Gallery) -> str:
-    """For each prompt the first clips of every run, in one row."""
-    blocks = []
-    for prompt in dict.fromkeys(v.verdict.prompt for v in sides[0].clips[split]):
-        figures = [
-            gallery.figure(clip, side.name, caption=side.name)
-            for side in sides
-            for clip in [c for c in side.clips[split] if c.verdict.prompt == prompt][:CLIPS_SHOWN]
-        ]
-        blocks.append(f"<div><h4>{escape(prompt)} {held(split)}</h4>{row(figures)}</div>")
-    return f'<section><h2>Clips, {split_name(split)}</h2><div class="prompts">{"".join(blocks)}</div></section>'
-
-
-def _word(difference: Difference) -> str:
-    return {None: "", True: "better", False: "worse"}[difference.better]
+        page = write_comparison_page(folder, sides)
+    create_link_artifact(page.resolve().as_uri(), link_text=str(page), key="comparison")
+    return page
 
 
 @task(task_run_name="log the comparison {folder.name}", cache_policy=NO_CACHE)
 def log_comparison(work: Path, folder: Path, sides: Sequence[Side]) -> None:
     """The page among the MLflow artifacts of every run that has one."""
-    for side in sides:
-        record, newest = read_record(side.folder), checkpoint.newest(side.folder)
-        if "run_id" in record and newest:
-            name = experiment_name(newest.run.dataset)
-            with track(work, name, side.name, params={}, tags={}, run_id=record["run_id"]) as tracker:
-                tracker.artifact(folder, f"compare/{folder.name}")
+    runs = {training_run(side.folder) for side in sides} - {None}
+    for run in known(work, filter(None, runs)):
+        attach(work, run, folder, f"compare/{folder.name}")

@@ -17,10 +17,11 @@ from t2v_models.evaluation.statistics import Score
 from t2v_models.evaluation.suite import bounds, score_split
 from t2v_models.evaluation.verdicts import Verdict, judge, table
 from t2v_models.media import contact_sheet, load_npz, save_clips, to_mp4
+from tasks.ended import add_scores, known
 from tasks.stopwatch import working
 from tasks.subjects import Asked, Subject
 from tasks.tracking import track
-from tasks.train import experiment_name, read_record
+from tasks.train import experiment_name, write_record
 
 Figures = dict[str, Score]
 
@@ -78,22 +79,27 @@ def read_evaluation(out: Path, source: str, data: str, config: EvaluateConfig) -
     return found if same == (source, data, config, READER_VERSION, SUITE_VERSION) else None
 
 
-@task(task_run_name="log the scores of {who.name}", cache_policy=NO_CACHE)
-def log_evaluation(work: Path, run: str, who: Subject, evaluation: Evaluation, out: Path) -> None:
-    """Scores, verdicts, contact sheets and one playing clip per prompt, in the MLflow run of the training."""
-    record = read_record(Path(run))
-    params = {"evaluation": evaluation.config.model_dump()}
+@task(task_run_name="log the scores of {name}", cache_policy=NO_CACHE)
+def log_evaluation(work: Path, name: str, trained: str | None, who: Subject, evaluation: Evaluation, out: Path) -> None:
+    """An MLflow run with scores, verdicts, contact sheets and one playing clip per prompt.
+
+    It is shown under the run that trained the model, which gets the scores as well: so its settings, its training and
+    its scores stand in one row.
+    """
+    parent = next(iter(known(work, filter(None, [trained]))), None)
+    params = {"model": {"name": who.name}} | who.settings
+    params |= {"dataset": who.data.model_dump(), "evaluation": evaluation.config.model_dump()}
     tags = {
-        "model": who.name, "reader": evaluation.reader, "reader_version": evaluation.reader,
+        "stage": "evaluate", "model": who.name, "reader_version": evaluation.reader,
         "metric_suite_version": evaluation.suite, "prompt_list_hash": evaluation.prompts,
         "featnet_hash": evaluation.features or "none",
     }  # fmt: skip
+    experiment = experiment_name(who.data)
     with (
         working(f"evaluate {who.name}"),
-        track(
-            work, experiment_name(who.data), who.name, params=params, tags=tags, run_id=record.get("run_id")
-        ) as tracker,
+        track(work, experiment, f"evaluate {name}", params=params, tags=tags, parent=parent) as tracker,
     ):
+        write_record(out, run_id=tracker.run_id)
         for split, scores in evaluation.scores.items():
             tracker.scores(split, scores, who.step)
             frames, prompts, _ = load_npz(out / split / "clips.npz")
@@ -103,3 +109,5 @@ def log_evaluation(work: Path, run: str, who: Subject, evaluation: Evaluation, o
             for sheet in ("samples", "random", "best", "worst"):
                 tracker.image(f"{sheet} {split}", who.step, out / split / f"{sheet}.png")
             tracker.artifact(out / split, f"evaluation/{split}")
+        if parent:
+            add_scores(work, parent, evaluation.scores, who.step)

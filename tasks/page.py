@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from t2v_models.clips.splits import SPLITS
+from t2v_models.evaluation.scores import SHARES, UNITS
 from t2v_models.evaluation.statistics import Score
 from t2v_models.evaluation.verdicts import Verdict
 from t2v_models.files import write
@@ -21,12 +23,17 @@ from t2v_models.media import to_webp
 
 CLIPS_PER_PROMPT = 4
 
-SPLITS = {
-    "s0": ("seen prompts", "prompts of the training set, clips never seen"),
-    "s1": ("new wording", "held out: a seen motion under a wording never trained"),
-    "s2": ("new pairing", "held out: a pairing of attribute and motion never trained"),
-    "s3": ("unseen motion", "held out: a motion never trained under any wording"),
-    "s4": ("out of range", "held out: speed or size beyond those trained"),
+NAMES: dict[str, str] = {
+    "s0": "seen prompts", "s1": "new wording", "s2": "new pairing", "s3": "unseen motion", "s4": "out of range",
+}  # fmt: skip
+"""What a person calls a split; `clips.splits.SPLITS` says what it is."""
+
+METRICS = {
+    "prompt_acc": ("obeyed", "share of clips whose motion, read back from the pixels, is the one the prompt asks for"),
+    "worst_prompt_acc": ("worst prompt", "the same share for the prompt that is obeyed least"),
+    "valid": ("valid", "share of clips with one clean, compact object in every frame"),
+    "dir_x": ("left or right", "among prompts that name a direction, share with the right sign along x"),
+    "dir_y": ("up or down", "the same along y"),
 }
 
 
@@ -88,23 +95,32 @@ def _unbroken(words: str) -> str:
     return " ".join([*map(escape, head), f'<span class="whole">{escape(last)}</span>'])
 
 
-def row(figures: Sequence[str]) -> str:
+def row(figures: Sequence[str], columns: int = 0) -> str:
     """Clips side by side."""
-    columns = 3 if len(figures) == 3 else CLIPS_PER_PROMPT
+    columns = columns or (3 if len(figures) == 3 else CLIPS_PER_PROMPT)
     return f'<div class="clips" style="--columns:{columns}">{"".join(figures)}</div>'
 
 
 def split_name(split: str) -> str:
     """What a person calls the split."""
-    return escape(SPLITS.get(split, (split, ""))[0])
+    return escape(NAMES.get(split, split))
+
+
+def about_split(split: str) -> str:
+    """What the split asks."""
+    return next((about for name, about in SPLITS.items() if name == split), "")
 
 
 def held(split: str) -> str:
     """The mark of a held-out prompt."""
-    if split not in SPLITS or split == "s0":
+    if split not in NAMES or split == "s0":
         return ""
-    name, about = SPLITS[split]
-    return f'<span class="held" title="{escape(about)}">held out: {escape(name)}</span>'
+    return f'<span class="held" title="{escape(about_split(split))}">held out: {split_name(split)}</span>'
+
+
+def metric_name(metric: str) -> tuple[str, str]:
+    """What a person calls the figure, and what it is or its unit."""
+    return METRICS.get(metric, (metric.replace("_", " "), UNITS.get(metric, "")))
 
 
 def percent(value: float) -> str:
@@ -121,3 +137,19 @@ def span(score: Score) -> str:
     """The interval and the value on a line from 0 to 100 %."""
     place = f"left:{100 * score.low:.1f}%;width:{100 * (score.high - score.low):.1f}%"
     return f'<span class="range"><i style="{place}"></i><b style="left:{100 * score.value:.1f}%"></b></span>'
+
+
+def score_cell(metric: str, score: Score | None, real: Score | None = None) -> str:
+    """A figure, its interval and its n, and what stands between real clips; a dash where there is none."""
+    if score is None:
+        return "–"
+    if metric in SHARES:
+        return f"{percent(score.value)}<small>{interval(score)}</small><small>n {score.n:,}</small>"
+    beside = f"<small>real clips {real.value:.3g}</small>" if real else ""
+    return f"{score.value:.3g}<small>{score.low:.3g} to {score.high:.3g}</small><small>n {score.n:,}</small>{beside}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a, b and c`."""
+    *head, last = names or ("",)
+    return f"{', '.join(head)} and {last}" if head else last

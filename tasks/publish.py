@@ -1,8 +1,10 @@
 """The lab's report: what the stages left in their folders, on one page."""
 
+import hashlib
 import platform
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 from prefect import task
@@ -10,15 +12,19 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from t2v_models import checkpoint, training
+from t2v_models.evaluation.metrics import by_prompt
 from t2v_models.evaluation.scores import Evaluation
 from t2v_models.evaluation.verdicts import Verdict
 from t2v_models.media import load_npz
 from t2v_models.shards.manifest import Manifest
 from tasks.chart import Chart
+from tasks.ended import adopt, attach, known
 from tasks.mlflow_store import tracking_uri
 from tasks.page import Clip
 from tasks.report import ModelReport, Report, write_report
 from tasks.stopwatch import working
+from tasks.tracking import track
+from tasks.train import experiment_name, read_record, write_record
 
 ABOUT = {
     "gan": "a text-conditioned GAN whose discriminator sees the caption and the whole clip",
@@ -69,11 +75,40 @@ def publish(
     return page
 
 
+@task(task_run_name="log the lab on {data.name}", cache_policy=NO_CACHE)
+def log_lab(
+    page: Path, settings: dict[str, Any], judged: Sequence[Path], data: Path, runs: dict[str, Path],
+    timings: dict[str, float], work: Path,
+) -> None:  # fmt: skip
+    """The lab's own MLflow run: its settings, its time and its report, with the runs of all stages under it.
+
+    The same lab done again adds to the run it has.
+    """
+    manifest, record = Manifest.load(data), read_record(page.parent)
+    digest = hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
+    if record.get("settings") != digest or not known(work, [record["run_id"]]):
+        experiment = experiment_name(manifest.config)
+        name = f"lab {', '.join(runs)} on {manifest.config.world} at {manifest.spec.size} px"
+        with track(work, experiment, name, params=settings, tags={"stage": "lab"}) as lab:
+            lab.log(0, {f"seconds/{stage}": seconds for stage, seconds in timings.items()})
+        params, tags = {"dataset": manifest.config.model_dump()}, {"stage": "render"}
+        with track(work, experiment, f"render {data.name}", params=params, tags=tags, parent=lab.run_id) as render:
+            render.dataset(data.name, manifest.digest, str(data.resolve()), "rendering")
+            if "render" in timings:
+                clips = manifest.config.clips
+                render.log(0, {"render/clips": clips, "speed/clips_per_second": clips / timings["render"]})
+        record = {"run_id": lab.run_id, "settings": digest}
+        write_record(page.parent, **record)
+    attach(work, record["run_id"], page.parent, "report")
+    stages = [read_record(folder).get("run_id") for folder in (*runs.values(), *judged)]
+    adopt(work, record["run_id"], filter(None, stages))
+
+
 def shown_clips(folder: Path) -> list[Clip]:
     """The kept clips of one judged split with their verdicts, in the order they were drawn."""
-    frames, prompts, seeds = load_npz(folder / "clips.npz")
-    verdicts = {(v.prompt, v.seed): v for v in read_verdicts(folder)}
-    return [Clip(f, verdicts[key]) for f, key in zip(frames, zip(prompts, seeds, strict=True), strict=True)]
+    frames, prompts, _ = load_npz(folder / "clips.npz")
+    rows = {prompt: iter(group) for prompt, group in by_prompt(read_verdicts(folder)).items()}  # the first are kept
+    return [Clip(clip, next(rows[prompt])) for clip, prompt in zip(frames, prompts, strict=True)]
 
 
 def read_verdicts(folder: Path) -> list[Verdict]:

@@ -4,39 +4,34 @@ The page itself is made of what `page` holds.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
 from t2v_models.evaluation.metrics import accuracy, by_prompt
-from t2v_models.evaluation.scores import SHARES, UNITS
 from t2v_models.evaluation.statistics import Score
 from t2v_models.evaluation.verdicts import Verdict
 from tasks.chart import Chart, draw
 from tasks.confusion import confusion
 from tasks.page import (
     CLIPS_PER_PROMPT,
-    SPLITS,
+    METRICS,
     Clip,
     Gallery,
+    about_split,
     held,
     interval,
+    listed,
+    metric_name,
     percent,
     row,
+    score_cell,
     span,
     split_name,
     verdict_in_words,
     write_page,
 )
-
-METRICS = {
-    "prompt_acc": ("obeyed", "share of clips whose motion, read back from the pixels, is the one the prompt asks for"),
-    "worst_prompt_acc": ("worst prompt", "the same share for the prompt that is obeyed least"),
-    "valid": ("valid", "share of clips with one clean, compact object in every frame"),
-    "dir_x": ("left or right", "among prompts that name a direction, share with the right sign along x"),
-    "dir_y": ("up or down", "the same along y"),
-}
 
 
 @dataclass(frozen=True)
@@ -83,7 +78,7 @@ def write_report(folder: Path, report: Report) -> Path:
 
 
 def _lead(report: Report) -> str:
-    names = _listed([model.name for model in report.models])
+    names = listed([model.name for model in report.models])
     clips = sum(len(model.verdicts) for model in report.models)
     return (
         f'<p class="lead">{clips:,} clips by {escape(names)}, each judged by reading its motion back from the pixels '
@@ -134,7 +129,7 @@ def _comparison(sources: dict[str, Sequence[Clip]], gallery: Gallery) -> str:
         of_split = next((s for s in splits if s != "s0"), "s0")
         blocks.append(f"<div><h4>{escape(prompt)} {held(of_split)}</h4>{row(figures)}</div>")
     return (
-        f"<section><h2>Side by side</h2><p>The same prompts, one clip of each: {escape(_listed(list(sources)))}. "
+        f"<section><h2>Side by side</h2><p>The same prompts, one clip of each: {escape(listed(list(sources)))}. "
         "The first clip drawn, never the best.</p>"
         f'<div class="prompts">{"".join(blocks)}</div></section>'
     )
@@ -159,27 +154,18 @@ def _scores(scores: dict[str, dict[str, Score]]) -> str:
     if not metrics:
         return ""
     head = "".join(
-        f'<th class="number">{split_name(split)}<br><small>{escape(SPLITS.get(split, (split, ""))[1])}</small></th>'
+        f'<th class="number">{split_name(split)}<br><small>{escape(about_split(split))}</small></th>'
         for split in scores
     )
     rows = []
     for metric in metrics:
-        name, about = METRICS.get(metric, (metric.replace("_", " "), UNITS.get(metric, "")))
+        name, about = metric_name(metric)
         cells = "".join(
-            f'<td class="number">{_score(metric, figures.get(metric), figures.get(f"{metric}_real"))}</td>'
+            f'<td class="number">{score_cell(metric, figures.get(metric), figures.get(f"{metric}_real"))}</td>'
             for figures in scores.values()
         )
         rows.append(f'<tr><td class="split">{escape(name)} <small>{escape(about)}</small></td>{cells}</tr>')
     return f'<h3>Scores</h3><div class="scroll"><table><tr><th>figure</th>{head}</tr>{"".join(rows)}</table></div>'
-
-
-def _score(metric: str, score: Score | None, real: Score | None = None) -> str:
-    if score is None:
-        return "–"
-    if metric in SHARES:
-        return f"{percent(score.value)}<small>{interval(score)}</small><small>n {score.n:,}</small>"
-    beside = f"<small>real clips {real.value:.3g}</small>" if real else ""
-    return f"{score.value:.3g}<small>{score.low:.3g} to {score.high:.3g}</small><small>n {score.n:,}</small>{beside}"
 
 
 def _by_prompt(verdicts: Sequence[Verdict]) -> str:
@@ -246,8 +232,3 @@ def _duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def _listed(names: Iterable[str]) -> str:
-    *head, last = names or ("",)
-    return f"{', '.join(head)} and {last}" if head else last

@@ -2,19 +2,20 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from t2v_models import checkpoint
 from t2v_models.clips.dataset import DatasetConfig
 from t2v_models.clips.prompts import parse
 from t2v_models.clips.spec import ClipSpec
-from t2v_models.clips.splits import SPLITS, Split, split_prompts
-from t2v_models.config import LabError
+from t2v_models.clips.splits import SPLITS, Split, split_prompts, trained_cells
+from t2v_models.config import LabError, in_words, near
 from t2v_models.evaluation.baselines import BASELINES
 from t2v_models.evaluation.scores import EvaluateConfig
 from t2v_models.media import load_npz
@@ -39,6 +40,8 @@ class Subject:
     sample: Sampler
     asked: dict[Split, Asked] | None = None
     """What its clips were made for, where they exist already."""
+    settings: dict[str, object] = field(default_factory=dict)
+    """Of its model, where there is one."""
 
 
 def subject(run: Path | str, data: DatasetConfig | None = None) -> Subject:
@@ -46,12 +49,12 @@ def subject(run: Path | str, data: DatasetConfig | None = None) -> Subject:
 
     Args:
         run: a run folder, a baseline's name, or an `.npz` of clips.
-        data: the dataset a baseline draws from, or that an archive is judged by (by default the circles world at the
-            archive's size).
+        data: the dataset a baseline draws from, or that an archive is judged by (by default the world its prompts
+            belong to, at its own size).
 
     Raises:
-        LabError: the run folder does not exist, holds no whole checkpoint or is of ingested clips; a baseline without
-            a dataset; an archive that does not hold clips of the dataset's size.
+        LabError: there is nothing of that name, the run folder holds no whole checkpoint or is of ingested clips; a
+            baseline without a dataset; an archive that does not hold clips of the dataset's size and world.
     """
     if str(run) in BASELINES and not Path(run).exists():
         if data is None:
@@ -59,11 +62,21 @@ def subject(run: Path | str, data: DatasetConfig | None = None) -> Subject:
         return Subject(str(run), str(run), 0, data, partial(BASELINES[str(run)], data))
     if Path(run).suffix == ".npz":
         return _archive(Path(run), data)
+    if not Path(run).exists():
+        known = f"it is neither a folder, an .npz nor a baseline ({near(str(run), BASELINES)})"
+        raise LabError(f"{run} does not exist: {known}; train a run with 't2v train DATA --out {run}'")
     from t2v_models.generate import sample_frames
 
     model, last = checkpoint.load(Path(run))
     rendered = _rendered(last.run.dataset, run)
-    return Subject(last.run.model.name, last.sha256, last.step, rendered, partial(sample_frames, model))
+    settings: dict[str, object] = {"model": last.run.model.model_dump(), "training": {"seed": last.run.seed}}
+    sample = partial(sample_frames, model)
+    return Subject(last.run.model.name, last.sha256, last.step, rendered, sample, settings=settings)
+
+
+def title(run: str) -> str:
+    """What a person calls it: the name of a folder or of an archive, a model URI or a baseline as it is."""
+    return run if ":/" in run or run in BASELINES else Path(run).resolve().name.removesuffix(".npz")
 
 
 def dataset_like(like: Path) -> DatasetConfig:
@@ -88,13 +101,14 @@ def _rendered(data: DataConfig, where: Path | str) -> DatasetConfig:
 
 def _archive(path: Path, data: DatasetConfig | None) -> Subject:
     frames, prompts, seeds = load_npz(path)
-    _, t, h, w, _ = frames.shape
-    if h != w or t < 4:
-        raise LabError(f"{path} holds clips of {t} frames of {w} x {h} px: give square clips of at least 4 frames")
-    data = data or DatasetConfig(spec=ClipSpec(frames=t, size=h))
-    if (data.spec.frames, data.spec.size) != (t, h):
-        want = f"{data.spec.frames} frames at {data.spec.size} px"
-        raise LabError(f"{path} holds {t} frames at {h} px, the dataset {want}: give --like with clips of that size")
+    data = data or _dataset_of(path, frames, prompts)
+    t, h, w = frames.shape[1:4]
+    if (t, h, w) != (data.spec.frames, data.spec.size, data.spec.size):
+        want = f"{data.spec.frames} frames of {data.spec.size} x {data.spec.size} px"
+        raise LabError(
+            f"{path} holds clips of {t} frames of {w} x {h} px, the dataset {want}: give --like with a dataset of that "
+            "size, or convert the clips"
+        )
     place: dict[tuple[str, int], list[int]] = {}
     asked: dict[Split, Asked] = {}
     for i, key in enumerate(zip(prompts, seeds, strict=True)):
@@ -110,16 +124,41 @@ def _archive(path: Path, data: DatasetConfig | None) -> Subject:
     return Subject(path.stem, hashlib.sha256(path.read_bytes()).hexdigest(), 0, data, look_up, asked)
 
 
+def _dataset_of(path: Path, frames: NDArray[np.uint8], prompts: Sequence[str]) -> DatasetConfig:
+    """The world that knows every prompt, at the clips' own size.
+
+    Raises:
+        LabError: the clips are not square, too short, too small or too large, or a prompt means nothing.
+    """
+    t, h, w = frames.shape[1:4]
+    try:
+        plain = all((meaning.shape, meaning.colour) == ("circle", "blue") for meaning in map(parse, prompts))
+        spec = ClipSpec(frames=t, size=h)
+    except (LabError, ValidationError) as error:
+        reason = in_words(error) if isinstance(error, ValidationError) else error
+        raise LabError(f"{path} cannot be judged: {reason}") from error
+    if h != w:
+        raise LabError(f"{path} holds frames of {w} x {h} px: the reader judges square ones, so crop or pad them")
+    return DatasetConfig(world="circles" if plain else "shapes", spec=spec)
+
+
 def split_of(prompt: str, data: DatasetConfig) -> Split:
-    """The split of a prompt for a dataset; a prompt of no split's list is sorted by what it means.
+    """The split of a prompt for a dataset, by what it means; any wording will do.
 
     Raises:
         LabError: the prompt means nothing in this world.
     """
-    for split in SPLITS:
-        if prompt in split_prompts(data.world, split, data.hold_out, data.coverage):
-            return split
-    return "s3" if parse(prompt).action in data.hold_out else "s1"
+    meaning = parse(prompt)
+    if data.world == "circles" and (meaning.shape, meaning.colour) != ("circle", "blue"):
+        raise LabError(
+            f"prompt {prompt!r} shows a {meaning.colour} {meaning.shape}, and the circles world has blue circles only: "
+            "give --like with a dataset of the shapes world"
+        )
+    if meaning.action in data.hold_out:
+        return "s3"
+    if data.world == "shapes" and meaning not in trained_cells(data.hold_out, data.coverage):
+        return "s2"
+    return "s0" if prompt in data.prompts else "s1"
 
 
 def asked_of(who: Subject, config: EvaluateConfig) -> dict[Split, Asked]:

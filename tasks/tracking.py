@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from t2v_models.config import LabError, flatten
+from t2v_models.evaluation.scores import metric_rows
 from t2v_models.evaluation.statistics import Score
-from tasks.mlflow_store import client, faults, first_line, tracking_uri
+from tasks.mlflow_store import client, experiment_tags, faults, first_line, tracking_uri
 from tasks.registry import log_model
 
 if TYPE_CHECKING:
@@ -62,11 +63,7 @@ class Tracker:
 
     def scores(self, split: str, scores: Mapping[str, Score], step: int) -> None:
         """Results of an evaluation, under `eval/<split>/<metric>`; of two evaluations at one step the later counts."""
-        rows: dict[str, float] = {}
-        for metric, score in scores.items():
-            name = f"eval/{split}/{metric}"
-            rows |= {name: score.value, f"{name}_lo": score.low, f"{name}_hi": score.high, f"{name}_n": score.n}
-        self._keep(step, rows)
+        self._keep(step, metric_rows(split, scores))
 
     def image(self, key: str, step: int, path: Path) -> None:
         """A still picture under `key`; MLflow shows the steps of one key behind a slider."""
@@ -230,7 +227,8 @@ def _experiment(client: "MlflowClient", work: Path, name: str) -> str:
         return str(found.experiment_id)
     here = not os.environ.get("MLFLOW_TRACKING_URI")
     folder = Path(work).absolute() / "mlflow-artifacts" / name
-    return str(client.create_experiment(name, artifact_location=folder.as_uri() if here else None))
+    place = folder.as_uri() if here else None
+    return str(client.create_experiment(name, artifact_location=place, tags=experiment_tags()))
 
 
 def _resume(client: "MlflowClient", run_id: str, tags: Mapping[str, str]) -> dict[str, int]:

@@ -4,13 +4,14 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import yaml
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from t2v_models import files, launch, training, watch
 from t2v_models.build import ModelConfig
 from t2v_models.checkpoint import RunConfig
-from t2v_models.evaluation.milestones import milestones
+from t2v_models.evaluation.milestones import Milestones
 from t2v_models.shards.ingested import DataConfig
 from t2v_models.shards.remote import is_url, local_folder, open_data
 from t2v_models.training import TrainConfig
@@ -34,12 +35,13 @@ def train_model(data: Path | str, model: ModelConfig, config: TrainConfig, run_d
     settings = {"model": model.model_dump(), "training": config.model_dump(), "dataset": manifest.config.model_dump()}
     name = experiment_name(manifest.config)
     run_id = record.get("run_id")
-    with track(work, name, run_dir.name, params=settings, tags={"model": model.name}, run_id=run_id) as tracker:
+    tags = {"stage": "train", "model": model.name}
+    with track(work, name, f"train {run_dir.name}", params=settings, tags=tags, run_id=run_id) as tracker:
         write_record(run_dir, run_id=tracker.run_id)
         source = str(data) if is_url(data) else str(local_folder(data).resolve())
         tracker.dataset(source.rsplit("/", 1)[-1], manifest.digest, source, "training")
         with working(f"train {model.name}"), progress(f"train {model.name}") as show:
-            log = _reporter(run, run_dir, tracker, show)
+            log = reporter(run, run_dir, tracker, show)
             if config.ranks > 1:
                 job = launch.Job(
                     data=str(data), cache=(work / "cache").resolve(), model=model, training=config, run_dir=run_dir
@@ -48,7 +50,6 @@ def train_model(data: Path | str, model: ModelConfig, config: TrainConfig, run_d
             else:
                 last = training.fit(run, store, config, run_dir, log, watch.watcher(run, run_dir))
             show(1.0, f"{last.step:,} steps")
-            tracker.log(last.step, milestones(training.history(run_dir), model.batch_size))
         with working(f"register {model.name}"):
             uri = tracker.model(run_dir, "t2v-" + model.name.replace("_", "-"), run.dataset.prompts[0])
         write_record(run_dir, run_id=tracker.run_id, model=uri)
@@ -67,18 +68,28 @@ def read_record(run_dir: Path) -> dict[str, str]:
     return record
 
 
+def training_run(run: Path) -> str | None:
+    """The MLflow run that trained a run folder, also one inside a logged model; None if unknown."""
+    inside = run.parent.parent / "MLmodel"
+    record: dict[str, str] = yaml.safe_load(inside.read_text()) if inside.is_file() else read_record(run)
+    return record.get("run_id")
+
+
 def write_record(run_dir: Path, **record: str) -> None:
     """See `read_record`."""
     files.write(run_dir / "mlflow.json", json.dumps(record, indent=2))
 
 
-def _reporter(run: RunConfig, run_dir: Path, tracker: Tracker, show: Callable[[float, str], None]) -> training.Log:
+def reporter(run: RunConfig, run_dir: Path, tracker: Tracker, show: Callable[[float, str], None]) -> training.Log:
     """What becomes of the figures of a run: MLflow has them, its pictures too, and the bar moves on."""
     share, accuracy = 0.0, "clips not read yet" if watch.can_judge(run) else "only eyes can judge these clips"
+    ways = Milestones(run.model.batch_size)
+    for past, figures in training.history(run_dir).items():  # what MLflow has already it does not take twice
+        tracker.log(past, ways.passed(past, figures))
 
     def log(step: int, figures: dict[str, float]) -> None:
         nonlocal share, accuracy
-        tracker.log(step, figures)
+        tracker.log(step, figures | ways.passed(step, figures))
         share = figures.get("train/progress", share)
         if "watch/prompt_acc" in figures:
             accuracy = f"{figures['watch/prompt_acc']:.0%} of clips obey"

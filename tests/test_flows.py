@@ -72,15 +72,23 @@ def test_mlflow_holds_what_a_comparison_needs(lab: tuple[Path, dict, str]) -> No
 import json, mlflow
 client = mlflow.MlflowClient({result["mlflow"]!r})
 runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
-print(json.dumps([dict(name=r.info.run_name, status=r.info.status, metrics=sorted(r.data.metrics), params=r.data.params,
+print(json.dumps([dict(id=r.info.run_id,
+    name=r.info.run_name, status=r.info.status, metrics=sorted(r.data.metrics), params=r.data.params,
     tags=r.data.tags, data=[d.dataset.digest for d in r.inputs.dataset_inputs],
     files=[f.path for f in client.list_artifacts(r.info.run_id)]) for r in runs]))
 print(json.dumps([m.name for m in client.search_registered_models()]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     runs, models = (json.loads(line) for line in done.stdout.splitlines()[-2:])
-    trained = {r["tags"]["model"]: r for r in runs if r["tags"]["model"] != "oracle"}
-    assert set(trained) == {"gan", "frame_gan"}
+    stages = {r["name"]: r["tags"]["stage"] for r in runs}
+    assert sorted(stages.values()) == sorted(["lab", "render", *["train"] * 2, *["evaluate"] * 3])
+    assert all(name.startswith(stage) for name, stage in stages.items())
+    [lab_run] = [r for r in runs if r["tags"]["stage"] == "lab"]
+    assert {r["tags"].get("mlflow.parentRunId") for r in runs} == {None, lab_run["id"]}
+    assert lab_run["files"] == ["report"]
+    trained = {r["tags"]["model"]: r for r in runs if r["tags"]["stage"] == "train"}
+    judged = {r["tags"]["model"]: r for r in runs if r["tags"]["stage"] == "evaluate"}
+    assert set(trained) | {"oracle"} == {"gan", "frame_gan", "oracle"} == set(judged)
     assert sorted(models) == ["t2v-frame-gan", "t2v-gan"]
     shared = set(trained["gan"]["metrics"]) & set(trained["frame_gan"]["metrics"])
     wanted = {f"eval/s0/prompt_acc{suffix}" for suffix in ("", "_lo", "_hi", "_n")}
@@ -90,8 +98,12 @@ print(json.dumps([m.name for m in client.search_registered_models()]))
         assert run["status"] == "FINISHED"
         assert run["params"]["dataset.spec.size"] == "16"
         assert len(run["data"]) == 1
-        assert {"evaluation", "images"} <= set(run["files"])
         assert run["tags"]["mlflow.source.git.commit"]
+    for name, run in judged.items():
+        assert {"evaluation", "images"} <= set(run["files"])
+        assert run["params"]["model.name"] == name
+        assert run["tags"].keys() >= {"reader_version", "prompt_list_hash", "featnet_hash", "metric_suite_version"}
+        assert {key for key in trained.get(name, run)["metrics"] if key.startswith("eval/")} <= set(run["metrics"])
 
 
 def test_the_same_command_again_does_nothing_again(lab: tuple[Path, dict, str]) -> None:
@@ -112,3 +124,13 @@ def test_generate_evaluate_and_verify_on_its_results(lab: tuple[Path, dict, str]
     assert judged["scores"]["s3"]["prompt_acc"]["n"] == 6
     assert (folder / "judged" / "s3" / "verdicts.parquet").is_file()
     assert t2v(folder, "verify", result["data"])[0]["damages"] == []
+
+
+def test_runs_and_a_baseline_are_compared_on_one_page(lab: tuple[Path, dict, str]) -> None:
+    folder, result, _ = lab
+    oracle = folder / "work" / "data" / f"{Path(result['data']).name}-oracle"
+    compared, said = t2v(folder, "compare", str(oracle), *map(str, result["runs"].values()))
+    text = (folder / compared["page"]).read_text()
+    assert "worse" in said
+    assert text.count('class="card"') == 3
+    assert len(list((folder / "work" / "mlflow-artifacts").glob("*/*/artifacts/compare/*/report.html"))) == 3

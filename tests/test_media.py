@@ -158,13 +158,23 @@ def test_damaged_archives_are_refused(tmp_path):
         ({"frames": frames[0]}, r"\(6, 32, 32, 3\)"),
         ({"seeds": np.arange(2)}, "3 clips, 3 prompts and 2 seeds"),
         ({"prompts": np.array(prompts, object)}, "not a whole"),
+        ({"prompts": np.arange(3)}, r"prompts of type int64 and shape \(3,\); allowed are strings, one a clip"),
+        ({"prompts": np.array(prompts[0])}, r"prompts of type <U\d+ and shape \(\)"),
+        ({"seeds": np.array([0.5, 1, 2])}, "seeds of type float64 .* allowed are whole numbers"),
+        ({key: value[:0] for key, value in contents.items()}, "0 clips, 0 prompts and 0 seeds"),
     ):
         np.savez(path, **(contents | change))
         with pytest.raises(LabError, match=words):
             media.load_npz(path)
     np.savez(path, frames=frames)
-    with pytest.raises(LabError, match="lacks prompts, seeds"):
+    with pytest.raises(LabError, match="lacks prompts"):
         media.load_npz(path)
+
+
+def test_an_archive_without_seeds_gets_positions(tmp_path):
+    frames, prompts = clips(3)
+    np.savez(tmp_path / "theirs.npz", frames=frames, prompts=np.array(prompts))
+    assert media.load_npz(tmp_path / "theirs.npz")[1:] == (prompts, [0, 1, 2])
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from t2v_models.evaluation import metrics as m
 from t2v_models.evaluation.compare import by_change, differences
-from t2v_models.evaluation.milestones import milestones
+from t2v_models.evaluation.milestones import Milestones
 from t2v_models.evaluation.statistics import block_mean, cluster_mean, cluster_ratio, newcombe, wilson
 from t2v_models.evaluation.verdicts import Verdict
 
@@ -136,8 +136,13 @@ def test_differences_are_paired_and_say_who_is_better() -> None:
 
 
 def test_milestones_are_the_first_readings_at_each_level() -> None:
-    history = {10: {"watch/prompt_acc": 0.4, "train/seconds": 5.0},
-               20: {"watch/prompt_acc": 0.85, "train/seconds": 9.0},
-               25: {"train/loss": 1.0}, 30: {"watch/prompt_acc": 0.7, "train/seconds": 14.0}}  # fmt: skip
-    reached = {"reach/50_seconds": 9, "reach/50_clip_steps": 1280, "reach/80_seconds": 9, "reach/80_clip_steps": 1280}
-    assert milestones(history, 64) == reached
+    readings = {5: 0.2, 20: 0.85, 30: 0.4, 40: 0.9, 50: 1.0}
+    ways = Milestones(64)
+    passed = {s: ways.passed(s, {"watch/prompt_acc": a, "train/seconds": s / 2}) for s, a in readings.items()}
+    assert passed == {
+        5: {}, 30: {},
+        20: {"reach/50_seconds": 10, "reach/50_clip_steps": 1280, "reach/80_seconds": 10, "reach/80_clip_steps": 1280},
+        40: {"reach/90_seconds": 20, "reach/90_clip_steps": 2560},
+        50: {"reach/95_seconds": 25, "reach/95_clip_steps": 3200},
+    }  # fmt: skip
+    assert ways.passed(60, {"train/loss/generator": 1.0}) == {}

@@ -100,7 +100,7 @@ def test_the_page_tells_the_figures_and_the_verdicts(report, tmp_path):
     words = Page(write_report(tmp_path, report).read_text(encoding="utf-8")).words
     for told in (
         "Quick lab", "50.0 %", "15.0–85.0", "n 4", "read as left", "invalid: ", "✓ read as up",
-        "held out: unseen motion", "a motion never trained under any wording",
+        "held out: unseen motion", "motions never trained under any wording",
         "1 × ", "12 min 34 s", "21.4 s", "Wilson", "A small network.",
     ):  # fmt: skip
         assert told in words, told

@@ -7,15 +7,17 @@ import pytest
 
 from t2v_models.clips.dataset import DatasetConfig
 from t2v_models.clips.spec import ClipSpec
+from t2v_models.clips.splits import split_prompts
 from t2v_models.config import LabError
 from t2v_models.evaluation.baselines import oracle
 from t2v_models.evaluation.metrics import accuracy
 from t2v_models.evaluation.scores import EvaluateConfig
 from t2v_models.evaluation.verdicts import judge
 from t2v_models.media import save_clips
-from tasks.subjects import asked_of, dataset_like, subject
+from tasks.subjects import ASKED, asked_of, dataset_like, split_of, subject, title
 
 DATA = DatasetConfig(spec=ClipSpec(size=32))
+SHAPES = DatasetConfig(world="shapes", coverage=43, spec=ClipSpec(size=32))
 
 
 def test_an_archive_is_judged_clip_by_clip_on_the_splits_its_prompts_belong_to(tmp_path: Path) -> None:
@@ -32,12 +34,69 @@ def test_an_archive_is_judged_clip_by_clip_on_the_splits_its_prompts_belong_to(t
         assert accuracy(judge(who.sample(*what), *what, split)).value == 1
 
 
+def test_an_archive_of_other_peoples_clips_needs_frames_and_prompts_only(tmp_path: Path) -> None:
+    prompts = ["circle moving left", "a red square moving left"]
+    np.savez(tmp_path / "theirs.npz", frames=oracle(DATA.spec, prompts, [0, 1]), prompts=np.array(prompts))
+    who = subject(tmp_path / "theirs.npz")
+    assert (who.data.world, who.data.spec.size) == ("shapes", 32)
+    assert sum(len(prompts) for prompts, _ in asked_of(who, EvaluateConfig()).values()) == 2
+
+
+@pytest.mark.parametrize("data", [DATA, SHAPES], ids=["circles", "shapes"])
+def test_every_prompt_of_a_split_is_sorted_into_that_split(data: DatasetConfig) -> None:
+    for split in ASKED:
+        prompts = split_prompts(data.world, split, data.hold_out, data.coverage)
+        assert {split_of(prompt, data) for prompt in prompts} <= {split}
+    assert {split_of(prompt, data) for prompt in data.prompts} == {"s0"}
+
+
+@pytest.mark.parametrize(
+    ("run", "called"),
+    [("runs/gan-1.5/", "gan-1.5"), ("a/theirs.npz", "theirs"), ("oracle", "oracle"), ("models:/m@champion",) * 2],
+)
+def test_what_is_judged_is_called_what_a_person_calls_it(run: str, called: str) -> None:
+    assert title(run) == called
+
+
+def archive(folder: Path, prompts: list[str], shape: tuple[int, ...] = (10, 32, 32)) -> Path:
+    """Blank clips under these prompts."""
+    path = folder / "clips.npz"
+    np.savez(path, frames=np.zeros((len(prompts), *shape, 3), np.uint8), prompts=np.array(prompts))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("prompt", "shape", "like", "sentence"),
+    [
+        ("circle moving lefft", (10, 32, 32), None, "cannot be judged: unknown word 'lefft'.*did you mean 'left'"),
+        ("circle", (10, 32, 32), None, "names no known motion"),
+        ("square moving left", (10, 32, 32), None, "names no colour for the square"),
+        ("circle moving left", (10, 32, 24), None, "frames of 24 x 32 px.*square"),
+        ("circle moving left", (3, 32, 32), None, r"cannot be judged: frames: .*equal to 4 \(found 3\)"),
+        ("circle moving left", (10, 8, 8), None, r"size: .*equal to 16 \(found 8\)"),
+        ("circle moving left", (8, 32, 32), DATA, "8 frames of 32 x 32 px, the dataset 10 frames.*--like"),
+        ("circle moving left", (10, 64, 64), DATA, "64 x 64 px, the dataset 10 frames of 32 x 32"),
+        ("red square moving left", (10, 32, 32), DATA, "shows a red square, and the circles world has blue"),
+        ("circle flying left", (10, 32, 32), DATA, "unknown word 'flying'"),
+    ],
+)
+def test_an_archive_that_cannot_be_judged_is_one_sentence(
+    prompt: str, shape: tuple[int, ...], like: DatasetConfig | None, sentence: str, tmp_path: Path
+) -> None:
+    with pytest.raises(LabError, match=sentence) as said:
+        subject(archive(tmp_path, [prompt], shape), like)
+    assert "\n" not in str(said.value)
+
+
 def test_what_cannot_be_judged_is_said(tmp_path: Path, data: Path) -> None:
     with pytest.raises(LabError, match="--like"):
         subject("noise")
-    frames = oracle(DATA.spec, ["circle moving left"], [0])
-    save_clips(tmp_path / "small.npz", frames, ["circle moving left"], [0], 10)
-    with pytest.raises(LabError, match="32 px, the dataset"):
-        subject(tmp_path / "small.npz", dataset_like(data))
+    with pytest.raises(LabError, match="orcale does not exist.*did you mean 'oracle'"):
+        subject("orcale")
+    with pytest.raises(LabError, match="no clips at"):
+        subject(tmp_path / "nowhere.npz")
+    path = archive(tmp_path, ["circle moving left"])
+    with pytest.raises(LabError, match="32 px, the dataset 6 frames of 16 x 16 px"):
+        subject(path, dataset_like(data))
     with pytest.raises(LabError, match="split s3"):
-        asked_of(subject(tmp_path / "small.npz"), EvaluateConfig(splits=("s3",)))
+        asked_of(subject(path), EvaluateConfig(splits=("s3",)))

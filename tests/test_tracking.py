@@ -13,10 +13,13 @@ import pytest
 from t2v_models.config import LabError
 from t2v_models.evaluation.statistics import Score
 from tasks import tracking
+from tasks.ended import add_scores, adopt, attach, known
 from tasks.mlflow_store import tracking_uri
 from tasks.registry import fetch_model
 from tasks.runtime import prepare
 from tasks.tracking import close_stale, track
+from tasks.train import reporter
+from tests.test_training import SMALL, run_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's own; our lines are checked by the other tests
 
@@ -236,3 +239,64 @@ with track(work, "exp", "quiet", params={{"a": 1}}, tags={{}}) as t:
     )
     assert json.dumps([done.stdout, done.stderr]) == '["", ""]'
     assert not list(home.iterdir())
+
+
+SCORE = Score(value=0.5, low=0.4, high=0.6, n=144)
+
+
+def test_scores_and_pages_join_an_ended_run_and_leave_it_as_it_was(work, tmp_path):
+    with track(work, "exp", "train one", params={}, tags={}) as trained:
+        trained.log(7, {"train/loss": 1.0})
+    with track(work, "exp", "evaluate one", params={}, tags={}, parent=trained.run_id) as judged:
+        judged.scores("s0", {"prompt_acc": SCORE}, 7)
+    before = client_of(work).get_run(trained.run_id)
+    add_scores(work, trained.run_id, {"s0": {"prompt_acc": SCORE}}, 7)
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page" / "report.html").write_text("x")
+    attach(work, trained.run_id, tmp_path / "page", "compare/one-two")
+    after, child = client_of(work).get_run(trained.run_id), client_of(work).get_run(judged.run_id)
+    assert (after.info.status, after.info.end_time) == (before.info.status, before.info.end_time)
+    assert after.data.tags == before.data.tags
+    assert after.data.metrics == before.data.metrics | child.data.metrics
+    assert child.data.metrics == {"eval/s0/prompt_acc": 0.5, "eval/s0/prompt_acc_lo": 0.4,
+                                  "eval/s0/prompt_acc_hi": 0.6, "eval/s0/prompt_acc_n": 144}  # fmt: skip
+    files = [a.path for a in client_of(work).list_artifacts(trained.run_id, "compare/one-two")]
+    assert files == ["compare/one-two/report.html"]
+
+
+def test_stages_are_shown_under_the_lab_and_runs_of_other_stores_are_left_out(work):
+    with track(work, "exp", "train one", params={}, tags={}) as trained:
+        pass
+    with track(work, "exp", "lab one", params={}, tags={}) as lab:
+        pass
+    assert known(work, []) == []
+    assert known(work, ["0123", trained.run_id]) == [trained.run_id]
+    adopt(work, lab.run_id, ["0123", trained.run_id])
+    assert client_of(work).get_run(trained.run_id).data.tags["mlflow.parentRunId"] == lab.run_id
+
+
+def test_levels_of_accuracy_are_logged_when_reached_and_never_twice(work, data, tmp_path):
+    run = run_of(data, SMALL["gan"])
+    readings = {10: 0.4, 20: 0.55, 30: 0.85, 40: 0.5, 50: 0.97}
+
+    def go_on(steps, run_id=None):
+        """As training does: a line in metrics.jsonl, then the log."""
+        with track(work, "exp", "train", params={}, tags={}, run_id=run_id) as tracker:
+            log = reporter(run, tmp_path, tracker, lambda share, note: None)
+            for step in steps:
+                figures = {"watch/prompt_acc": readings[step], "train/seconds": step / 2}
+                with (tmp_path / "metrics.jsonl").open("a") as file:
+                    file.write(json.dumps({"step": step} | figures) + "\n")
+                log(step, figures)
+        return tracker.run_id
+
+    run_id = go_on([10, 20, 30])
+    assert history(work, run_id, "reach/50_seconds") == {20: [10.0]}
+    assert history(work, run_id, "reach/80_clip_steps") == {30: [30.0 * 8]}
+    go_on([30, 40, 50], run_id)  # killed after step 30, its last checkpoint is of step 20
+    for level, step in ((50, 20), (80, 30), (90, 50), (95, 50)):
+        assert history(work, run_id, f"reach/{level}_seconds") == {step: [step / 2]}
+        assert history(work, run_id, f"reach/{level}_clip_steps") == {step: [step * 8.0]}
+    assert history(work, run_id, "watch/prompt_acc") == {step: [share] for step, share in readings.items()}
+    fresh = go_on([])  # the store was lost: a new run is told what was reached
+    assert history(work, fresh, "reach/95_seconds") == {50: [25.0]}

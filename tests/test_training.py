@@ -1,5 +1,6 @@
 """The loop: a resumed run equals an unbroken one, a bad run stops in words, a killed one goes on."""
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from t2v_models import checkpoint as checkpoints
-from t2v_models import training
+from t2v_models import speed, training
 from t2v_models.build import FAMILIES, ModelConfig
 from t2v_models.checkpoint import RunConfig
 from t2v_models.config import LabError
@@ -99,6 +100,7 @@ def test_figures_are_logged_under_their_names(data: Path, tmp_path: Path) -> Non
         "speed/gflops",
         "speed/matrix_gflops",
         "speed/matrix_share",
+        "speed/watch_share",
         "watch/seen",
     } <= set(seen[2])
     assert 0 <= seen[4]["speed/data_wait_share"] <= 1
@@ -185,3 +187,28 @@ def test_a_schedule_has_one_length() -> None:
             TrainConfig(**both)  # type: ignore[arg-type]
     assert TrainConfig(minutes=2).progress(999, 60) == 0.5
     assert TrainConfig(steps=4).progress(1, 999) == 0.25
+
+
+@pytest.mark.parametrize(
+    ("step_seconds", "look_seconds", "steps"), [(0.1, 0.01, 9000), (0.1, 2.0, 9000), (3.0, 40.0, 3000)]
+)
+def test_looking_at_the_model_takes_three_per_cent_at_most(
+    step_seconds: float, look_seconds: float, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: now)
+    clock, looks = speed.Clock(step=0, before=500.0, matrix_gflops=0), []
+    for _ in range(steps):
+        now += step_seconds
+        if clock.may_watch(every=20.0):
+            looks.append(now)
+            with clock.watching():
+                now += look_seconds * (1 + len(looks) % 2)  # looks differ in length
+    with clock.watching():  # the one at the end
+        now += look_seconds
+    assert clock.watch_share <= speed.WATCH_SHARE
+    assert all(b - a >= 20 for a, b in itertools.pairwise(looks))
+    if look_seconds == 0.01:
+        assert len(looks) == pytest.approx(steps * step_seconds / 20, abs=2)  # cheap looks keep their pace
+    else:
+        assert clock.watch_share >= 0.6 * speed.WATCH_SHARE  # dear ones use what they may

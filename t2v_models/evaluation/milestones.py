@@ -5,20 +5,25 @@ from collections.abc import Mapping
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 
 
-def milestones(history: Mapping[int, Mapping[str, float]], batch_size: int) -> dict[str, float]:
-    """Seconds and clip-steps (clips learnt from, repeats counted) to the first reading at each level.
+class Milestones:
+    """Tells the first reading at each level, once. A resumed run replays its history to go on where it was."""
 
-    Args:
-        history: figures by step; those with `watch/prompt_acc` and `train/seconds` count.
-        batch_size: clips per step.
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self._ahead = list(LEVELS)
 
-    Returns:
-        `reach/50_seconds` and `reach/50_clip_steps`, and so on; levels never reached are left out.
-    """
-    reached: dict[str, float] = {}
-    for step, figures in sorted(history.items()):
-        for level in LEVELS:
-            name = f"reach/{100 * level:.0f}"
-            if figures.get("watch/prompt_acc", 0) >= level and f"{name}_seconds" not in reached:
-                reached |= {f"{name}_seconds": figures["train/seconds"], f"{name}_clip_steps": float(step * batch_size)}
-    return reached
+    def passed(self, step: int, figures: Mapping[str, float]) -> dict[str, float]:
+        """Seconds and clip-steps (clips learnt from, repeats counted) to every level this reading is the first at.
+
+        Args:
+            step: updates done.
+            figures: of that step; only `watch/prompt_acc` and `train/seconds` count.
+
+        Returns:
+            `reach/50_seconds` and `reach/50_clip_steps`, and so on; nothing where no level was passed.
+        """
+        found: dict[str, float] = {}
+        while self._ahead and figures.get("watch/prompt_acc", 0) >= self._ahead[0]:
+            name = f"reach/{100 * self._ahead.pop(0):.0f}"
+            found |= {f"{name}_seconds": figures["train/seconds"], f"{name}_clip_steps": float(step * self._batch_size)}
+        return found

@@ -1,7 +1,7 @@
 """What is asked of a model, and the scores it got."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from pydantic import Field
 
@@ -48,6 +48,15 @@ class Evaluation(Config):
     scores: Scores
     bounds: dict[str, Scores] = Field({})
     """Scores of the baselines on the same splits: the ceiling and the floors."""
+
+
+def metric_rows(split: str, scores: Mapping[str, Score]) -> dict[str, float]:
+    """Figures as MLflow names them: `eval/<split>/<metric>`, the ends of its interval and the number of clips."""
+    rows: dict[str, float] = {}
+    for metric, score in scores.items():
+        name = f"eval/{split}/{metric}"
+        rows |= {name: score.value, f"{name}_lo": score.low, f"{name}_hi": score.high, f"{name}_n": score.n}
+    return rows
 
 
 def digest(lines: Iterable[str]) -> str:

@@ -1,0 +1,146 @@
+"""Runs side by side: real run folders and baselines, judged, read back, compared on a page and in a table."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from t2v_models.clips.dataset import DatasetConfig
+from t2v_models.clips.spec import ClipSpec
+from t2v_models.config import LabError
+from t2v_models.evaluation.compare import by_change, differences
+from t2v_models.evaluation.scores import SUITE_VERSION, EvaluateConfig, Evaluation
+from t2v_models.shards.manifest import Manifest
+from t2v_models.shards.store import ClipStore
+from t2v_models.training import TrainConfig, fit
+from tasks.compare import compared, markdown_table
+from tasks.compare_page import Side, write_comparison_page
+from tasks.evaluate import judge_split
+from tasks.subjects import asked_of, subject
+from tests.conftest import TINY
+from tests.test_report import Page
+from tests.test_training import SMALL, quiet, run_of
+
+
+def evaluated(
+    run: Path | str, out: Path, data: DatasetConfig | None = None, splits: tuple[str, ...] = ("s1", "s3")
+) -> Path:
+    """The folder of an evaluation, as the flow leaves it."""
+    who, config = subject(run, data), EvaluateConfig.model_validate({"splits": splits, "clips_per_prompt": 6})
+    judged = {split: judge_split.fn(who, split, what, out / split) for split, what in asked_of(who, config).items()}
+    evaluation = Evaluation(
+        name=who.name, source=who.source, data=who.data.digest, config=config, suite=SUITE_VERSION,
+        scores={split: scores for split, (scores, _) in judged.items()},
+        bounds={name: {split: bound[name] for split, (_, bound) in judged.items()} for name in ("oracle", "frozen")},
+    )  # fmt: skip
+    (out / "scores.json").write_text(evaluation.model_dump_json())
+    return out
+
+
+@pytest.fixture(scope="module")
+def runs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two run folders that differ in their seed, trained for two steps, with the accuracy read twice, and judged."""
+    folders = []
+    for seed, name in enumerate(("one", "two")):
+        out = tmp_path_factory.mktemp("runs") / name
+        readings = iter((0.6 + 0.1 * seed, 0.9))
+        config = TrainConfig(steps=2, watch_seconds=1e-9)
+        run = run_of(data, SMALL["gan"], seed)
+        store = ClipStore(Manifest.load(data))
+        fit(run, store, config, out, quiet, lambda step, model, readings=readings: {"watch/prompt_acc": next(readings)})
+        evaluated(out, out / "evaluation")
+        folders.append(out)
+    return folders[0], folders[1]
+
+
+@pytest.fixture(scope="module")
+def baselines(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Real clips of the prompts, and real clips of random ones."""
+    folder = tmp_path_factory.mktemp("baselines")
+    return evaluated("oracle", folder / "oracle", TINY), evaluated("unconditional", folder / "unconditional", TINY)
+
+
+def page_of(folder: Path, sides: list[Side]) -> tuple[Page, str]:
+    text = write_comparison_page(folder, sides).read_text(encoding="utf-8")
+    return Page(text), text
+
+
+def test_two_runs_on_a_page(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    page, text = page_of(tmp_path, compared(runs))
+    assert not [tag for tag, _ in page.tags if tag in ("script", "link", "iframe")]
+    for told in (
+        "one · two", "What was done differently", "seed", "first reading at", "new wording", "unseen motion",
+        "Prompts, greatest gain first", "All figures", "n 18",
+    ):  # fmt: skip
+        assert told in page.words, told
+    assert "model.width" not in page.words  # it is the same in both
+    prompts = 3 + 2
+    assert len(page.all("img", "src")) == prompts * 2 * 2  # two clips of each run
+    assert all(source.startswith("data:image/webp;base64,") for source in page.all("img", "src"))
+    assert text.count('<polyline class="line') == 2
+    assert "nan" not in page.words.split()
+
+
+def test_a_better_run_is_green_and_a_worse_one_red(baselines: tuple[Path, Path], tmp_path: Path) -> None:
+    oracle, deaf = compared(baselines)
+    page, text = page_of(tmp_path, [oracle, deaf])
+    for split in ("s1", "s3"):
+        words = [d.better for _, d in by_change(oracle.verdicts[split], deaf.verdicts[split])]
+        assert f"better on 0, worse on {words.count(False)} of {len(words)}" in page.words
+        assert next(d for d in differences(oracle.verdicts[split], deaf.verdicts[split])).better is False
+    assert 'class="worse"' in text
+    assert 'class="better"' not in text.split("<h3>All figures")[0]
+    _, turned = page_of(tmp_path, [deaf, oracle])
+    assert 'class="better"' in turned.split("<h3>All figures")[0]
+
+
+def test_prompts_stand_in_order_of_their_gain(baselines: tuple[Path, Path], tmp_path: Path) -> None:
+    sides = compared(baselines)
+    _, text = page_of(tmp_path, sides)
+    order = [prompt for prompt, _ in by_change(sides[0].verdicts["s1"], sides[1].verdicts["s1"])]
+    assert re.findall(r'<td class="prompt">([^<]+)<', text)[: len(order)] == order
+    assert [p for p in re.findall(r"<h4>([^<]+) <", text) if p in order] == order
+
+
+def test_three_sides_and_a_base(runs: tuple[Path, Path], baselines: tuple[Path, Path], tmp_path: Path) -> None:
+    sides = compared([baselines[0], *runs])
+    page, text = page_of(tmp_path, sides)
+    assert [side.name for side in sides] == ["oracle", "one", "two"]
+    assert len(page.all("img", "src")) == 5 * 3
+    assert text.count('class="card"') == 3
+
+
+def test_the_table_for_a_readme_has_every_model_and_baseline(runs: tuple[Path, Path]) -> None:
+    sides = compared(runs)
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown_table(sides).splitlines()]
+    assert lines[0][1:] == ["new wording (s1)", "unseen motion (s3)"]
+    assert [line[0] for line in lines[2:]] == ["oracle (ceiling)", "frozen (floor)", "**one**", "**two**"]
+    score = sides[1].evaluation.scores["s3"]["prompt_acc"]
+    assert lines[-1][2] == f"{100 * score.value:.1f} [{100 * score.low:.1f}, {100 * score.high:.1f}], 12"
+
+
+def test_runs_are_called_by_their_folders(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    again = evaluated(runs[0], runs[0] / "evaluation-s3", splits=("s3",))
+    assert [side.name for side in compared([runs[0], again])] == ["one", "one evaluation-s3"]
+    same = [side.name for side in compared([runs[0], runs[0]])]
+    assert same == [str(runs[0])] * 2
+
+
+def test_what_cannot_be_compared_is_one_sentence(
+    runs: tuple[Path, Path], baselines: tuple[Path, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(LabError, match="two runs or more, found 1"):
+        compared(runs[:1])
+    with pytest.raises(LabError, match="has no evaluation: run 't2v evaluate"):
+        compared([runs[0], tmp_path])
+    only = evaluated("frozen", tmp_path / "frozen", TINY, splits=("s3",))
+    other = evaluated("frozen", tmp_path / "seen", TINY, splits=("s1",))
+    with pytest.raises(LabError, match="share no split"):
+        compared([only, other])
+    larger = evaluated("blank", tmp_path / "large", DatasetConfig(spec=ClipSpec(size=32)), splits=("s3",))
+    with pytest.raises(LabError, match="6 frames at 16 px, large of 10 at 32"):
+        compared([runs[0], larger])
+    old = (only / "scores.json").read_text().replace(f'"suite":"{SUITE_VERSION}"', '"suite":"0"')
+    (only / "scores.json").write_text(old)
+    with pytest.raises(LabError, match=f"suite {SUITE_VERSION}, frozen by reader . and suite 0: run 't2v evaluate'"):
+        compared([baselines[0], only])
