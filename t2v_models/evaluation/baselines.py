@@ -1,7 +1,7 @@
 """Models that are no models: the ceiling and the floors every score table is read against.
 
-Each has the signature of a model's sampler and stands behind the same interface. Real clips are drawn from
-(seed, position) in a stream of their own, so none of them is a training clip.
+Each has the signature of a model's sampler and stands behind the same interface. A clip depends on its prompt and its
+seed alone, in a stream of its own, so none is a training clip and none changes with the clips beside it.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ def oracle(spec: ClipSpec, prompts: Sequence[str], seeds: Sequence[int]) -> Fram
     """Real clips of the prompts, `(n, t, h, w, 3)`: what a perfect model would score."""
     frames = np.empty((len(prompts), spec.frames, spec.size, spec.size, 3), np.uint8)
     for i, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
-        frames[i] = _real(spec, prompt, np.random.default_rng([seed, i, *b"oracle"]))
+        frames[i] = _real(spec, prompt, np.random.default_rng([seed, *b"oracle"]))
     return frames
 
 
@@ -56,7 +56,7 @@ def independent(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[int
     """Every frame from another real clip of the prompt: the most that a generator of single frames can reach."""
     frames = np.empty((len(prompts), data.spec.frames, data.spec.size, data.spec.size, 3), np.uint8)
     for i, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
-        rng = np.random.default_rng([seed, i, *b"independent"])
+        rng = np.random.default_rng([seed, *b"independent"])
         for t, moment in enumerate(rng.integers(data.spec.frames, size=data.spec.frames)):
             frames[i, t] = _real(data.spec, prompt, rng)[moment]
     return frames
