@@ -149,8 +149,10 @@ def whole() -> Frames:
 
 def blur(sigma: float) -> Frames:
     """Sigma in px at 64 px, as all lengths here."""
+    if not sigma:
+        return whole()
     soft = [cv2.GaussianBlur(f, (0, 0), sigma * SPEC.unit) for f in whole().reshape(-1, *whole().shape[2:])]
-    return np.stack(soft).reshape(whole().shape) if sigma else whole()
+    return np.stack(soft).reshape(whole().shape)
 
 
 def noise(level: float) -> Frames:

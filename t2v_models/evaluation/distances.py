@@ -33,7 +33,7 @@ LEAST_SCALE = np.array([0.5] * 10 + [0.5] * 2 + [1.0, 0.02, 0.1] + [0.25] * 3 + 
 a faint blur must not outweigh a broken motion."""
 
 LEAST_FEATURE_SCALE = 0.1
-"""The same for the features of the network, in units of their standard deviation over both worlds."""
+"""The same for the features of the network, whose standard deviation over both worlds is 1."""
 
 
 def descriptor(verdicts: Sequence[Verdict]) -> Floats:

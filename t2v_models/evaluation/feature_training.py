@@ -86,8 +86,8 @@ class Lesson:
     damage: Tensor  # (n, damages) strengths
 
 
-def lesson(rng: np.random.Generator) -> Lesson:
-    """`BATCH` clips of one size and length. Labels that a damage hides are -100 or nan."""
+def lesson(rng: np.random.Generator, damaged: float = DAMAGED_SHARE) -> Lesson:
+    """`BATCH` clips of one size and length, a share of them damaged. Labels that a damage hides are -100 or nan."""
     size, length = int(rng.choice(SIZES)), int(rng.choice(LENGTHS))
     spec = ClipSpec(size=size, frames=length)
     ink, labels, paths = [], [], []
@@ -100,7 +100,7 @@ def lesson(rng: np.random.Generator) -> Lesson:
         which = ACTIONS[action], spec, rng, SHAPES[shape], list(PALETTE)[colour]
         motion = draw_motion(*which)
         frames, kind = render(motion, spec), ""
-        if rng.random() < DAMAGED_SHARE:
+        if rng.random() < damaged:
             k = rng.integers(len(DAMAGES))
             kind, strengths[i, k] = DAMAGES[k], rng.random()
             other = render(draw_motion(*which), spec) if kind == "mix" else frames
@@ -168,18 +168,25 @@ def train(steps: int = STEPS) -> dict[str, NDArray[np.float16]]:
         mean = {name: 0.98 * mean.get(name, loss.item()) + 0.02 * loss.item() for name, loss in found.items()}
         if (step + 1) % 250 == 0:
             typer.echo(f"step {step + 1}: " + ", ".join(f"{name} {value:.3f}" for name, value in mean.items()))
-    _standardise(weights, rng)
+    whiten(weights)
     stages = [f"{kind}{k}" for k in range(len(FOLDS)) for kind in ("weight", "bias")]
     return {name: weights[name].detach().numpy().astype(np.float16) for name in stages}
 
 
 @torch.no_grad()
-def _standardise(weights: dict[str, Tensor], rng: np.random.Generator) -> None:
-    """Give every feature mean 0 and standard deviation 1 over lessons."""
-    seen = torch.cat([forward(lesson(rng).ink, weights) for _ in range(30)])
+def whiten(weights: dict[str, Tensor]) -> None:
+    """Change the last stage so that features of undamaged clips have mean 0 and the unit matrix as covariance.
+
+    What real clips hardly vary in, as signs of damage, then counts as much as where they move. Cholesky whitening: the
+    result does not depend on the scale of the features before.
+    """
+    rng = np.random.default_rng([SEED, *b"whiten"])
+    seen = torch.cat([forward(lesson(rng, 0.0).ink, weights) for _ in range(60)]).double()
+    triangle = torch.linalg.inv(torch.linalg.cholesky(torch.cov(seen.T)))
     last = len(FOLDS) - 1
-    weights[f"weight{last}"] /= seen.std(0)
-    weights[f"bias{last}"] = (weights[f"bias{last}"] - seen.mean(0)) / seen.std(0)
+    weight, bias = (weights[f"{kind}{last}"].double() for kind in ("weight", "bias"))
+    weights[f"weight{last}"] = (weight @ triangle.T).float()
+    weights[f"bias{last}"] = ((bias - seen.mean(0)) @ triangle.T).float()
 
 
 def main(
