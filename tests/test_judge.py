@@ -1,5 +1,7 @@
 """The judge as a whole: what reads right, what reads wrong and why, on changed real clips (V2, V6, V8, V15)."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from t2v_models.clips.motions import draw_motion
 from t2v_models.clips.prompts import parse
 from t2v_models.clips.render import render
 from t2v_models.clips.spec import ClipSpec
+from t2v_models.evaluation import suite
 from t2v_models.evaluation.baselines import BASELINES, oracle
 from t2v_models.evaluation.features import features
 from t2v_models.evaluation.metrics import summarise
@@ -25,6 +28,18 @@ def test_two_evaluations_are_equal_to_the_bit() -> None:
     assert table(once).equals(table(again)) or str(once) == str(again)
     scores = (score_split(Judged(v, features(oracle(SPEC, PROMPTS, SEEDS))), DATA, "s0") for v in (once, again))
     assert len({str(s) for s in scores}) == 1
+
+
+def test_judging_in_parts_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = PROMPTS[:20], SEEDS[:20]
+    frames = oracle(SPEC, *asked)
+    monkeypatch.setattr(suite, "PART_BYTES", 7 * frames[0].nbytes)
+    parts = list(suite.judge_parts(partial(oracle, SPEC), *asked, "s0", SPEC))
+    assert [len(f) for f, _ in parts] == [7, 7, 6]
+    assert np.array_equal(np.concatenate([f for f, _ in parts]), frames)
+    judged = suite.together([j for _, j in parts])
+    assert str(judged.verdicts) == str(judge(frames, *asked, "s0"))
+    np.testing.assert_allclose(judged.features, features(frames), atol=1e-4)
 
 
 def test_every_table_has_its_ceiling_and_floors() -> None:

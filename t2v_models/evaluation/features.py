@@ -32,7 +32,7 @@ def prepare(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
     chosen = frames[:, np.rint(np.linspace(0, t - 1, FRAMES)).astype(np.intp)]
     if (h, w) != (SIZE, SIZE):
         small = [cv2.resize(f, (SIZE, SIZE), interpolation=cv2.INTER_AREA) for f in chosen.reshape(-1, h, w, 3)]
-        chosen = np.stack(small).reshape(n, FRAMES, SIZE, SIZE, 3)
+        chosen = np.stack(small).astype(np.uint8).reshape(n, FRAMES, SIZE, SIZE, 3)
     return np.asarray(1 - chosen.astype(np.float32) / 255, np.float32)
 
 
