@@ -162,7 +162,7 @@ def train(steps: int = STEPS) -> dict[str, NDArray[np.float16]]:
     for step in track(range(steps), "training the feature network"):
         found = losses(weights, lesson(rng))
         optimiser.zero_grad()
-        torch.stack(list(found.values())).sum().backward()
+        torch.autograd.backward(torch.stack(list(found.values())).sum())
         optimiser.step()
         schedule.step()
         mean = {name: 0.98 * mean.get(name, loss.item()) + 0.02 * loss.item() for name, loss in found.items()}
