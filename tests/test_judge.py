@@ -38,7 +38,11 @@ def test_judging_in_parts_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     assert [len(f) for f, _ in parts] == [7, 7, 6]
     assert np.array_equal(np.concatenate([f for f, _ in parts]), frames)
     judged = suite.together([j for _, j in parts])
-    assert str(judged.verdicts) == str(judge(frames, *asked, "s0"))
+    whole = judge(frames, *asked, "s0")
+    assert [(v.prompt, v.seed, v.shown, v.fault) for v in judged.verdicts] == [
+        (v.prompt, v.seed, v.shown, v.fault) for v in whole
+    ]
+    np.testing.assert_allclose([v.x for v in judged.verdicts], [v.x for v in whole], rtol=1e-9)
     np.testing.assert_allclose(judged.features, features(frames), atol=1e-4)
 
 
