@@ -7,6 +7,7 @@ from prefect.artifacts import create_table_artifact
 
 from t2v_models import files
 from t2v_models.clips.dataset import DatasetConfig
+from t2v_models.evaluation.features import features_digest
 from t2v_models.evaluation.scores import SUITE_VERSION, EvaluateConfig, Evaluation, digest, interval, shown
 from tasks.console import say
 from tasks.evaluate import judge_split, log_evaluation, read_evaluation
@@ -40,6 +41,7 @@ def evaluate(
     names = dict.fromkeys(name for _, bound in judged.values() for name in bound)
     evaluation = Evaluation(
         name=who.name, source=who.source, data=who.data.digest, config=config, suite=SUITE_VERSION,
+        features=features_digest(),
         prompts=digest(f"{split} {p}" for split, (prompts, _) in asked.items() for p in dict.fromkeys(prompts)),
         scores={split: scores for split, (scores, _) in judged.items()},
         bounds={name: {split: bound[name] for split, (_, bound) in judged.items()} for name in names},

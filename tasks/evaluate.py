@@ -1,5 +1,6 @@
 """Evaluation as Prefect tasks: sample the prompts of a split, read the clips, score them, tell MLflow."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,12 @@ from prefect.cache_policies import NO_CACHE
 from t2v_models import files
 from t2v_models.clips.reader import READER_VERSION
 from t2v_models.clips.splits import Split
-from t2v_models.evaluation.metrics import best_first, by_prompt
+from t2v_models.evaluation.features import features_digest
+from t2v_models.evaluation.metrics import best_first
 from t2v_models.evaluation.scores import SUITE_VERSION, EvaluateConfig, Evaluation
 from t2v_models.evaluation.statistics import Score
-from t2v_models.evaluation.suite import bounds, score_split
-from t2v_models.evaluation.verdicts import Verdict, judge, table
+from t2v_models.evaluation.suite import Judged, bounds, judge_parts, score_split, together
+from t2v_models.evaluation.verdicts import Verdict, table
 from t2v_models.media import contact_sheet, load_npz, save_clips, to_mp4
 from tasks.ended import add_scores, known
 from tasks.stopwatch import working
@@ -41,24 +43,39 @@ def judge_split(who: Subject, split: Split, asked: Asked, out: Path) -> tuple[Fi
     """
     with working(f"evaluate {who.name}"):
         prompts, seeds = asked
-        frames = who.sample(prompts, seeds)
-        verdicts = judge(frames, prompts, seeds, split)
-        with files.atomic(out / "verdicts.parquet") as file:
-            pq.write_table(table(verdicts), file)
-        place = {prompt: [i for i, p in enumerate(prompts) if p == prompt] for prompt in by_prompt(verdicts)}
+        place = {prompt: [i for i, p in enumerate(prompts) if p == prompt] for prompt in dict.fromkeys(prompts)}
         shown = sorted(i for rows in place.values() for i in rows[:SHOWN_CLIPS])
-        save_clips(
-            out / "clips.npz", frames[shown], [prompts[i] for i in shown], [seeds[i] for i in shown], who.data.spec.fps
-        )
-        _sheets(out, frames, verdicts, [rows[0] for rows in place.values()])
-        return score_split(verdicts, who.data, split), bounds(who.data, split, tuple(prompts))
+        chance = np.random.default_rng(0).permutation(len(prompts))[:SHEET_CLIPS].tolist()
+        judged, frames = _judge(who, split, asked, {*shown, *chance})
+        with files.atomic(out / "verdicts.parquet") as file:
+            pq.write_table(table(judged.verdicts), file)
+        kept = np.stack([frames[i] for i in shown])
+        save_clips(out / "clips.npz", kept, [prompts[i] for i in shown], [seeds[i] for i in shown], who.data.spec.fps)
+        _sheets(out, frames, judged.verdicts, [rows[0] for rows in place.values()], chance)
+        return score_split(judged, who.data, split), bounds(who.data, split, tuple(prompts))
 
 
-def _sheets(out: Path, frames: NDArray[np.uint8], verdicts: list[Verdict], firsts: list[int]) -> None:
+def _judge(who: Subject, split: Split, asked: Asked, wanted: set[int]) -> tuple[Judged, dict[int, NDArray[np.uint8]]]:
+    """Judge part by part, and keep the frames of the wanted, the best and the worst clips only."""
+    parts: list[Judged] = []
+    verdicts: list[Verdict] = []
+    kept: dict[int, NDArray[np.uint8]] = {}
+    for frames, part in judge_parts(who.sample, *asked, split, who.data.spec):
+        kept |= {len(verdicts) + i: clip for i, clip in enumerate(frames)}
+        parts.append(part)
+        verdicts += part.verdicts
+        order = best_first(verdicts)
+        ends = wanted.union(order[:SHEET_CLIPS], order[-SHEET_CLIPS:])
+        kept = {i: clip.copy() for i, clip in kept.items() if i in ends}  # a view would keep the whole part
+    return together(parts), kept
+
+
+def _sheets(
+    out: Path, frames: dict[int, NDArray[np.uint8]], verdicts: Sequence[Verdict], firsts: list[int], chance: list[int]
+) -> None:
     """`samples.png` shows the first clip of each prompt; `random.png`, `best.png`, `worst.png` say what is wrong."""
     order = best_first(verdicts)
-    chance = np.random.default_rng(0).permutation(len(verdicts))
-    sheets = {"samples": firsts, "random": chance[:SHEET_CLIPS].tolist(), "best": order[:SHEET_CLIPS],
+    sheets = {"samples": firsts, "random": chance, "best": order[:SHEET_CLIPS],
               "worst": order[: -SHEET_CLIPS - 1 : -1]}  # fmt: skip
     for name, rows in sheets.items():
         captions = [
@@ -75,8 +92,8 @@ def read_evaluation(out: Path, source: str, data: str, config: EvaluateConfig) -
     if not path.is_file():
         return None
     found = Evaluation.model_validate_json(path.read_bytes())
-    same = (found.source, found.data, found.config, found.reader, found.suite)
-    return found if same == (source, data, config, READER_VERSION, SUITE_VERSION) else None
+    same = (found.source, found.data, found.config, found.reader, found.suite, found.features)
+    return found if same == (source, data, config, READER_VERSION, SUITE_VERSION, features_digest()) else None
 
 
 @task(task_run_name="log the scores of {name}", cache_policy=NO_CACHE)
@@ -92,7 +109,7 @@ def log_evaluation(work: Path, name: str, trained: str | None, who: Subject, eva
     tags = {
         "stage": "evaluate", "model": who.name, "reader_version": evaluation.reader,
         "metric_suite_version": evaluation.suite, "prompt_list_hash": evaluation.prompts,
-        "featnet_hash": evaluation.features or "none",
+        "featnet_hash": evaluation.features,
     }  # fmt: skip
     experiment = experiment_name(who.data)
     with (

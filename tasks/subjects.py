@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -117,8 +118,9 @@ def _archive(path: Path, data: DatasetConfig | None) -> Subject:
         of_split[0].append(key[0])
         of_split[1].append(key[1])
 
+    left = {key: cycle(rows) for key, rows in place.items()}  # equal prompts and seeds: one clip after the other
+
     def look_up(wanted: Sequence[str], wanted_seeds: Sequence[int]) -> NDArray[np.uint8]:
-        left = {key: iter(rows) for key, rows in place.items()}
         return frames[[next(left[key]) for key in zip(wanted, wanted_seeds, strict=True)]]
 
     return Subject(path.stem, hashlib.sha256(path.read_bytes()).hexdigest(), 0, data, look_up, asked)

@@ -23,13 +23,15 @@ SHAPES = DatasetConfig(world="shapes", coverage=43, spec=ClipSpec(size=32))
 def test_an_archive_is_judged_clip_by_clip_on_the_splits_its_prompts_belong_to(tmp_path: Path) -> None:
     prompts = ["circle moving left", "circle moving up-right", "circle moving left", "circle moving left-up"]
     seeds = [3, 3, 3, 5]  # two clips of one prompt and seed
-    frames = oracle(DATA.spec, prompts, seeds)
+    frames = oracle(DATA.spec, prompts, [3, 3, 4, 5])
     save_clips(tmp_path / "theirs.npz", frames, prompts, seeds, 10)
     who = subject(tmp_path / "theirs.npz", DATA)
     asked = asked_of(who, EvaluateConfig())
     assert asked == {"s0": (["circle moving left"] * 2, [3, 3]), "s3": (["circle moving up-right"], [3]),
                      "s1": (["circle moving left-up"], [5])}  # fmt: skip
     assert np.array_equal(who.sample(*asked["s0"]), frames[[0, 2]])
+    in_parts = [who.sample([p], [s]) for p, s in zip(*asked["s0"], strict=True)]
+    assert np.array_equal(np.concatenate(in_parts), frames[[0, 2]])
     for split, what in asked.items():
         assert accuracy(judge(who.sample(*what), *what, split)).value == 1
 

@@ -1,7 +1,7 @@
 """Models that are no models: the ceiling and the floors every score table is read against.
 
-Each has the signature of a model's sampler and stands behind the same interface. Real clips are drawn from
-(seed, position) in a stream of their own, so none of them is a training clip.
+Each has the signature of a model's sampler and stands behind the same interface. A clip depends on its prompt and its
+seed alone, in a stream of its own, so none is a training clip and none changes with the clips beside it.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ def oracle(spec: ClipSpec, prompts: Sequence[str], seeds: Sequence[int]) -> Fram
     """Real clips of the prompts, `(n, t, h, w, 3)`: what a perfect model would score."""
     frames = np.empty((len(prompts), spec.frames, spec.size, spec.size, 3), np.uint8)
     for i, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
-        frames[i] = render(_draw(spec, parse(prompt), np.random.default_rng([seed, i, *b"oracle"])), spec)
+        frames[i] = render(_draw(spec, parse(prompt), np.random.default_rng([seed, *b"oracle"])), spec)
     return frames
 
 
@@ -56,7 +56,7 @@ def independent(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[int
     spec = data.spec
     frames = np.empty((len(prompts), spec.frames, spec.size, spec.size, 3), np.uint8)
     for i, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
-        meaning, rng = parse(prompt), np.random.default_rng([seed, i, *b"independent"])
+        meaning, rng = parse(prompt), np.random.default_rng([seed, *b"independent"])
         moments = rng.integers(spec.frames, size=spec.frames)
         paths = [trace(_draw(spec, meaning, rng), spec) for _ in moments]
         x, y, radius = (

@@ -1,9 +1,13 @@
-"""Is the set of clips like the set of real clips? Distances on a 24-number descriptor of each clip, nothing learned.
+"""Is the set of clips like the set of real clips? Distances on features of each clip: A, a 24-number descriptor with
+nothing learned, and B, those of the small network in `features`.
 
 Every distance is the mean over disjoint blocks of clips with a t-interval; a bootstrap would repeat clips and inflate
-it. Beside each stands the same distance between two sets of real clips of the same size (`..._real`): most depend on
-the number of clips, and between sets balanced over prompts the kernel distances lie a little below zero. Invalid clips
-are described as read: failures count.
+it. Beside each stands the same distance between two sets of real clips of the same size (`..._real`), for most depend
+on the number of clips. Invalid clips are described as read: failures count.
+
+Sets are paired: row i of all of them answers the same prompt. A clip never meets its partner, just as it never meets
+itself, so the pairs within and between sets have the same prompts, and equal distributions are 0 apart on average
+whatever the prompts are. Without that, sets balanced over prompts would look too alike.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,9 +28,12 @@ LEAST_BLOCK = 16
 NEIGHBOURS = 5
 FARTHEST = 10.0
 """Standard deviations at which a descriptor is cut off, so that one failed clip does not decide a distance."""
-LEAST_SCALE = np.array([0.5] * 10 + [0.5] * 2 + [1.0, 0.02, 0.1] + [0.25] * 3 + [0.02] + [20.0] * 3 + [0.1] * 2)
+LEAST_SCALE = np.array([0.5] * 10 + [0.5] * 2 + [1.0, 0.02, 0.1] + [0.25] * 3 + [0.02] + [30.0] * 3 + [0.2, 0.3])
 """Least standard deviation of each number, so that what is constant in real clips is not blown up:
 a faint blur must not outweigh a broken motion."""
+
+LEAST_FEATURE_SCALE = 0.1
+"""The same for the features of the network, whose standard deviation over both worlds is 1."""
 
 
 def descriptor(verdicts: Sequence[Verdict]) -> Floats:
@@ -57,7 +64,7 @@ def _turning(dx: Floats, dy: Floats) -> Floats:
     return np.asarray(np.angle(step[:, 1:] * step[:, :-1].conj()).sum(1))
 
 
-def whiten(points: Floats, real: Floats, least: Floats | float = LEAST_SCALE) -> Floats:
+def whiten(points: Floats, real: Floats, least: Floats | float) -> Floats:
     """Centre and scale each number by its mean and standard deviation in `real`.
 
     Numbers are not decorrelated: several are sums of others, and full whitening would divide by almost nothing.
@@ -71,11 +78,10 @@ def squared(a: Floats, b: Floats) -> Floats:
 
 
 def _unbiased(within_a: Floats, within_b: Floats, between: Floats) -> float:
-    """MMD² without the diagonals (Gretton 2012, eq. 3): zero on average for equal distributions."""
-    m, n = len(within_a), len(within_b)
-    inner_a = (within_a.sum() - np.trace(within_a)) / (m * (m - 1))
-    inner_b = (within_b.sum() - np.trace(within_b)) / (n * (n - 1))
-    return float(inner_a + inner_b - 2 * between.mean())
+    """MMD² without any of the diagonals (Gretton 2012, eq. 4): zero on average for equal distributions."""
+    n = len(within_a)
+    inner_a, inner_b, across = ((m.sum() - np.trace(m)) / (n * (n - 1)) for m in (within_a, within_b, between))
+    return float(inner_a + inner_b - 2 * across)
 
 
 def mmd_rbf(points: Floats, real: Floats) -> float:
@@ -117,23 +123,34 @@ def density(points: Floats, real: Floats) -> float:
     return float(_in_balls(points, real).sum() / (NEIGHBOURS * len(points)))
 
 
+def nearest_neighbour(points: Floats, real: Floats) -> float:
+    """Share of clips whose nearest other clip is of their own set, partners apart (Lopez-Paz 2017); 0.5 if equal."""
+    apart = np.diag(np.full(len(points), np.inf))
+    between = squared(points, real) + apart
+    own = [(squared(s, s) + apart).min(1) for s in (points, real)]
+    return float(np.mean([own[0] < between.min(1), own[1] < between.min(0)]))
+
+
 DISTANCES: dict[str, Callable[[Floats, Floats], float]] = {
     "mmd_rbf": mmd_rbf, "mmd_cubic": mmd_cubic, "frechet": frechet, "coverage": coverage, "density": density,
+    "nn2": nearest_neighbour,
 }  # fmt: skip
 
 
-def distances(points: Floats, real: Floats, other: Floats, suffix: str) -> dict[str, Score]:
+def distances(points: Floats, real: Floats, other: Floats, suffix: str, least: Floats | float) -> dict[str, Score]:
     """Every distance of `points` from `real`, and of `other` real clips from `real` as `<name>_real`.
 
     Args:
-        points: features of the judged clips `(n, d)`, whitened.
-        real: of as many real clips.
-        other: of as many other real clips.
+        points: features of the judged clips `(n, d)`.
+        real: of real clips of the same prompts, row by row; all are whitened by these.
+        other: of other real clips of the same prompts.
         suffix: of the names: which features these are, as in `mmd_rbf_a`.
+        least: least standard deviation of each feature.
     """
-    points, real, other = (shuffled(s, stream) for stream, s in enumerate((points, real, other)))
-    n = min(len(points), len(real), len(other), MOST_CLIPS)
-    size = n // BLOCKS
+    assert points.shape == real.shape == other.shape, (points.shape, real.shape, other.shape)
+    order = np.random.default_rng(list(b"blocks")).permutation(len(real))  # so that every block is a sample of all
+    points, real, other = (whiten(s[order], real, least) for s in (points, real, other))
+    size = min(len(real), MOST_CLIPS) // BLOCKS
     if size < LEAST_BLOCK:
         return {}
     blocks = [slice(i * size, (i + 1) * size) for i in range(BLOCKS)]
@@ -144,15 +161,13 @@ def distances(points: Floats, real: Floats, other: Floats, suffix: str) -> dict[
     return scores
 
 
-def shuffled(points: Floats, stream: int) -> Floats:
-    """The clips in a random order that is always the same, so that every block is a sample of the whole."""
-    return np.asarray(points[np.random.default_rng([stream, *b"blocks"]).permutation(len(points))])
-
-
 def trajectory_distances(
     verdicts: Sequence[Verdict], real: Sequence[Verdict], other: Sequence[Verdict]
 ) -> dict[str, Score]:
-    """Distances on the trajectory descriptor (features A), whitened by `real`."""
-    of_real = descriptor(real)
-    judged, again = descriptor(verdicts), descriptor(other)
-    return distances(whiten(judged, of_real), whiten(of_real, of_real), whiten(again, of_real), "a")
+    """Distances on the trajectory descriptor (features A)."""
+    return distances(descriptor(verdicts), descriptor(real), descriptor(other), "a", LEAST_SCALE)
+
+
+def feature_distances(points: Floats, real: Floats, other: Floats) -> dict[str, Score]:
+    """Distances on the features of the network (features B)."""
+    return distances(points, real, other, "b", LEAST_FEATURE_SCALE)

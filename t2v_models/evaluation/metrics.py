@@ -197,20 +197,22 @@ def moving(verdicts: Verdicts) -> Score:
 
 
 def std_ratio(verdicts: Verdicts, real: Verdicts) -> Score:
-    """Spread of what prompts leave open (start x, y, size) over that of real clips: least of three, mean of prompts.
+    """Spread of what prompts leave open (start x, y, size) over that of real clips, the least of the three.
 
-    1 when as diverse as the data, 0 when every clip of a prompt is the same; prompts with one readable clip count 0.
+    1 when as diverse as the data, 0 when every clip of a prompt is the same. Variances within prompts are added up
+    before they are divided; prompts with fewer than two readable clips count as having none.
     """
-    spreads = {prompt: _spread(group) for prompt, group in by_prompt(real).items()}
-    groups = {p: g for p, g in by_prompt(verdicts).items() if p in spreads}
-    ratios = [float((_spread(group) / spreads[prompt]).min()) for prompt, group in groups.items()]
-    score = cluster_mean(ratios, list(groups))
-    return score.model_copy(update={"n": sum(map(len, groups.values()))})
+    groups, known = by_prompt(verdicts), by_prompt(real)
+    names = [p for p in groups if p in known]
+    spreads, usual = (np.array([_variance(of[p]) for p in names]).reshape(-1, 3) for of in (groups, known))
+    score = min((cluster_ratio(spreads[:, k], usual[:, k], names) for k in range(3)), key=lambda s: s.value)
+    ends = {end: math.sqrt(getattr(score, end)) for end in ("value", "low", "high")}
+    return Score(**ends, n=sum(len(groups[p]) for p in names))
 
 
-def _spread(group: Verdicts) -> NDArray[np.float64]:
+def _variance(group: Verdicts) -> NDArray[np.float64]:
     latents = [(v.x[0], v.y[0], v.radius[0]) for v in group if v.valid]
-    return np.asarray(np.std(latents, axis=0)) if len(latents) > 1 else np.zeros(3)
+    return np.asarray(np.var(latents, axis=0, ddof=1)) if len(latents) > 1 else np.zeros(3)
 
 
 def summarise(verdicts: Verdicts, real: Verdicts = (), seen: Collection[Case] = ()) -> dict[str, Score]:

@@ -13,7 +13,7 @@ from t2v_models.evaluation.statistics import Score
 SUITE_VERSION = "3"
 """Raise it whenever a figure changes its meaning."""
 TIERS = {"smoke": 8, "standard": 64, "release": 256}
-"""Clips per prompt. Distances use up to 4,096 clips, which the release tier reaches."""
+"""Clips per prompt. Distances use up to 4,096 clips, which the release tier reaches on `s0`."""
 
 Scores = dict[Split, dict[str, Score]]
 
@@ -44,7 +44,7 @@ class Evaluation(Config):
     prompts: str = ""
     """Digest of the prompts that were asked."""
     features: str = ""
-    """Digest of the feature network's weights; empty where it was not used."""
+    """Digest of the feature network's weights."""
     scores: Scores
     bounds: dict[str, Scores] = Field({})
     """Scores of the baselines on the same splits: the ceiling and the floors."""
