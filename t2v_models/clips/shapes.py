@@ -6,6 +6,7 @@ diamonds, and elsewhere a linear ramp, one pixel wide, over the signed distance 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from t2v_models.clips.spec import Shape
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating]
 
 DIAGONAL = math.sqrt(0.5)
 SQUARE = math.sqrt(math.pi) / 2
@@ -49,6 +50,11 @@ EXTENTS: dict[Shape, Extent] = {
 }  # fmt: skip
 
 
+def extents(shapes: Sequence[Shape]) -> NDArray[np.float64]:
+    """Reach to either side, upwards and downwards of n shapes of unit radius, `(3, n)`."""
+    return np.array([(EXTENTS[s].side, EXTENTS[s].up, EXTENTS[s].down) for s in shapes]).T
+
+
 def cover(shape: Shape, dx: Floats, dy: Floats, radius: Floats) -> Floats:
     """Share of each pixel inside the shape, 0–1; pixel centres lie `dx` (rightwards), `dy` (downwards) from its centre.
 
@@ -73,7 +79,7 @@ def cover(shape: Shape, dx: Floats, dy: Floats, radius: Floats) -> Floats:
 
 
 def _ramp(distance: Floats) -> Floats:
-    return np.clip(0.5 - distance, 0.0, 1.0)
+    return np.asarray(np.clip(0.5 - distance, 0.0, 1.0))
 
 
 def _slanted(distance: Floats) -> Floats:
@@ -84,4 +90,4 @@ def _slanted(distance: Floats) -> Floats:
 
 def _overlap(place: Floats, half: Floats) -> Floats:
     """Length of [place - 1/2, place + 1/2] inside [-half, half]; `half` is at least 1/2."""
-    return np.clip(half + 0.5 - np.abs(place), 0.0, 1.0)
+    return np.asarray(np.clip(half + 0.5 - np.abs(place), 0.0, 1.0))

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.files import atomic, write
+from t2v_models.shards.codec import FRAMES_SUFFIX
 from t2v_models.shards.ingested import DataConfig, IngestConfig
 from t2v_models.shards.write import (
     clear_stale,
@@ -218,6 +219,10 @@ def _card(config: DataConfig, shards: tuple[Shard, ...]) -> str:
     known = "caption, source file and first frame" if ours else "caption, the motion and the path in pixels"
     held = "" if ours else f"Held out, under every wording: {', '.join(config.hold_out) or 'nothing'}.\n\n"
     captions = "\n".join(f"- {prompt}" for prompt in config.prompts)
+    pixels = {
+        "lz4": "an .npy file of uint8\n`(frames, height, width, 3)` in an LZ4 frame",
+        "webp": "a lossless animation",
+    }[config.codec]
     return f"""---
 pretty_name: {config.world}, {config.clips} captioned clips
 task_categories: [text-to-video]
@@ -234,8 +239,8 @@ configs:
 Each clip has {spec.frames} frames of {spec.size}x{spec.size} pixels at {spec.fps} frames per second.
 Digest `{dataset_digest(shards)}`; configuration `{config.digest}`.
 
-`shard-*.tar` are WebDataset shards with two members a clip: `KEY.npy.zst`, an .npy file of uint8
-`(frames, height, width, 3)` compressed with zstd, and `KEY.json` with the {known}.
+`shard-*.tar` are WebDataset shards with two members a clip:
+`KEY{FRAMES_SUFFIX[config.codec]}`, {pixels}, and `KEY.json` with the {known}.
 `{MANIFEST}` has one row per clip with all of this, its place and checksums.
 
 {held}{"Some of the captions" if ours else "Captions"}:
