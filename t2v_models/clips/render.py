@@ -16,7 +16,7 @@ from t2v_models.clips.motions import Motion, Trace, traces
 from t2v_models.clips.shapes import EXTENTS, cover
 from t2v_models.clips.spec import GROUND, PALETTE, ClipSpec, Colour, Shape
 
-WINDOW_PIXELS = 24_000
+WINDOW_PIXELS = 48_000
 """Drawn in one go: so few that the numbers of one step are still in the cache in the next."""
 
 
@@ -29,19 +29,19 @@ class Sprite:
     places: NDArray[np.intp]
     """Where each row begins in the bytes of a clip, `(t, side)`."""
 
-    def paint(self, frames: NDArray[np.uint8]) -> None:
-        """Make a clip of `(t, h, w, 3)`, contiguous: the ground and the object on it."""
+    def paint(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Make a clip of contiguous `(t, h, w, 3)`, the ground and the object on it, and return it."""
         frames.fill(GROUND[0])  # the same in all channels
         width = self.windows.shape[2]
         runs = np.ndarray((frames.size - width + 1, width), np.uint8, frames.data, strides=(1, 1))
         runs[self.places] = self.windows  # run i is the bytes from i on: one assignment for all rows of all frames
+        return frames
 
 
 def render(motion: Motion, spec: ClipSpec) -> NDArray[np.uint8]:
     """Draw a clip: uint8, shape `(t, h, w, 3)`, RGB."""
     frames = np.empty((spec.frames, spec.size, spec.size, 3), np.uint8)
-    sprites([motion], traces([motion], spec), spec)[0].paint(frames)
-    return frames
+    return sprites([motion], traces([motion], spec), spec)[0].paint(frames)
 
 
 def sprites(motions: Sequence[Motion], paths: Trace, spec: ClipSpec) -> list[Sprite]:
@@ -56,7 +56,9 @@ def sprites(motions: Sequence[Motion], paths: Trace, spec: ClipSpec) -> list[Spr
         pixel = np.arange(side, dtype=np.float32)
         dx, dy = x[here, :, None, None] + pixel, y[here, :, None, None] + pixel[:, None]
         inside = cover(shape, dx, dy, radius[here, :, None, None])
-        opacity = (inside * 255 + 0.5).astype(np.uint8)
+        inside *= 255
+        inside += 0.5
+        opacity = inside.astype(np.uint8)
         places = corner[here, :, None] + np.arange(side) * (3 * spec.size)
         for i, clip, place in zip(here, opacity, places, strict=True):
             windows = np.asarray(cv2.applyColorMap(clip.reshape(-1, side), _inks(motions[i].colour)), np.uint8)

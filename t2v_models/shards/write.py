@@ -140,7 +140,8 @@ def write_sidecar(folder: Path, config: DataConfig, index: int, shard: WrittenSh
     metadata = config_metadata(config) | {"shard_sha256": shard.sha256, "shard_size": str(shard.size)}
     with atomic(sidecar_path(folder, index)) as stream:
         table = shard.table.replace_schema_metadata(metadata)
-        pq.write_table(table, stream, compression="zstd", write_page_checksum=True)
+        words = [field.name for field in table.schema if field.type == _WORD]
+        pq.write_table(table, stream, compression="zstd", write_page_checksum=True, use_dictionary=words)
 
 
 def is_whole(folder: Path, config: DataConfig, index: int) -> bool:
@@ -211,7 +212,7 @@ def is_being_written(temporary: Path) -> bool:
 
 
 def _rendered(config: DatasetConfig, indices: range) -> Iterator[PackedClip]:
-    """Draw, render and pack clips, many at a time."""
+    """Draw, render and pack clips, many at a time and step by step: small steps taken in turns cost twice as much."""
     spec = config.spec
     frames = np.empty((spec.frames, spec.size, spec.size, 3), np.uint8)
     step = max(1, min(DRAWN_CLIPS, DRAWN_PIXELS // (spec.frames * spec.size**2)))
@@ -219,13 +220,14 @@ def _rendered(config: DatasetConfig, indices: range) -> Iterator[PackedClip]:
         here = range(start, min(start + step, indices.stop))
         captions, motions = zip(*draw_clips(config, here), strict=True)
         paths = traces(motions, spec)
-        rounded = np.round(np.stack([paths.radius, paths.x, paths.y], 1), 4).tolist()
-        drawn = sprites(motions, paths, spec)
-        for index, caption, motion, path, sprite in zip(here, captions, motions, rounded, drawn, strict=True):
-            truth = motion.model_dump()
-            meta = {"caption": caption, "fps": spec.fps, "key": clip_key(index), "motion": truth}
-            content = to_json(meta | {"trace": dict(zip(("radius", "x", "y"), path, strict=True))})
-            truth["start_x"], truth["start_y"] = motion.start
-            facts = tuple(truth[name] for name in ("action", "shape", "colour", *_NUMBERS))
-            sprite.paint(frames)
-            yield PackedClip(caption, packed(frames, spec, config.codec), content, facts)
+        truths = [motion.model_dump() for motion in motions]
+        pixels = [packed(sprite.paint(frames), spec, config.codec) for sprite in sprites(motions, paths, spec)]
+        radius, x, y = (np.round(values, 4).tolist() for values in (paths.radius, paths.x, paths.y))
+        metas = [
+            to_json({"caption": caption, "fps": spec.fps, "key": clip_key(i), "motion": truth,
+                     "trace": {"radius": radius[k], "x": x[k], "y": y[k]}})
+            for k, (i, caption, truth) in enumerate(zip(here, captions, truths, strict=True))
+        ]  # fmt: skip
+        facts = [(m.action, m.shape, m.colour, m.radius, m.radius_end, *m.start, m.speed, m.swing, m.phase, m.rate)
+                 for m in motions]  # fmt: skip
+        yield from map(PackedClip, captions, pixels, metas, facts)
