@@ -123,6 +123,8 @@ def test_the_manifest_says_where_everything_is(written: Path) -> None:
         assert (row["start_x"], row["start_y"]) == motion.start
         assert all(row[n] == getattr(motion, n) for n in ("action", "radius", "radius_end", "speed", "swing", "rate"))
     assert pq.ParquetFile(written / MANIFEST).num_row_groups == CONFIG.shards
+    assert [(shard.clips, shard.captions) for shard in manifest.shards] == [(20, 18), (20, 18), (4, 4)]
+    assert sum(shard.pixel_bytes for shard in manifest.shards) == sum(manifest.table["frames_size"].to_pylist())
 
 
 def test_bytes_do_not_depend_on_process_order_or_hash_seed(written: Path, tmp_path: Path) -> None:

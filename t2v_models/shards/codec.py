@@ -46,6 +46,8 @@ def decoded(stored: Stored, spec: ClipSpec, codec: Codec) -> Frames:
             from t2v_models import media
 
             pixels = media.decode(bytes(stored), spec.fps)
+            if len(pixels) == 1:  # a clip that stands still is one picture
+                pixels = pixels.repeat(spec.frames, 0)
             if pixels.shape != shape:
                 raise ValueError(f"it has shape {pixels.shape}")
             return pixels

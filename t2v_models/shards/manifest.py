@@ -39,6 +39,11 @@ class Shard:
     sha256: str
     size: int
     """Bytes."""
+    clips: int
+    captions: int
+    """Different ones."""
+    pixel_bytes: int
+    """As stored, of all clips."""
 
 
 @dataclass(frozen=True)
@@ -127,8 +132,11 @@ def finish(folder: Path, config: DataConfig) -> Manifest:
         if "shard_size" not in metadata or not tar.is_file() or tar.stat().st_size != int(metadata["shard_size"]):
             raise LabError(f"{tar} is not finished: {_again(config)} to finish it")
         require_config(folder, metadata, config)
-    shards = tuple(Shard(shard_name(i), m["shard_sha256"], int(m["shard_size"])) for i, m in enumerate(found))
     tables = [pq.read_table(path, page_checksum_verification=True) for path in side_cars]
+    shards = tuple(
+        Shard(shard_name(i), m["shard_sha256"], int(m["shard_size"]), *_statistics(table))
+        for i, (m, table) in enumerate(zip(found, tables, strict=True))
+    )
     metadata = config_metadata(config) | {
         "rows_sha256": rows_digest(pa.concat_tables(table.replace_schema_metadata() for table in tables)),
         "spec": config.spec.model_dump_json(),
@@ -199,6 +207,11 @@ def rows_digest(table: pa.Table) -> str:
     return digest.hexdigest()
 
 
+def _statistics(table: pa.Table) -> tuple[int, int, int]:
+    """Clips of a shard, their different captions, and the bytes of their pixels."""
+    return len(table), len(table["caption"].unique()), sum(table["frames_size"].to_pylist())
+
+
 def _again(config: DataConfig) -> str:
     command = "ingest" if isinstance(config, IngestConfig) else "render"
     return f"run `t2v {command}` again with the same options"
@@ -237,6 +250,8 @@ configs:
 # {config.world}: {config.clips:,} captioned clips
 
 Each clip has {spec.frames} frames of {spec.size}x{spec.size} pixels at {spec.fps} frames per second.
+{len(shards):,} shards of up to {config.clips_per_shard:,} clips, {sum(s.size for s in shards) / 1e6:,.1f} MB; pixels
+are stored in {sum(s.pixel_bytes for s in shards) / config.clips:,.0f} bytes a clip.
 Digest `{dataset_digest(shards)}`; configuration `{config.digest}`.
 
 `shard-*.tar` are WebDataset shards with two members a clip:
