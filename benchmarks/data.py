@@ -44,8 +44,8 @@ from t2v_models.shards.store import ClipStore
 from t2v_models.shards.verify import verify
 from t2v_models.shards.write import shard_name, write_shard
 
-CONFIG = DatasetConfig(clips=3000, clips_per_shard=500)
-"""64 x 64 pixels, 10 frames."""
+CONFIG = DatasetConfig()
+"""What `t2v render` makes by default: 10,000 clips of 64 x 64 pixels and 10 frames, 500 a shard."""
 SPEC = CONFIG.spec
 PROMPTS = CONFIG.prompts
 
@@ -221,13 +221,13 @@ def codecs(work: Path) -> Iterator[Figure]:
 
 def workers(work: Path) -> Iterator[Figure]:
     """Two processes against one, by the wall clock, after both have started."""
-    config = CONFIG.model_copy(update={"clips": 6000})
+    config = CONFIG.model_copy(update={"clips": 20_000})
 
     def seconds(count: int, turn: int) -> float:
         with process_pool(count) as pool:
             list(pool.map(write_shard, [work / f"warm-{count}-{turn}"] * count, [config] * count, range(count)))
             start = time.perf_counter()
-            list(pool.map(write_shard, [work / f"{count}-{turn}"] * 12, [config] * 12, range(12)))
+            list(pool.map(write_shard, [work / f"{count}-{turn}"] * 40, [config] * 40, range(40)))
             return time.perf_counter() - start
 
     times = [(seconds(1, turn), seconds(2, turn)) for turn in range(3)]

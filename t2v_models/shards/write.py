@@ -24,7 +24,7 @@ from t2v_models.clips.spec import Codec
 from t2v_models.clips.splits import check_no_leak
 from t2v_models.config import LabError, flatten
 from t2v_models.files import atomic
-from t2v_models.shards.codec import FRAMES_SUFFIX, packed
+from t2v_models.shards.codec import FRAMES_SUFFIX, Packer
 from t2v_models.shards.ingested import DataConfig, IngestConfig
 from t2v_models.shards.tar import TarWriter
 
@@ -214,14 +214,17 @@ def is_being_written(temporary: Path) -> bool:
 def _rendered(config: DatasetConfig, indices: range) -> Iterator[PackedClip]:
     """Draw, render and pack clips, many at a time and step by step: small steps taken in turns cost twice as much."""
     spec = config.spec
-    frames = np.empty((spec.frames, spec.size, spec.size, 3), np.uint8)
+    packer = Packer(spec, config.codec)
     step = max(1, min(DRAWN_CLIPS, DRAWN_PIXELS // (spec.frames * spec.size**2)))
     for start in range(indices.start, indices.stop, step):
         here = range(start, min(start + step, indices.stop))
         captions, motions = zip(*draw_clips(config, here), strict=True)
         paths = traces(motions, spec)
         truths = [motion.model_dump() for motion in motions]
-        pixels = [packed(sprite.paint(frames), spec, config.codec) for sprite in sprites(motions, paths, spec)]
+        pixels = []
+        for sprite in sprites(motions, paths, spec):
+            sprite.paint(packer.frames)
+            pixels.append(packer.packed())
         radius, x, y = (np.round(values, 4).tolist() for values in (paths.radius, paths.x, paths.y))
         metas = [
             to_json({"caption": caption, "fps": spec.fps, "key": clip_key(i), "motion": truth,
