@@ -1,8 +1,8 @@
 """Clips to tar files: the bytes of a shard are a function of (config, index) and of nothing else.
 
 A clip is two members, its pixels (`codec`) and `KEY.json` (caption and ground truth), so any tar or WebDataset reader
-opens a shard. Beside `shard-00000.tar` lies
-`shard-00000.parquet`, its rows of the manifest: written after the tar, it proves that the tar is whole.
+opens a shard. Beside `shard-00000.tar` lies `shard-00000.parquet`, its rows of the manifest: written after the tar, it
+proves that the tar is whole.
 """
 
 import hashlib
