@@ -233,7 +233,7 @@ def _card(config: DataConfig, shards: tuple[Shard, ...]) -> str:
     held = "" if ours else f"Held out, under every wording: {', '.join(config.hold_out) or 'nothing'}.\n\n"
     captions = "\n".join(f"- {prompt}" for prompt in config.prompts)
     pixels = {
-        "lz4": "an .npy file of uint8\n`(frames, height, width, 3)` in an LZ4 frame",
+        "lz4": "an .npy file of uint8 `(frames, height, width, 3)` in an LZ4 frame",
         "webp": "a lossless animation",
     }[config.codec]
     return f"""---
@@ -250,12 +250,15 @@ configs:
 # {config.world}: {config.clips:,} captioned clips
 
 Each clip has {spec.frames} frames of {spec.size}x{spec.size} pixels at {spec.fps} frames per second.
-{len(shards):,} shards of up to {config.clips_per_shard:,} clips, {sum(s.size for s in shards) / 1e6:,.1f} MB; pixels
-are stored in {sum(s.pixel_bytes for s in shards) / config.clips:,.0f} bytes a clip.
+{len(shards):,} shards of up to {config.clips_per_shard:,} clips, {sum(s.size for s in shards) / 1e6:,.1f} MB in all; the
+pixels of a clip take {sum(s.pixel_bytes for s in shards) / config.clips:,.0f} bytes as stored.
 Digest `{dataset_digest(shards)}`; configuration `{config.digest}`.
 
 `shard-*.tar` are WebDataset shards with two members a clip:
-`KEY{FRAMES_SUFFIX[config.codec]}`, {pixels}, and `KEY.json` with the {known}.
+
+- `KEY{FRAMES_SUFFIX[config.codec]}`, {pixels};
+- `KEY.json` with the {known}.
+
 `{MANIFEST}` has one row per clip with all of this, its place and checksums.
 
 {held}{"Some of the captions" if ours else "Captions"}:

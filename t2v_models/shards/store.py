@@ -19,7 +19,7 @@ OPEN_SHARDS = 256
 class ClipStore:
     """A dataset as an array of clips: any rows, in any order, exact. Safe to share between threads.
 
-    Keeps no decoded clip: decoding is 60,000 clips/s at 64 px, and a cache was not worth its memory.
+    Keeps no decoded clip: decoding is 50,000 clips/s at 64 px, and a cache was not worth its memory.
     """
 
     def __init__(self, manifest: Manifest) -> None:
