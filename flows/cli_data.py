@@ -30,6 +30,7 @@ def render(
         str | None,
         typer.Option(help="Of shapes: 9, 43 or 86 % of the (object, motion) pairs, or one-factor."),
     ] = None,
+    codec: Annotated[str, typer.Option(help="lz4: fastest; webp: lossless too, slow, plays in any browser.")] = "lz4",
     workers: Annotated[int, typer.Option(help="Processes that render; the bytes are the same for any number.")] = 2,
     runner: Annotated[
         str, typer.Option(help="local, or dask: a cluster of --workers, or the one at an address.")
@@ -59,7 +60,7 @@ def render(
     config = DatasetConfig.model_validate(
         {
             "world": world, "clips": clips, "spec": spec, "seed": seed, "hold_out": held,
-            "coverage": int(coverage) if coverage and coverage.isdigit() else coverage,
+            "coverage": int(coverage) if coverage and coverage.isdigit() else coverage, "codec": codec,
         }
     )  # fmt: skip
     from t2v_models.config import near
@@ -98,6 +99,7 @@ def ingest(
         int | None, typer.Option(help="Frames from one clip's start to the next; --frames if left out.")
     ] = None,
     validation: Annotated[float, typer.Option(help="Share of the files kept for OUT/validation.")] = 0.05,
+    codec: Annotated[str, typer.Option(help="lz4: fastest; webp: lossless too, slow, plays in any browser.")] = "lz4",
     workers: Annotated[int, typer.Option(min=1, help="Processes that decode; the bytes are the same for any.")] = 2,
     work: Work = WORK,
     as_json: Json = False,
@@ -119,7 +121,9 @@ def ingest(
     from t2v_models.shards.ingested import IngestOptions
 
     spec = {"size": size, "frames": frames, "fps": fps}
-    options = IngestOptions.model_validate({"spec": spec, "fit": fit, "stride": stride, "validation": validation})
+    options = IngestOptions.model_validate(
+        {"spec": spec, "fit": fit, "stride": stride, "validation": validation, "codec": codec}
+    )
     from tasks.runtime import prefect_api, prepare
 
     prepare(work)

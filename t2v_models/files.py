@@ -10,6 +10,9 @@ from typing import IO
 
 from t2v_models.config import LabError
 
+BUFFER = 1 << 20
+"""Bytes that are written at once: thousands of small writes cost more than making what is written."""
+
 
 @contextmanager
 def atomic(path: Path) -> Iterator[IO[bytes]]:
@@ -21,7 +24,7 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with temporary.open("wb", buffering=BUFFER) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -73,9 +73,9 @@ def dataset(written: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(written, tmp_path / "dataset"))
 
 
-def read_npy_zst(content: bytes) -> np.ndarray:
-    """As a stranger would: streaming zstd, then numpy."""
-    pixels: np.ndarray = np.load(io.BytesIO(pa.CompressedInputStream(pa.BufferReader(content), "zstd").read()))
+def read_npy_lz4(content: bytes) -> np.ndarray:
+    """As a stranger would: streaming LZ4, then numpy."""
+    pixels: np.ndarray = np.load(io.BytesIO(pa.CompressedInputStream(pa.BufferReader(content), "lz4").read()))
     return pixels
 
 
@@ -86,8 +86,8 @@ def test_every_clip_in_the_tars_is_the_clip_that_was_drawn(written: Path) -> Non
             members = tar.getmembers()
             for frames, meta in zip(members[::2], members[1::2], strict=True):
                 caption, motion = draw_clip(CONFIG, index)
-                assert (frames.name, meta.name) == (f"{index:09d}.npy.zst", f"{index:09d}.json")
-                pixels = read_npy_zst(tar.extractfile(frames).read())  # type: ignore[union-attr]
+                assert (frames.name, meta.name) == (f"{index:09d}.npy.lz4", f"{index:09d}.json")
+                pixels = read_npy_lz4(tar.extractfile(frames).read())  # type: ignore[union-attr]
                 np.testing.assert_array_equal(pixels, render(motion, CONFIG.spec))
                 truth = json.loads(tar.extractfile(meta).read())  # type: ignore[union-attr]
                 assert truth["caption"] == caption
@@ -115,7 +115,7 @@ def test_the_manifest_says_where_everything_is(written: Path) -> None:
         content = (written / row["shard"]).read_bytes()
         stored = content[row["frames_offset"] : row["frames_offset"] + row["frames_size"]]
         meta = content[row["meta_offset"] : row["meta_offset"] + row["meta_size"]]
-        pixels = read_npy_zst(stored)
+        pixels = read_npy_lz4(stored)
         np.testing.assert_array_equal(pixels, render(draw_clip(CONFIG, i)[1], CONFIG.spec))
         assert row["frames_sha256"] == hashlib.sha256(stored).digest()
         assert json.loads(meta)["key"] == row["key"]
@@ -123,6 +123,8 @@ def test_the_manifest_says_where_everything_is(written: Path) -> None:
         assert (row["start_x"], row["start_y"]) == motion.start
         assert all(row[n] == getattr(motion, n) for n in ("action", "radius", "radius_end", "speed", "swing", "rate"))
     assert pq.ParquetFile(written / MANIFEST).num_row_groups == CONFIG.shards
+    assert [(shard.clips, shard.captions) for shard in manifest.shards] == [(20, 18), (20, 18), (4, 4)]
+    assert sum(shard.pixel_bytes for shard in manifest.shards) == sum(manifest.table["frames_size"].to_pylist())
 
 
 def test_bytes_do_not_depend_on_process_order_or_hash_seed(written: Path, tmp_path: Path) -> None:
@@ -134,7 +136,7 @@ def test_bytes_do_not_depend_on_process_order_or_hash_seed(written: Path, tmp_pa
 
 def test_plain_tar_lists_the_members(written: Path) -> None:
     listed = subprocess.run(["tar", "tf", written / shard_name(2)], check=True, capture_output=True, text=True)
-    assert listed.stdout.split() == [f"{i:09d}{suffix}" for i in range(40, 44) for suffix in (".npy.zst", ".json")]
+    assert listed.stdout.split() == [f"{i:09d}{suffix}" for i in range(40, 44) for suffix in (".npy.lz4", ".json")]
     assert not listed.stderr
 
 
@@ -149,7 +151,7 @@ def test_plain_webdataset_reads_the_shards(written: Path) -> None:
     assert [s["__key__"] for s in samples] == [f"{i:09d}" for i in range(CONFIG.clips)]
     for i in (0, 43):
         caption, motion = draw_clip(CONFIG, i)
-        np.testing.assert_array_equal(read_npy_zst(samples[i]["npy.zst"]), render(motion, CONFIG.spec))
+        np.testing.assert_array_equal(read_npy_lz4(samples[i]["npy.lz4"]), render(motion, CONFIG.spec))
         assert json.loads(samples[i]["json"])["caption"] == caption
 
 
@@ -336,7 +338,7 @@ def test_extra_and_missing_members_are_named(dataset: Path) -> None:
     drop_last_clip(dataset / shard_name(1))
     damage = verify(dataset)
     assert "shard-00000.tar has extra members: notes.txt" in damage
-    assert "shard-00001.tar has missing members: 000000039.json, 000000039.npy.zst" in damage
+    assert "shard-00001.tar has missing members: 000000039.json, 000000039.npy.lz4" in damage
 
 
 def test_the_manifest_of_another_dataset_is_told(dataset: Path, tmp_path: Path) -> None:
@@ -408,7 +410,7 @@ def test_writing_and_verifying_never_import_torch() -> None:
     subprocess.run([sys.executable, "-c", check], check=True)
 
 
-@pytest.mark.parametrize(("name", "size"), [("000000000.npy.zst", 0), ("a" * 100, 1), ("x.json", 8**11 - 1)])
+@pytest.mark.parametrize(("name", "size"), [("000000000.npy.lz4", 0), ("a" * 100, 1), ("x.json", 8**11 - 1)])
 def test_a_header_is_the_one_that_tarfile_writes(name: str, size: int) -> None:
     info = tarfile.TarInfo(name)
     info.size, info.mode, info.uname, info.gname = size, 0o444, "t2v", "t2v"

@@ -5,14 +5,15 @@ covers [j, j + 1), so its centre is at j + 0.5. Lengths below are for 64-px fram
 """
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from t2v_models.clips.shapes import EXTENTS
+from t2v_models.clips.shapes import EXTENTS, extents
 from t2v_models.clips.spec import ClipSpec, Colour, Shape
 from t2v_models.config import Config
 
@@ -20,6 +21,12 @@ Action = Literal[
     "right", "down-right", "down", "down-left", "left", "up-left", "up", "up-right",
     "rotate-cw", "rotate-ccw", "bounce-v", "bounce-h", "zigzag-v", "zigzag-h", "shrink", "expand",
 ]  # fmt: skip
+
+Floats = NDArray[np.float64]
+Limit = float | Floats
+
+NUMBERS = 12
+"""Uniform random numbers that a clip is drawn from, whatever its law; nine are used at most."""
 
 ACTIONS: tuple[Action, ...] = Action.__args__  # type: ignore[attr-defined]
 
@@ -82,27 +89,44 @@ def reflect(x: NDArray[np.float64], low: float, high: float) -> NDArray[np.float
 
 def trace(motion: Motion, spec: ClipSpec) -> Trace:
     """The exact path of the object's centre and its radius in every frame."""
+    paths = traces([motion], spec)
+    return Trace(paths.x[0], paths.y[0], paths.radius[0])
+
+
+def traces(motions: Sequence[Motion], spec: ClipSpec) -> Trace:
+    """`trace` of n motions at once: arrays of shape `(n, t)`."""
+    numbers = np.array([(*m.start, m.radius, m.radius_end, m.speed, m.swing, m.phase, m.rate) for m in motions])
     t = np.arange(spec.frames, dtype=np.float64)
-    x, y = np.full_like(t, motion.start[0]), np.full_like(t, motion.start[1])
-    radius = motion.radius + (motion.radius_end - motion.radius) * t / (spec.frames - 1)
-    action = motion.action
+    paths = np.empty((3, len(motions), spec.frames))
+    for action, here in _grouped([m.action for m in motions]):
+        x, y, radius, radius_end, *law = numbers[here].T[..., None]  # (k, 1) each
+        reach = extents([motions[i].shape for i in here])[..., None] * radius
+        paths[0, here], paths[1, here] = _path(action, (x, y), law, reach, spec)
+        paths[2, here] = radius + (radius_end - radius) * t / (spec.frames - 1)
+    return Trace(*paths)
+
+
+def _path(
+    action: Action, start: tuple[Floats, Floats], law: Sequence[Floats], reach: Floats, spec: ClipSpec
+) -> tuple[Floats, Floats]:
+    """Where k objects with the numbers of one law go, px; `reach` is how far they extend sideways, up and down."""
+    (x, y), (speed, swing, phase, rate) = start, law
+    t = np.arange(spec.frames, dtype=np.float64)
     if action in DIRECTIONS:
         dx, dy = DIRECTIONS[action]
-        x, y = x + dx * motion.speed * t, y + dy * motion.speed * t
-    elif action in ("rotate-cw", "rotate-ccw"):
-        angle = motion.phase + motion.rate * t
-        x, y = x + motion.swing * np.cos(angle), y + motion.swing * np.sin(angle)
-    elif action == "bounce-v":
-        extent = EXTENTS[motion.shape]
-        y = reflect(y + motion.speed * t, extent.up * motion.radius, spec.size - extent.down * motion.radius)
-    elif action == "bounce-h":
-        side = EXTENTS[motion.shape].side * motion.radius
-        x = reflect(x + motion.speed * t, side, spec.size - side)
-    elif action in ("zigzag-v", "zigzag-h"):
-        across = motion.swing * triangle((t - motion.phase) / motion.rate)
-        along = motion.speed * t
-        x, y = (x + across, y + along) if action == "zigzag-v" else (x + along, y + across)
-    return Trace(x, y, radius)
+        return x + dx * speed * t, y + dy * speed * t
+    if action in ("rotate-cw", "rotate-ccw"):
+        angle = phase + rate * t
+        return x + swing * np.cos(angle), y + swing * np.sin(angle)
+    side, up, down = reach
+    if action == "bounce-v":
+        return x, reflect(y + speed * t, up, spec.size - down)
+    if action == "bounce-h":
+        return reflect(x + speed * t, side, spec.size - side), y
+    if action in ("zigzag-v", "zigzag-h"):
+        across, along = swing * triangle((t - phase) / rate), speed * t
+        return (x + across, y + along) if action == "zigzag-v" else (x + along, y + across)
+    return x, y
 
 
 def radius_range(action: Action, shape: Shape, spec: ClipSpec) -> tuple[float, float]:
@@ -134,100 +158,129 @@ def speed_range(action: Action, spec: ClipSpec) -> tuple[float, float]:
 
 def draw_motion(action: Action, spec: ClipSpec, rng: np.random.Generator, shape: Shape, colour: Colour) -> Motion:
     """Draw every free number of one clip. The object is wholly inside the frame at all times."""
-    draw = _Draw(action, spec, rng, shape)
-    if action in DIRECTIONS:
-        numbers = draw.straight()
-    elif action in ("rotate-cw", "rotate-ccw"):
-        numbers = draw.orbit()
-    elif action in ("bounce-v", "bounce-h"):
-        numbers = draw.bounce()
-    elif action in ("zigzag-v", "zigzag-h"):
-        numbers = draw.zigzag()
-    else:
-        numbers = {"start": draw.place((0, 0), (0, 0))}
-    return Motion(
-        action=action, shape=shape, colour=colour, radius=draw.radius, radius_end=draw.radius_end, **numbers
-    )  # fmt: skip
+    return draw_motions([action], spec, rng.random((1, NUMBERS)), [shape], [colour])[0]
+
+
+def draw_motions(
+    actions: Sequence[Action],
+    spec: ClipSpec,
+    numbers: Floats,
+    shapes: Sequence[Shape],
+    colours: Sequence[Colour],
+) -> list[Motion]:
+    """`draw_motion` of n clips at once, each a function of its row of `numbers`: uniform in [0, 1), `(n, NUMBERS)`."""
+    motions: dict[int, Motion] = {}
+    for action, here in _grouped(actions):
+        drawn = _Draw(action, spec, numbers[here], [shapes[i] for i in here]).drawn()
+        columns = {name: np.broadcast_to(values, len(here)).tolist() for name, values in drawn.items()}
+        for k, i in enumerate(here):
+            values = {name: column[k] for name, column in columns.items()}
+            start = values.pop("x"), values.pop("y")
+            motions[i] = Motion(action=action, shape=shapes[i], colour=colours[i], start=start, **values)
+    return [motions[i] for i in range(len(actions))]
+
+
+def _grouped(actions: Sequence[Action]) -> Iterable[tuple[Action, list[int]]]:
+    """Every action with the places where it stands."""
+    places: dict[Action, list[int]] = {}
+    for i, action in enumerate(actions):
+        places.setdefault(action, []).append(i)
+    return places.items()
+
+
+class _Draw:
+    """The numbers of n clips of one motion, `(n,)` each: their radii first, then what their law needs."""
+
+    def __init__(self, action: Action, spec: ClipSpec, numbers: Floats, shapes: Sequence[Shape]) -> None:
+        self.action, self.spec, self._columns = action, spec, iter(numbers.T)
+        self.unit, self.steps = spec.unit, spec.frames - 1
+        extent, scale = extents(shapes), np.array([_enlarged(shape) for shape in shapes]) * spec.unit
+        self.radius = self.radius_end = self.uniform(*RADIUS) * scale
+        if action in ("shrink", "expand"):
+            small = self.uniform(*SMALL_RADIUS) * scale
+            wide = small * self.uniform(*SIZE_RATIO)
+            self.radius, self.radius_end = (wide, small) if action == "shrink" else (small, wide)
+        self.side, self.up, self.down = extent * np.maximum(self.radius, self.radius_end)
+        self.wide, self.high = spec.size - 2 * self.side, spec.size - (self.up + self.down)
+        self.room = np.minimum(self.wide, self.high)
+
+    def drawn(self) -> dict[str, Floats]:
+        """Every number of `Motion` that is not 0, and the start as `x` and `y`."""
+        radii = {"radius": self.radius, "radius_end": self.radius_end}
+        if self.action in DIRECTIONS:
+            return radii | self.straight()
+        if self.action in ("rotate-cw", "rotate-ccw"):
+            return radii | self.orbit()
+        if self.action in ("bounce-v", "bounce-h"):
+            return radii | self.bounce()
+        if self.action in ("zigzag-v", "zigzag-h"):
+            return radii | self.zigzag()
+        return radii | self.place((0, 0), (0, 0))
+
+    def uniform(self, low: Limit, high: Limit) -> Floats:
+        """The next number of each clip, between two limits."""
+        return np.asarray(low + (high - low) * next(self._columns))
+
+    def sign(self) -> Floats:
+        return np.where(next(self._columns) < 0.5, 1.0, -1.0)
+
+    def straight(self) -> dict[str, Floats]:
+        dx, dy = DIRECTIONS[self.action]
+        travel = self.speed(SPEED, self.room / max(abs(dx), abs(dy))) * self.steps
+        return self.place(_span(dx * travel), _span(dy * travel)) | {"speed": travel / self.steps}
+
+    def orbit(self) -> dict[str, Floats]:
+        swing = np.minimum(self.uniform(*ORBIT_RADIUS) * self.unit, self.room / 2)
+        most = min(ORBIT_ANGLE[1], ORBIT_STEP * self.steps)
+        angle = self.uniform(min(ORBIT_ANGLE[0], most * 2 / 3), most)
+        rate = angle / self.steps * (1 if self.action == "rotate-cw" else -1)
+        phase = self.uniform(0, 2 * math.pi)
+        return self.place((-swing, swing), (-swing, swing)) | {"swing": swing, "rate": rate, "phase": phase}
+
+    def bounce(self) -> dict[str, Floats]:
+        vertical = self.action == "bounce-v"
+        room = self.high if vertical else self.wide
+        low, high = (self.up, self.down) if vertical else (self.side, self.side)
+        speed = np.minimum(self.uniform(*BOUNCE_SPEED) * self.unit, 0.9 * room)
+        meets_wall = self.uniform(0.25, 0.75) * self.steps  # so that both legs are seen
+        approach = np.minimum(speed * meets_wall, room)
+        sign = self.sign()
+        along = np.where(sign > 0, self.spec.size - high - approach, low + approach)
+        first, last = (self.side, self.side) if vertical else (self.up, self.down)
+        across = self.uniform(first, self.spec.size - last)
+        x, y = (across, along) if vertical else (along, across)
+        return {"x": x, "y": y, "speed": speed * sign}
+
+    def zigzag(self) -> dict[str, Floats]:
+        swing = np.minimum(self.uniform(*SWING) * self.unit, self.room / 2)
+        last = self.spec.frames - 2
+        gap = self.uniform(max(1.0, last * 3 / 8), last / 2)
+        latest = np.maximum(1.0, np.minimum(1 + gap, last - gap))  # a second turn fits before the last frame
+        first = self.uniform(1.0, latest)
+        speed = self.speed(ZIGZAG_SPEED, self.room) * self.sign()
+        travel, sway = _span(speed * self.steps), (-swing, swing)
+        place = self.place(sway, travel) if self.action == "zigzag-v" else self.place(travel, sway)
+        return place | {"speed": speed, "swing": swing * self.sign(), "phase": first, "rate": gap}
+
+    def speed(self, limits: tuple[float, float], reach: Floats) -> Floats:
+        """px/frame within `limits`; in clips so long that they do not fit `reach` px, down to half of what fits."""
+        fastest = np.minimum(limits[1] * self.unit, reach / self.steps)
+        slowest = np.minimum(limits[0] * self.unit, fastest / 2)
+        return self.uniform(slowest, fastest)
+
+    def place(self, x: tuple[Limit, Limit], y: tuple[Limit, Limit]) -> dict[str, Floats]:
+        """A start from which the given (least, greatest) offsets along each axis stay inside the frame."""
+        size = self.spec.size
+        across = self.uniform(self.side - x[0], size - self.side - x[1])
+        return {"x": across, "y": self.uniform(self.up - y[0], size - self.down - y[1])}
+
+
+def _span(travel: Floats) -> tuple[Floats, Floats]:
+    """The least and greatest offset on a straight way of signed length `travel`."""
+    return np.minimum(0.0, travel), np.maximum(0.0, travel)
 
 
 def _enlarged(shape: Shape) -> float:
     """Factor on drawn radii that makes no shape narrower than the disc of that radius."""
     extent = EXTENTS[shape]
     return max(1.0, 1 / extent.side, 2 / (extent.up + extent.down))
-
-
-class _Draw:
-    """The numbers of one clip: its radius first, then what its law needs."""
-
-    def __init__(self, action: Action, spec: ClipSpec, rng: np.random.Generator, shape: Shape) -> None:
-        self.action, self.spec, self.rng = action, spec, rng
-        self.unit, self.steps = spec.unit, spec.frames - 1
-        scale = self.unit * _enlarged(shape)
-        self.radius = self.radius_end = rng.uniform(*RADIUS) * scale
-        if action in ("shrink", "expand"):
-            small = rng.uniform(*SMALL_RADIUS) * scale
-            wide = small * rng.uniform(*SIZE_RATIO)
-            self.radius, self.radius_end = (wide, small) if action == "shrink" else (small, wide)
-        widest = max(self.radius, self.radius_end)
-        extent = EXTENTS[shape]
-        self.left = self.right = extent.side * widest
-        self.up, self.down = extent.up * widest, extent.down * widest
-        self.wide, self.high = spec.size - (self.left + self.right), spec.size - (self.up + self.down)
-        self.room = min(self.wide, self.high)
-
-    def straight(self) -> dict[str, Any]:
-        dx, dy = DIRECTIONS[self.action]
-        travel = self.speed(SPEED, self.room / max(abs(dx), abs(dy))) * self.steps
-        start = self.place(_span(dx * travel), _span(dy * travel))
-        return {"start": start, "speed": travel / self.steps}
-
-    def orbit(self) -> dict[str, Any]:
-        swing = min(self.rng.uniform(*ORBIT_RADIUS) * self.unit, self.room / 2)
-        most = min(ORBIT_ANGLE[1], ORBIT_STEP * self.steps)
-        angle = self.rng.uniform(min(ORBIT_ANGLE[0], most * 2 / 3), most)
-        rate = angle / self.steps * (1 if self.action == "rotate-cw" else -1)
-        phase = self.rng.uniform(0, 2 * math.pi)
-        return {"start": self.place((-swing, swing), (-swing, swing)), "swing": swing, "rate": rate, "phase": phase}
-
-    def bounce(self) -> dict[str, Any]:
-        vertical = self.action == "bounce-v"
-        room = self.high if vertical else self.wide
-        low, high = (self.up, self.down) if vertical else (self.left, self.right)
-        speed = min(self.rng.uniform(*BOUNCE_SPEED) * self.unit, 0.9 * room)
-        meets_wall = self.rng.uniform(0.25, 0.75) * self.steps  # so that both legs are seen
-        approach = min(speed * meets_wall, room)
-        ahead = self.rng.random() < 0.5
-        along = self.spec.size - high - approach if ahead else low + approach
-        first, last = (self.left, self.right) if vertical else (self.up, self.down)
-        across = self.rng.uniform(first, self.spec.size - last)
-        start = (across, along) if vertical else (along, across)
-        return {"start": start, "speed": speed if ahead else -speed}
-
-    def zigzag(self) -> dict[str, Any]:
-        swing = min(self.rng.uniform(*SWING) * self.unit, self.room / 2)
-        last = self.spec.frames - 2
-        gap = self.rng.uniform(max(1.0, last * 3 / 8), last / 2)
-        first = self.rng.uniform(1.0, max(1.0, min(1 + gap, last - gap)))  # a second turn fits before the last frame
-        speed = self.speed(ZIGZAG_SPEED, self.room) * self.sign()
-        travel, sway = _span(speed * self.steps), (-swing, swing)
-        start = self.place(sway, travel) if self.action == "zigzag-v" else self.place(travel, sway)
-        return {"start": start, "speed": speed, "swing": swing * self.sign(), "phase": first, "rate": gap}
-
-    def speed(self, limits: tuple[float, float], reach: float) -> float:
-        """px/frame within `limits`; in clips so long that they do not fit `reach` px, down to half of what fits."""
-        fastest = min(limits[1] * self.unit, reach / self.steps)
-        return float(self.rng.uniform(min(limits[0] * self.unit, fastest / 2), fastest))
-
-    def sign(self) -> int:
-        return 1 if self.rng.random() < 0.5 else -1
-
-    def place(self, x: tuple[float, float], y: tuple[float, float]) -> tuple[float, float]:
-        """A start from which the given (least, greatest) offsets along each axis stay inside the frame."""
-        size = self.spec.size
-        across = self.rng.uniform(self.left - x[0], size - self.right - x[1])
-        return float(across), float(self.rng.uniform(self.up - y[0], size - self.down - y[1]))
-
-
-def _span(travel: float) -> tuple[float, float]:
-    """The least and greatest offset on a straight way of signed length `travel`."""
-    return min(0.0, travel), max(0.0, travel)

@@ -8,6 +8,8 @@ from t2v_models.config import Config
 
 World = Literal["circles", "shapes"]
 Shape = Literal["circle", "square", "triangle", "diamond", "cross", "ring"]
+Codec = Literal["lz4", "webp"]
+"""How pixels are stored: `shards.codec`."""
 Colour = Literal["blue", "red", "green", "orange", "purple", "black"]
 
 SHAPES: tuple[Shape, ...] = Shape.__args__  # type: ignore[attr-defined]

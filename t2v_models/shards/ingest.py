@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from t2v_models.config import LabError, flatten
 from t2v_models.files import atomic
 from t2v_models.processes import process_pool
+from t2v_models.shards.codec import packed
 from t2v_models.shards.decode import fitted, resampled, shown
 from t2v_models.shards.ingested import IngestConfig, IngestOptions
 from t2v_models.shards.manifest import MANIFEST, Manifest, finish
@@ -33,7 +34,6 @@ from t2v_models.shards.write import (
     WrittenShard,
     clear_stale,
     clip_key,
-    packed,
     read_metadata,
     write_sidecar,
     write_tar,
@@ -184,7 +184,8 @@ def _windows(options: IngestOptions, source: Source) -> Windows:
                     raise ValueError(f"it has more than {MOST_FRAMES:,} frames: cut it into several files")
                 if len(held) == spec.frames:
                     pixels = np.stack(held)
-                    found.append(Window(first, packed(pixels), hashlib.sha256(pixels.data).digest()))
+                    stored = packed(pixels, spec, options.codec)
+                    found.append(Window(first, stored, hashlib.sha256(pixels.data).digest()))
                     held = held[stride:]
                     first += stride
     except Exception as error:  # decoders of foreign bytes raise anything; whatever it is, it is a fact about the file
@@ -260,7 +261,9 @@ class _SplitWriter:
 
     def _flush(self) -> None:
         first = len(self._shards) * self.options.clips_per_shard
-        self._shards.append(write_tar(self.folder, len(self._shards), self._waiting, first, INGESTED_SCHEMA))
+        self._shards.append(
+            write_tar(self.folder, len(self._shards), self._waiting, first, INGESTED_SCHEMA, self.options.codec)
+        )
         self._waiting = []
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from t2v_models.clips.dataset import DatasetConfig
-from t2v_models.clips.spec import ClipSpec
+from t2v_models.clips.spec import ClipSpec, Codec
 from t2v_models.config import Config
 
 INGEST_VERSION = "2"
@@ -21,6 +21,7 @@ class IngestOptions(Config):
     stride: int | None = Field(None, ge=1, description="frames from one clip's start to the next; none for no overlap")
     validation: float = Field(0.05, ge=0, lt=1, description="share of the source files kept for validation")
     clips_per_shard: int = Field(500, ge=1, le=100_000, description="clips in one tar file")
+    codec: Codec = Field("lz4", description="how pixels are stored: lz4 is fast, webp plays in any browser")
 
 
 class IngestConfig(IngestOptions):

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.files import atomic, write
+from t2v_models.shards.codec import FRAMES_SUFFIX
 from t2v_models.shards.ingested import DataConfig, IngestConfig
 from t2v_models.shards.write import (
     clear_stale,
@@ -40,6 +41,11 @@ class Shard:
     sha256: str
     size: int
     """Bytes."""
+    clips: int
+    captions: int
+    """Different ones."""
+    pixel_bytes: int
+    """As stored, of all clips."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +140,11 @@ def finish(folder: Path, config: DataConfig) -> Manifest:
         if "shard_size" not in metadata or not tar.is_file() or tar.stat().st_size != int(metadata["shard_size"]):
             raise LabError(f"{tar} is not finished: {_again(config)} to finish it")
         require_config(folder, metadata, config)
-    shards = tuple(Shard(shard_name(i), m["shard_sha256"], int(m["shard_size"])) for i, m in enumerate(found))
     tables = [pq.read_table(path, page_checksum_verification=True) for path in side_cars]
+    shards = tuple(
+        Shard(shard_name(i), m["shard_sha256"], int(m["shard_size"]), *_statistics(table))
+        for i, (m, table) in enumerate(zip(found, tables, strict=True))
+    )
     metadata = config_metadata(config) | {
         "rows_sha256": rows_digest(pa.concat_tables(table.replace_schema_metadata() for table in tables)),
         "spec": config.spec.model_dump_json(),
@@ -206,6 +215,11 @@ def rows_digest(table: pa.Table) -> str:
     return digest.hexdigest()
 
 
+def _statistics(table: pa.Table) -> tuple[int, int, int]:
+    """Clips of a shard, their different captions, and the bytes of their pixels."""
+    return len(table), len(table["caption"].unique()), sum(table["frames_size"].to_pylist())
+
+
 def _again(config: DataConfig) -> str:
     command = "ingest" if isinstance(config, IngestConfig) else "render"
     return f"run `t2v {command}` again with the same options"
@@ -226,6 +240,10 @@ def _card(config: DataConfig, shards: tuple[Shard, ...]) -> str:
     known = "caption, source file and first frame" if ours else "caption, the motion and the path in pixels"
     held = "" if ours else f"Held out, under every wording: {', '.join(config.hold_out) or 'nothing'}.\n\n"
     captions = "\n".join(f"- {prompt}" for prompt in config.prompts)
+    pixels = {
+        "lz4": "an .npy file of uint8 `(frames, height, width, 3)` in an LZ4 frame",
+        "webp": "a lossless animation",
+    }[config.codec]
     return f"""---
 pretty_name: {config.world}, {config.clips} captioned clips
 task_categories: [text-to-video]
@@ -240,10 +258,15 @@ configs:
 # {config.world}: {config.clips:,} captioned clips
 
 Each clip has {spec.frames} frames of {spec.size}x{spec.size} pixels at {spec.fps} frames per second.
+{len(shards):,} shards of up to {config.clips_per_shard:,} clips, {sum(s.size for s in shards) / 1e6:,.1f} MB in all;
+the pixels of a clip take {sum(s.pixel_bytes for s in shards) / config.clips:,.0f} bytes as stored.
 Digest `{dataset_digest(shards)}`; configuration `{config.digest}`.
 
-`shard-*.tar` are WebDataset shards with two members a clip: `KEY.npy.zst`, an .npy file of uint8
-`(frames, height, width, 3)` compressed with zstd, and `KEY.json` with the {known}.
+`shard-*.tar` are WebDataset shards with two members a clip:
+
+- `KEY{FRAMES_SUFFIX[config.codec]}`, {pixels};
+- `KEY.json` with the {known}.
+
 `{MANIFEST}` has one row per clip with all of this, its place and checksums.
 
 {held}{"Some of the captions" if ours else "Captions"}:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from t2v_models.config import LabError
+from t2v_models.shards.codec import FRAMES_SUFFIX
 from t2v_models.shards.manifest import MANIFEST, SUMS, Manifest, Shard, read_manifest
 from t2v_models.shards.write import (
-    FRAMES_SUFFIX,
     META_SUFFIX,
     file_sha256,
     is_being_written,
@@ -98,13 +98,13 @@ def _shard_damage(manifest: Manifest, index: int, owner: dict[str, str], digest_
         ]
     size = path.stat().st_size
     damage = [f"{shard.name} has {size:,} bytes instead of {shard.size:,}"] if size != shard.size else []
-    damage += _member_damage(path, shard, rows) + _clip_damage(path, shard, rows)
+    damage += _member_damage(path, shard, rows, FRAMES_SUFFIX[manifest.config.codec]) + _clip_damage(path, shard, rows)
     return damage or [f"{shard.name} has changed bytes outside its clips"]
 
 
-def _member_damage(path: Path, shard: Shard, rows: Rows) -> list[str]:
+def _member_damage(path: Path, shard: Shard, rows: Rows, frames_suffix: str) -> list[str]:
     """Members that are missing from the tar file, or should not be there."""
-    expected = {row["key"] + suffix for row in rows for suffix in (FRAMES_SUFFIX, META_SUFFIX)}
+    expected = {row["key"] + suffix for row in rows for suffix in (frames_suffix, META_SUFFIX)}
     found: set[str] = set()
     damage = []
     try:

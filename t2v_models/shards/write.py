@@ -1,39 +1,36 @@
 """Clips to tar files: the bytes of a shard are a function of (config, index) and of nothing else.
 
-A clip is two members, `KEY.npy.zst` (an .npy file of uint8 `(t, h, w, 3)`, compressed with zstd) and `KEY.json`
-(caption and ground truth), so any tar or WebDataset reader opens a shard. Beside `shard-00000.tar` lies
-`shard-00000.parquet`, its rows of the manifest: written after the tar, it proves that the tar is whole.
+A clip is two members, its pixels (`codec`) and `KEY.json` (caption and ground truth), so any tar or WebDataset reader
+opens a shard. Beside `shard-00000.tar` lies `shard-00000.parquet`, its rows of the manifest: written after the tar, it
+proves that the tar is whole.
 """
 
 import hashlib
-import io
 import json
-import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
+from pydantic_core import to_json
 
-from t2v_models.clips.dataset import DatasetConfig, draw_clip
-from t2v_models.clips.motions import trace
-from t2v_models.clips.render import render
-from t2v_models.clips.spec import ClipSpec
+from t2v_models.clips.dataset import DatasetConfig, draw_clips
+from t2v_models.clips.motions import traces
+from t2v_models.clips.render import sprites
+from t2v_models.clips.spec import Codec
 from t2v_models.clips.splits import check_no_leak
 from t2v_models.config import LabError, flatten
 from t2v_models.files import atomic
+from t2v_models.shards.codec import FRAMES_SUFFIX, Packer
 from t2v_models.shards.ingested import DataConfig, IngestConfig
 from t2v_models.shards.tar import TarWriter
 
-FRAMES_SUFFIX, META_SUFFIX = ".npy.zst", ".json"
-_CODEC = pa.Codec("zstd", compression_level=-1)
-"""Of the levels, -1 gives what 1 gives (1,880 bytes a clip of 64 px) a fifth faster."""
-_JSON = json.JSONEncoder(sort_keys=True)
+META_SUFFIX = ".json"
+DRAWN_CLIPS, DRAWN_PIXELS = 1000, 25_000_000
+"""Most clips, and pixels of clips, that are drawn together: many are cheaper each, fewer need less memory."""
 _WORD = pa.dictionary(pa.int32(), pa.string())
 _HASH = pa.binary(32)
 
@@ -94,39 +91,6 @@ def clip_key(index: int) -> str:
     return f"{index:09d}"
 
 
-@lru_cache(16)
-def npy_header(frames: int, height: int, width: int) -> bytes:
-    """What stands before the pixels in an .npy file of one clip."""
-    header = io.BytesIO()
-    shape = (frames, height, width, 3)
-    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
-    return header.getvalue()
-
-
-def decoded(stored: bytes | memoryview, spec: ClipSpec) -> NDArray[np.uint8]:
-    """Pixels of one `.npy.zst` member: uint8 `(t, h, w, 3)`, read-only.
-
-    Raises:
-        ValueError: the bytes are no clip of this size.
-    """
-    header, shape = npy_header(spec.frames, spec.size, spec.size), (spec.frames, spec.size, spec.size, 3)
-    try:
-        content = _CODEC.decompress(stored, decompressed_size=len(header) + math.prod(shape))
-    except OSError as error:
-        raise ValueError(f"no clip of {shape}: {error}") from error
-    if memoryview(content)[: len(header)].tobytes() != header:
-        raise ValueError(f"no clip of {shape}: another header")
-    return np.frombuffer(content, np.uint8, offset=len(header)).reshape(shape)
-
-
-def packed(pixels: NDArray[np.uint8]) -> bytes:
-    """The `.npy.zst` member of a clip of shape `(t, h, w, 3)`."""
-    content = bytearray(npy_header(*pixels.shape[:3]))
-    content += np.ascontiguousarray(pixels).data.cast("B")
-    stored: bytes = _CODEC.compress(content, asbytes=True)
-    return stored
-
-
 def write_shard(folder: Path, config: DatasetConfig, index: int) -> bool:
     """Render shard `index` into `folder`, unless it is already there and whole.
 
@@ -143,12 +107,14 @@ def write_shard(folder: Path, config: DatasetConfig, index: int) -> bool:
         return False
     check_no_leak(config.prompts, config.hold_out, config.coverage)
     first = index * config.clips_per_shard
-    clips = (_rendered(config, i) for i in range(first, min(first + config.clips_per_shard, config.clips)))
-    write_sidecar(folder, config, index, write_tar(folder, index, clips, first, ROW_SCHEMA))
+    clips = _rendered(config, range(first, min(first + config.clips_per_shard, config.clips)))
+    write_sidecar(folder, config, index, write_tar(folder, index, clips, first, ROW_SCHEMA, config.codec))
     return True
 
 
-def write_tar(folder: Path, index: int, clips: Iterable[PackedClip], first: int, schema: pa.Schema) -> WrittenShard:
+def write_tar(
+    folder: Path, index: int, clips: Iterable[PackedClip], first: int, schema: pa.Schema, codec: Codec
+) -> WrittenShard:
     """Write shard `index` from clips `first`, `first + 1`, ...; without its side-car it still counts as unfinished.
 
     Raises:
@@ -159,7 +125,7 @@ def write_tar(folder: Path, index: int, clips: Iterable[PackedClip], first: int,
         tar = TarWriter(stream)
         for place, clip in enumerate(clips):
             key = clip_key(first + place)
-            offsets = tar.add((key + FRAMES_SUFFIX, clip.frames), (key + META_SUFFIX, clip.meta))
+            offsets = tar.add((key + FRAMES_SUFFIX[codec], clip.frames), (key + META_SUFFIX, clip.meta))
             digests = hashlib.sha256(clip.frames).digest(), hashlib.sha256(clip.meta).digest()
             sizes = len(clip.frames), len(clip.meta)
             at = name, place, offsets[0], sizes[0], offsets[1], sizes[1]
@@ -174,7 +140,8 @@ def write_sidecar(folder: Path, config: DataConfig, index: int, shard: WrittenSh
     metadata = config_metadata(config) | {"shard_sha256": shard.sha256, "shard_size": str(shard.size)}
     with atomic(sidecar_path(folder, index)) as stream:
         table = shard.table.replace_schema_metadata(metadata)
-        pq.write_table(table, stream, compression="zstd", write_page_checksum=True)
+        words = [field.name for field in table.schema if field.type == _WORD]
+        pq.write_table(table, stream, compression="zstd", write_page_checksum=True, use_dictionary=words)
 
 
 def is_whole(folder: Path, config: DataConfig, index: int) -> bool:
@@ -246,14 +213,26 @@ def is_being_written(temporary: Path) -> bool:
         return False
 
 
-def _rendered(config: DatasetConfig, index: int) -> PackedClip:
-    """Draw, render and pack clip `index`."""
-    caption, motion = draw_clip(config, index)
-    path = trace(motion, config.spec)
-    x, y, radius = np.round((path.x, path.y, path.radius), 4).tolist()
-    truth = motion.model_dump()
-    meta = {"caption": caption, "fps": config.spec.fps, "key": clip_key(index), "motion": truth}
-    content = _JSON.encode(meta | {"trace": {"radius": radius, "x": x, "y": y}}).encode()
-    values = truth | {"start_x": motion.start[0], "start_y": motion.start[1]}
-    facts = tuple(values[name] for name in ("action", "shape", "colour", *_NUMBERS))
-    return PackedClip(caption, packed(render(motion, config.spec)), content, facts)
+def _rendered(config: DatasetConfig, indices: range) -> Iterator[PackedClip]:
+    """Draw, render and pack clips, many at a time and step by step: small steps taken in turns cost twice as much."""
+    spec = config.spec
+    packer = Packer(spec, config.codec)
+    step = max(1, min(DRAWN_CLIPS, DRAWN_PIXELS // (spec.frames * spec.size**2)))
+    for start in range(indices.start, indices.stop, step):
+        here = range(start, min(start + step, indices.stop))
+        captions, motions = zip(*draw_clips(config, here), strict=True)
+        paths = traces(motions, spec)
+        truths = [motion.model_dump() for motion in motions]
+        pixels = []
+        for sprite in sprites([(m.shape, m.colour) for m in motions], paths, spec):
+            sprite.paint(packer.frames)
+            pixels.append(packer.packed())
+        radius, x, y = (np.round(values, 4).tolist() for values in (paths.radius, paths.x, paths.y))
+        metas = [
+            to_json({"caption": caption, "fps": spec.fps, "key": clip_key(i), "motion": truth,
+                     "trace": {"radius": radius[k], "x": x[k], "y": y[k]}})
+            for k, (i, caption, truth) in enumerate(zip(here, captions, truths, strict=True))
+        ]  # fmt: skip
+        facts = [(m.action, m.shape, m.colour, m.radius, m.radius_end, *m.start, m.speed, m.swing, m.phase, m.rate)
+                 for m in motions]  # fmt: skip
+        yield from map(PackedClip, captions, pixels, metas, facts)

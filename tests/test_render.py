@@ -1,0 +1,57 @@
+"""Pixels are what the shapes' exact coverage says, wherever the window lies and whichever clips are drawn together."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from t2v_models.clips.dataset import DatasetConfig, draw_clip, draw_clips
+from t2v_models.clips.motions import ACTIONS, draw_motion, trace, traces
+from t2v_models.clips.render import render, sprites
+from t2v_models.clips.shapes import cover
+from t2v_models.clips.spec import GROUND, PALETTE, SHAPES, ClipSpec, Shape, World
+
+WORLDS: tuple[World, ...] = ("circles", "shapes")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@settings(max_examples=20, deadline=None)
+@given(st.sampled_from(ACTIONS), st.integers(4, 12), st.integers(16, 80), st.integers(0, 2**32))
+def test_every_pixel_is_within_one_level_of_the_exact_colour(
+    shape: Shape, action: str, frames: int, size: int, seed: int
+) -> None:
+    spec = ClipSpec(frames=frames, size=size)
+    motion = draw_motion(action, spec, np.random.default_rng(seed), shape, "red")  # type: ignore[arg-type]
+    path, centres = trace(motion, spec), np.arange(size) + 0.5
+    dx, dy = centres - path.x[:, None], centres - path.y[:, None]
+    inside = cover(shape, dx[:, None, :], dy[:, :, None], path.radius[:, None, None])[..., None]
+    exact = np.array(GROUND) + (np.array(PALETTE["red"], float) - GROUND) * inside
+    assert np.abs(render(motion, spec) - exact).max() <= 1
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("spec", [ClipSpec(), ClipSpec(size=16, frames=23)])
+def test_clips_drawn_together_are_those_drawn_alone(world: World, spec: ClipSpec) -> None:
+    config = DatasetConfig(world=world, clips=300, spec=spec, seed=5)
+    drawn = draw_clips(config, range(100, 220))
+    assert drawn[20:50] == draw_clips(config, range(120, 150))
+    assert [drawn[i] for i in (0, 7, 119)] == [draw_clip(config, 100 + i) for i in (0, 7, 119)]
+    motions = [motion for _, motion in drawn]
+    paths = traces(motions, spec)
+    pixels = np.full((spec.frames, spec.size, spec.size, 3), 7, np.uint8)
+    for i, sprite in enumerate(sprites([(m.shape, m.colour) for m in motions], paths, spec)):
+        alone = trace(motions[i], spec)
+        np.testing.assert_array_equal([paths.x[i], paths.y[i], paths.radius[i]], [alone.x, alone.y, alone.radius])
+        np.testing.assert_array_equal(sprite.paint(pixels), render(motions[i], spec))
+
+
+def test_numbers_of_clips_and_seeds_are_uniform_and_independent() -> None:
+    phases = [
+        np.array([m.phase for _, m in draw_clips(DatasetConfig(seed=seed), range(4000)) if m.action == "rotate-cw"])
+        for seed in (0, 1)
+    ]
+    for values in phases:
+        counts, _ = np.histogram(values, 8, (0, 2 * np.pi))
+        expected = len(values) / 8
+        assert ((counts - expected) ** 2 / expected).sum() < 29.9  # chi-square with 7 degrees: one in 10,000
+    assert abs(np.corrcoef(*(values[:200] for values in phases))[0, 1]) < 0.28  # four standard deviations
