@@ -12,7 +12,7 @@ from fastapi import FastAPI, Request, Response
 
 from t2v_models.config import LabError
 from tasks.console import say
-from tasks.play import REAL, Player, another_seed, matching, next_words, player, show, with_word
+from tasks.play import REAL, Player, another_seed, matching, next_words, player, short_name, show, with_word
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read on import
 try:
@@ -65,8 +65,9 @@ def application(blocks: gr.Blocks, address: str) -> FastAPI:
     theme = gr.themes.Base(primary_hue="blue", neutral_hue="stone", radius_size="lg", font=FONTS,
                            font_mono=("ui-monospace", "Liberation Mono", "monospace"))  # fmt: skip
     theme = theme.set(body_background_fill="#fbfaf7", body_background_fill_dark="#171714")
-    mounted: FastAPI = gr.mount_gradio_app(app, blocks, "/", theme=theme, css_paths=style, footer_links=[], ssr_mode=False,
-                                           show_error=False)  # fmt: skip
+    mounted: FastAPI = gr.mount_gradio_app(
+        app, blocks, "/", theme=theme, css_paths=style, footer_links=[], ssr_mode=False, show_error=False
+    )
     return mounted
 
 
@@ -90,7 +91,7 @@ def page(runs: Sequence[str], beside: str | None, work: Path) -> gr.Blocks:
         rows = [[[with_word(text, w)] for w in known]]
         rows += [[[p] for p in matching(text, prompts)] for prompts in (who.prompts, who.held_out)]
         return (
-            gr.Dataset(samples=rows[0], sample_labels=known),
+            gr.Dataset(samples=rows[0], sample_labels=known, visible=bool(known)),
             gr.Dataset(samples=rows[1]),
             gr.Dataset(samples=rows[2], visible=bool(rows[2])),
         )
@@ -117,8 +118,10 @@ def page(runs: Sequence[str], beside: str | None, work: Path) -> gr.Blocks:
             go = gr.Button("Show clips", variant="primary", scale=1, min_width=130, elem_id="go")
         word = _chips("Next word")
         with gr.Row():
-            run = gr.Dropdown(list(runs), value=runs[0], label="Model", scale=3, elem_id="model")
-            other = gr.Dropdown([NOTHING, REAL, *runs], value=NOTHING, label="Beside it", scale=3, elem_id="beside")
+            named = [(short_name(r), r) for r in runs]
+            run = gr.Dropdown(named, value=runs[0], label="Model", scale=3, elem_id="model")
+            apart = [(NOTHING, NOTHING), (REAL, REAL), *named]
+            other = gr.Dropdown(apart, value=NOTHING, label="Beside it", scale=3, elem_id="beside")
             seed = gr.Number(0, label="Seed of the first clip", precision=0, minimum=0, scale=2, elem_id="seed")
             count = gr.Slider(1, MOST_CLIPS, 4, step=1, label="Clips", scale=2)
             dice = gr.Button("Another seed", scale=1, min_width=120, elem_id="dice")

@@ -74,7 +74,12 @@ def player(run: str, work: Path) -> Player:
     model, last = checkpoint.load(fetch_model(work, run) if ":/" in run else Path(run))
     spec, minutes = model.spec, last.seconds / 60
     about = f"{last.run.model.name}, {spec.frames} frames at {spec.size} px, {last.step:,} updates in {minutes:.1f} min"
-    return Player(run if ":/" in run else Path(run).name, model, last.run.dataset, about)
+    return Player(short_name(run), model, last.run.dataset, about)
+
+
+def short_name(run: str) -> str:
+    """What a run is called on the page."""
+    return run.removeprefix("models:/") if ":/" in run else Path(run).name
 
 
 def runs_in(work: Path) -> list[str]:
@@ -166,7 +171,7 @@ def _figure(frames: NDArray[np.uint8], verdict: Verdict | None, seed: int, fps: 
     alt = escape(f"seed {seed}: {word}")
     return (
         f'<figure class="clip {kind}"><div class="frame"><img src="data:image/webp;base64,{data}" alt="{alt}">{badge}'
-        f"</div><figcaption><b>{escape(word)}</b> seed {seed}{numbers}</figcaption></figure>"
+        f"</div><figcaption><b>{escape(word)}</b>seed {seed}{numbers}</figcaption></figure>"
     )
 
 
@@ -174,5 +179,5 @@ def _numbers(verdict: Verdict) -> str:
     """What the reader measured, where there is something to measure."""
     if not verdict.valid:
         return ""
-    speed = f", {verdict.speed:.1f} px a frame" if np.isfinite(verdict.speed) and verdict.must_move else ""
-    return f"{speed}, {verdict.traj_rmse:.1f} px off the asked path"
+    speed = f" · {verdict.speed:.1f} px/frame" if np.isfinite(verdict.speed) and verdict.must_move else ""
+    return f'{speed} · <span title="distance from the path asked for">{verdict.traj_rmse:.1f} px off</span>'

@@ -5,19 +5,29 @@ Beside it lie the weights and the `t2v_models` of their day; nothing else of the
 
 import base64
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import mlflow
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
+from pydantic import Field, ValidationError
 
 from t2v_models import generate, media
-from t2v_models.config import LabError, near
+from t2v_models.config import Config, LabError, in_words
 
 MOST_CLIPS = 64
 """Clips in one answer."""
 ENCODERS = {"mp4": ("video/mp4", media.to_mp4), "webp": ("image/webp", media.to_webp)}
+
+
+class Asked(Config):
+    """One request."""
+
+    prompts: tuple[str, ...] = Field(min_length=1, max_length=MOST_CLIPS)
+    seed: int = Field(0, ge=0, lt=2**62)
+    count: int = Field(1, ge=1, le=MOST_CLIPS)
+    format: Literal["mp4", "webp"] = "mp4"
 
 
 class TextToVideo(PythonModel):
@@ -35,22 +45,22 @@ class TextToVideo(PythonModel):
         Raises:
             MlflowException: the prompts or the parameters cannot be answered; the server says why, with status 400.
         """
-        asked: dict[str, Any] = {"seed": 0, "count": 1, "format": "mp4"} | (params or {})
         try:
-            return self._clips(list(model_input["prompt"]), asked["seed"], asked["count"], asked["format"])
+            return self._clips(Asked.model_validate({"prompts": tuple(model_input["prompt"])} | (params or {})))
+        except ValidationError as error:
+            raise MlflowException.invalid_parameter_value(in_words(error)) from error
         except LabError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
 
-    def _clips(self, prompts: list[str], seed: int, count: int, kind: str) -> pd.DataFrame:
-        if kind not in ENCODERS:
-            raise LabError(f"unknown format {kind!r}: {near(kind, ENCODERS)}")
-        if seed < 0:
-            raise LabError(f"seed is {seed}: give 0 or more")
-        if count < 1 or not 1 <= len(prompts) * count <= MOST_CLIPS:
-            raise LabError(f"{len(prompts)} prompts with count {count}: an answer holds 1 to {MOST_CLIPS} clips")
-        prompts, seeds = generate.repeat(prompts, int(count), int(seed))
+    def _clips(self, asked: Asked) -> pd.DataFrame:
+        prompts, seeds = generate.repeat(asked.prompts, asked.count, asked.seed)
+        if len(prompts) > MOST_CLIPS:
+            raise LabError(
+                f"{len(asked.prompts)} prompts with count {asked.count} are {len(prompts)} clips: an answer holds at "
+                f"most {MOST_CLIPS}, ask again for the rest"
+            )
         clips = generate.sample_frames(self.model, prompts, seeds)
-        mime, encode = ENCODERS[kind]
+        mime, encode = ENCODERS[asked.format]
         return pd.DataFrame(
             {
                 "prompt": prompts,

@@ -63,7 +63,9 @@ class Page:
 
     def press_enter(self) -> None:
         for kind in ("keyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", windowsVirtualKeyCode=13, text="\r")
+            self.call(
+                "Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", windowsVirtualKeyCode=13, text="\r"
+            )
 
     def picture(self, path: Path) -> None:
         """The whole page as a PNG."""
@@ -75,9 +77,9 @@ class Page:
 def browser(folder: Path, width: int = 1280, height: int = 900, dark: bool = False) -> Iterator[Page]:
     """A page in a browser of its own, which keeps everything in `folder`."""
     assert CHROMIUM
-    command = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-port=0",
-               f"--user-data-dir={folder}", f"--window-size={width},{height}", "--disable-background-networking",
-               "about:blank"]  # fmt: skip
+    options = ("headless=new", "no-sandbox", "disable-gpu", "no-first-run", "disable-background-networking",
+               "remote-debugging-port=0", f"user-data-dir={folder}", f"window-size={width},{height}")  # fmt: skip
+    command = [CHROMIUM, *(f"--{option}" for option in options), "about:blank"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         port = folder / "DevToolsActivePort"

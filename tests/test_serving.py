@@ -136,6 +136,8 @@ def test_the_server_turns_prompts_into_clips(server: str, run: Path) -> None:
     assert [(r["prompt"], r["seed"]) for r in rows] == [(p, s) for p in (PROMPT, "circle moving up") for s in (3, 4)]
     assert media.decode(base64.b64decode(rows[0]["data_base64"])).shape == (6, 16, 16, 3)
     assert ask(server, [PROMPT], seed=3).json()["predictions"] == rows[:1], "a clip does not depend on its batch mates"
+    plain = httpx.post(f"{server}/invocations", json={"prompt": PROMPT, "seed": 3, "count": 1}, timeout=120)
+    assert plain.json() == rows[:1], "the short form that a person types"
     webp = ask(server, [PROMPT], seed=3, format="webp").json()["predictions"][0]
     exact = sample_frames(load_run(run), [PROMPT], [3])[0]
     assert np.array_equal(media.decode(base64.b64decode(webp["data_base64"]), fps=10), exact)
@@ -147,19 +149,20 @@ def test_the_server_turns_prompts_into_clips(server: str, run: Path) -> None:
         (["circle moving lefft"], {}, "not trained on the word 'lefft' of prompt 'circle moving lefft': did you mean"),
         ([""], {}, "prompt '' has no words: use some of bouncing, circle"),
         (["?!"], {}, "has no words"),
-        ([], {}, "0 prompts with count 1: an answer holds 1 to 64 clips"),
-        ([PROMPT], {"count": 1_000_000}, "1 prompts with count 1000000: an answer holds 1 to 64 clips"),
-        ([PROMPT] * 65, {}, "65 prompts with count 1"),
-        ([PROMPT], {"count": 0}, "count 0"),
+        ([], {}, "prompts: tuple should have at least 1 item"),
+        ([PROMPT], {"count": 1_000_000}, "count: input should be less than or equal to 64 (found 1000000)"),
+        ([PROMPT] * 65, {}, "prompts: tuple should have at most 64 items"),
+        ([PROMPT] * 9, {"count": 8}, "9 prompts with count 8 are 72 clips: an answer holds at most 64"),
+        ([PROMPT], {"count": 0}, "count: input should be greater than or equal to 1 (found 0)"),
         ([PROMPT], {"count": "many"}, "count"),
         ([PROMPT], {"count": 2.5}, "count"),
-        ([PROMPT], {"seed": -1}, "seed is -1: give 0 or more"),
+        ([PROMPT], {"seed": -1}, "seed: input should be greater than or equal to 0 (found -1)"),
         ([PROMPT], {"seed": 2**70}, "seed"),
-        ([PROMPT], {"seed": None}, "seed"),
-        ([PROMPT], {"format": "mp5"}, "unknown format 'mp5': did you mean 'mp4'"),
-        ([7], {}, "prompt"),
-        ([None], {}, "prompt"),
-        ([["circle"]], {}, "prompt"),
+        ([PROMPT], {"seed": None}, "seed: input should be a valid integer (found None)"),
+        ([PROMPT], {"format": "mp5"}, "format: input should be 'mp4' or 'webp' (found 'mp5')"),
+        ([7], {}, "prompts.0: input should be a valid string (found 7)"),
+        ([None], {}, "prompts.0: input should be a valid string"),
+        ([["circle"]], {}, "prompts.0: input should be a valid string"),
     ],
 )
 def test_wrong_input_gets_400_and_the_reason(
@@ -170,8 +173,9 @@ def test_wrong_input_gets_400_and_the_reason(
     assert reason in answer.json()["message"], answer.text
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"prompt": "circle"}', b'{"dataframe_split": {"columns": ["x"], '
-                                  b'"data": [["circle"]]}}'])  # fmt: skip
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b"{}", b'{"dataframe_split": {"columns": ["x"], "data": [["circle"]]}}']
+)
 def test_a_request_of_another_form_gets_400(server: str, body: bytes) -> None:
     answer = httpx.post(f"{server}/invocations", content=body, headers={"content-type": "application/json"}, timeout=60)
     assert answer.status_code == 400, answer.text
