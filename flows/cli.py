@@ -106,7 +106,7 @@ def generate(
     prompts: Annotated[list[str], typer.Argument(help="What the clips should show, e.g. 'circle moving left'.")],
     out: Annotated[Path, typer.Option(help="clips.npz, .mp4, .gif, .webp, or .png for a contact sheet.")],
     count: Annotated[int, typer.Option(min=1, help="Clips for each prompt.")] = 4,
-    seed: Annotated[int, typer.Option(min=0, help="Clip i of each prompt has seed + i.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**62, help="Clip i of each prompt has seed + i.")] = 0,
     work: Work = WORK,
     as_json: Json = False,
 ) -> None:

@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -46,9 +47,9 @@ def serve(runs: Sequence[str], beside: str | None, work: Path, port: int) -> Non
         address = f"http://127.0.0.1:{sock.getsockname()[1]}"
         app = application(page(runs, beside, work), address)
         example = first.prompts[0].replace(" ", "+")
-        say(f"playground  {address}\na prompt in the address opens with its clips: {address}/?prompt={example}&seed=7")
-        say("Ctrl-C stops it")
-        uvicorn.Server(uvicorn.Config(app, log_level="error")).run([sock])
+        say(f"playground  {address}\nwith clips  {address}/?prompt={example}&seed=7\nCtrl-C stops it")
+        with suppress(KeyboardInterrupt):
+            uvicorn.Server(uvicorn.Config(app, log_level="error")).run([sock])
 
 
 def application(blocks: gr.Blocks, address: str) -> FastAPI:

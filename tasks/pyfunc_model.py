@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import mlflow
 import pandas as pd
+import torch
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from pydantic import Field, ValidationError
@@ -35,6 +36,9 @@ class TextToVideo(PythonModel):
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the newest checkpoint of the run folder that was logged with the model."""
+        torch.set_num_threads(
+            1
+        )  # requests share the cores; two threads a clip wait for each other where cores are busy
         self.model = generate.load_run(Path(context.artifacts["run"]))
 
     def predict(
