@@ -95,16 +95,16 @@ def runs_in(work: Path) -> list[str]:
 
 
 def next_words(text: str, prompts: Sequence[str], vocabulary: Sequence[str]) -> list[str]:
-    """Words that may stand next, or end the word begun: first those that follow in known prompts, then any known."""
+    """Words that may stand next, or end the word begun: as known prompts go on, else any known word that fits."""
     typed = words(text)
-    begun = typed.pop() if typed and text[-1:].isalnum() else ""
-    before = typed[-1] if typed else None
-    follow = [b for p in prompts for a, b in zip((None, *words(p)), words(p), strict=False) if a == before]
-    if begun in vocabulary:  # a whole word: what comes after it
-        follow, begun = [b for p in prompts for a, b in zip(words(p), words(p)[1:], strict=False) if a == begun], ""
-        return list(dict.fromkeys(follow))[:MOST_WORDS]
-    found = [word for word in dict.fromkeys(follow) if word.startswith(begun)]
-    return (found or [word for word in vocabulary if word.startswith(begun)])[:MOST_WORDS]
+    begun = typed.pop() if typed and text[-1:].isalnum() and typed[-1] not in vocabulary else ""
+    place = len(typed)
+    sentences = [words(prompt) for prompt in prompts]
+    follow = dict.fromkeys(s[place] for s in sentences if s[:place] == typed and len(s) > place)
+    found = [word for word in follow if word.startswith(begun)]
+    if begun and not found:
+        found = [word for word in vocabulary if word.startswith(begun)]
+    return found[:MOST_WORDS]
 
 
 def with_word(text: str, word: str) -> str:

@@ -43,6 +43,8 @@ BIN = Path(sys.executable).parent
         ("circle ro", ["rotating"]),
         ("circle rotating c", ["clockwise", "counter"]),
         ("left z", ["zigzagging"]),
+        ("circle moving up", ["left"]),
+        ("circle moving up-left", []),
         ("circle xyz", []),
     ],
 )
