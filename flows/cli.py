@@ -10,6 +10,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from flows.cli_data import commands as data_commands
+from flows.cli_play import commands as play_commands
 from flows.options import Data, Json, Run, Work, print_json
 from t2v_models.config import LabError, in_words
 from tasks.runtime import WORK
@@ -29,6 +30,7 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells expect it."""
 
 app.add_typer(data_commands)
+app.add_typer(play_commands)
 
 
 def main() -> NoReturn:
@@ -109,7 +111,7 @@ def generate(
     prompts: Annotated[list[str], typer.Argument(help="What the clips should show, e.g. 'circle moving left'.")],
     out: Annotated[Path, typer.Option(help="clips.npz, .mp4, .gif, .webp, or .png for a contact sheet.")],
     count: Annotated[int, typer.Option(min=1, help="Clips for each prompt.")] = 4,
-    seed: Annotated[int, typer.Option(min=0, help="Clip i of each prompt has seed + i.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**62, help="Clip i of each prompt has seed + i.")] = 0,
     work: Work = WORK,
     as_json: Json = False,
 ) -> None:

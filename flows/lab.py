@@ -13,6 +13,7 @@ from flows.train import train
 from t2v_models.build import ModelConfig
 from t2v_models.clips.dataset import DatasetConfig
 from t2v_models.config import Config
+from t2v_models.evaluation.gate import GateConfig
 from t2v_models.evaluation.scores import EvaluateConfig, Evaluation
 from t2v_models.training import TrainConfig
 from tasks import stopwatch
@@ -29,6 +30,7 @@ class LabConfig(Config):
     models: tuple[ModelConfig, ...] = Field(min_length=1, description="what is trained on it, one after the other")
     training: TrainConfig = Field(description="how long each of them is trained")
     evaluation: EvaluateConfig = Field(EvaluateConfig(), description="how each of them is judged")
+    gate: GateConfig = Field(GateConfig(), description="what a model must show to become champion")
     workers: int = Field(2, ge=1, description="processes that render")
 
 
@@ -68,7 +70,7 @@ def lab(config: LabConfig, work: Path = WORK) -> LabResult:
         run_dir = work / "runs" / f"{model.name}-{_digest(data_config, model, config.training)}"
         runs[model.name] = train(data, model, config.training, run_dir, work)
         judged = run_dir / "evaluation"
-        evaluations.append((evaluate(str(run_dir), config.evaluation, judged, work), judged))
+        evaluations.append((evaluate(str(run_dir), config.evaluation, judged, work, gate=config.gate), judged))
     report = publish(work / "report" / name, evaluations, data, runs, stopwatch.stages(started), work)
     settings = config.model_dump(exclude={"models"}) | {"models": ", ".join(runs)}
     log_lab(report, settings, [out for _, out in evaluations], data, runs, stopwatch.stages(started), work)

@@ -46,7 +46,7 @@ def to_mp4(frames: Frames, fps: float, scale: int = 1) -> bytes:
     with tempfile.TemporaryDirectory() as folder:  # moving the index to the front reopens the file by its name
         path = Path(folder) / "clip.mp4"
         with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
-            stream = container.add_stream("libx264", rate=_rate(fps), options={"crf": "10", "preset": "slow"})
+            stream = container.add_stream("libx264", rate=_rate(fps), options={"crf": "10", "preset": "medium"})
             stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
             codec = stream.codec_context
             codec.colorspace, codec.color_range = Colorspace.ITU709, ColorRange.MPEG
@@ -63,7 +63,7 @@ def to_mp4(frames: Frames, fps: float, scale: int = 1) -> bytes:
 
 def to_webp(frames: Frames, fps: float, scale: int = 1) -> bytes:
     """Animated, lossless, plays for ever. Equal neighbours are stored once and shown longer."""
-    return _animation(frames, fps, scale, "WEBP", lossless=True, exact=True, method=4)
+    return _animation(frames, fps, scale, "WEBP", lossless=True, exact=True, method=2)
 
 
 def to_gif(frames: Frames, fps: float, scale: int = 1) -> bytes:

@@ -206,10 +206,10 @@ def test_a_logged_model_answers_prompts_as_the_run_folder_does(work, run_dir):
         assert client_of(work).get_run(tracker.run_id).info.status == "RUNNING"
         assert tracker.model(run_dir, "t2v-test", "circle moving up") == "models:/t2v-test/2"
     assert "MLFLOW_TRACKING_URI" not in os.environ
-    folder = fetch_model(work, "models:/t2v-test@champion")
+    folder = fetch_model(work, "models:/t2v-test@challenger")
     assert [p.name for p in sorted(folder.rglob("*.*"))] == ["step-00000002.json", "step-00000002.safetensors"]
-    assert fetch_model(work, "models:/t2v-test/1") == folder
-    assert fetch_model(work, "models:/t2v-test@challenger") != folder
+    assert fetch_model(work, "models:/t2v-test/2") == folder
+    assert fetch_model(work, "models:/t2v-test/1") != folder
 
     served = mlflow.pyfunc.load_model(str(folder.parent.parent))
     table = served.predict(pd.DataFrame({"prompt": ["circle moving up"]}), params={"seed": 5, "count": 2})

@@ -1,0 +1,204 @@
+"""The playground: words it suggests, the path drawn on clips, and the page in a browser."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from t2v_models.clips.dataset import DatasetConfig, draw_clip
+from t2v_models.clips.motions import trace
+from t2v_models.clips.prompts import parse
+from t2v_models.clips.render import render
+from t2v_models.clips.spec import ClipSpec
+from t2v_models.config import LabError
+from t2v_models.evaluation.verdicts import judge
+from t2v_models.media import RIGHT, WRONG, enlarge
+from t2v_models.overlay import draw_verdict
+from t2v_models.shards.manifest import Manifest
+from t2v_models.shards.store import ClipStore
+from t2v_models.text import vocabulary_of
+from t2v_models.training import TrainConfig, fit
+from tasks.play import REAL, matching, next_words, player, runs_in, show, with_word
+from tests.browser import CHROMIUM, browser
+from tests.test_training import SMALL, quiet, run_of
+
+PROMPTS = DatasetConfig().prompts
+WORDS = vocabulary_of(PROMPTS)
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", ["circle"]),
+        ("ci", ["circle"]),
+        ("circle ", ["moving", "rotating", "shrinking", "expanding", "bouncing", "zigzagging"]),
+        ("circle", ["moving", "rotating", "shrinking", "expanding", "bouncing", "zigzagging"]),
+        ("circle ro", ["rotating"]),
+        ("circle rotating c", ["clockwise", "counter"]),
+        ("left z", ["zigzagging"]),
+        ("circle moving up", ["left"]),
+        ("circle moving up-left", []),
+        ("circle xyz", []),
+    ],
+)
+def test_words_that_may_come_next(text, expected):
+    assert next_words(text, PROMPTS, WORDS) == expected
+
+
+def test_every_prompt_can_be_clicked_together():
+    for prompt in PROMPTS:
+        text = ""
+        for word in re.findall(r"\w+", prompt):
+            assert word in next_words(text, PROMPTS, WORDS), (prompt, text)
+            text = with_word(text, word)
+        assert parse(text) == parse(prompt)
+
+
+def test_a_word_completes_what_is_typed():
+    assert with_word("circle mov", "moving") == "circle moving"
+    assert with_word("circle moving up-ri", "right") == "circle moving up-right"
+    assert with_word("circle ", "moving") == with_word("circle", "moving") == "circle moving"
+    assert with_word("", "circle") == "circle"
+
+
+def test_prompts_that_hold_what_is_typed():
+    assert matching("zig vert", PROMPTS) == list(PROMPTS[:12]), "a word begun is the last one only"
+    assert matching("circle bouncing v", PROMPTS) == ["circle bouncing vertically"]
+    assert matching("", PROMPTS) == list(PROMPTS[:12])
+
+
+@pytest.mark.parametrize("seed", [0, 8])
+def test_the_path_is_drawn_where_the_object_is(seed):
+    config = DatasetConfig(clips=20, spec=ClipSpec(size=32))
+    caption, motion = draw_clip(config, seed)
+    frames, path, scale = render(motion, config.spec), trace(motion, config.spec), 8
+    for prompt, colour in ((caption, RIGHT), ("circle moving up", WRONG)):
+        (verdict,) = judge(frames[None], [prompt], [0], "s0")
+        assert verdict.right == (colour == RIGHT)
+        drawn = draw_verdict(frames, verdict, scale)
+        for t, frame in enumerate(drawn):
+            marked = np.argwhere((frame == colour).all(-1)) / scale
+            for past in range(t + 1):  # a dot at every place so far, none at those to come
+                place = path.y[past], path.x[past]
+                assert np.hypot(*(marked - place).T).min() < 0.6, (t, past)
+            ring = np.hypot(*(marked - (path.y[t], path.x[t])).T)
+            assert np.abs(ring - (path.radius[t] + 1.5)).min() < 0.5
+    ahead = np.hypot(path.x[-1] - path.x[0], path.y[-1] - path.y[0])
+    first = np.argwhere((draw_verdict(frames, verdict, scale)[0] == WRONG).all(-1)) / scale
+    assert ahead < 8 or np.hypot(*(first - (path.y[-1], path.x[-1])).T).min() > 2, "the future is not drawn"
+
+
+def test_where_nothing_was_read_nothing_is_drawn():
+    blank = np.full((10, 32, 32, 3), 255, np.uint8)
+    (verdict,) = judge(blank[None], ["circle moving up"], [0], "s0")
+    assert np.array_equal(draw_verdict(blank, verdict, 3), enlarge(blank, 3))
+
+
+@pytest.fixture(scope="module")
+def work(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A work folder with two runs of a model that has learned nothing."""
+    work = tmp_path_factory.mktemp("work")
+    for i, name in enumerate(("one", "two")):
+        run = run_of(data, SMALL["gan"], seed=i)
+        config = TrainConfig(steps=1, seed=i)
+        fit(run, ClipStore(Manifest.load(data)), config, work / "runs" / name, quiet)
+    return work
+
+
+def test_the_runs_of_a_work_folder_are_found(work: Path, tmp_path: Path) -> None:
+    assert [Path(run).name for run in runs_in(work)] == ["two", "one"]
+    with pytest.raises(LabError, match="there is no run in .*: name a run or a models:/ URI"):
+        runs_in(tmp_path)
+
+
+def test_real_clips_beside_a_model_are_right(work: Path) -> None:
+    one = player(str(work / "runs" / "one"), work)
+    html = show([one, None], "circle moving up-right", 3, 2)
+    right = html.split("</section>")[1]
+    assert html.count("data:image/webp") == 4
+    assert REAL in right
+    assert "2 of 2 right (100.0 %)" in right
+    assert right.count("✓ up-right") == 2
+    assert "circle moving up-right" in one.held_out
+    unjudged = show([one], "circle left moving", 0, 1)
+    assert "nothing can judge this prompt: " in unjudged
+    assert "data:image/webp" in unjudged
+    with pytest.raises(LabError, match="'disc'"):
+        show([one], "disc <b>", 0, 1)
+
+
+def environment(folder: Path) -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "T2V_", "GRADIO_"))}
+    return kept | {"PYTHONPATH": str(ROOT), "HOME": str(folder), "OMP_NUM_THREADS": "1"}
+
+
+@pytest.mark.parametrize(
+    ("before", "arguments", "sentence"),
+    [
+        ("sys.modules['gradio'] = None", [], "the playground needs Gradio, which is not installed: pip install"),
+        ("", ["nowhere"], "run folder nowhere does not exist"),
+        ("", [], "there is no run in work/runs"),
+    ],
+)
+@pytest.mark.slow
+def test_what_stops_the_playground_is_one_sentence(before, arguments, sentence, tmp_path: Path) -> None:
+    code = (
+        f"import sys; {before or 'pass'}; sys.argv = ['t2v', 'play', *{arguments}]; import flows.cli; flows.cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment(tmp_path), capture_output=True,
+                          text=True)  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert sentence in done.stderr
+    assert done.stderr.strip().count("\n") == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium")
+def test_type_a_prompt_and_see_a_clip_and_its_verdict(work: Path, tmp_path: Path) -> None:
+    """In a browser: a deep link, a typed prompt, a clicked word, a wrong word; nothing is fetched from outside."""
+    one, two = (str(work / "runs" / name) for name in ("one", "two"))
+    command = [BIN / "t2v", "play", one, two, "--port", "0", "--work", str(work)]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment(tmp_path), stderr=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stderr is not None
+        address = server.stderr.readline().split()[-1]
+        assert address.startswith("http://127.0.0.1:")
+        with browser(tmp_path / "browser") as page:
+            page.open(f"{address}/?prompt=circle+moving+left&seed=41&count=2&beside=real+clips")
+            words = page.wait("document.querySelectorAll('.clip img').length == 4 && document.body.innerText")
+            assert "seed 41" in words
+            assert "2 of 2 right (100.0 %)" in words, "real clips stand beside the model"
+            assert page.evaluate("[...document.querySelectorAll('.clip img')].every(i => i.naturalWidth >= 300)")
+            assert (
+                page.evaluate("document.querySelector('#prompt textarea, #prompt input').value") == "circle moving left"
+            )
+
+            page.evaluate("document.querySelector('#prompt textarea, #prompt input').focus()")
+            page.evaluate("document.querySelector('#prompt textarea, #prompt input').select()")
+            page.type("circle bouncing ")
+            chips = "[...document.querySelectorAll('.chips button, .chips .gallery-item')]"
+            page.wait(f"{chips}.some(c => c.innerText.trim() == 'vertically')")
+            page.evaluate(f"{chips}.find(c => c.innerText.trim() == 'vertically').click()")
+            page.wait("document.querySelector('#prompt textarea, #prompt input').value == 'circle bouncing vertically'")
+            page.evaluate("document.querySelector('#go').click()")
+            page.wait("[...document.querySelectorAll('.badge')].some(b => b.innerText == '✓ bounce-v')")
+            assert page.evaluate("[...document.querySelectorAll('.clip')].every(c => /right|wrong/.test(c.className))")
+
+            page.evaluate("document.querySelector('#prompt textarea, #prompt input').select()")
+            page.type("circle sneaking")
+            page.press_enter()
+            said = page.wait("document.querySelector('.mistake')?.innerText")
+            assert "not trained on the word 'sneaking'" in said
+            outside = [r for r in page.requests if not re.match(r"(https?|ws)://127\.0\.0\.1|data:|blob:|about:", r)]
+            assert not outside
+        server.send_signal(signal.SIGINT)
+        assert server.wait(60) == 0
+    assert not (tmp_path / ".cache" / "huggingface").exists()
