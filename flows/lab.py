@@ -3,21 +3,25 @@
 import hashlib
 import time
 from pathlib import Path
+from typing import Any, Literal
 
-from prefect import flow
+from prefect import Flow, flow
+from prefect.deployments import run_deployment
+from prefect.runtime import flow_run
 from pydantic import Field
 
-from flows.dataset import dataset
+from flows.dataset import dataset, dataset_on_dask
 from flows.evaluate import evaluate
 from flows.train import train
 from t2v_models.build import ModelConfig
 from t2v_models.clips.dataset import DatasetConfig
-from t2v_models.config import Config
+from t2v_models.config import Config, LabError
 from t2v_models.evaluation.scores import EvaluateConfig, Evaluation
 from t2v_models.training import TrainConfig
 from tasks import stopwatch
 from tasks.console import print_scores
-from tasks.mlflow_store import tracking_uri
+from tasks.mlflow_store import client, tracking_uri
+from tasks.orchestration import check_starts
 from tasks.publish import publish
 from tasks.runtime import WORK
 
@@ -30,6 +34,16 @@ class LabConfig(Config):
     training: TrainConfig = Field(description="how long each of them is trained")
     evaluation: EvaluateConfig = Field(EvaluateConfig(), description="how each of them is judged")
     workers: int = Field(2, ge=1, description="processes that render")
+    dask: str | None = Field(None, description="render on the Dask scheduler at this address, such as tcp://host:8786")
+    place: Literal["here", "pools"] = Field(
+        "here", description="where stages run: here, one after the other, or as runs of their own on the work pools"
+    )
+
+    @property
+    def title(self) -> str:
+        """As `gan and frame_gan on 10,000 clips of circles at 32 px`."""
+        data, models = self.dataset, " and ".join(model.name for model in self.models)
+        return f"{models} on {data.clips:,} clips of {data.world} at {data.spec.size} px"
 
 
 class LabResult(Config):
@@ -49,7 +63,7 @@ class LabResult(Config):
     """Share of `seconds` in which no stage was at work."""
 
 
-@flow(flow_run_name="lab on {config.dataset.world} at {config.dataset.spec.size} px")
+@flow(flow_run_name="lab: {config.title}")
 def lab(config: LabConfig, work: Path = WORK) -> LabResult:
     """Render the data, train each model, judge them and write the report; what is done already is not done again.
 
@@ -57,18 +71,24 @@ def lab(config: LabConfig, work: Path = WORK) -> LabResult:
         config: one experiment.
         work: folder for data, runs, reports and the state of Prefect and MLflow.
     """
+    check_starts()
+    client(work)  # MLflow is away: said now, not after an hour of rendering
     started = time.perf_counter()
     data_config = config.dataset
     name = f"{data_config.world}-{data_config.spec.size}px-{data_config.digest[:8]}"
-    data = dataset(data_config, work / "data" / name, config.workers)
-    real = work / "data" / f"{name}-oracle"
-    evaluations = [(evaluate("oracle", config.evaluation, real, work, data_config), real)]
+    data, real = work / "data" / name, work / "data" / f"{name}-oracle"
+    if config.dask:
+        dataset_on_dask(data_config, data, config.workers, config.dask)
+    else:
+        _stage(dataset, config, config=data_config, out=data, workers=config.workers)
+    evaluations = [(_evaluation("oracle", config, real, work, data_config), real)]
     runs: dict[str, Path] = {}
     for model in config.models:
         run_dir = work / "runs" / f"{model.name}-{_digest(data_config, model, config.training)}"
-        runs[model.name] = train(data, model, config.training, run_dir, work)
+        _stage(train, config, data=data, model=model, training=config.training, out=run_dir, work=work)
+        runs[model.name] = run_dir
         judged = run_dir / "evaluation"
-        evaluations.append((evaluate(str(run_dir), config.evaluation, judged, work), judged))
+        evaluations.append((_evaluation(str(run_dir), config, judged, work), judged))
     report = publish(work / "report" / name, evaluations, data, runs, stopwatch.stages(started), work)
     seconds = time.perf_counter() - started
     return LabResult(
@@ -76,6 +96,30 @@ def lab(config: LabConfig, work: Path = WORK) -> LabResult:
         evaluations=tuple(e for e, _ in evaluations), stages=stopwatch.stages(started), seconds=seconds,
         orchestration=1 - stopwatch.busy(started) / seconds,
     )  # fmt: skip
+
+
+def _stage(stage: Flow[..., Any], config: LabConfig, **parameters: Any) -> None:
+    """Run a stage to its end, in this process or as a run of its deployment; either way its result is in files.
+
+    Raises:
+        LabError: the run on the pool did not complete: what it said.
+    """
+    if config.place == "here":
+        stage(**parameters)
+        return
+    plain = stage.serialize_parameters(parameters)
+    # The same run of the lab, started again after a crash, waits for the run it has started and starts no second one.
+    key = f"{flow_run.id}-{hashlib.sha256(repr(plain).encode()).hexdigest()[:16]}"
+    with stopwatch.working(f"{stage.name} on its pool"):
+        run = run_deployment(f"{stage.name}/stage", parameters=plain, idempotency_key=key, poll_interval=2)
+    if run.state is None or not run.state.is_completed():
+        said = run.state.message if run.state else "it has no state"
+        raise LabError(f"the run '{run.name}' did not complete: {said}; a new run of the lab goes on from what is done")
+
+
+def _evaluation(run: str, config: LabConfig, out: Path, work: Path, data: DatasetConfig | None = None) -> Evaluation:
+    _stage(evaluate, config, run=run, config=config.evaluation, out=out, work=work, data=data)
+    return Evaluation.model_validate_json((out / "scores.json").read_bytes())
 
 
 def summary(result: LabResult) -> None:
