@@ -20,10 +20,11 @@ from t2v_models.evaluation.scores import EvaluateConfig, Evaluation
 from t2v_models.training import TrainConfig
 from tasks import stopwatch
 from tasks.console import print_scores
-from tasks.mlflow_store import client, tracking_uri
+from tasks.mlflow_store import tracking_uri
 from tasks.orchestration import check_starts
 from tasks.publish import publish
 from tasks.runtime import WORK
+from tasks.tracking import close_stale
 
 
 class LabConfig(Config):
@@ -72,7 +73,7 @@ def lab(config: LabConfig, work: Path = WORK) -> LabResult:
         work: folder for data, runs, reports and the state of Prefect and MLflow.
     """
     check_starts()
-    client(work)  # MLflow is away: said now, not after an hour of rendering
+    close_stale(work)  # and if MLflow is away, that is said now and not after an hour of rendering
     started = time.perf_counter()
     data_config = config.dataset
     name = f"{data_config.world}-{data_config.spec.size}px-{data_config.digest[:8]}"
@@ -80,12 +81,12 @@ def lab(config: LabConfig, work: Path = WORK) -> LabResult:
     if config.dask:
         dataset_on_dask(data_config, data, config.workers, config.dask)
     else:
-        _stage(dataset, config, config=data_config, out=data, workers=config.workers)
+        _stage(dataset, config.place, config=data_config, out=data, workers=config.workers)
     evaluations = [(_evaluation("oracle", config, real, work, data_config), real)]
     runs: dict[str, Path] = {}
     for model in config.models:
         run_dir = work / "runs" / f"{model.name}-{_digest(data_config, model, config.training)}"
-        _stage(train, config, data=data, model=model, training=config.training, out=run_dir, work=work)
+        _stage(train, config.place, data=data, model=model, training=config.training, out=run_dir, work=work)
         runs[model.name] = run_dir
         judged = run_dir / "evaluation"
         evaluations.append((_evaluation(str(run_dir), config, judged, work), judged))
@@ -98,13 +99,13 @@ def lab(config: LabConfig, work: Path = WORK) -> LabResult:
     )  # fmt: skip
 
 
-def _stage(stage: Flow[..., Any], config: LabConfig, **parameters: Any) -> None:
+def _stage(stage: Flow[..., Any], place: str, /, **parameters: Any) -> None:
     """Run a stage to its end, in this process or as a run of its deployment; either way its result is in files.
 
     Raises:
         LabError: the run on the pool did not complete: what it said.
     """
-    if config.place == "here":
+    if place == "here":
         stage(**parameters)
         return
     plain = stage.serialize_parameters(parameters)
@@ -118,7 +119,7 @@ def _stage(stage: Flow[..., Any], config: LabConfig, **parameters: Any) -> None:
 
 
 def _evaluation(run: str, config: LabConfig, out: Path, work: Path, data: DatasetConfig | None = None) -> Evaluation:
-    _stage(evaluate, config, run=run, config=config.evaluation, out=out, work=work, data=data)
+    _stage(evaluate, config.place, run=run, config=config.evaluation, out=out, work=work, data=data)
     return Evaluation.model_validate_json((out / "scores.json").read_bytes())
 
 

@@ -51,6 +51,7 @@ def train_model(data: Path, model: ModelConfig, config: TrainConfig, run_dir: Pa
     run_id = record.get("run_id")
     with track(work, name, run_dir.name, params=settings, tags={"model": model.name}, run_id=run_id) as tracker:
         write_record(run_dir, run_id=tracker.run_id)
+        tracker.catch_up(training.history(run_dir))
         tracker.dataset(data.name, manifest.digest, str(data.resolve()), "training")
         with working(f"train {model.name}"), progress(f"train {model.name}") as show:
             log, watch = _reporters(run, run_dir, tracker, show)
