@@ -7,9 +7,11 @@ from prefect.artifacts import create_table_artifact
 
 from t2v_models import files
 from t2v_models.clips.dataset import DatasetConfig
+from t2v_models.evaluation.gate import GateConfig
 from t2v_models.evaluation.scores import SUITE_VERSION, EvaluateConfig, Evaluation, digest, interval, shown
 from tasks.console import say
 from tasks.evaluate import judge_split, log_evaluation, read_evaluation
+from tasks.gate import gate as decide_champion
 from tasks.registry import fetch_model
 from tasks.runtime import WORK
 from tasks.subjects import asked_of, subject
@@ -17,8 +19,9 @@ from tasks.subjects import asked_of, subject
 
 @flow(flow_run_name="evaluate {run}")
 def evaluate(
-    run: str, config: EvaluateConfig, out: Path, work: Path = WORK, data: DatasetConfig | None = None
-) -> Evaluation:
+    run: str, config: EvaluateConfig, out: Path, work: Path = WORK, data: DatasetConfig | None = None,
+    gate: GateConfig = GateConfig(),  # noqa: B008  (a frozen record)
+) -> Evaluation:  # fmt: skip
     """Score a model, or return the scores in `out` if they are of the same weights and settings.
 
     Args:
@@ -27,6 +30,7 @@ def evaluate(
         out: folder for scores, verdicts and clips.
         work: folder of the MLflow store.
         data: the dataset that a baseline draws from, or that clips in an archive are judged by.
+        gate: what a registered model must show to become champion.
     """
     who = subject(fetch_model(work, run) if ":/" in run else run, data)
     done = read_evaluation(out, who.source, who.data.digest, config)
@@ -50,6 +54,7 @@ def evaluate(
         for m, v in scores.items()
     ]
     create_table_artifact(rows, key=f"scores-{_key(who.name)}", description=f"Scores of {who.name}")
+    decide_champion(work, who, evaluation, gate)
     files.write(out / "scores.json", evaluation.model_dump_json(indent=2))
     return evaluation
 

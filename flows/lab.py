@@ -16,6 +16,7 @@ from flows.train import train
 from t2v_models.build import ModelConfig
 from t2v_models.clips.dataset import DatasetConfig
 from t2v_models.config import Config, LabError
+from t2v_models.evaluation.gate import GateConfig
 from t2v_models.evaluation.scores import EvaluateConfig, Evaluation
 from t2v_models.training import TrainConfig
 from tasks import stopwatch
@@ -34,6 +35,7 @@ class LabConfig(Config):
     models: tuple[ModelConfig, ...] = Field(min_length=1, description="what is trained on it, one after the other")
     training: TrainConfig = Field(description="how long each of them is trained")
     evaluation: EvaluateConfig = Field(EvaluateConfig(), description="how each of them is judged")
+    gate: GateConfig = Field(GateConfig(), description="what a model must show to become champion")
     workers: int = Field(2, ge=1, description="processes that render")
     dask: str | None = Field(None, description="render on the Dask scheduler at this address, such as tcp://host:8786")
     place: Literal["here", "pools"] = Field(
@@ -119,7 +121,7 @@ def _stage(stage: Flow[..., Any], place: str, /, **parameters: Any) -> None:
 
 
 def _evaluation(run: str, config: LabConfig, out: Path, work: Path, data: DatasetConfig | None = None) -> Evaluation:
-    _stage(evaluate, config.place, run=run, config=config.evaluation, out=out, work=work, data=data)
+    _stage(evaluate, config.place, run=run, config=config.evaluation, out=out, work=work, data=data, gate=config.gate)
     return Evaluation.model_validate_json((out / "scores.json").read_bytes())
 
 

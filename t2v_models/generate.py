@@ -8,6 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from t2v_models import checkpoint
+from t2v_models.clips.prompts import words
+from t2v_models.config import LabError
 from t2v_models.model import VideoModel, to_frames
 
 
@@ -24,8 +26,15 @@ def load_run(run_dir: Path) -> VideoModel:
 def sample_frames(
     model: VideoModel, prompts: Sequence[str], seeds: Sequence[int], batch_size: int = 64
 ) -> NDArray[np.uint8]:
-    """One clip per (prompt, seed): uint8 `(n, t, h, w, 3)`. The batch size does not change any clip's noise."""
+    """One clip per (prompt, seed): uint8 `(n, t, h, w, 3)`. The batch size does not change any clip's noise.
+
+    Raises:
+        LabError: a prompt without a word, or with one the model was never trained on.
+    """
     assert len(prompts) == len(seeds), (len(prompts), len(seeds))
+    for prompt in prompts:
+        if not words(prompt):
+            raise LabError(f"prompt {prompt!r} has no words: use some of {', '.join(model.vocabulary[:40])}")
     with torch.inference_mode():
         parts = [
             to_frames(model.sample(prompts[i : i + batch_size], seeds[i : i + batch_size]))

@@ -1,4 +1,7 @@
-"""The served model: prompts in, MP4 clips out. MLflow runs this file when it loads the model ("models from code")."""
+"""The served model: prompts in, clips out. MLflow runs this file when it loads the model ("models from code").
+
+Beside it lie the weights and the `t2v_models` of their day; nothing else of the lab is needed.
+"""
 
 import base64
 from pathlib import Path
@@ -6,9 +9,15 @@ from typing import Any
 
 import mlflow
 import pandas as pd
+from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from t2v_models import generate, media
+from t2v_models.config import LabError, near
+
+MOST_CLIPS = 64
+"""Clips in one answer."""
+ENCODERS = {"mp4": ("video/mp4", media.to_mp4), "webp": ("image/webp", media.to_webp)}
 
 
 class TextToVideo(PythonModel):
@@ -21,16 +30,33 @@ class TextToVideo(PythonModel):
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """One row a clip: prompt, seed, mime, data_base64 (an MP4), frames and size in pixels."""
-        asked = {"seed": 0, "count": 1} | (params or {})
-        prompts, seeds = generate.repeat(list(model_input["prompt"]), int(asked["count"]), int(asked["seed"]))
+        """One row a clip: prompt, seed, mime, data_base64 (an MP4 or a WebP), frames and size in pixels.
+
+        Raises:
+            MlflowException: the prompts or the parameters cannot be answered; the server says why, with status 400.
+        """
+        asked: dict[str, Any] = {"seed": 0, "count": 1, "format": "mp4"} | (params or {})
+        try:
+            return self._clips(list(model_input["prompt"]), asked["seed"], asked["count"], asked["format"])
+        except LabError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from error
+
+    def _clips(self, prompts: list[str], seed: int, count: int, kind: str) -> pd.DataFrame:
+        if kind not in ENCODERS:
+            raise LabError(f"unknown format {kind!r}: {near(kind, ENCODERS)}")
+        if seed < 0:
+            raise LabError(f"seed is {seed}: give 0 or more")
+        if count < 1 or not 1 <= len(prompts) * count <= MOST_CLIPS:
+            raise LabError(f"{len(prompts)} prompts with count {count}: an answer holds 1 to {MOST_CLIPS} clips")
+        prompts, seeds = generate.repeat(prompts, int(count), int(seed))
         clips = generate.sample_frames(self.model, prompts, seeds)
+        mime, encode = ENCODERS[kind]
         return pd.DataFrame(
             {
                 "prompt": prompts,
                 "seed": seeds,
-                "mime": "video/mp4",
-                "data_base64": [base64.b64encode(media.to_mp4(c, self.model.spec.fps)).decode() for c in clips],
+                "mime": mime,
+                "data_base64": [base64.b64encode(encode(clip, self.model.spec.fps)).decode() for clip in clips],
                 "frames": clips.shape[1],
                 "size": clips.shape[2],
             }

@@ -100,7 +100,7 @@ class Tracker:
     def model(self, run_dir: Path, name: str, example_prompt: str) -> str:
         """Log and register the newest checkpoint of a run folder as a servable model; returns `models:/<name>/<n>`.
 
-        The first version becomes the `champion`; later ones are the `challenger` until somebody moves the alias.
+        It is the `challenger`; who becomes `champion` is decided by the gate, once it is judged.
 
         Raises:
             LabError: the run folder has no whole checkpoint, or the store is away.
@@ -108,7 +108,6 @@ class Tracker:
         try:
             number = log_model(tracking_uri(self._work), self.run_id, run_dir, name, example_prompt)
             self._client.update_run(self.run_id, status="RUNNING")  # logging a model ends the run
-            self._client.set_registered_model_alias(name, "champion" if number == "1" else "challenger", number)
         except faults() as error:
             raise LabError(
                 f"{run_dir} is trained, but MLflow at {tracking_uri(self._work)} is away and has not registered it "
