@@ -46,7 +46,8 @@ def serve(work: Path, prefect_port: int, mlflow_port: int, postgres: str | None 
         return
     _end_leftovers(work)
     # Runs on the pools find the servers and the work folder through the environment of their worker.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # being terminated stops everything, as Ctrl-C does
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts background jobs with SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
     os.environ["T2V_WORK"] = str(work)
     started = time.monotonic()
     with Services(work / "logs", ROOT) as services:
@@ -60,8 +61,8 @@ def serve(work: Path, prefect_port: int, mlflow_port: int, postgres: str | None 
                 if services.revive():
                     _note(services, work, prefect, mlflow)
         except KeyboardInterrupt:
+            running.remove(work)
             say("stopping")
-    running.remove(work)
 
 
 def _servers(

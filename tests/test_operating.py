@@ -1,0 +1,231 @@
+"""`t2v up` as a person uses it: a lab triggered by the API, what a watcher sees, and a worker killed in mid-training.
+
+All tests share one `t2v up`, which takes most of the time, and run in the order of this file. With T2V_POSTGRES set to
+the URL of a PostgreSQL server both servers keep their databases there.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from t2v_models.training import history
+
+T2V = str(Path(sys.executable).with_name("t2v"))
+PATIENCE_SECONDS = 600
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+
+@dataclass
+class Up:
+    """A running `t2v up`, what it said, and the servers it named."""
+
+    process: subprocess.Popen[str]
+    work: Path
+    said: dict[str, str]
+    environment: dict[str, str]
+    killed_at: float = 0.0
+    training: str = ""
+
+    def api(self, method: str, path: str, **body: Any) -> Any:
+        """Ask the Prefect server, again while it is busy."""
+        for _ in range(20):
+            answer = httpx.request(method, f"{self.said['Prefect']}/api{path}", timeout=60, **body)
+            if answer.status_code < 500:
+                return answer.raise_for_status().json()
+            time.sleep(1)
+        raise AssertionError(answer.text)
+
+    def trigger(self, deployment: str, parameters: dict[str, Any]) -> str:
+        """The id of a new run of a deployment."""
+        found = self.api("GET", f"/deployments/name/{deployment}")
+        body = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
+        return str(self.api("POST", f"/deployments/{found['id']}/create_flow_run", json=body)["id"])
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        return self.api("GET", f"/flow_runs/{run_id}")
+
+    def wait(self, run_id: str, *states: str) -> dict[str, Any]:
+        """The run once it is in one of the states."""
+        until(lambda: self.run(run_id)["state_type"] in states)
+        return self.run(run_id)
+
+    def parts(self) -> dict[str, psutil.Process]:
+        note = json.loads((self.work / "up.json").read_text())["parts"]
+        return {name: psutil.Process(int(who.split()[0])) for name, who in note.items()}
+
+
+def until(true: Callable[[], Any]) -> Any:
+    """Wait for it, for a machine that is busy with other things."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        if found := true():
+            return found
+        time.sleep(0.5)
+    raise AssertionError("waited in vain")
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    folder = tmp_path_factory.mktemp("up")
+    home = folder / "home"
+    home.mkdir()
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "T2V_WORK"))}
+    clean |= {"HOME": str(home), "OMP_NUM_THREADS": "1"}
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ports = ["--prefect-port", str(taken.getsockname()[1]), "--mlflow-port", "0"]
+        command = [T2V, "up", "--work", str(folder / "work"), *ports]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=clean)
+        assert process.stderr is not None
+        said: dict[str, str] = {}
+        for line in process.stderr:
+            said[line.split()[0]] = line.strip() if line.startswith("ready") else line.split()[-1]
+            if line.startswith("ready"):
+                break
+    try:
+        assert process.poll() is None, said
+        yield Up(process, folder / "work", said, clean)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        process.wait(timeout=120)
+
+
+def test_both_uis_answer_and_a_taken_port_is_replaced(up: Up) -> None:
+    print(up.said["ready"])
+    assert up.said["port"] == up.said["Prefect"].rsplit(":")[-1], "a taken port is replaced, and that is said"
+    assert httpx.get(up.said["Prefect"], follow_redirects=True, timeout=60).status_code == 200
+    assert "MLflow" in httpx.get(up.said["MLflow"], timeout=60).text
+    listening = {c.laddr.ip for p in up.parts().values() for c in p.net_connections() if c.status == "LISTEN"}
+    assert listening == {"127.0.0.1"}
+    assert set(up.parts()) == {"prefect", "mlflow", "worker-cpu", "worker-gpu"}
+
+
+def test_deployments_explain_themselves(up: Up) -> None:
+    found = up.api("POST", "/deployments/filter", json={})
+    flows = {flow["id"]: flow["name"] for flow in up.api("POST", "/flows/filter", json={})}
+    names = {f"{flows[d['flow_id']]}/{d['name']}" for d in found}
+    assert {"lab/nightly", "lab/smoke", "dataset/circles", "train/gan", "evaluate/champion"} <= names
+    for deployment in found:
+        assert deployment["description"] and deployment["tags"]
+        for where, field in _fields(deployment["parameter_openapi_schema"]):
+            assert field.get("description"), f"the form of {deployment['name']} does not explain {where}"
+        # what is run on the pools is where `t2v up` says, not beside the checkout
+        assert "T2V_WORK" not in json.dumps(deployment["parameters"])
+    scheduled = {f"{flows[d['flow_id']]}/{d['name']}" for d in found if d["schedules"]}
+    assert scheduled == {"lab/nightly", "evaluate/champion"}
+    rules = {a["name"] for a in up.api("POST", "/automations/filter", json={})}
+    assert rules == {"t2v: a silent run has crashed", "t2v: a crashed run goes on"}
+
+
+def test_a_second_up_says_where_the_first_is(up: Up) -> None:
+    again = subprocess.run([T2V, "up", "--work", str(up.work)], capture_output=True, text=True, env=up.environment)
+    assert again.returncode == 0
+    assert up.said["Prefect"] in again.stderr and "runs already" in again.stderr
+
+
+def test_a_worker_is_killed_with_its_training(up: Up, data: Path) -> None:
+    """Only the kill: what becomes of it is looked at below, when the lab has run meanwhile."""
+    out = up.work / "runs" / "killed"
+    training = {"steps": 10**6, "log_every": 5, "save_seconds": 1, "watch_seconds": 600}
+    parameters = {"data": str(data), "model": {"name": "gan", "width": 32}, "training": training, "out": str(out)}
+    up.training = up.trigger("train/stage", parameters)
+    until(lambda: list(out.glob("**/step-*.json")) and len(history(out)) > 3)
+    assert up.run(up.training)["name"] == f"train gan on {data.name}"
+    worker = up.parts()["worker-gpu"]
+    family = [worker, *worker.children(recursive=True)]
+    assert len(family) >= 2
+    for process in family:
+        process.kill()
+    up.killed_at = time.time()
+
+
+def test_the_lab_runs_on_a_worker_and_a_watcher_sees_what_it_does(up: Up) -> None:
+    smoke = up.api("GET", "/deployments/name/lab/smoke")["parameters"]
+    run_id = up.trigger("lab/smoke", smoke)
+    run = up.wait(run_id, "COMPLETED", "FAILED", "CRASHED")
+    assert run["state_type"] == "COMPLETED", run["state"]["message"]
+    assert run["name"] == "lab: gan and frame_gan on 360 clips of circles at 16 px"
+    artifacts = up.api("POST", "/artifacts/filter", json={"limit": 200})
+    kinds: dict[str, list[dict[str, Any]]] = {}
+    for artifact in artifacts:
+        kinds.setdefault(artifact["type"], []).append(artifact)
+    done = [a for a in kinds["progress"] if a["data"] == 100]
+    assert {"render", "train-gan", "train-frame-gan"} <= {a["key"] for a in done}
+    assert all("100%" in a["description"] and "so far" in a["description"] for a in done)
+    table = next(json.loads(a["data"]) for a in kinds["table"] if a["key"] == "scores-gan")
+    assert {"split", "metric", "score", "95 % interval", "clips"} <= set(table[0])
+    assert any("obey" in a["data"] for a in kinds["markdown"])
+    logs = up.api("POST", "/logs/filter", json={"limit": 200})
+    assert len([line for line in logs if "train gan" in line["message"]]) < 10
+    store = _store(up)
+    aliases = {m.name: set(m.aliases) for m in store.search_registered_models()}
+    assert "champion" in aliases["t2v-gan"]
+    assert (up.work / "report").is_dir()
+
+
+def test_the_killed_training_goes_on_from_its_checkpoint(up: Up) -> None:
+    out = up.work / "runs" / "killed"
+    lines = out / "metrics.jsonl"
+    until(lambda: up.run(up.training)["run_count"] >= 2 and lines.stat().st_mtime > up.killed_at + 5)
+    states = up.api("GET", "/flow_run_states/", params={"flow_run_id": up.training})
+    crash, again = (next(s for s in states if s["type"] == kind) for kind in ("CRASHED", "SCHEDULED"))
+    assert "sign of life" in crash["message"] or "killed" in crash["message"], crash
+    assert again["name"] in ("Scheduled", "AwaitingRetry")
+    steps = [json.loads(line)["step"] for line in lines.read_text().splitlines()[:-1]]
+    assert steps.count(5) == 1, "it began again instead of going on"
+    resumed = [s["timestamp"] for s in states if s["type"] == "RUNNING"][-1]
+    print(f"killed at {time.strftime('%H:%M:%S', time.gmtime(up.killed_at))}, running again at {resumed}")
+
+
+def test_a_cancelled_training_is_cancelled_and_each_metric_is_there_once(up: Up) -> None:
+    up.api("POST", f"/flow_runs/{up.training}/set_state", json={"state": {"type": "CANCELLING"}})
+    run = up.wait(up.training, "CANCELLED", "CRASHED", "FAILED")
+    assert run["state_type"] == "CANCELLED", run["state"]
+    time.sleep(5)  # the rule for crashed runs must not take it up again
+    assert up.run(up.training)["state_type"] == "CANCELLED"
+    store = _store(up)
+    record = json.loads((up.work / "runs" / "killed" / "mlflow.json").read_text())
+    until(lambda: store.get_run(record["run_id"]).info.status == "KILLED")
+    logged = [m.step for m in store.get_metric_history(record["run_id"], "train/progress")]
+    assert sorted(set(logged)) == sorted(logged), "a metric is there twice"
+    assert set(history(up.work / "runs" / "killed")) == set(logged), "a metric is missing"
+
+
+def test_ctrl_c_ends_everything_and_leaves_nothing(up: Up) -> None:
+    children = psutil.Process(up.process.pid).children(recursive=True)
+    assert len(children) >= 4
+    up.process.send_signal(signal.SIGINT)
+    assert up.process.stderr is not None
+    up.process.stderr.read()
+    assert up.process.wait(timeout=120) == 0
+    assert not psutil.wait_procs(children, timeout=20)[1]
+    assert not (up.work / "up.json").exists()
+    assert not list(Path(up.environment["HOME"]).iterdir()), "something was written to the user's home"
+
+
+def _store(up: Up) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(up.said["MLflow"], registry_uri=up.said["MLflow"])
+
+
+def _fields(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every field a person may fill in: the parameters, and those of the records inside them."""
+    yield from schema["properties"].items()
+    for name, record in schema.get("definitions", {}).items():
+        for field, what in record.get("properties", {}).items():
+            if "const" not in what:  # the name of a family chooses the form, nobody types it
+                yield f"{name}.{field}", what
