@@ -9,6 +9,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from flows.cli_data import commands as data_commands
+from flows.cli_play import commands as play_commands
 from flows.options import Data, Json, Run, Work, print_json
 from t2v_models.config import LabError, in_words
 from tasks.runtime import WORK
@@ -28,6 +29,7 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells expect it."""
 
 app.add_typer(data_commands)
+app.add_typer(play_commands)
 
 
 def main() -> NoReturn:

@@ -56,9 +56,11 @@ def log_model(uri: str, run_id: str, run_dir: Path, name: str, example_prompt: s
     store = mlflow.MlflowClient(uri, registry_uri=uri)
     if not store.search_registered_models(f"name = '{name}'"):
         store.create_registered_model(name)  # with the client, because the other way prints
-    number = str(store.create_model_version(name, info.model_uri, run_id, tags={WEIGHTS_TAG: newest.sha256}).version)
-    store.set_registered_model_alias(name, "challenger", number)
-    return number
+    made = store.create_model_version(
+        name, info.model_uri, run_id, tags={WEIGHTS_TAG: newest.sha256}, model_id=info.model_id
+    )
+    store.set_registered_model_alias(name, "challenger", made.version)
+    return str(made.version)
 
 
 def version_with(store: "MlflowClient", sha256: str) -> "ModelVersion | None":

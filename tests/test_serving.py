@@ -1,0 +1,215 @@
+"""A registered model elsewhere: by a tracking server only, in a clean process, behind HTTP, and on the command line."""
+
+import base64
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from t2v_models import media
+from t2v_models.generate import load_run, sample_frames
+from t2v_models.shards.manifest import Manifest
+from t2v_models.shards.store import ClipStore
+from t2v_models.training import TrainConfig, fit
+from tests.test_training import SMALL, quiet, run_of
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # mlflow's own
+
+BIN = Path(sys.executable).parent
+PROMPT = "circle moving left"
+READY_SECONDS = 240
+
+
+def clean(**more: str) -> dict[str, str]:
+    """An environment that knows neither the checkout nor a store, except what is given."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "T2V_", "PYTHONPATH"))}
+    return kept | {"PATH": f"{BIN}:{kept['PATH']}", "MLFLOW_DISABLE_TELEMETRY": "true", "OMP_NUM_THREADS": "1"} | more
+
+
+@contextmanager
+def serving(folder: Path, health: str, *command: str, **environment: str) -> Iterator[str]:
+    """A server of MLflow's on a free port of the loopback, once it answers; its address."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    url, log = f"http://127.0.0.1:{port}", folder / f"{command[0]}.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [BIN / "mlflow", *command, "--host", "127.0.0.1", "--port", str(port)],
+            cwd=folder, stdout=out, stderr=out, env=clean(**environment), start_new_session=True,
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + READY_SECONDS
+        while process.poll() is None and time.monotonic() < deadline:
+            try:
+                if httpx.get(url + health, timeout=5).is_success:
+                    break
+            except httpx.TransportError:
+                time.sleep(0.3)
+        else:
+            pytest.fail(log.read_text()[-3000:])
+        yield url
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run_dir = tmp_path_factory.mktemp("runs") / "gan"
+    fit(run_of(data, SMALL["gan"]), ClipStore(Manifest.load(data)), TrainConfig(steps=1), run_dir, quiet)
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def store(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A tracking server that keeps the artifacts itself, with one registered model, which is champion."""
+    folder = tmp_path_factory.mktemp("server")
+    command = ("server", "--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db",
+               "--artifacts-destination", str(folder / "kept"))  # fmt: skip
+    with serving(folder, "/health", *command, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false") as url:
+        code = f"""
+from pathlib import Path
+from tasks.runtime import prepare
+work = Path({str(folder / "work")!r}); prepare(work)
+from tasks.mlflow_store import client
+from tasks.registry import promote, version_with
+from tasks.tracking import track
+from t2v_models.checkpoint import newest
+run = Path({str(run)!r})
+with track(work, "exp", "a", params={{}}, tags={{}}) as tracker:
+    tracker.model(run, "t2v-gan", {PROMPT!r})
+promote(client(work), version_with(client(work), newest(run).sha256))
+"""
+        here = clean(MLFLOW_TRACKING_URI=url, PYTHONPATH=str(Path(__file__).parents[1]))
+        done = subprocess.run([sys.executable, "-c", code], env=here, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        yield url
+
+
+@pytest.fixture(scope="module")
+def server(store: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    command = ("models", "serve", "--env-manager", "local", "--model-uri", "models:/t2v-gan@champion")
+    with serving(tmp_path_factory.mktemp("elsewhere"), "/ping", *command, MLFLOW_TRACKING_URI=store) as url:
+        yield url
+
+
+def test_a_clean_process_without_the_lab_answers_as_the_run_folder_does(store: str, run: Path, tmp_path: Path) -> None:
+    code = f"""
+import sys
+for name in ("flows", "tasks", "prefect", "cv2", "webdataset", "pyarrow.parquet"):
+    sys.modules[name] = None  # importing it fails
+import json, mlflow, pandas
+model = mlflow.pyfunc.load_model("models:/t2v-gan@champion")
+table = model.predict(pandas.DataFrame({{"prompt": [{PROMPT!r}]}}), params={{"seed": 5, "count": 2, "format": "webp"}})
+import t2v_models
+print(json.dumps([t2v_models.__file__, table.to_dict("records")]))
+"""
+    done = subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, env=clean(MLFLOW_TRACKING_URI=store),
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    place, rows = json.loads(done.stdout.splitlines()[-1])
+    assert "/code/" in place, "the model's own copy answers, not the installed one"
+    assert [(r["seed"], r["mime"], r["frames"], r["size"]) for r in rows] == [(s, "image/webp", 6, 16) for s in (5, 6)]
+    expected = sample_frames(load_run(run), [PROMPT] * 2, [5, 6])
+    for row, clip in zip(rows, expected, strict=True):
+        assert np.array_equal(media.decode(base64.b64decode(row["data_base64"]), fps=10), clip)
+
+
+def ask(server: str, prompts: object, **params: object) -> httpx.Response:
+    content = {"dataframe_split": {"columns": ["prompt"], "data": [[p] for p in prompts]}, "params": params}
+    return httpx.post(f"{server}/invocations", json=content, timeout=120)
+
+
+def test_the_server_turns_prompts_into_clips(server: str, run: Path) -> None:
+    answer = ask(server, [PROMPT, "circle moving up"], seed=3, count=2)
+    assert answer.status_code == 200
+    rows = answer.json()["predictions"]
+    assert [(r["prompt"], r["seed"]) for r in rows] == [(p, s) for p in (PROMPT, "circle moving up") for s in (3, 4)]
+    assert media.decode(base64.b64decode(rows[0]["data_base64"])).shape == (6, 16, 16, 3)
+    assert ask(server, [PROMPT], seed=3).json()["predictions"] == rows[:1], "a clip does not depend on its batch mates"
+    webp = ask(server, [PROMPT], seed=3, format="webp").json()["predictions"][0]
+    exact = sample_frames(load_run(run), [PROMPT], [3])[0]
+    assert np.array_equal(media.decode(base64.b64decode(webp["data_base64"]), fps=10), exact)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "params", "reason"),
+    [
+        (["circle moving lefft"], {}, "not trained on the word 'lefft' of prompt 'circle moving lefft': did you mean"),
+        ([""], {}, "prompt '' has no words: use some of bouncing, circle"),
+        (["?!"], {}, "has no words"),
+        ([], {}, "0 prompts with count 1: an answer holds 1 to 64 clips"),
+        ([PROMPT], {"count": 1_000_000}, "1 prompts with count 1000000: an answer holds 1 to 64 clips"),
+        ([PROMPT] * 65, {}, "65 prompts with count 1"),
+        ([PROMPT], {"count": 0}, "count 0"),
+        ([PROMPT], {"count": "many"}, "count"),
+        ([PROMPT], {"count": 2.5}, "count"),
+        ([PROMPT], {"seed": -1}, "seed is -1: give 0 or more"),
+        ([PROMPT], {"seed": 2**70}, "seed"),
+        ([PROMPT], {"seed": None}, "seed"),
+        ([PROMPT], {"format": "mp5"}, "unknown format 'mp5': did you mean 'mp4'"),
+        ([7], {}, "prompt"),
+        ([None], {}, "prompt"),
+        ([["circle"]], {}, "prompt"),
+    ],
+)
+def test_wrong_input_gets_400_and_the_reason(
+    server: str, prompts: list[object], params: dict[str, object], reason: str
+) -> None:
+    answer = ask(server, prompts, **params)
+    assert answer.status_code == 400, answer.text
+    assert reason in answer.json()["message"], answer.text
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"prompt": "circle"}', b'{"dataframe_split": {"columns": ["x"], '
+                                  b'"data": [["circle"]]}}'])  # fmt: skip
+def test_a_request_of_another_form_gets_400(server: str, body: bytes) -> None:
+    answer = httpx.post(f"{server}/invocations", content=body, headers={"content-type": "application/json"}, timeout=60)
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["message"]
+
+
+def t2v(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    here = clean(PYTHONPATH=str(Path(__file__).parents[1]), HOME=str(folder), **environment)
+    return subprocess.run([BIN / "t2v", *arguments], cwd=folder, env=here, capture_output=True, text=True, timeout=400)
+
+
+def test_generate_from_anywhere_the_store_can_be_reached(store: str, run: Path, tmp_path: Path) -> None:
+    asked = ("generate", "models:/t2v-gan@champion", PROMPT, "--count", "1", "--seed", "9", "--out", "a.npz")
+    made = t2v(tmp_path, *asked, MLFLOW_TRACKING_URI=store)
+    assert (made.returncode, made.stdout, made.stderr) == (0, "a.npz\n", "")
+    frames, prompts, seeds = media.load_npz(tmp_path / "a.npz")
+    assert (prompts, seeds) == ([PROMPT], [9])
+    assert np.array_equal(frames, sample_frames(load_run(run), [PROMPT], [9]))
+
+
+@pytest.mark.parametrize(
+    ("model", "prompt", "uri", "sentence"),
+    [
+        ("models:/t2v-gam@champion", PROMPT, None, "unknown model 't2v-gam', did you mean 't2v-gan'?"),
+        ("models:/t2v-gan@challenger", PROMPT, None, "t2v-gan has versions 1 to 1 and the aliases @champion"),
+        ("models:/t2v-gan@champion", "disc moving", None, "not trained on the word 'disc' of prompt 'disc moving'"),
+        ("models:/t2v-gan@champion", " ", None, "prompt ' ' has no words"),
+        ("models:/t2v-gan@champion", PROMPT, "http://127.0.0.1:9", "MLflow does not answer at http://127.0.0.1:9"),
+        ("models:/t2v-gan@champion", PROMPT, "htp://here", "MLflow does not answer at htp://here"),
+        ("models:/t2v-gan@champion", PROMPT, "", "it holds no model yet; train one"),
+    ],
+)
+def test_what_generate_cannot_do_is_one_sentence(
+    store: str, tmp_path: Path, model: str, prompt: str, uri: str | None, sentence: str
+) -> None:
+    place = {"MLFLOW_TRACKING_URI": store if uri is None else uri}
+    done = t2v(tmp_path, "generate", model, prompt, "--out", "a.npz", **place)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert sentence in done.stderr
+    assert done.stderr.strip().count("\n") == 0, done.stderr
+    assert not (tmp_path / "a.npz").exists()
