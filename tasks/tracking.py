@@ -22,7 +22,7 @@ import psutil
 
 from t2v_models.config import LabError, flatten
 from t2v_models.evaluation.statistics import Score
-from tasks.mlflow_store import client, faults, first_line, tracking_uri
+from tasks.mlflow_store import client, faults, first_line, refuses, tracking_uri
 from tasks.outbox import Item, Outbox, deliver
 from tasks.registry import log_model
 
@@ -109,6 +109,8 @@ class Tracker:
             number = log_model(tracking_uri(self._work), self.run_id, run_dir, name, example_prompt)
             self._client.update_run(self.run_id, status="RUNNING")  # logging a model ends the run
         except faults() as error:
+            if refuses(error):  # a fault of ours, or of the store: the traceback tells more than a sentence
+                raise
             raise LabError(
                 f"{run_dir} is trained, but MLflow at {tracking_uri(self._work)} is away and has not registered it "
                 f"({first_line(error)}): start MLflow, then the same command again registers the model"
