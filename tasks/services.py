@@ -51,6 +51,8 @@ class Services:
     def __exit__(self, *_: object) -> None:
         for stage in (("worker",), ("",)):  # workers tell the servers how their runs ended
             end([p.process.pid for p in self._parts.values() if p.name.startswith(stage) and p.process.poll() is None])
+        for part in self._parts.values():
+            part.process.wait()
 
     def start(self, name: str, *command: str, environment: Mapping[str, str] | None = None) -> None:
         """Start a part; its output is added to `<logs>/<name>.log`."""
