@@ -4,6 +4,7 @@ from pathlib import Path
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact
+from prefect.runtime import flow_run
 
 from t2v_models import files
 from t2v_models.clips.dataset import DatasetConfig
@@ -17,7 +18,13 @@ from tasks.runtime import WORK
 from tasks.subjects import asked_of, subject
 
 
-@flow(flow_run_name="evaluate {run}")
+def _name() -> str:
+    """`evaluate gan-87ee37f8`: the last part of a path says which run."""
+    run = str(flow_run.parameters["run"])
+    return f"evaluate {run if ':/' in run else Path(run).name}"
+
+
+@flow(flow_run_name=_name)
 def evaluate(
     run: str, config: EvaluateConfig, out: Path, work: Path = WORK, data: DatasetConfig | None = None,
     gate: GateConfig = GateConfig(),  # noqa: B008  (a frozen record)

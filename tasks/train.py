@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from prefect import task
+from prefect.artifacts import create_link_artifact
 from prefect.cache_policies import NO_CACHE
 
 from t2v_models import files, training
@@ -51,6 +52,8 @@ def train_model(data: Path, model: ModelConfig, config: TrainConfig, run_dir: Pa
     run_id = record.get("run_id")
     with track(work, name, run_dir.name, params=settings, tags={"model": model.name}, run_id=run_id) as tracker:
         write_record(run_dir, run_id=tracker.run_id)
+        if tracker.page:
+            create_link_artifact(tracker.page, link_text=f"{run_dir.name} in MLflow", key="mlflow-run")
         tracker.catch_up(training.history(run_dir))
         tracker.dataset(data.name, manifest.digest, str(data.resolve()), "training")
         with working(f"train {model.name}"), progress(f"train {model.name}") as show:
