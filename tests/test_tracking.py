@@ -168,7 +168,7 @@ def test_metrics_wait_while_the_store_is_away(work, monkeypatch, caplog):
 
 
 def test_a_resumed_run_catches_up_with_its_folder(work):
-    """A process was killed with metrics in its folder that had not been sent: steps 3 to 9, of which 8 and 9 come again."""
+    """A process was killed before it had sent steps 3 to 9 of its folder, of which 8 and 9 come again."""
     with track(work, "exp", "behind", params={}, tags={}) as first:
         for step in range(3):
             first.log(step, {"loss": 1.0})
@@ -190,7 +190,7 @@ def test_what_the_store_refuses_is_dropped_and_said(work, caplog):
 
 @pytest.mark.slow
 def test_a_server_that_goes_away_gets_everything_once_it_is_back(tmp_path, monkeypatch, caplog):
-    """Away in the middle and still away at the end: the next run in the folder delivers what is left, each thing once."""
+    """Away in the middle and still at the end: the next run in the folder delivers what is left, each thing once."""
     from PIL import Image
 
     from tasks.services import Services, free_port
