@@ -16,6 +16,7 @@ from tasks.gate import gate as decide_champion
 from tasks.registry import fetch_model
 from tasks.runtime import WORK
 from tasks.subjects import asked_of, subject
+from tasks.watched import show_artifact
 
 
 def _name() -> str:
@@ -60,7 +61,7 @@ def evaluate(
         for s, scores in evaluation.scores.items()
         for m, v in scores.items()
     ]
-    create_table_artifact(rows, key=f"scores-{_key(who.name)}", description=f"Scores of {who.name}")
+    show_artifact(create_table_artifact, rows, key=f"scores-{_key(who.name)}", description=f"Scores of {who.name}")
     decide_champion(work, who, evaluation, gate)
     files.write(out / "scores.json", evaluation.model_dump_json(indent=2))
     return evaluation

@@ -26,6 +26,7 @@ from t2v_models.training import TrainConfig
 from tasks.console import progress, say
 from tasks.stopwatch import working
 from tasks.tracking import Tracker, close_stale, track
+from tasks.watched import show_artifact
 
 WATCHED_CLIPS = 8
 """Clips of each prompt that are read while training: the smoke tier."""
@@ -53,7 +54,7 @@ def train_model(data: Path, model: ModelConfig, config: TrainConfig, run_dir: Pa
     with track(work, name, run_dir.name, params=settings, tags={"model": model.name}, run_id=run_id) as tracker:
         write_record(run_dir, run_id=tracker.run_id)
         if tracker.page:
-            create_link_artifact(tracker.page, link_text=f"{run_dir.name} in MLflow", key="mlflow-run")
+            show_artifact(create_link_artifact, tracker.page, link_text=f"{run_dir.name} in MLflow", key="mlflow-run")
         tracker.catch_up(training.history(run_dir))
         tracker.dataset(data.name, manifest.digest, str(data.resolve()), "training")
         with working(f"train {model.name}"), progress(f"train {model.name}") as show:

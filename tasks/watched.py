@@ -11,12 +11,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 from uuid import UUID
 
 ARTIFACT_SECONDS = 5.0
 """Between two updates of a progress artifact, each a request to the server."""
 LOG_SECONDS = 60.0
 """Between two lines in the log."""
+PATIENCE_SECONDS = 60.0
+"""How long an artifact waits for a server that is away, as the states of a run do; then it is left out."""
 
 
 def run_logger() -> "logging.Logger | logging.LoggerAdapter[logging.Logger] | None":
@@ -27,6 +30,23 @@ def run_logger() -> "logging.Logger | logging.LoggerAdapter[logging.Logger] | No
     from prefect.logging import get_run_logger
 
     return get_run_logger() if FlowRunContext.get() or TaskRunContext.get() else None
+
+
+def show_artifact(create: Callable[..., object], *arguments: Any, **settings: Any) -> None:
+    """Create an artifact of Prefect; a server that is gone for good costs the artifact, never the run."""
+    import httpx
+    from prefect.exceptions import PrefectException
+
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            create(*arguments, **settings)
+            return
+        except (httpx.HTTPError, PrefectException) as error:
+            if time.monotonic() > deadline:
+                logging.getLogger(__name__).warning("the Prefect server is away, an artifact is left out: %s", error)
+                return
+            time.sleep(1)
 
 
 @contextmanager
