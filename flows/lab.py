@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from prefect import Flow, flow
-from prefect.deployments import run_deployment
-from prefect.runtime import flow_run
 from pydantic import Field
 
 from flows.dataset import dataset, dataset_on_dask
@@ -15,7 +13,7 @@ from flows.evaluate import evaluate
 from flows.train import train
 from t2v_models.build import ModelConfig
 from t2v_models.clips.dataset import DatasetConfig
-from t2v_models.config import Config, LabError
+from t2v_models.config import Config
 from t2v_models.evaluation.gate import GateConfig
 from t2v_models.evaluation.scores import EvaluateConfig, Evaluation
 from t2v_models.training import TrainConfig
@@ -23,6 +21,7 @@ from tasks import stopwatch
 from tasks.console import print_scores
 from tasks.mlflow_store import tracking_uri
 from tasks.orchestration import check_starts
+from tasks.placement import run_on_pool
 from tasks.publish import publish
 from tasks.runtime import WORK
 from tasks.tracking import close_stale
@@ -102,22 +101,12 @@ def lab(config: LabConfig, work: Path = WORK) -> LabResult:
 
 
 def _stage(stage: Flow[..., Any], place: str, /, **parameters: Any) -> None:
-    """Run a stage to its end, in this process or as a run of its deployment; either way its result is in files.
-
-    Raises:
-        LabError: the run on the pool did not complete: what it said.
-    """
+    """Run a stage to its end, in this process or as a run of its deployment; either way its result is in files."""
     if place == "here":
         stage(**parameters)
-        return
-    plain = stage.serialize_parameters(parameters)
-    # The same run of the lab, started again after a crash, waits for the run it has started and starts no second one.
-    key = f"{flow_run.id}-{hashlib.sha256(repr(plain).encode()).hexdigest()[:16]}"
-    with stopwatch.working(f"{stage.name} on its pool"):
-        run = run_deployment(f"{stage.name}/stage", parameters=plain, idempotency_key=key, poll_interval=2)
-    if run.state is None or not run.state.is_completed():
-        said = run.state.message if run.state else "it has no state"
-        raise LabError(f"the run '{run.name}' did not complete: {said}; a new run of the lab goes on from what is done")
+    else:
+        with stopwatch.working(f"{stage.name} on its pool"):
+            run_on_pool(f"{stage.name}/stage", stage.serialize_parameters(parameters))
 
 
 def _evaluation(run: str, config: LabConfig, out: Path, work: Path, data: DatasetConfig | None = None) -> Evaluation:
