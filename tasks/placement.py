@@ -14,7 +14,7 @@ from t2v_models.config import LabError
 
 POLL_SECONDS = 2.0
 RESTART_SECONDS = 60.0
-"""A crashed run is put back into its queue by a rule of the server (`tasks.orchestration`); it needs a moment for it."""
+"""A crashed run is put back into its queue by a rule of the server (`tasks.orchestration`), which needs a moment."""
 
 
 def run_on_pool(deployment: str, parameters: dict[str, Any]) -> None:
