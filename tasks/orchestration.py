@@ -6,13 +6,16 @@ they hold for workers on any machine and can be seen, and paused, in its UI.
 """
 
 from datetime import timedelta
+from uuid import UUID
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.runtime import flow_run
+from prefect.states import Crashed
 
 from t2v_models.config import LabError
 
@@ -85,6 +88,8 @@ def set_up() -> None:
 def check_starts() -> None:
     """Called by a flow before it works: a run that crashes every time is not started for ever.
 
+    Tasks of the process that was killed are closed, which would otherwise be shown as running.
+
     Raises:
         LabError: this run was started too often.
     """
@@ -93,3 +98,10 @@ def check_starts() -> None:
             f"this run was started {STARTS} times and crashed every time: read the log of its worker in logs/ for "
             "the reason (most often memory), mend it, and start a new run, which goes on from what is finished"
         )
+    if flow_run.run_count > 1:
+        mine = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(flow_run.id)]))
+        with get_client(sync_client=True) as client:
+            for left in client.read_task_runs(flow_run_filter=mine):
+                # a task that stands for a stage is taken up again together with its run
+                if left.state and left.state.is_running() and not left.state.state_details.child_flow_run_id:
+                    client.set_task_run_state(left.id, Crashed(message="its process was killed"), force=True)

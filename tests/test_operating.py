@@ -22,6 +22,7 @@ import pytest
 
 from t2v_models.training import history
 from tasks import services
+from tests.browser import CHROMIUM, browser
 
 T2V = str(Path(sys.executable).with_name("t2v"))
 PATIENCE_SECONDS = 600
@@ -164,6 +165,8 @@ def test_a_lab_on_the_pools_outlives_its_worker(up: Up) -> None:
     steps = [json.loads(line)["step"] for line in lines.read_text().splitlines() if line.endswith("}")]
     assert steps.count(5) == 1, "it began again instead of going on"
     assert up.run(training["id"])["run_count"] == 2
+    tasks = up.api("POST", "/task_runs/filter", json={"flow_runs": {"id": {"any_": [training["id"]]}}})
+    assert sorted(t["state_type"] for t in tasks) == ["COMPLETED", "CRASHED"]
     pools = {r["name"].split()[0]: r["work_pool_name"] for r in up.runs() if r["deployment_id"]}
     assert pools == {"lab:": "cpu", "render": "cpu", "evaluate": "cpu", "train": "gpu"}
 
@@ -189,6 +192,18 @@ def test_a_watcher_sees_what_it_did(up: Up) -> None:
     assert run.info.status == "FINISHED"
     logged = [m.step for m in store.get_metric_history(run.info.run_id, "train/progress")]
     assert sorted(logged) == list(range(5, 601, 5)), "a metric is missing, or there twice"
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium here")
+def test_the_page_of_a_run_shows_its_stages(up: Up, tmp_path: Path) -> None:
+    """With T2V_SCREENSHOTS set to a folder the picture is left there, to be looked at."""
+    lab = next(r for r in up.runs() if r["name"].startswith("lab:"))
+    with browser(tmp_path / "browser", 1400, 1100) as page:
+        page.open(f"{up.said['Prefect']}/runs/flow-run/{lab['id']}")
+        page.wait("document.body && document.body.innerText.includes('lab: gan on 360 clips')")
+        page.wait("document.body.innerText.includes('Completed')")
+        time.sleep(5)  # the graph draws itself
+        page.picture(Path(os.environ.get("T2V_SCREENSHOTS", tmp_path)) / "prefect-run.png")
 
 
 def test_a_run_that_fails_says_why(up: Up, tmp_path: Path) -> None:
