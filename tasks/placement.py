@@ -8,6 +8,7 @@ from typing import Any
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 
 from t2v_models.config import LabError
@@ -25,10 +26,15 @@ def run_on_pool(deployment: str, parameters: dict[str, Any]) -> None:
         parameters: of its flow, as JSON.
 
     Raises:
-        LabError: the run did not complete: what it said.
+        LabError: the server has no such deployment; the run did not complete: what it said.
     """
     key = hashlib.sha256(json.dumps([deployment, parameters], sort_keys=True).encode()).hexdigest()
-    started = run_deployment(deployment, parameters=parameters, idempotency_key=f"{flow_run.id}-{key}", timeout=0)
+    try:
+        started = run_deployment(deployment, parameters=parameters, idempotency_key=f"{flow_run.id}-{key}", timeout=0)
+    except ObjectNotFound as error:
+        raise LabError(
+            f"this Prefect server has no deployment {deployment!r}: start 't2v up', or set the lab's place to 'here'"
+        ) from error
     assert isinstance(started, FlowRun)  # a coroutine only inside an event loop
     ended = _ended(started)
     assert ended.state
