@@ -45,10 +45,9 @@ def serve(work: Path, prefect_port: int, mlflow_port: int, postgres: str | None 
         say(f"'t2v up' runs already for {work}\n{_addresses(already, work)}")
         return
     _end_leftovers(work)
-    # Runs on the pools find the servers and the work folder through the environment of their worker.
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts background jobs with SIGINT ignored
         signal.signal(number, signal.default_int_handler)
-    os.environ["T2V_WORK"] = str(work)
+    os.environ["T2V_WORK"] = str(work)  # for deploying, and for the workers and their runs, as the servers' addresses
     started = time.monotonic()
     with Services(work / "logs", ROOT) as services:
         try:
@@ -78,6 +77,7 @@ def _servers(
             "variable, and one is started here"
         )
     stores = databases(postgres) if postgres else {"prefect": None, "mlflow": f"sqlite:///{work}/mlflow.db"}
+    started: dict[str, str] = {}
     if not prefect:
         port = free_port(prefect_port, "Prefect")
         prefect = os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
@@ -86,7 +86,7 @@ def _servers(
             "prefect", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port),
             environment=SERVER_SETTINGS | database,
         )  # fmt: skip
-    ours = not mlflow
+        started["prefect"] = f"{prefect}/health"
     if not mlflow:
         port = free_port(mlflow_port, "MLflow")
         mlflow = os.environ["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{port}"
@@ -98,10 +98,9 @@ def _servers(
                 "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # two more processes, for judges of language models
             },
         )  # fmt: skip
-    if "prefect" in services.processes():
-        services.wait("prefect", f"{prefect}/health")
-    if ours:
-        services.wait("mlflow", f"{mlflow}/health")
+        started["mlflow"] = f"{mlflow}/health"
+    for name, url in started.items():
+        services.wait(name, url)
     return prefect.removesuffix("/api"), mlflow
 
 
