@@ -142,7 +142,7 @@ def test_a_second_up_says_where_the_first_is(up: Up) -> None:
 def test_a_lab_on_the_pools_outlives_its_worker(up: Up) -> None:
     """The lab's training runs on the gpu worker, which is killed with it; the lab waits, and its training goes on."""
     config = up.api("GET", "/deployments/name/lab/smoke")["parameters"]["config"]
-    config |= {"models": [{"name": "gan"}], "training": {"steps": 600, "log_every": 5, "save_seconds": 1}}
+    config |= {"models": [{"name": "gan"}], "training": {"steps": 200, "log_every": 5, "save_seconds": 1}}
     lab = up.trigger("lab/smoke", {"config": config | {"place": "pools"}})
     [out] = until(
         lambda: [p.parent for p in (up.work / "runs").glob("gan-*/metrics.jsonl") if len(history(p.parent)) > 3]
@@ -191,7 +191,7 @@ def test_a_watcher_sees_what_it_did(up: Up) -> None:
     [run] = store.search_runs([e.experiment_id for e in store.search_experiments()], "tags.model = 'gan'")
     assert run.info.status == "FINISHED"
     logged = [m.step for m in store.get_metric_history(run.info.run_id, "train/progress")]
-    assert sorted(logged) == list(range(5, 601, 5)), "a metric is missing, or there twice"
+    assert sorted(logged) == list(range(5, 201, 5)), "a metric is missing, or there twice"
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="no Chromium here")
