@@ -27,6 +27,10 @@ HEARTBEAT_SECONDS = 30
 """The least Prefect allows; `tasks.runtime.prepare` and the deployments set it for every run."""
 SILENCE_SECONDS = 90
 """Two signs of life may be late or lost."""
+REST_SECONDS = 10
+"""Between a crash and the next start."""
+MOVED_ON = ("Scheduled", "AwaitingRetry", "Pending", "Running", "Completed", "Cancelled")
+"""States after a crash in which the run needs no help."""
 STARTS = 10
 """A run that was started so often and never ended by itself is not worth another start."""
 
@@ -55,8 +59,10 @@ AUTOMATIONS = (
         description="All work of the lab can be done again: what is finished is left alone, a training goes on from "
         "its checkpoint. So a crashed run of a deployment is put back into its queue.",
         trigger=EventTrigger(
-            match=_EACH_RUN, match_related=_DEPLOYED, for_each={"prefect.resource.id"}, posture=Posture.Reactive,
-            expect={"prefect.flow-run.Crashed"}, threshold=1, within=timedelta(0),
+            match=_EACH_RUN, match_related=_DEPLOYED, for_each={"prefect.resource.id"}, posture=Posture.Proactive,
+            # not at once: a worker that is given a run whose process it has not buried yet breaks (Prefect 3.8.8)
+            after={"prefect.flow-run.Crashed"}, expect={f"prefect.flow-run.{state}" for state in MOVED_ON},
+            threshold=1, within=timedelta(seconds=REST_SECONDS),
         ),
         actions=[
             ChangeFlowRunState(
@@ -91,7 +97,7 @@ def check_starts() -> None:
     Tasks of the process that was killed are closed, which would otherwise be shown as running.
 
     Raises:
-        LabError: this run was started too often.
+        LabError: this run was started too often, or was cancelled before it crashed.
     """
     if flow_run.run_count > STARTS:
         raise LabError(
@@ -101,6 +107,8 @@ def check_starts() -> None:
     if flow_run.run_count > 1:
         mine = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(flow_run.id)]))
         with get_client(sync_client=True) as client:
+            if any(state.type == StateType.CANCELLING for state in client.read_flow_run_states(UUID(flow_run.id))):
+                raise LabError("this run was cancelled: start a new one, which goes on from what is finished")
             for left in client.read_task_runs(flow_run_filter=mine):
                 # a task that stands for a stage is taken up again together with its run
                 if left.state and left.state.is_running() and not left.state.state_details.child_flow_run_id:
