@@ -220,6 +220,12 @@ def up(
     work: Work = WORK,
     prefect_port: Annotated[int, typer.Option(help="Port of the Prefect UI.")] = 4200,
     mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow UI.")] = 5000,
+    postgres: Annotated[
+        str | None,
+        typer.Option(
+            help="Keep both databases in PostgreSQL: postgresql://user:password@host:5432", envvar="T2V_POSTGRES"
+        ),
+    ] = None,
 ) -> None:
     """Start the Prefect server and UI, the MLflow UI, the deployments and their workers; Ctrl-C stops all."""
     from tasks.runtime import prepare
@@ -227,7 +233,7 @@ def up(
     prepare(work)
     from flows.up import serve
 
-    serve(work, prefect_port, mlflow_port)
+    serve(work, prefect_port, mlflow_port, postgres)
 
 
 def _model(name: str, settings: list[str]) -> "ModelConfig":

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact
+from prefect.runtime import flow_run
 
 from t2v_models import files
 from t2v_models.clips.dataset import DatasetConfig
@@ -17,9 +18,16 @@ from tasks.registry import fetch_model
 from tasks.runtime import WORK
 from tasks.subjects import asked_of, subject, title
 from tasks.train import training_run
+from tasks.watched import show_artifact
 
 
-@flow(flow_run_name="evaluate {run}")
+def _name() -> str:
+    """`evaluate gan-87ee37f8`: the last part of a path says which run."""
+    run = str(flow_run.parameters["run"])
+    return f"evaluate {run if ':/' in run else Path(run).name}"
+
+
+@flow(flow_run_name=_name)
 def evaluate(
     run: str, config: EvaluateConfig, out: Path, work: Path = WORK, data: DatasetConfig | None = None,
     gate: GateConfig = GateConfig(),  # noqa: B008  (a frozen record)
@@ -57,7 +65,7 @@ def evaluate(
         for s, scores in evaluation.scores.items()
         for m, v in scores.items()
     ]
-    create_table_artifact(rows, key=f"scores-{_key(who.name)}", description=f"Scores of {who.name}")
+    show_artifact(create_table_artifact, rows, key=f"scores-{_key(who.name)}", description=f"Scores of {who.name}")
     decide_champion(work, who, evaluation, gate)
     files.write(out / "scores.json", evaluation.model_dump_json(indent=2))
     return evaluation

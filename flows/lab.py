@@ -3,11 +3,12 @@
 import hashlib
 import time
 from pathlib import Path
+from typing import Any, Literal
 
-from prefect import flow
+from prefect import Flow, flow
 from pydantic import Field
 
-from flows.dataset import dataset
+from flows.dataset import dataset, dataset_on_dask
 from flows.evaluate import evaluate
 from flows.train import train
 from t2v_models.build import ModelConfig
@@ -19,8 +20,11 @@ from t2v_models.training import TrainConfig
 from tasks import stopwatch
 from tasks.console import print_scores
 from tasks.mlflow_store import tracking_uri
+from tasks.orchestration import check_starts
+from tasks.placement import run_on_pool
 from tasks.publish import log_lab, publish
 from tasks.runtime import WORK
+from tasks.tracking import close_stale
 
 
 class LabConfig(Config):
@@ -32,6 +36,16 @@ class LabConfig(Config):
     evaluation: EvaluateConfig = Field(EvaluateConfig(), description="how each of them is judged")
     gate: GateConfig = Field(GateConfig(), description="what a model must show to become champion")
     workers: int = Field(2, ge=1, description="processes that render")
+    dask: str | None = Field(None, description="render on the Dask scheduler at this address, such as tcp://host:8786")
+    place: Literal["here", "pools"] = Field(
+        "here", description="where stages run: here, one after the other, or as runs of their own on the work pools"
+    )
+
+    @property
+    def title(self) -> str:
+        """As `gan and frame_gan on 10,000 clips of circles at 32 px`."""
+        data, models = self.dataset, " and ".join(model.name for model in self.models)
+        return f"{models} on {data.clips:,} clips of {data.world} at {data.spec.size} px"
 
 
 class LabResult(Config):
@@ -51,7 +65,7 @@ class LabResult(Config):
     """Share of `seconds` in which no stage was at work."""
 
 
-@flow(flow_run_name="lab on {config.dataset.world} at {config.dataset.spec.size} px")
+@flow(flow_run_name="lab: {config.title}")
 def lab(config: LabConfig, work: Path = WORK) -> LabResult:
     """Render the data, train each model, judge them and write the report; what is done already is not done again.
 
@@ -59,18 +73,24 @@ def lab(config: LabConfig, work: Path = WORK) -> LabResult:
         config: one experiment.
         work: folder for data, runs, reports and the state of Prefect and MLflow.
     """
+    check_starts()
+    close_stale(work)  # and if MLflow is away, that is said now and not after an hour of rendering
     started = time.perf_counter()
     data_config = config.dataset
     name = f"{data_config.world}-{data_config.spec.size}px-{data_config.digest[:8]}"
-    data = dataset(data_config, work / "data" / name, config.workers)
-    real = work / "data" / f"{name}-oracle"
-    evaluations = [(evaluate("oracle", config.evaluation, real, work, data_config), real)]
+    data, real = work / "data" / name, work / "data" / f"{name}-oracle"
+    if config.dask:
+        dataset_on_dask(data_config, data, config.workers, config.dask)
+    else:
+        _stage(dataset, config.place, config=data_config, out=data, workers=config.workers)
+    evaluations = [(_evaluation("oracle", config, real, work, data_config), real)]
     runs: dict[str, Path] = {}
     for model in config.models:
         run_dir = work / "runs" / f"{model.name}-{_digest(data_config, model, config.training)}"
-        runs[model.name] = train(data, model, config.training, run_dir, work)
+        _stage(train, config.place, data=data, model=model, training=config.training, out=run_dir, work=work)
+        runs[model.name] = run_dir
         judged = run_dir / "evaluation"
-        evaluations.append((evaluate(str(run_dir), config.evaluation, judged, work, gate=config.gate), judged))
+        evaluations.append((_evaluation(str(run_dir), config, judged, work), judged))
     report = publish(work / "report" / name, evaluations, data, runs, stopwatch.stages(started), work)
     settings = config.model_dump(exclude={"models"}) | {"models": ", ".join(runs)}
     log_lab(report, settings, [out for _, out in evaluations], data, runs, stopwatch.stages(started), work)
@@ -80,6 +100,20 @@ def lab(config: LabConfig, work: Path = WORK) -> LabResult:
         evaluations=tuple(e for e, _ in evaluations), stages=stopwatch.stages(started), seconds=seconds,
         orchestration=1 - stopwatch.busy(started) / seconds,
     )  # fmt: skip
+
+
+def _stage(stage: Flow[..., Any], place: str, /, **parameters: Any) -> None:
+    """Run a stage to its end, in this process or as a run of its deployment; either way its result is in files."""
+    if place == "here":
+        stage(**parameters)
+    else:
+        with stopwatch.working(f"{stage.name} on its pool"):
+            run_on_pool(f"{stage.name}/stage", stage.serialize_parameters(parameters))
+
+
+def _evaluation(run: str, config: LabConfig, out: Path, work: Path, data: DatasetConfig | None = None) -> Evaluation:
+    _stage(evaluate, config.place, run=run, config=config.evaluation, out=out, work=work, data=data, gate=config.gate)
+    return Evaluation.model_validate_json((out / "scores.json").read_bytes())
 
 
 def summary(result: LabResult) -> None:

@@ -1,11 +1,13 @@
 """Train whichever model the configuration names."""
 
+import signal
 from pathlib import Path
 
 from prefect import flow
 
 from t2v_models.build import ModelConfig
 from t2v_models.training import TrainConfig
+from tasks.orchestration import check_starts
 from tasks.runtime import WORK
 from tasks.train import train_model
 
@@ -21,4 +23,11 @@ def train(data: Path | str, model: ModelConfig, training: TrainConfig, out: Path
         out: run folder for checkpoints, samples and metrics.
         work: folder of the MLflow store, and of the cache of what comes from URLs.
     """
-    return train_model(data, model, training, out, work)
+    check_starts()
+    try:
+        return train_model(data, model, training, out, work)
+    except SystemExit as end:
+        if end.code == 128 + signal.SIGTERM:
+            # saved, and told MLflow; now Prefect's own handler says who asked for the end, and why
+            signal.raise_signal(signal.SIGTERM)
+        raise

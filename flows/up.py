@@ -2,124 +2,133 @@
 
 import os
 import signal
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import httpx
-
 from t2v_models.config import LabError
+from tasks import running
 from tasks.console import say
+from tasks.postgres import databases
+from tasks.running import Running, identity
+from tasks.runtime import SERVER_SETTINGS, check_prefect
+from tasks.services import Services, answers, end, free_port
 
 ROOT = Path(__file__).parents[1]
-POOLS = {"cpu": None, "gpu": 1}
-"""Work pools, and how many runs one worker takes at a time: a GPU takes one."""
-READY_SECONDS = 120
-STOP_SECONDS = 20
+LIMITS = {"cpu": None, "gpu": 1}
+"""How many runs the worker of each pool takes at a time: a GPU takes one."""
+LOOK_SECONDS = 1.0
+"""Between two looks at whether everything still runs."""
 
 
-def serve(work: Path, prefect_port: int, mlflow_port: int) -> None:
+def serve(work: Path, prefect_port: int, mlflow_port: int, postgres: str | None = None) -> None:
     """Start everything, print the addresses, and wait; Ctrl-C stops everything.
 
-    Only the loopback is listened on. All state is under `work`.
+    Only the loopback is listened on. All state is under `work`, or in PostgreSQL. A server that `PREFECT_API_URL` or
+    `MLFLOW_TRACKING_URI` names is used instead of one of ours; a second `t2v up` in the same folder only says where the
+    first one is. What ends by itself is started again.
+
+    Args:
+        work: folder of all data and state.
+        prefect_port: for the Prefect server, unless it is taken.
+        mlflow_port: for the MLflow server, unless it is taken.
+        postgres: URL of a PostgreSQL server for the databases of both.
 
     Raises:
-        LabError: a part does not start: which, and where its log is.
+        LabError: a part does not start, or keeps ending: which, and where its log is.
     """
     if not (ROOT / "prefect.yaml").is_file():
         raise LabError(
             f"there is no prefect.yaml in {ROOT}: run 't2v up' from a checkout installed with 'pip install -e .'"
         )
     work = work.absolute()
-    logs = work / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
-    prefect_port, mlflow_port = _free(prefect_port, "Prefect"), _free(mlflow_port, "MLflow")
-    prefect, mlflow = f"http://127.0.0.1:{prefect_port}", f"http://127.0.0.1:{mlflow_port}"
-    # Runs on the pools find the servers and the work folder through the environment of their worker.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # being terminated stops everything, as Ctrl-C does
-    os.environ |= {"PREFECT_API_URL": f"{prefect}/api", "T2V_WORK": str(work)}
-    with ExitStack() as running:
-
-        def start(name: str, *command: str) -> subprocess.Popen[bytes]:
-            return running.enter_context(_process(name, logs, *command))
-
-        server = start("prefect", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(prefect_port))
-        store = start(
-            "mlflow", "mlflow", "server", "--host", "127.0.0.1", "--port", str(mlflow_port),
-            "--backend-store-uri", f"sqlite:///{work}/mlflow.db",
-            "--artifacts-destination", str(work / "mlflow-artifacts"),
-        )  # fmt: skip
-        _wait(f"{prefect}/api/health", server, logs / "prefect.log")
-        _wait(f"{mlflow}/health", store, logs / "mlflow.log")
-        os.environ["MLFLOW_TRACKING_URI"] = mlflow
-        for pool in POOLS:
-            _once(logs, "prefect", "work-pool", "create", pool, "--type", "process", "--overwrite")
-        _once(logs, "prefect", "--no-prompt", "deploy", "--all")
-        for pool, limit in POOLS.items():
-            limited = ("--limit", str(limit)) if limit else ()
-            start(f"worker-{pool}", "prefect", "worker", "start", "--pool", pool, "--type", "process", *limited)
-        say(f"Prefect  {prefect}\nMLflow   {mlflow}\nlogs     {logs}\nCtrl-C stops everything")
+    if already := running.running(work):
+        say(f"'t2v up' runs already for {work}\n{_addresses(already, work)}")
+        return
+    _end_leftovers(work)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts background jobs with SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
+    os.environ["T2V_WORK"] = str(work)  # for deploying, and for the workers and their runs, as the servers' addresses
+    started = time.monotonic()
+    with Services(work / "logs", ROOT) as services:
         try:
-            server.wait()
+            prefect, mlflow = _servers(services, work, prefect_port, mlflow_port, postgres)
+            _workers(services)
+            found = _note(services, work, prefect, mlflow)
+            say(f"{_addresses(found, work)}\nready after {time.monotonic() - started:.0f} s; Ctrl-C stops everything")
+            while True:
+                time.sleep(LOOK_SECONDS)
+                if services.revive():
+                    _note(services, work, prefect, mlflow)
         except KeyboardInterrupt:
+            running.remove(work)
             say("stopping")
-            return
-    raise LabError(f"the Prefect server has ended: read {logs / 'prefect.log'} and start 't2v up' again")
 
 
-def _free(port: int, what: str) -> int:
-    """`port` if nothing listens there, else another one, which is said."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            probe.bind(("127.0.0.1", 0))
-            say(f"port {port} is taken: {what} gets {probe.getsockname()[1]}")
-        return int(probe.getsockname()[1])
-
-
-def _command(tool: str, *arguments: str) -> list[str]:
-    """A command of a package in this environment, whatever PATH says."""
-    return [str(Path(sys.executable).with_name(tool)), *arguments]
-
-
-@contextmanager
-def _process(name: str, logs: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A process in a session of its own, with a log file; it and its children are ended with the block."""
-    with (logs / f"{name}.log").open("ab") as log:
-        process = subprocess.Popen(_command(*command), cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
-        try:
-            yield process
-        finally:
-            process.terminate()
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def _once(logs: Path, *command: str) -> None:
-    with (logs / "setup.log").open("ab") as log:
-        done = subprocess.run(
-            _command(*command), cwd=ROOT, stdout=log, stderr=log, stdin=subprocess.DEVNULL, check=False
+def _servers(
+    services: Services, work: Path, prefect_port: int, mlflow_port: int, postgres: str | None
+) -> tuple[str, str]:
+    """Addresses of the two servers, which answer; those that nobody has started are started here."""
+    prefect, mlflow = os.environ.get("PREFECT_API_URL"), os.environ.get("MLFLOW_TRACKING_URI")
+    if prefect:
+        check_prefect(prefect)
+    if mlflow and not answers(f"{mlflow}/health"):
+        raise LabError(
+            f"MLFLOW_TRACKING_URI is {mlflow}, but no MLflow server answers there; start it or unset the "
+            "variable, and one is started here"
         )
-    if done.returncode:
-        raise LabError(f"'{' '.join(command)}' failed with code {done.returncode}: read {logs / 'setup.log'}")
+    stores = databases(postgres) if postgres else {"prefect": None, "mlflow": f"sqlite:///{work}/mlflow.db"}
+    started: dict[str, str] = {}
+    if not prefect:
+        port = free_port(prefect_port, "Prefect")
+        prefect = os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
+        database = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": stores["prefect"]} if stores["prefect"] else {}
+        services.start(
+            "prefect", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port),
+            environment=SERVER_SETTINGS | database,
+        )  # fmt: skip
+        started["prefect"] = f"{prefect}/health"
+    if not mlflow:
+        port = free_port(mlflow_port, "MLflow")
+        mlflow = os.environ["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{port}"
+        services.start(
+            "mlflow", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+            "--artifacts-destination", str(work / "mlflow-artifacts"),
+            environment={
+                "MLFLOW_BACKEND_STORE_URI": str(stores["mlflow"]),  # not an argument: it may hold a password
+                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # two more processes, for judges of language models
+            },
+        )  # fmt: skip
+        started["mlflow"] = f"{mlflow}/health"
+    for name, url in started.items():
+        services.wait(name, url)
+    return prefect.removesuffix("/api"), mlflow
 
 
-def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Until `url` answers."""
-    deadline = time.monotonic() + READY_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            if httpx.get(url, timeout=2).is_success:
-                return
-        except httpx.TransportError:
-            time.sleep(0.2)
-    raise LabError(f"nothing answers at {url}: read {log} for the reason, or choose another port")
+def _workers(services: Services) -> None:
+    """Pools, rules, deployments, and a worker for each pool."""
+    from tasks.orchestration import set_up  # it imports Prefect, which the servers' start hides
+
+    set_up()
+    for pool, limit in LIMITS.items():
+        limited = ("--limit", str(limit)) if limit else ()
+        services.start(f"worker-{pool}", "prefect", "worker", "start", "--pool", pool, "--type", "process", *limited)
+    services.once("prefect", "--no-prompt", "deploy", "--all")
+
+
+def _note(services: Services, work: Path, prefect: str, mlflow: str) -> Running:
+    found = Running(prefect=prefect, mlflow=mlflow, up=identity(), parts=services.processes())
+    running.write(work, found)
+    return found
+
+
+def _end_leftovers(work: Path) -> None:
+    """After a kill of `t2v up` its servers and workers still run; they are ended, and their runs go on in new ones."""
+    left = running.written(work)
+    found = [p for p in map(running.process, left.parts.values()) if p] if left else []
+    if found:
+        say(f"ending {len(found)} processes of a 't2v up' that was killed")
+        end([process.pid for process in found])
+
+
+def _addresses(found: Running, work: Path) -> str:
+    return f"Prefect  {found.prefect}\nMLflow   {found.mlflow}\nlogs     {work / 'logs'}"

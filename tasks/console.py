@@ -1,11 +1,7 @@
 """What a person at the terminal sees: stages and progress on standard error, so that standard output is for results."""
 
-import re
-import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from uuid import UUID
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -16,60 +12,36 @@ from t2v_models.evaluation.baselines import CEILING
 from t2v_models.evaluation.scores import UNITS, Evaluation, interval, shown
 from t2v_models.evaluation.statistics import Score
 from t2v_models.evaluation.suite import FLOORS
+from tasks.watched import run_logger, watched
 
 console = Console(stderr=True, highlight=False)
 
-ARTIFACT_SECONDS = 5.0
-"""Between two updates of a progress artifact, each a request to the Prefect server."""
-
 
 def say(text: str) -> None:
-    """One line to the person."""
+    """One line to the person, and in the log of the run if there is one."""
     console.print(text)
+    if log := run_logger():
+        log.info(text)
 
 
 @contextmanager
 def progress(title: str) -> Iterator[Callable[[float, str], None]]:
     """A bar that is moved by calling `(share done in [0, 1], short note)`; one line is left when it is done.
 
-    Inside a Prefect run the same progress is shown in the UI, as an artifact of the run.
+    Inside a Prefect run the same progress, with the time left, is shown in its UI.
     """
     columns = (
         TextColumn("{task.description:<24}"), BarColumn(30), TaskProgressColumn(),
         TimeElapsedColumn(), TimeRemainingColumn(elapsed_when_finished=True), TextColumn("{task.fields[note]}"),
     )  # fmt: skip
-    with Progress(*columns, console=console) as bars:
+    with watched(title) as tell, Progress(*columns, console=console) as bars:
         bar = bars.add_task(title, total=1.0, note="")
-        tell = _artifact(title)
 
         def show(share: float, note: str) -> None:
             bars.update(bar, completed=min(share, 1.0), note=note)
-            tell(share)
+            tell(share, note)
 
         yield show
-
-
-def _artifact(title: str) -> Callable[[float], None]:
-    """Shows progress in the Prefect UI, every few seconds; outside a run it does nothing."""
-    if "prefect.context" not in sys.modules:  # no run without it; importing it here would write to the user's home
-        return lambda share: None
-    from prefect.context import FlowRunContext, TaskRunContext
-
-    if not (FlowRunContext.get() or TaskRunContext.get()):
-        return lambda share: None
-    from prefect.artifacts import create_progress_artifact, update_progress_artifact
-
-    artifact = create_progress_artifact(0.0, key=re.sub(r"[^a-z0-9]+", "-", title.lower()), description=title)
-    assert isinstance(artifact, UUID)  # a coroutine only inside an event loop
-    told = time.monotonic()
-
-    def tell(share: float) -> None:
-        nonlocal told
-        if share >= 1 or time.monotonic() - told >= ARTIFACT_SECONDS:
-            told = time.monotonic()
-            update_progress_artifact(artifact, 100 * min(share, 1.0))
-
-    return tell
 
 
 HEADLINES = {"prompt_acc": "obeyed, % [95 %]", "worst_prompt_acc": "worst prompt", "valid": "valid"}

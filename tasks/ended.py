@@ -11,7 +11,7 @@ from pathlib import Path
 from t2v_models.config import LabError
 from t2v_models.evaluation.scores import Scores, metric_rows
 from tasks.mlflow_store import client, faults, first_line, tracking_uri
-from tasks.tracking import BATCH_METRICS
+from tasks.outbox import BATCH_METRICS
 
 
 def known(work: Path, runs: Iterable[str]) -> list[str]:

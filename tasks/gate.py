@@ -17,6 +17,7 @@ from tasks.console import say
 from tasks.mlflow_store import client, faults, first_line
 from tasks.registry import champion_of, promote, version_with
 from tasks.subjects import Subject
+from tasks.watched import show_artifact
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -123,4 +124,4 @@ def _show(version: "ModelVersion", champion: "ModelVersion | None", decision: De
         role = " (guarded)" if change.guarded else ""
         rows.append(f"| {change.figure}{role} | {' | '.join(values)} | {interval(metric, change.gap)} | {word} |")
     table = "\n".join(rows) if decision.changes else ""
-    create_markdown_artifact(f"# {title}\n\n{decision.reason}\n\n{table}", key=f"gate-{version.name}")
+    show_artifact(create_markdown_artifact, f"# {title}\n\n{decision.reason}\n\n{table}", key=f"gate-{version.name}")

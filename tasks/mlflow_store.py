@@ -68,6 +68,14 @@ def faults() -> tuple[type[BaseException], ...]:
     return MlflowException, SQLAlchemyError, OSError
 
 
+def refuses(error: BaseException) -> bool:
+    """Whether the store has understood and says no, as for a deleted run; it will not say yes later."""
+    from mlflow.exceptions import MlflowException
+
+    no = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "BAD_REQUEST", "PERMISSION_DENIED", "INVALID_STATE")
+    return isinstance(error, MlflowException) and error.error_code in no
+
+
 def first_line(error: BaseException) -> str:
     """An error in one line, for a sentence or a tag."""
     first, *_ = str(error).strip().splitlines() or [type(error).__name__]

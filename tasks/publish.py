@@ -25,6 +25,7 @@ from tasks.report import ModelReport, Report, write_report
 from tasks.stopwatch import working
 from tasks.tracking import track
 from tasks.train import experiment_name, read_record, write_record
+from tasks.watched import show_artifact
 
 ABOUT = {
     "gan": "a text-conditioned GAN whose discriminator sees the caption and the whole clip",
@@ -70,8 +71,8 @@ def publish(
         page = write_report(folder, report)
     lines = [f"- **{e.name}**, {split}: {s['prompt_acc']} of {s['prompt_acc'].n} clips obey their prompt"
              for e, _ in evaluations for split, s in e.scores.items()]  # fmt: skip
-    create_markdown_artifact(f"# {report.title}\n\n" + "\n".join(lines), key="summary")
-    create_link_artifact(page.resolve().as_uri(), link_text=str(page), key="report")
+    show_artifact(create_markdown_artifact, f"# {report.title}\n\n" + "\n".join(lines), key="summary")
+    show_artifact(create_link_artifact, page.resolve().as_uri(), link_text=str(page), key="report")
     return page
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from t2v_models.config import LabError
+from tasks.running import running
 
 WORK = Path(os.environ.get("T2V_WORK", "work"))
 """Where everything is written unless a command says otherwise; `t2v up` sets it for the runs of its workers."""
@@ -24,6 +25,13 @@ READY_SECONDS = 120
 """A loaded machine may need this long to migrate a fresh database; a quiet one takes a tenth of it."""
 FLUSH_SECONDS = 30
 """How long the last task states may take to leave this process."""
+SERVER_SETTINGS = {
+    "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",  # block types register themselves on first use
+    # many states in one transaction; one each, as by default, keeps a core busy
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",  # Prefect cuts 0.5 to 0 and spins
+}
+"""Of every Prefect server that is started here."""
 
 
 class OneLineHandler(logging.StreamHandler):  # type: ignore[type-arg]
@@ -64,6 +72,7 @@ def prepare(work: Path) -> None:
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_CLASS": f"{__name__}.{OneLineHandler.__name__}",
         "PREFECT_CLI_PROMPT": "false",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # by which a server finds runs that were killed
         "DO_NOT_TRACK": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -73,6 +82,8 @@ def prepare(work: Path) -> None:
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # metrics wait in memory and are sent again anyway
         "GIT_PYTHON_REFRESH": "quiet",
     }
+    if found := running(work):
+        settings |= {"PREFECT_API_URL": f"{found.prefect}/api", "MLFLOW_TRACKING_URI": found.mlflow}
     for name, value in settings.items():
         os.environ.setdefault(name, value)
 
@@ -89,7 +100,7 @@ def prefect_api(work: Path) -> Iterator[str]:
     """
     given = os.environ.get("PREFECT_API_URL")
     if given:
-        _check(given)
+        check_prefect(given)
         yield given
         return
     home = Path(work).absolute() / "prefect"
@@ -126,16 +137,16 @@ def _server(home: Path) -> Iterator[str]:
 
 def _server_environment(home: Path) -> dict[str, str]:
     console = "PREFECT_LOGGING_HANDLERS_CONSOLE_"  # the log file gets whole records
-    return {k: v for k, v in os.environ.items() if not k.startswith(console)} | {
-        "PREFECT_HOME": str(home),
-        "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",  # block types register themselves on first use
-        "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
-        "PREFECT_SERVER_UI_ENABLED": "false",
-        # many states in one transaction; one each, as by default, keeps a core busy
-        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
-        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",  # Prefect cuts 0.5 to 0 and spins
-        "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
-    }
+    return (
+        {k: v for k, v in os.environ.items() if not k.startswith(console)}
+        | SERVER_SETTINGS
+        | {
+            "PREFECT_HOME": str(home),
+            "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
+            "PREFECT_SERVER_UI_ENABLED": "false",
+            "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+        }
+    )
 
 
 def _await_ready(process: subprocess.Popen[bytes], log: Path) -> None:
@@ -208,7 +219,12 @@ def _flush() -> None:
         worker.drain_all(timeout=FLUSH_SECONDS, at_exit=True)
 
 
-def _check(url: str) -> None:
+def check_prefect(url: str) -> None:
+    """Ask a Prefect server that was given.
+
+    Raises:
+        LabError: it does not answer.
+    """
     import httpx
 
     deadline = time.monotonic() + 10

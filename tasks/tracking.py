@@ -11,8 +11,9 @@ import socket
 import subprocess
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,8 @@ import psutil
 from t2v_models.config import LabError, flatten
 from t2v_models.evaluation.scores import metric_rows
 from t2v_models.evaluation.statistics import Score
-from tasks.mlflow_store import client, experiment_tags, faults, first_line, tracking_uri
+from tasks.mlflow_store import client, experiment_tags, faults, first_line, refuses, tracking_uri
+from tasks.outbox import Item, Outbox, deliver
 from tasks.registry import log_model
 
 if TYPE_CHECKING:
@@ -33,8 +35,8 @@ log = logging.getLogger(__name__)
 FLUSH_SECONDS = 2.0
 FLUSH_METRICS = 500
 """Buffered metrics go out this often, or when there are so many."""
-BATCH_METRICS = 1000
-"""The most MLflow takes in one `log_batch`."""
+PATIENCE_SECONDS = 15.0
+"""How long the end of a run waits for a store that is away."""
 OWNER_TAG = "t2v.process"
 """Which process owns the run, so that a later one can tell whether it still lives."""
 TAG_CHARACTERS = 4000
@@ -42,18 +44,29 @@ PACKAGES = ("t2v-lab", "torch", "numpy", "mlflow", "prefect")
 
 
 class Tracker:
-    """One MLflow run. `log` only appends to a buffer; a thread sends it, and keeps it while the server is away."""
+    """One MLflow run. Everything is told to a thread, which sends it and keeps it while the store is away."""
 
     def __init__(self, client: "MlflowClient", work: Path, run_id: str, logged: Mapping[str, int]) -> None:
         self.run_id = run_id
         self._client, self._work = client, work
         self._logged = dict(logged)
-        self._buffer: list[tuple[int, int, Mapping[str, float]]] = []
-        self._unsent: list[Any] = []
+        # queues, because a thread takes from them while others add
+        self._rows: deque[tuple[int, int, Mapping[str, float]]] = deque()
+        self._later: deque[Item] = deque()
         self._buffered = 0
+        self._outbox = Outbox(client, run_id)
         self._wake, self._closed = threading.Event(), threading.Event()
         self._sender = threading.Thread(target=self._send_until_closed, name="mlflow", daemon=True)
         self._sender.start()
+
+    @property
+    def page(self) -> str | None:
+        """Where a browser shows the run, if its store is a server."""
+        server = tracking_uri(self._work)
+        if not server.startswith("http"):
+            return None
+        experiment = self._client.get_run(self.run_id).info.experiment_id
+        return f"{server}/#/experiments/{experiment}/runs/{self.run_id}"
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Keep the metrics of a step for the next flush; what a resumed run has already logged is left out."""
@@ -61,33 +74,34 @@ class Tracker:
             metrics = {key: value for key, value in metrics.items() if step > self._logged.get(key, -1)}
         self._keep(step, metrics)
 
+    def catch_up(self, history: Mapping[int, Mapping[str, float]]) -> None:
+        """Log what a killed process had written into its run folder and not yet sent: figures by step."""
+        for step, metrics in history.items():
+            self.log(step, metrics)
+        for step, metrics in history.items():
+            self._logged |= {key: max(step, self._logged.get(key, -1)) for key in metrics}
+
     def scores(self, split: str, scores: Mapping[str, Score], step: int) -> None:
         """Results of an evaluation, under `eval/<split>/<metric>`; of two evaluations at one step the later counts."""
         self._keep(step, metric_rows(split, scores))
 
     def image(self, key: str, step: int, path: Path) -> None:
         """A still picture under `key`; MLflow shows the steps of one key behind a slider."""
-        from PIL import Image
-
-        with Image.open(path) as picture:
-            self._client.log_image(self.run_id, picture.convert("RGB"), key=key, step=step, synchronous=True)
+        self._later.append({"image": str(path.resolve(strict=True)), "key": key, "step": step})
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
-        """A file, or a folder with all it holds, among the run's artifacts."""
-        store = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
-        store(self.run_id, str(path), folder)
+        """A file, or a folder with all it holds, among the run's artifacts; it must stay until the run has ended."""
+        self._later.append({"artifact": str(path.resolve(strict=True)), "folder": folder})
 
     def tags(self, tags: Mapping[str, str]) -> None:
         """Set or replace tags of the run."""
-        _set_tags(self._client, self.run_id, tags)
+        self._later.append({"tags": _cut(tags)})
 
     def dataset(self, name: str, digest: str, source: str, context: str) -> None:
         """What the run read: the digest of its shards, where they lie, and what for (`training`, `evaluation`)."""
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
         kind = "local" if "://" not in source else source.partition("://")[0]
-        data = Dataset(name=name, digest=digest[:36], source_type=kind, source=json.dumps({"uri": source}))
-        self._client.log_inputs(self.run_id, [DatasetInput(data, [InputTag("mlflow.data.context", context)])])
+        data = {"name": name, "digest": digest[:36], "source_type": kind, "source": json.dumps({"uri": source})}
+        self._later.append({"dataset": data, "context": context})
 
     def model(self, run_dir: Path, name: str, example_prompt: str) -> str:
         """Log and register the newest checkpoint of a run folder as a servable model; returns `models:/<name>/<n>`.
@@ -95,29 +109,38 @@ class Tracker:
         It is the `challenger`; who becomes `champion` is decided by the gate, once it is judged.
 
         Raises:
-            LabError: the run folder has no whole checkpoint.
+            LabError: the run folder has no whole checkpoint, or the store is away.
         """
-        number = log_model(tracking_uri(self._work), self.run_id, run_dir, name, example_prompt)
-        self._client.update_run(self.run_id, status="RUNNING")  # logging a model ends the run
+        try:
+            number = log_model(tracking_uri(self._work), self.run_id, run_dir, name, example_prompt)
+            self._client.update_run(self.run_id, status="RUNNING")  # logging a model ends the run
+        except faults() as error:
+            if refuses(error):  # a fault of ours, or of the store: the traceback tells more than a sentence
+                raise
+            raise LabError(
+                f"{run_dir} is trained, but MLflow at {tracking_uri(self._work)} is away and has not registered it "
+                f"({first_line(error)}): start MLflow, then the same command again registers the model"
+            ) from error
         return f"models:/{name}/{number}"
 
     def _keep(self, step: int, metrics: Mapping[str, float]) -> None:
-        self._buffer.append((step, time.time_ns() // 1_000_000, metrics))
+        self._rows.append((step, time.time_ns() // 1_000_000, metrics))
         self._buffered += len(metrics)
         if self._buffered >= FLUSH_METRICS:
             self._buffered = 0
             self._wake.set()
 
     def _flush(self) -> None:
-        """Send what is buffered; what cannot be sent stays, in order."""
-        from mlflow.entities import Metric
-
-        rows, self._buffer = self._buffer, []
-        for step, milliseconds, metrics in rows:
-            self._unsent += [Metric(key, float(value), milliseconds, step) for key, value in metrics.items()]
-        while self._unsent:
-            self._client.log_batch(self.run_id, metrics=self._unsent[:BATCH_METRICS])
-            del self._unsent[:BATCH_METRICS]
+        """Hand everything that was told to the outbox, and send it."""
+        batch: list[list[Any]] = []
+        while self._rows:
+            step, milliseconds, metrics = self._rows.popleft()
+            batch += [[key, float(value), milliseconds, step] for key, value in metrics.items()]
+        if batch:
+            self._outbox.put({"metrics": batch})
+        while self._later:
+            self._outbox.put(self._later.popleft())
+        self._outbox.send()
 
     def _send_until_closed(self) -> None:
         away = False
@@ -133,15 +156,23 @@ class Tracker:
                 away = True
 
     def _finish(self, status: str) -> None:
-        """Send the rest, stop the sender, end the run."""
+        """Stop the sender, send the rest and the run's end; what the store does not take is left in a file."""
         self._closed.set()
         self._wake.set()
         self._sender.join()
-        try:
-            self._flush()
-            self._client.set_terminated(self.run_id, status)
-        except faults() as error:
-            log.warning("MLflow is away, the last %d metrics are lost: %s", len(self._unsent), first_line(error))
+        self._later.append({"end": status})
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                return self._flush()
+            except faults() as error:
+                if time.monotonic() < deadline:
+                    time.sleep(1)
+                    continue
+                path = self._outbox.save(unsent(self._work))
+                log.warning("MLflow is away, %d metrics wait in %s for the next run: %s", len(self._outbox), path,
+                            first_line(error))  # fmt: skip
+                return None
 
 
 @contextmanager
@@ -155,7 +186,9 @@ def track(
     run_id: str | None = None,
     parent: str | None = None,
 ) -> Iterator[Tracker]:
-    """A new run, or with `run_id` the continuation of one; it ends FINISHED, FAILED or, after Ctrl-C, KILLED.
+    """A new run, or with `run_id` the continuation of one; it ends FINISHED, FAILED or, when it was stopped, KILLED.
+
+    What an earlier run of this work folder could not send, because the store was away, is sent first.
 
     Args:
         work: folder of the run; it holds the store unless `MLFLOW_TRACKING_URI` is set.
@@ -174,6 +207,7 @@ def track(
     if parent:
         ours["mlflow.parentRunId"] = parent
     try:
+        deliver(store, unsent(work))
         if run_id is None:
             run_id = store.create_run(_experiment(store, work, experiment), tags=ours, run_name=name).info.run_id
             _log_params(store, run_id, flatten(params))
@@ -188,13 +222,12 @@ def track(
     status = "FINISHED"
     try:
         yield tracker
-    except KeyboardInterrupt:
-        status = "KILLED"
-        raise
-    except BaseException as error:
+    except Exception as error:
         status = "FAILED"
-        with suppress(*faults()):
-            tracker.tags({"t2v.failure": f"{type(error).__name__}: {first_line(error)}"})
+        tracker.tags({"t2v.failure": f"{type(error).__name__}: {first_line(error)}"})
+        raise
+    except BaseException:  # Ctrl-C, SIGTERM, or Prefect ending the run
+        status = "KILLED"
         raise
     finally:
         tracker._finish(status)
@@ -203,10 +236,13 @@ def track(
 def close_stale(work: Path) -> int:
     """Mark runs of dead processes of this machine as KILLED, and return how many there were.
 
+    What they had left to send is sent before.
+
     Raises:
         LabError: the store does not answer.
     """
     store = client(work)
+    deliver(store, unsent(work))
     running = "attributes.status = 'RUNNING'"
     experiments = [e.experiment_id for e in store.search_experiments()]
     dead = [
@@ -217,6 +253,11 @@ def close_stale(work: Path) -> int:
     for run_id in dead:
         store.set_terminated(run_id, "KILLED")
     return len(dead)
+
+
+def unsent(work: Path) -> Path:
+    """The folder of what the store has not been told yet."""
+    return Path(work) / "mlflow-unsent"
 
 
 def _experiment(client: "MlflowClient", work: Path, name: str) -> str:
@@ -234,14 +275,13 @@ def _resume(client: "MlflowClient", run_id: str, tags: Mapping[str, str]) -> dic
     """Set an ended run going again; the last logged step of each of its metrics."""
     run = client.get_run(run_id)
     client.update_run(run_id, status="RUNNING")
-    _set_tags(client, run_id, tags)
+    for key, value in _cut(tags).items():
+        client.set_tag(run_id, key, value)
     return {key: max(m.step for m in client.get_metric_history(run_id, key)) for key in run.data.metrics}
 
 
-def _set_tags(client: "MlflowClient", run_id: str, tags: Mapping[str, str]) -> None:
-    from mlflow.entities import RunTag
-
-    client.log_batch(run_id, tags=[RunTag(key, str(value)[:TAG_CHARACTERS]) for key, value in tags.items()])
+def _cut(tags: Mapping[str, str]) -> dict[str, str]:
+    return {key: str(value)[:TAG_CHARACTERS] for key, value in tags.items()}
 
 
 def _log_params(client: "MlflowClient", run_id: str, params: Mapping[str, Any]) -> None:

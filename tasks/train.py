@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 from prefect import task
+from prefect.artifacts import create_link_artifact
 from prefect.cache_policies import NO_CACHE
 
 from t2v_models import files, launch, training, watch
@@ -18,6 +19,7 @@ from t2v_models.training import TrainConfig
 from tasks.console import progress, say
 from tasks.stopwatch import working
 from tasks.tracking import Tracker, close_stale, track
+from tasks.watched import show_artifact
 
 
 @task(task_run_name="train {model.name} on {data}", cache_policy=NO_CACHE)
@@ -40,6 +42,9 @@ def train_model(data: Path | str, model: ModelConfig, config: TrainConfig, run_d
         write_record(run_dir, run_id=tracker.run_id)
         source = str(data) if is_url(data) else str(local_folder(data).resolve())
         tracker.dataset(source.rsplit("/", 1)[-1], manifest.digest, source, "training")
+        if tracker.page:
+            show_artifact(create_link_artifact, tracker.page, link_text=f"{run_dir.name} in MLflow", key="mlflow-run")
+        tracker.catch_up(training.history(run_dir))
         with working(f"train {model.name}"), progress(f"train {model.name}") as show:
             log = reporter(run, run_dir, tracker, show)
             if config.ranks > 1:

@@ -170,6 +170,73 @@ def test_metrics_wait_while_the_store_is_away(work, monkeypatch, caplog):
     assert sorted(history(work, tracker.run_id, "loss")) == list(range(100))
 
 
+def test_a_resumed_run_catches_up_with_its_folder(work):
+    """A process was killed before it had sent steps 3 to 9 of its folder, of which 8 and 9 come again."""
+    with track(work, "exp", "behind", params={}, tags={}) as first:
+        for step in range(3):
+            first.log(step, {"loss": 1.0})
+    with track(work, "exp", "behind", params={}, tags={}, run_id=first.run_id) as again:
+        again.catch_up({step: {"loss": 2.0} for step in range(10)})
+        for step in range(8, 12):
+            again.log(step, {"loss": 3.0})
+    values = [1.0] * 3 + [2.0] * 7 + [3.0] * 2
+    assert history(work, first.run_id, "loss") == {step: [value] for step, value in enumerate(values)}
+
+
+def test_what_the_store_refuses_is_dropped_and_said(work, caplog):
+    with caplog.at_level(logging.WARNING), track(work, "exp", "deleted", params={}, tags={}) as tracker:
+        client_of(work).delete_run(tracker.run_id)
+        tracker.log(0, {"loss": 1.0})
+    assert "MLflow refuses metrics" in caplog.text
+    assert not tracking.unsent(work).exists() or not list(tracking.unsent(work).iterdir())
+
+
+@pytest.mark.slow
+def test_a_server_that_goes_away_gets_everything_once_it_is_back(tmp_path, monkeypatch, caplog):
+    """Away in the middle and still at the end: the next run in the folder delivers what is left, each thing once."""
+    from PIL import Image
+
+    from tasks.services import Services, free_port
+
+    monkeypatch.setattr(tracking, "PATIENCE_SECONDS", 1.0)
+    for name, value in {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_DISABLE_TELEMETRY": "true",
+                        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    port = free_port(0, "MLflow")
+    url = f"http://127.0.0.1:{port}"
+    serve = ("mlflow", "server", "--port", str(port), "--workers", "1", "--backend-store-uri",
+             f"sqlite:///{tmp_path}/mlflow.db", "--artifacts-destination", str(tmp_path / "artifacts"))  # fmt: skip
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+
+    def flushed() -> bool:
+        return not tracker._rows and not len(tracker._outbox)
+
+    with Services(tmp_path / "logs", tmp_path) as server:
+        server.start("mlflow", *serve)
+        server.wait("mlflow", f"{url}/health")
+        with track(tmp_path, "exp", "patient", params={}, tags={}) as tracker, caplog.at_level(logging.WARNING):
+            tracker.log(0, {"loss": 0.0})
+            while not flushed():
+                time.sleep(0.1)
+            server.__exit__()
+            for step in range(1, 100):
+                tracker.log(step, {"loss": float(step)})
+            tracker.image("samples", 99, tmp_path / "a.png")
+    assert "metrics wait in" in caplog.text
+    assert [path.stem for path in tracking.unsent(tmp_path).iterdir()] == [tracker.run_id]
+    with Services(tmp_path / "logs", tmp_path) as server:
+        server.start("mlflow", *serve)
+        server.wait("mlflow", f"{url}/health")
+        assert client_of(tmp_path).get_run(tracker.run_id).info.status == "RUNNING"
+        assert close_stale(tmp_path) == 0
+        run = client_of(tmp_path).get_run(tracker.run_id)
+        assert run.info.status == "FINISHED"
+        assert history(tmp_path, tracker.run_id, "loss") == {step: [float(step)] for step in range(100)}
+        assert len(client_of(tmp_path).list_artifacts(tracker.run_id, "images")) >= 1
+        assert not list(tracking.unsent(tmp_path).iterdir())
+
+
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from t2v_models import checkpoint

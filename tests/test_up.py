@@ -1,45 +1,175 @@
-"""`t2v up` as a person starts it: both UIs answer on the loopback, everything ends with Ctrl-C."""
+"""The parts of `t2v up`, each as a process of its own: started again when it ends, ended with its children."""
 
 import os
-import signal
-import socket
+import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import psutil
 import pytest
 
-T2V = str(Path(sys.executable).with_name("t2v"))
+from t2v_models.config import LabError
+from tasks import running, services
+from tasks.postgres import NAMES, databases
+from tasks.runtime import prepare
+from tasks.services import Services, answers, end, free_port
 
-pytestmark = pytest.mark.slow
+SLEEP = ("python", "-c", "import time; time.sleep(600)")
 
 
-def test_both_uis_answer_deployments_are_there_and_ctrl_c_ends_everything(tmp_path: Path) -> None:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "T2V_"))}
+def until(true: object) -> None:
+    assert callable(true)
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def test_what_is_killed_is_started_again_and_everything_ends_with_the_block(tmp_path: Path, capsys) -> None:
+    with Services(tmp_path / "logs", tmp_path) as parts:
+        parts.start("server", *SLEEP)
+        parts.start("worker", *SLEEP)
+        assert parts.revive() == []
+        first = running.process(parts.processes()["worker"])
+        assert first
+        first.kill()
+        until(lambda: "worker" not in parts.processes())
+        assert parts.revive() == ["worker"]
+        left = [running.process(name) for name in parts.processes().values()]
+        assert len(left) == 2
+    assert not any(process and process.is_running() for process in left)
+    assert "worker has been killed by SIGKILL and is started again" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_a_part_that_keeps_ending_is_not_started_for_ever(tmp_path: Path) -> None:
+    with Services(tmp_path / "logs", tmp_path) as parts:
+        parts.start("broken", "python", "-c", "raise SystemExit(3)")
+        for _ in range(services.ENDINGS - 1):
+            until(lambda: not parts.processes())
+            assert parts.revive() == ["broken"]
+        until(lambda: not parts.processes())
+        with pytest.raises(LabError, match=f"broken has ended with code 3 {services.ENDINGS} times: read .*broken.log"):
+            parts.revive()
+
+
+def test_a_server_that_ends_before_it_answers_is_one_sentence(tmp_path: Path) -> None:
+    with Services(tmp_path / "logs", tmp_path) as parts:
+        parts.start("broken", "python", "-c", "print('no luck')")
+        with pytest.raises(LabError, match="nothing answers at http://127.0.0.1:9/health: read .*broken.log"):
+            parts.wait("broken", "http://127.0.0.1:9/health")
+    assert (tmp_path / "logs" / "broken.log").read_text() == "no luck\n"
+    assert not answers("no url")
+
+
+def test_ending_takes_the_children_along_even_deaf_ones(monkeypatch) -> None:
+    monkeypatch.setattr(services, "STOP_SECONDS", 1)
+    code = (
+        "import signal, subprocess, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        found = psutil.Process(process.pid)
+        until(lambda: found.children())
+        [child] = found.children()
+        end([process.pid, 2**22 + 1])
+    until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+    assert not found.is_running()
+
+
+def test_a_taken_port_is_replaced_and_that_is_said(capsys) -> None:
+    import socket
+
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        busy = taken.getsockname()[1]
-        command = [T2V, "up", "--work", str(tmp_path / "work"), "--prefect-port", str(busy), "--mlflow-port", "0"]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=clean | {"HOME": str(tmp_path)})
-        with process:
-            assert process.stderr is not None
-            said: dict[str, str] = {}
-            for line in process.stderr:
-                said[line.split()[0]] = line.split()[-1]
-                if line.startswith("Ctrl-C"):
-                    break
-            assert said["port"] == said["Prefect"].rsplit(":")[-1], "a taken port is replaced, and that is said"
-            assert httpx.get(said["Prefect"], follow_redirects=True).status_code == 200
-            assert "MLflow" in httpx.get(said["MLflow"]).text
-            found = httpx.post(f"{said['Prefect']}/api/deployments/filter", json={}).json()
-            assert {"quick", "nightly", "smoke", "circles", "gan"} <= {d["name"] for d in found}
-            pools = httpx.post(f"{said['Prefect']}/api/work_pools/filter", json={}).json()
-            assert {"cpu", "gpu"} <= {p["name"] for p in pools}
-            children = psutil.Process(process.pid).children(recursive=True)
-            assert len(children) >= 4
-            process.send_signal(signal.SIGINT)
-            process.stderr.read()
-            assert process.wait(timeout=60) == 0
-        assert not psutil.wait_procs(children, timeout=10)[1]
-    assert not any(p.name.startswith((".prefect", ".mlflow")) for p in tmp_path.iterdir())
+        port = taken.getsockname()[1]
+        assert free_port(port, "Prefect") != port
+    assert f"port {port} is taken: Prefect gets" in capsys.readouterr().err
+
+
+def test_commands_find_the_servers_of_a_living_up_and_forget_those_of_a_dead_one(tmp_path: Path, monkeypatch) -> None:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_"))}
+    monkeypatch.setattr(os, "environ", clean)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        who = running.identity(other.pid)
+        note = running.Running(prefect="http://127.0.0.1:1", mlflow="http://127.0.0.1:2", up=who, parts={"mlflow": who})
+        running.write(tmp_path, note)
+        assert running.running(tmp_path) == note
+        prepare(tmp_path)
+        assert clean["PREFECT_API_URL"] == "http://127.0.0.1:1/api"
+        assert clean["MLFLOW_TRACKING_URI"] == "http://127.0.0.1:2"
+        other.communicate(b"\n")
+    assert running.running(tmp_path) is None
+    assert running.written(tmp_path) == note
+    (tmp_path / "up.json").write_text("{")
+    assert running.running(tmp_path) is None
+
+
+@pytest.mark.parametrize("url", ["mysql://localhost/x", "localhost", "postgresql://"])
+def test_an_address_that_is_not_of_postgres_is_one_sentence(url: str) -> None:
+    with pytest.raises(LabError, match="write it as postgresql://user:password@host:5432"):
+        databases(url)
+
+
+def test_a_postgres_that_is_away_is_one_sentence_without_the_password() -> None:
+    pytest.importorskip("psycopg")
+    with pytest.raises(LabError, match="PostgreSQL at 127.0.0.1:9 refuses") as found:
+        databases("postgresql://lab:secret@127.0.0.1:9")
+    assert "secret" not in str(found.value)
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a server of our own; PostgreSQL refuses to run as root, so then as another user."""
+    pytest.importorskip("psycopg")
+    if not shutil.which("initdb") or not shutil.which("pg_ctl"):
+        pytest.skip("no PostgreSQL here: initdb and pg_ctl are not on the PATH")
+    user = []
+    folder = tmp_path_factory.mktemp("postgres")
+    if os.geteuid() == 0:
+        if not shutil.which("runuser") or subprocess.run(["id", "postgres"], capture_output=True).returncode:
+            pytest.skip("PostgreSQL does not run as root, and there is no user 'postgres' to run it as")
+        user = ["runuser", "-u", "postgres", "--"]
+        for parent in (folder, *folder.parents):
+            if parent.stat().st_uid == os.geteuid() and not parent.stat().st_mode & 1:
+                parent.chmod(parent.stat().st_mode | 1)  # passage for the other user
+        shutil.chown(folder, "postgres")
+    port = free_port(0, "PostgreSQL")
+    data, options = str(folder / "data"), f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+    clean = {"cwd": folder, "check": True, "capture_output": True}
+    subprocess.run([*user, shutil.which("initdb"), "-D", data, "-U", "lab", "-A", "trust"], **clean)
+    control = [*user, shutil.which("pg_ctl"), "-D", data]
+    subprocess.run([*control, "-w", "-o", options, "-l", str(folder / "log"), "start"], cwd=folder, check=True)
+    try:
+        yield f"postgresql://lab@127.0.0.1:{port}"
+    finally:
+        subprocess.run([*control, "-w", "-m", "immediate", "stop"], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.mark.slow
+def test_databases_are_made_once_and_their_drivers_reach_them(postgres: str) -> None:
+    import asyncio
+
+    import asyncpg
+    import psycopg
+
+    first = databases(postgres)
+    assert databases(postgres) == first
+    plain = first["mlflow"].replace("+psycopg", "")
+    with psycopg.connect(plain) as server:
+        assert server.execute("SELECT current_database()").fetchone() == (NAMES["mlflow"],)
+
+    async def where() -> str:
+        connection = await asyncpg.connect(first["prefect"].replace("+asyncpg", ""))
+        found = await connection.fetchval("SELECT current_database()")
+        await connection.close()
+        return str(found)
+
+    assert asyncio.run(where()) == NAMES["prefect"]
+    with psycopg.connect(postgres + "/postgres", autocommit=True) as server:
+        server.execute("CREATE ROLE guest LOGIN")
+        for name in NAMES.values():
+            server.execute(f"DROP DATABASE {name}")
+    with pytest.raises(LabError, match="permission denied to create database"):
+        databases(postgres.replace("lab@", "guest@"))

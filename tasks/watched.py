@@ -1,0 +1,130 @@
+"""What a watcher sees in the Prefect UI while work goes on: a progress artifact, and a line in the log now and then.
+
+Both are sent by a thread, so that a server that is slow or away holds nobody up: progress is told again, not kept.
+"""
+
+import contextvars
+import logging
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+ARTIFACT_SECONDS = 5.0
+"""Between two updates of a progress artifact, each a request to the server."""
+LOG_SECONDS = 60.0
+"""Between two lines in the log."""
+PATIENCE_SECONDS = 60.0
+"""How long an artifact waits for a server that is away, as the states of a run do; then it is left out."""
+
+
+def run_logger() -> "logging.Logger | logging.LoggerAdapter[logging.Logger] | None":
+    """The logger of the Prefect run this is called in; None outside one."""
+    if "prefect.context" not in sys.modules:  # no run without it; importing it here would write to the user's home
+        return None
+    from prefect.context import FlowRunContext, TaskRunContext
+    from prefect.logging import get_run_logger
+
+    return get_run_logger() if FlowRunContext.get() or TaskRunContext.get() else None
+
+
+def show_artifact(create: Callable[..., object], *arguments: Any, **settings: Any) -> None:
+    """Create an artifact of Prefect; a server that is gone for good costs the artifact, never the run."""
+    import httpx
+    from prefect.exceptions import PrefectException
+
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            create(*arguments, **settings)
+            return
+        except (httpx.HTTPError, PrefectException) as error:
+            if time.monotonic() > deadline:
+                logging.getLogger(__name__).warning("the Prefect server is away, an artifact is left out: %s", error)
+                return
+            time.sleep(1)
+
+
+@contextmanager
+def watched(title: str) -> Iterator[Callable[[float, str], None]]:
+    """Shows progress in the run's UI by calling `(share done in [0, 1], note)`; outside a run it does nothing."""
+    log = run_logger()
+    if log is None:
+        yield lambda share, note: None
+        return
+    told = _Told(title, log)
+    # the copy carries the run, so that the artifact belongs to it
+    sender = threading.Thread(target=contextvars.copy_context().run, args=(told.send_until_closed,), daemon=True)
+    sender.start()
+    try:
+        yield told.tell
+    finally:
+        told.closed.set()
+        sender.join()
+
+
+class _Told:
+    """The newest progress, and what of it has been sent."""
+
+    def __init__(self, title: str, log: "logging.Logger | logging.LoggerAdapter[logging.Logger]") -> None:
+        self.closed = threading.Event()
+        self._title, self._log = title, log
+        self._start = time.monotonic()
+        self._first: float | None = None  # a resumed run does not begin at 0
+        self._now = (0.0, "starting")
+        self._artifact: UUID | None = None
+
+    def tell(self, share: float, note: str) -> None:
+        """Keep it for the thread."""
+        self._first = share if self._first is None else self._first
+        self._now = (min(share, 1.0), note)
+
+    def send_until_closed(self) -> None:
+        """The thread: the newest progress every few seconds, and once more at the end."""
+        import httpx
+        from prefect.exceptions import PrefectException
+
+        sent, logged, going = None, time.monotonic(), True
+        while going:
+            going = not self.closed.wait(ARTIFACT_SECONDS if sent else 0)
+            if time.monotonic() - logged >= LOG_SECONDS or not going:
+                logged = time.monotonic()
+                self._log.info("%s: %s", self._title, self._sentence())
+            if self._now != sent:
+                try:
+                    self._send()
+                    sent = self._now
+                except (httpx.HTTPError, PrefectException) as error:
+                    logging.getLogger(__name__).info("the Prefect server is away: %s", error)
+
+    def _send(self) -> None:
+        from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
+        share, text = 100 * self._now[0], f"{self._title}: {self._sentence()}"
+        if self._artifact is None:
+            key = re.sub(r"[^a-z0-9]+", "-", self._title.lower())
+            artifact = create_progress_artifact(share, key=key, description=text)
+            assert isinstance(artifact, UUID)  # a coroutine only inside an event loop
+            self._artifact = artifact
+        else:
+            update_progress_artifact(self._artifact, share, description=text)
+
+    def _sentence(self) -> str:
+        share, note = self._now
+        seconds = time.monotonic() - self._start
+        done = share - (self._first or 0)
+        left = f", about {span(seconds * (1 - share) / done)} left" if done > 0 and share < 1 else ""
+        return f"{share:.0%}, {note}, {span(seconds)} so far{left}"
+
+
+def span(seconds: float) -> str:
+    """`48 s`, `3 min 20 s`, `2 h 5 min`: as people say it."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+    return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
