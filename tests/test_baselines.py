@@ -11,9 +11,10 @@ from t2v_models.clips.prompts import WORDINGS, Meaning, parse, say
 from t2v_models.clips.spec import PALETTE, SHAPES, ClipSpec
 from t2v_models.clips.splits import SPLITS, Coverage, Split, split_prompts
 from t2v_models.evaluation.baselines import BASELINES, nearest_seen, oracle
+from t2v_models.evaluation.features import features
 from t2v_models.evaluation.metrics import summarise
 from t2v_models.evaluation.statistics import Score
-from t2v_models.evaluation.suite import cases, score_split
+from t2v_models.evaluation.suite import Judged, cases, score_split
 from t2v_models.evaluation.verdicts import judge
 
 DATA = DatasetConfig(spec=ClipSpec(size=32))
@@ -74,7 +75,8 @@ def shapes_scores(name: str, coverage: Coverage, split: Split) -> dict[str, Scor
     data = DatasetConfig(world="shapes", coverage=coverage, spec=ClipSpec(size=32), clips=600)
     prompts = [p for p in split_prompts("shapes", split, data.hold_out, coverage) for _ in range(2)]
     frames = BASELINES[name](data, prompts, range(len(prompts)))
-    return score_split(judge(frames, prompts, range(len(prompts)), split), data, split)
+    judged = Judged(judge(frames, prompts, range(len(prompts)), split), features(frames))
+    return score_split(judged, data, split)
 
 
 @pytest.mark.parametrize("coverage", [9, 43, 86])

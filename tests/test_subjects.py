@@ -7,14 +7,14 @@ import pytest
 
 from t2v_models.clips.dataset import DatasetConfig
 from t2v_models.clips.spec import ClipSpec
-from t2v_models.clips.splits import split_prompts
+from t2v_models.clips.splits import SPLITS, split_prompts
 from t2v_models.config import LabError
 from t2v_models.evaluation.baselines import oracle
 from t2v_models.evaluation.metrics import accuracy
 from t2v_models.evaluation.scores import EvaluateConfig
 from t2v_models.evaluation.verdicts import judge
 from t2v_models.media import save_clips
-from tasks.subjects import ASKED, asked_of, dataset_like, split_of, subject, title
+from tasks.subjects import asked_of, dataset_like, split_of, subject, title
 
 DATA = DatasetConfig(spec=ClipSpec(size=32))
 SHAPES = DatasetConfig(world="shapes", coverage=43, spec=ClipSpec(size=32))
@@ -46,7 +46,7 @@ def test_an_archive_of_other_peoples_clips_needs_frames_and_prompts_only(tmp_pat
 
 @pytest.mark.parametrize("data", [DATA, SHAPES], ids=["circles", "shapes"])
 def test_every_prompt_of_a_split_is_sorted_into_that_split(data: DatasetConfig) -> None:
-    for split in ASKED:
+    for split in SPLITS:
         prompts = split_prompts(data.world, split, data.hold_out, data.coverage)
         assert {split_of(prompt, data) for prompt in prompts} <= {split}
     assert {split_of(prompt, data) for prompt in data.prompts} == {"s0"}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from t2v_models import watch
 from t2v_models.config import LabError
 from t2v_models.evaluation.statistics import Score
 from tasks import tracking
@@ -354,6 +355,9 @@ def test_levels_of_accuracy_are_logged_when_reached_and_never_twice(work, data, 
                 figures = {"watch/prompt_acc": readings[step], "train/seconds": step / 2}
                 with (tmp_path / "metrics.jsonl").open("a") as file:
                     file.write(json.dumps({"step": step} | figures) + "\n")
+                sheet = watch.sheet(tmp_path, step)
+                sheet.parent.mkdir(exist_ok=True)
+                Image.new("RGB", (4, 4)).save(sheet)
                 log(step, figures)
         return tracker.run_id
 
