@@ -85,7 +85,8 @@ def test_shapes_have_their_ceiling_on_every_split_and_coverage(split: Split, cov
     found = shapes_scores("oracle", coverage, split)
     assert all(found[part].value >= 0.99 for part in (*SEEN_PARTS, "prompt_success", "valid"))
     assert found["traj_rmse"].value <= 0.05 and found["shape_iou"].value > 0.95
-    assert found["motion_ratio"].low <= 1 <= found["motion_ratio"].high or split == "s3"
+    if split != "s3":
+        assert found["motion_ratio"].value == pytest.approx(1, abs=0.2)  # a 95 % interval would miss one time in twenty
     for score in found.values():
         assert score.n > 0 and not score.low > score.value and not score.value > score.high
 

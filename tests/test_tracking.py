@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from t2v_models import watch
 from t2v_models.config import LabError
