@@ -4,6 +4,7 @@ A prompt is the multiset of its words (`clips.prompts.words` splits at spaces an
 sum of word vectors: an unseen combination of seen words is still inside the space the model was trained on.
 """
 
+from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from functools import lru_cache
 
@@ -25,16 +26,18 @@ def bag_of_words(prompts: Sequence[str], vocabulary: Sequence[str]) -> Tensor:
     Raises:
         LabError: naming the first unknown word and the known words nearest to it.
     """
-    place = {word: i for i, word in enumerate(vocabulary)}
-    bags = torch.zeros(len(prompts), len(vocabulary))
-    for row, prompt in enumerate(prompts):
-        for word in words(prompt):
-            if word not in place:
-                raise LabError(
-                    f"the model was not trained on the word {word!r} of prompt {prompt!r}: {near(word, vocabulary)}"
-                )
-            bags[row, place[word]] += 1
-    return bags
+    return torch.tensor([_counts(prompt, tuple(vocabulary)) for prompt in prompts]).view(len(prompts), len(vocabulary))
+
+
+@lru_cache(maxsize=65536)
+def _counts(prompt: str, vocabulary: tuple[str, ...]) -> list[float]:
+    said = Counter(words(prompt))
+    for word in said:
+        if word not in vocabulary:
+            raise LabError(
+                f"the model was not trained on the word {word!r} of prompt {prompt!r}: {near(word, vocabulary)}"
+            )
+    return [float(said[word]) for word in vocabulary]
 
 
 def word_table(words: int, length: int, std: float) -> nn.Linear:
