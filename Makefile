@@ -11,10 +11,10 @@ run: .venv/installed
 	$(BIN)/t2v run --profile quick
 
 test: lint
-	$(BIN)/pytest --cov --cov-report=term:skip-covered --cov-fail-under=90
+	$(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 fast: lint
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -n 2 -m "not slow"
 
 lint: .venv/installed
 	$(BIN)/ruff check .
