@@ -112,17 +112,26 @@ def generate(
     out: Annotated[Path, typer.Option(help="clips.npz, .mp4, .gif, .webp, or .png for a contact sheet.")],
     count: Annotated[int, typer.Option(min=1, help="Clips for each prompt.")] = 4,
     seed: Annotated[int, typer.Option(min=0, max=2**62, help="Clip i of each prompt has seed + i.")] = 0,
+    to: Annotated[str | None, typer.Option(help="Clips on the way from the one prompt to this one.")] = None,
+    to_seed: Annotated[int | None, typer.Option(min=0, max=2**62, help="Clips on the way from --seed to this.")] = None,
     work: Work = WORK,
     as_json: Json = False,
 ) -> None:
-    """Make clips from prompts."""
-    from t2v_models.generate import load_run, repeat, sample_frames
+    """Make clips from prompts, or on the way from one prompt or seed to another."""
+    from t2v_models.generate import between, load_run, repeat, sample_frames
     from t2v_models.media import check_suffix, save_clips
 
     check_suffix(out)
+    if (to or to_seed is not None) and len(prompts) > 1:
+        raise LabError(f"--to and --to-seed go from one prompt and {len(prompts)} were given: give one")
     model = load_run(_run_folder(run, work))
-    asked, seeds = repeat(prompts, count, seed)
-    frames = sample_frames(model, asked, seeds)
+    if to or to_seed is not None:
+        ends = (prompts[0], to or prompts[0]), (seed, seed if to_seed is None else to_seed)
+        asked, seeds = [f"{prompts[0]} to {to}" if to else prompts[0]] * count, [seed] * count
+        frames = between(model, *ends, count)
+    else:
+        asked, seeds = repeat(prompts, count, seed)
+        frames = sample_frames(model, asked, seeds)
     paths = save_clips(out, frames, asked, seeds, model.spec.fps)
     print("\n".join(str(path) for path in paths))
     print_json(as_json, {"out": [str(path) for path in paths], "prompts": asked, "seeds": seeds})

@@ -1,5 +1,6 @@
 """From a prompt to frames."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from t2v_models import checkpoint
 from t2v_models.clips.prompts import words
 from t2v_models.config import LabError
 from t2v_models.model import VideoModel, to_frames
+from t2v_models.text import bag_of_words
 
 
 def load_run(run_dir: Path) -> VideoModel:
@@ -46,3 +48,16 @@ def sample_frames(
 def repeat(prompts: Sequence[str], count: int, seed: int) -> tuple[list[str], list[int]]:
     """Every prompt `count` times with seeds `seed`, `seed + 1`, …: the same noises for each prompt."""
     return [p for p in prompts for _ in range(count)], [seed + i for _ in prompts for i in range(count)]
+
+
+def between(model: VideoModel, prompts: tuple[str, str], seeds: tuple[int, int], count: int) -> NDArray[np.uint8]:
+    """Clips on the way from one prompt and seed to another, both ends included: uint8 `(count, t, h, w, 3)`.
+
+    Words are mixed in proportion; noises of two seeds along a quarter circle, so that the mixture stays Gaussian.
+    """
+    share = torch.linspace(0, 1, count, device=model.device)
+    first, last = bag_of_words(prompts, model.vocabulary).to(model.device)
+    one, other = model.noise(seeds)
+    turn = (share * math.pi / 2 if seeds[0] != seeds[1] else 0 * share).view(-1, *(1 for _ in model.noise_shape))
+    with torch.inference_mode():
+        return to_frames(model.make(torch.lerp(first, last, share[:, None]), one * turn.cos() + other * turn.sin()))

@@ -1,0 +1,31 @@
+"""Clips on the way between prompts and seeds."""
+
+import numpy as np
+import pytest
+import torch
+
+from t2v_models.build import FAMILIES, build
+from t2v_models.clips.spec import ClipSpec
+from t2v_models.generate import between, sample_frames
+from t2v_models.model import VideoModel
+
+VOCABULARY = ("circle", "left", "moving", "right")
+LEFT, RIGHT = "circle moving left", "circle moving right"
+
+
+@pytest.fixture(params=FAMILIES)
+def model(request: pytest.FixtureRequest) -> VideoModel:
+    torch.manual_seed(0)
+    return build(FAMILIES[request.param](), ClipSpec(size=16, frames=4), VOCABULARY)
+
+
+def test_both_ends_are_the_samples_of_their_prompt_and_seed(model: VideoModel) -> None:
+    frames = between(model, (LEFT, RIGHT), (3, 8), 5).astype(int)
+    ends = sample_frames(model, [LEFT, RIGHT], [3, 8]).astype(int)
+    assert np.abs(frames[[0, -1]] - ends).max() <= 1
+    assert len({clip.tobytes() for clip in frames}) == 5
+
+
+def test_between_equal_seeds_the_noise_stays(model: VideoModel) -> None:
+    frames = between(model, (LEFT, LEFT), (3, 3), 3).astype(int)
+    assert np.abs(frames - sample_frames(model, [LEFT], [3])).max() <= 1
