@@ -5,13 +5,14 @@ from pathlib import Path
 from t2v_models import files
 from t2v_models.checkpoint import RunConfig
 from t2v_models.clips.splits import split_prompts
+from t2v_models.evaluation import health
 from t2v_models.evaluation.metrics import summarise
 from t2v_models.evaluation.verdicts import judge
 from t2v_models.generate import repeat, sample_frames
 from t2v_models.media import contact_sheet
 from t2v_models.model import VideoModel
 from t2v_models.shards.ingested import IngestConfig
-from t2v_models.training import Watch
+from t2v_models.training import Watch, history
 
 CLIPS = 8
 """Clips of each prompt that are read while training: the smoke tier."""
@@ -43,6 +44,8 @@ def watcher(run: RunConfig, run_dir: Path) -> Watch:
         verdicts = judge(frames, asked, seeds, "s0") if can_judge(run) else []
         marks = [v.right for v in verdicts[::CLIPS]] or None
         files.write(sheet(run_dir, step), contact_sheet(list(frames[::CLIPS]), prompts, marks))
-        return {f"watch/{name}": score.value for name, score in summarise(verdicts).items()} if verdicts else {}
+        scores = summarise(verdicts) if verdicts else {}
+        watched = {f"watch/{name}": score.value for name, score in scores.items()}
+        return watched | health.figures(verdicts, history(run_dir))
 
     return watch

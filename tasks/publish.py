@@ -12,6 +12,7 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from t2v_models import checkpoint, training
+from t2v_models.evaluation import health
 from t2v_models.evaluation.metrics import by_prompt
 from t2v_models.evaluation.scores import Evaluation
 from t2v_models.evaluation.verdicts import Verdict
@@ -119,14 +120,15 @@ def read_verdicts(folder: Path) -> list[Verdict]:
 
 def _model(evaluation: Evaluation, out: Path, clips: Sequence[Clip], run_dir: Path | None) -> ModelReport:
     verdicts = [v for split in evaluation.scores for v in read_verdicts(out / split)]
-    about, charts = ABOUT.get(evaluation.name, ""), []
+    about, charts, alarms = ABOUT.get(evaluation.name, ""), [], []
     if run_dir:
         last = checkpoint.newest(run_dir)
         assert last is not None, run_dir
         about += f"; {last.step:,} updates in {last.seconds / 60:.1f} minutes"
         charts = _charts(training.history(run_dir))
+        alarms = health.sentences(verdicts, training.history(run_dir))
     scores = {str(split): values for split, values in evaluation.scores.items()}
-    return ModelReport(evaluation.name, about, scores, charts, verdicts, clips)
+    return ModelReport(evaluation.name, about, scores, charts, verdicts, clips, alarms)
 
 
 def _charts(history: dict[int, dict[str, float]]) -> list[Chart]:

@@ -36,7 +36,10 @@ from tasks.page import (
 
 @dataclass(frozen=True)
 class ModelReport:
-    """What is told of one model: `scores[split][metric]`, the verdicts of all judged clips, and some clips to play."""
+    """What is told of one model: `scores[split][metric]`, the verdicts of all judged clips, and some clips to play.
+
+    `alarms` are sentences on what has gone wrong.
+    """
 
     name: str
     about: str
@@ -44,6 +47,7 @@ class ModelReport:
     charts: Sequence[Chart]
     verdicts: Sequence[Verdict]
     clips: Sequence[Clip]
+    alarms: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,7 @@ def _model(model: ModelReport, gallery: Gallery) -> str:
     charts = "".join(draw(chart) for chart in model.charts)
     return (
         f"<section><h2>{escape(model.name)}</h2><p>{escape(model.about)}</p>"
+        + _alarms(model.alarms)
         + _scores(model.scores)
         + (f'<div class="charts">{charts}</div>' if charts else "")
         + _by_prompt(model.verdicts)
@@ -146,6 +151,12 @@ def _model(model: ModelReport, gallery: Gallery) -> str:
         + _clips(model, gallery)
         + "</section>"
     )
+
+
+def _alarms(alarms: Sequence[str]) -> str:
+    """What fires on seen prompts, a sentence each; nothing when all is well."""
+    rows = "".join(f"<li>{escape(sentence)}</li>" for sentence in alarms)
+    return f"<h3>What is wrong</h3><ul>{rows}</ul>" if rows else ""
 
 
 def _scores(scores: dict[str, dict[str, Score]]) -> str:
