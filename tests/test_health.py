@@ -146,7 +146,8 @@ def test_one_sick_prompt_is_named_and_the_others_are_not() -> None:
     real = real_look("circles", 1)
     one = "circle shrinking"
     sick = [v for v in narrowed(real, 0.2, 1) if v.prompt == one] + [v for v in real if v.prompt != one]
-    assert health.figures(sick, {}) == {"health/collapsed": 1, "health/ignored": 0, "health/vanished": 0}
+    counts = {"health/collapsed": 1, "health/ignored": 0, "health/vanished": 0, "health/unjudged": 0}
+    assert health.figures(sick, {}) == counts
     [sentence] = health.sentences(sick, {})
     assert sentence.startswith("'circle shrinking' starts at nearly the same place in every clip: spread 0.")
     assert health.sentences([v.model_copy(update={"split": "s3"}) for v in sick], {}) == []
@@ -171,6 +172,13 @@ def test_a_few_lost_objects_are_chance_and_more_are_not() -> None:
     assert found(lose(1), "vanished") == 0
     assert health.alarms(lose(3))[0].sentence.endswith("loses its object in 3 of 8 clips")
     assert found(lose(CLIPS), "vanished") == len(health.alarms(lose(CLIPS))) == 1  # and nothing else is said of it
+
+
+def test_clips_that_cannot_be_read_are_not_taken_for_health() -> None:
+    noise = [v.model_copy(update={"valid": False}) for v in real_look("circles", 4)]
+    assert health.alarms(noise) == []
+    assert health.figures(noise, {})["health/unjudged"] == 18
+    assert health.sentences(noise, {}) == ["18 of 18 prompts have fewer than 4 clips that can be read"]
 
 
 def test_the_score_gap_must_be_out_for_long() -> None:

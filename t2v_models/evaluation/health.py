@@ -69,12 +69,15 @@ def alarms(verdicts: Sequence[Verdict]) -> list[Alarm]:
 def figures(verdicts: Sequence[Verdict], history: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
     """How many prompts fire, `health/<kind>`, and whether the score gap does, `health/score_gap` 0 or 1.
 
+    Beside them `health/unjudged`: prompts of which too few clips can be read for silence to mean health.
+
     Args:
         verdicts: of the clips looked at; none, and nothing is said of prompts.
         history: figures of the run by step; without `train/score_gap`, nothing is said of it.
     """
     fired = {(alarm.kind, alarm.prompt) for alarm in alarms(verdicts)}
     told = {f"health/{kind}": float(sum(k == kind for k, _ in fired)) for kind in KINDS} if verdicts else {}
+    told |= {"health/unjudged": float(unjudged(verdicts))} if verdicts else {}
     if any("train/score_gap" in row for row in history.values()):
         told["health/score_gap"] = float(bool(score_gap(history)))
     return told
@@ -83,8 +86,15 @@ def figures(verdicts: Sequence[Verdict], history: Mapping[int, Mapping[str, floa
 def sentences(verdicts: Sequence[Verdict], history: Mapping[int, Mapping[str, float]]) -> list[str]:
     """All that fires at the end of a run, for people: one sentence each, none when all is well."""
     seen = [v for v in verdicts if v.split == "s0"]
-    gap = score_gap(history)
-    return [alarm.sentence for alarm in alarms(seen)] + ([gap] if gap else [])
+    told = [alarm.sentence for alarm in alarms(seen)]
+    if count := unjudged(seen):
+        told.append(f"{count} of {len(by_prompt(seen))} prompts have fewer than {LEAST_CLIPS} clips that can be read")
+    return told + [gap for gap in [score_gap(history)] if gap]
+
+
+def unjudged(verdicts: Sequence[Verdict]) -> int:
+    """Number of prompts with fewer than `LEAST_CLIPS` readable clips: neither collapsed nor ignored is said of them."""
+    return sum(sum(v.valid for v in group) < LEAST_CLIPS for group in by_prompt(verdicts).values())
 
 
 def score_gap(history: Mapping[int, Mapping[str, float]]) -> str:
