@@ -4,6 +4,7 @@ import signal
 from pathlib import Path
 
 from prefect import flow
+from prefect.runtime import flow_run
 
 from t2v_models.build import ModelConfig
 from t2v_models.training import TrainConfig
@@ -12,7 +13,14 @@ from tasks.runtime import WORK
 from tasks.train import train_model
 
 
-@flow(flow_run_name="train {model.name} on {data}")
+def _name() -> str:
+    """`train gan on circles-32px-07ad6e42`: the last part of a path or URL says which dataset."""
+    model, data = flow_run.parameters["model"], str(flow_run.parameters["data"]).rstrip("/")
+    name = model["name"] if isinstance(model, dict) else model.name
+    return f"train {name} on {data.rsplit('/', 1)[-1]}"
+
+
+@flow(flow_run_name=_name)
 def train(data: Path | str, model: ModelConfig, training: TrainConfig, out: Path, work: Path = WORK) -> Path:
     """Train a model on the dataset in `data`, or go on with the run in `out`; a finished run is left alone.
 

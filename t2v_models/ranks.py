@@ -8,6 +8,7 @@ go wrong; and because one message of a network costs less than one for each of i
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -16,9 +17,19 @@ from torch import Tensor, nn
 
 from t2v_models.config import LabError
 from t2v_models.model import Metrics
-from t2v_models.shards.stream import ALONE, Share
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of every batch a process takes: rank r of `world` takes the r-th of `world` equal parts."""
+
+    rank: int = 0
+    world: int = 1
+
+
+ALONE = Share()
 
 
 def join() -> None:

@@ -22,7 +22,7 @@ from tasks.tracking import Tracker, close_stale, track
 from tasks.watched import show_artifact
 
 
-@task(task_run_name="train {model.name} on {data}", cache_policy=NO_CACHE)
+@task(task_run_name="train {model.name} into {run_dir.name}", cache_policy=NO_CACHE)
 def train_model(data: Path | str, model: ModelConfig, config: TrainConfig, run_dir: Path, work: Path) -> Path:
     """Train into `run_dir`, from its newest checkpoint if it has one, tracked in MLflow; returns `run_dir`."""
     store = open_data(data, work / "cache", config.cache_gib)

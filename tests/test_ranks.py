@@ -80,6 +80,6 @@ def test_gradients_losses_and_weights_are_those_of_one_process(tmp_path: Path) -
     for found in of_ranks:
         assert found.keys() == alone.keys()
         for key, value in alone.items():
-            torch.testing.assert_close(found[key], value, rtol=1e-7, atol=1e-9, msg=lambda text, key=key: key + text)
+            torch.testing.assert_close(found[key], value, rtol=1e-6, atol=1e-8, msg=lambda text, key=key: key + text)
     for key, value in of_ranks[0].items():
         assert torch.equal(of_ranks[1][key], value), f"{key} differs between ranks"

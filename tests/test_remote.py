@@ -24,12 +24,13 @@ import torch
 
 from flows.cli import main
 from t2v_models.config import LabError
+from t2v_models.ranks import Share
 from t2v_models.shards import manifest as manifests
 from t2v_models.shards import remote
 from t2v_models.shards.manifest import Manifest, finish
 from t2v_models.shards.remote import RemoteStore, make_room, open_data, verify_at
 from t2v_models.shards.store import ClipStore
-from t2v_models.shards.stream import Share, batches
+from t2v_models.shards.stream import batches
 from t2v_models.shards.write import write_shard
 from t2v_models.training import TrainConfig, fit
 from tests.conftest import TINY

@@ -18,9 +18,10 @@ from t2v_models.clips.render import render
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.model import Batch, to_frames
+from t2v_models.ranks import Share
 from t2v_models.shards.manifest import Manifest, finish
 from t2v_models.shards.store import ClipStore
-from t2v_models.shards.stream import DeviceClips, Share, batches, blocked_order, order
+from t2v_models.shards.stream import DeviceClips, batches, blocked_order, order
 from t2v_models.shards.write import write_shard
 
 CONFIG = DatasetConfig(clips=47, clips_per_shard=10, spec=ClipSpec(size=16, frames=4))

@@ -6,7 +6,6 @@ The state of a stream is one integer, the number of batches taken: nothing else 
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
 
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from t2v_models.config import LabError
 from t2v_models.model import Batch, to_video
+from t2v_models.ranks import ALONE, Share
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
 
@@ -59,17 +59,6 @@ def blocked_order(manifest: Manifest, block: int, group: int, seed: int, epoch: 
     turns = np.random.default_rng([seed, epoch]).permutation(len(starts))
     parts = [starts[b] + order(captions[starts[b] : starts[b] + size], group, seed, epoch) for b in turns]
     return np.concatenate(parts)
-
-
-@dataclass(frozen=True)
-class Share:
-    """Which part of every batch a process takes: rank r of `world` takes the r-th of `world` equal parts."""
-
-    rank: int = 0
-    world: int = 1
-
-
-ALONE = Share()
 
 
 class DeviceClips:
