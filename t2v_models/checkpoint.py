@@ -8,6 +8,7 @@ import hashlib
 import logging
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import safetensors.torch
 import torch
@@ -20,8 +21,10 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import Config, LabError
 from t2v_models.model import VideoModel
 from t2v_models.shards.ingested import DataConfig
-from t2v_models.shards.manifest import Manifest
 from t2v_models.text import vocabulary_of
+
+if TYPE_CHECKING:  # a served model reads no dataset
+    from t2v_models.shards.manifest import Manifest
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +40,7 @@ class RunConfig(Config):
     seed: int
 
     @classmethod
-    def of(cls, manifest: Manifest, model: ModelConfig, seed: int) -> "RunConfig":
+    def of(cls, manifest: "Manifest", model: ModelConfig, seed: int) -> "RunConfig":
         """The run that trains `model` on the dataset of `manifest`."""
         return cls(
             model=model, dataset=manifest.config, dataset_digest=manifest.digest,
