@@ -11,10 +11,11 @@ run: .venv/installed
 	$(BIN)/t2v run --profile quick
 
 test: lint
-	$(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=90
+	$(BIN)/pytest -n 2 -m "not alone" --cov --cov-report=term:skip-covered --cov-fail-under=90
+	$(BIN)/pytest -m alone
 
 fast: lint
-	$(BIN)/pytest -n 2 -m "not slow"
+	$(BIN)/pytest -n 2 -m "not slow and not alone"
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -17,6 +17,8 @@ import pytest
 from t2v_models.config import LabError
 from tasks.runtime import OneLineHandler, prefect_api, prepare
 
+pytestmark = pytest.mark.alone
+
 FLOW = """
 import os, sys, time
 from pathlib import Path
