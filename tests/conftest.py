@@ -1,5 +1,7 @@
-"""What several test files share: a tiny dataset, rendered once."""
+"""What several test files share: a tiny dataset, rendered once, and a work folder with an MLflow store."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,11 +14,32 @@ from t2v_models.shards.write import write_shard
 TINY = DatasetConfig(clips=90, clips_per_shard=36, spec=ClipSpec(size=16, frames=6))
 
 
+def rendered(folder: Path, config: DatasetConfig) -> Path:
+    """The whole dataset of `config`, in this process."""
+    for index in range(config.shards):
+        write_shard(folder, config, index)
+    finish(folder, config)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset of 90 clips of 6 frames at 16 px in three shards."""
-    folder = tmp_path_factory.mktemp("data") / "tiny"
-    for index in range(TINY.shards):
-        write_shard(folder, TINY, index)
-    finish(folder, TINY)
-    return folder
+    return rendered(tmp_path_factory.mktemp("data") / "tiny", TINY)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A prepared work folder, one for a whole file of tests: the schema of its MLflow store takes seconds."""
+    from tasks.runtime import prepare
+
+    work = tmp_path_factory.mktemp("work")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith(("MLFLOW_", "PREFECT_")):
+                patch.delenv(name)
+        before = dict(os.environ)
+        prepare(work)
+        yield work
+        for name in set(os.environ) - set(before):
+            del os.environ[name]

@@ -1,7 +1,6 @@
 """Champions: what the gate decides, by closed forms, and that the store follows it."""
 
 import math
-import os
 import re
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from t2v_models.gan import GanConfig
 from t2v_models.text import vocabulary_of
 from tasks.mlflow_store import client
 from tasks.registry import champion_of, fetch_model
-from tasks.runtime import prefect_api, prepare
+from tasks.runtime import prefect_api
 from tasks.subjects import Subject, subject
 from tasks.tracking import track
 
@@ -95,21 +94,6 @@ def test_figures_that_cannot_be_compared_are_refused(settings, words):
 
 
 DATA = DatasetConfig(clips=17, spec=ClipSpec(frames=4, size=16))
-
-
-@pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One store for all tests: its schema takes seconds."""
-    work = tmp_path_factory.mktemp("work")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in list(os.environ):
-            if name.startswith(("MLFLOW_", "PREFECT_")):
-                patch.delenv(name)
-        before = dict(os.environ)
-        prepare(work)
-        yield work
-        for name in set(os.environ) - set(before):
-            del os.environ[name]
 
 
 def trained(folder: Path, seed: int) -> Path:

@@ -27,13 +27,12 @@ from t2v_models.config import LabError
 from t2v_models.ranks import Share
 from t2v_models.shards import manifest as manifests
 from t2v_models.shards import remote
-from t2v_models.shards.manifest import Manifest, finish
+from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.remote import RemoteStore, make_room, open_data, verify_at
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.stream import batches
-from t2v_models.shards.write import write_shard
 from t2v_models.training import TrainConfig, fit
-from tests.conftest import TINY
+from tests.conftest import TINY, rendered
 from tests.test_training import SMALL, quiet, run_of, tensors
 
 GIB = 2**30
@@ -161,12 +160,7 @@ def web(data: Path, tmp_path: Path) -> Iterator[Served]:
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset of 90 clips in nine shards."""
-    folder = tmp_path_factory.mktemp("many")
-    config = TINY.model_copy(update={"clips_per_shard": 10})
-    for index in range(config.shards):
-        write_shard(folder, config, index)
-    finish(folder, config)
-    return folder
+    return rendered(tmp_path_factory.mktemp("many"), TINY.model_copy(update={"clips_per_shard": 10}))
 
 
 @pytest.fixture

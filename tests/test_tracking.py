@@ -18,27 +18,11 @@ from tasks import tracking
 from tasks.ended import add_scores, adopt, attach, known
 from tasks.mlflow_store import tracking_uri
 from tasks.registry import fetch_model
-from tasks.runtime import prepare
 from tasks.tracking import close_stale, track
 from tasks.train import reporter
 from tests.test_training import SMALL, run_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's own; our lines are checked by the other tests
-
-
-@pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One store for all tests: its schema takes seconds."""
-    work = tmp_path_factory.mktemp("work")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in list(os.environ):
-            if name.startswith(("MLFLOW_", "PREFECT_")):
-                patch.delenv(name)
-        before = dict(os.environ)
-        prepare(work)
-        yield work
-        for name in set(os.environ) - set(before):
-            del os.environ[name]
 
 
 def client_of(work: Path):

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t2v_models.config import LabError
-from t2v_models.shards.manifest import MANIFEST, SUMS, finish
+from t2v_models.shards.manifest import MANIFEST, SUMS
 from t2v_models.shards.verify import verify
-from t2v_models.shards.write import shard_name, write_shard
-from tests.conftest import TINY
+from t2v_models.shards.write import shard_name
+from tests.conftest import TINY, rendered
 
 Damage = Callable[[Path, Path, float], str]
 """Damages the dataset in the first folder, maybe by files of the second, at a place in [0, 1); says what is named."""
@@ -24,12 +24,7 @@ Damage = Callable[[Path, Path, float], str]
 @pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset of as many shards and other clips."""
-    folder = tmp_path_factory.mktemp("other")
-    config = TINY.model_copy(update={"seed": 1})
-    for index in range(config.shards):
-        write_shard(folder, config, index)
-    finish(folder, config)
-    return folder
+    return rendered(tmp_path_factory.mktemp("other"), TINY.model_copy(update={"seed": 1}))
 
 
 def at(path: Path, place: float) -> int:
