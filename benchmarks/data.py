@@ -7,14 +7,9 @@ Times are CPU seconds of this process on one thread, measured in turns (ours, ba
 counts: other work on the machine slows both alike. Only the figure of two workers is by the clock on the wall.
 """
 
-import argparse
 import hashlib
-import json
 import os
-import platform
 import statistics
-import subprocess
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -29,6 +24,7 @@ import psutil
 import pyarrow as pa
 import torch
 import webdataset
+from figures import Figure, in_turns, run
 from PIL import Image, ImageDraw
 from torch.utils.data import DataLoader, Dataset
 
@@ -106,23 +102,6 @@ class ArticleClips(Dataset[tuple[torch.Tensor, str]]):
         return torch.stack(frames), (here / "text.txt").read_text()
 
 
-def cpu_seconds(work: Callable[[], object]) -> float:
-    """CPU seconds of this process, of all its threads."""
-    start = time.process_time()
-    work()
-    return time.process_time() - start
-
-
-def in_turns(turns: int, **works: Callable[[int], object]) -> dict[str, float]:
-    """The median CPU seconds of each piece of work; the first turn only warms up."""
-    times: dict[str, list[float]] = {name: [] for name in works}
-    for turn in range(turns + 1):
-        for name, work in works.items():
-            times[name].append(cpu_seconds(lambda work=work, turn=turn: work(turn)))  # type: ignore[misc]
-    return {name: statistics.median(found[1:]) for name, found in times.items()}
-
-
-Figure = dict[str, Any]
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 LZ4 = pa.Codec("lz4")
 
@@ -380,14 +359,6 @@ def dataset(folder: Path) -> Manifest:
     return finish(folder, CONFIG)
 
 
-def about() -> Figure:
-    """Where and on what the figures were measured."""
-    here = Path(__file__).parent
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True).stdout
-    versions = {m.__name__: m.__version__ for m in (np, pa, torch, cv2)}
-    return {"commit": commit.strip(), "machine": platform.processor() or platform.machine(), "versions": versions}
-
-
 GROUPS = {
     "render": rendering,
     "codecs": codecs,
@@ -399,19 +370,5 @@ GROUPS = {
 }
 
 
-def main() -> None:
-    """Print the figures asked for."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--only", default="", help=f"groups whose name contains this: {', '.join(GROUPS)}")
-    asked = parser.parse_args().only
-    torch.set_num_threads(1)
-    for name, group in GROUPS.items():
-        if asked in name:
-            with tempfile.TemporaryDirectory() as folder:
-                for figure in group(Path(folder)):
-                    rounded = {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in figure.items()}
-                    print(json.dumps(rounded | about()), flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    run(GROUPS, __doc__ or "")

@@ -7,18 +7,16 @@ always of two figures of this run. `--up` starts the servers and workers too, in
 """
 
 import argparse
-import json
 import os
-import platform
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import psutil
+from figures import tell
 
 TASKS = 100
 STEPS = 2000
@@ -64,7 +62,15 @@ def orchestration(work: Path) -> None:
             wall, cpu = time.perf_counter(), time.process_time()
             many(tasks)
             wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-            tell("orchestration a task", 1000 * wall / tasks, "ms", tasks=tasks, cpu_ms=round(1000 * cpu / tasks, 2))
+            tell(
+                {
+                    "figure": "orchestration a task, ms",
+                    "ms": 1000 * wall / tasks,
+                    "cpu_ms": 1000 * cpu / tasks,
+                    "tasks": tasks,
+                    "gate": 30,
+                }
+            )
 
 
 def tracking(work: Path) -> None:
@@ -83,8 +89,15 @@ def tracking(work: Path) -> None:
             time.sleep(0.05)
         all_threads = time.process_time() - all_threads
     share = all_threads / (STEPS * 50 * steps)
-    tell("tracking, in the loop", 1000 * loop / STEPS, "ms a logged step", steps=STEPS, wall_ms=1000 * wall / STEPS)
-    tell("tracking, all threads", 100 * share, "% of training at 50 steps a log", cpu_ms=1000 * all_threads / STEPS)
+    tell({"figure": "tracking in the loop, ms a logged step", "cpu_ms": 1000 * loop / STEPS, "ms": 1000 * wall / STEPS})
+    tell(
+        {
+            "figure": "tracking, share of training at 50 steps a log",
+            "ratio": share,
+            "cpu_ms": 1000 * all_threads / STEPS,
+            "gate": 0.01,
+        }
+    )
 
 
 def up(work: Path) -> None:
@@ -102,19 +115,12 @@ def up(work: Path) -> None:
         everything = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
         times = [p.cpu_times() for p in everything]
         cpu = sum(t.user + t.system + t.children_user + t.children_system for t in times)
-        tell("t2v up ready", wall, "s", cpu_s=round(cpu, 1), cores=os.cpu_count())
+        tell({"figure": "t2v up ready, s", "seconds": wall, "cpu_seconds": cpu, "gate": 60})
         begun = time.perf_counter()
     finally:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=120)
-    tell("t2v up stopped", time.perf_counter() - begun, "s")
-
-
-def tell(name: str, value: float, unit: str, **more: Any) -> None:
-    """One figure as a line of JSON."""
-    load = round(os.getloadavg()[0], 1)
-    print(json.dumps({"figure": name, "value": round(value, 3), "unit": unit, **more, "load": load,
-                      "machine": f"{platform.machine()}, {os.cpu_count()} cores"}), flush=True)  # fmt: skip
+    tell({"figure": "t2v up stopped, s", "seconds": time.perf_counter() - begun})
 
 
 if __name__ == "__main__":

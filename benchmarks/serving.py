@@ -10,9 +10,7 @@ it stands `ping`, the same server answering nothing), and by the CPU time that t
 """
 
 import argparse
-import json
 import os
-import platform
 import signal
 import socket
 import statistics
@@ -23,13 +21,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import httpx
 import psutil
 import torch
+from figures import Figure, tell
 
 from t2v_models import generate, media
 from t2v_models.checkpoint import RunConfig
@@ -50,8 +48,6 @@ TURNS = 30
 BLOCK = 20
 """Requests of one kind in a row: a process's CPU time is counted in hundredths of a second."""
 READY_SECONDS = 300
-
-Figure = dict[str, Any]
 
 
 def trained(folder: Path) -> Path:
@@ -165,14 +161,6 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=200, help="of each kind, at most 2,000")
     requests = min(parser.parse_args().requests, 2000)
     torch.set_num_threads(1)
-    here = Path(__file__).parent
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True).stdout
-    about = {"commit": commit.strip(), "machine": platform.machine(), "torch": torch.__version__}
-
-    def tell(figure: Figure) -> None:
-        rounded = {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in figure.items()}
-        print(json.dumps(rounded | about), flush=True)
-
     with tempfile.TemporaryDirectory() as folder:
         run_dir = trained(Path(folder))
         for figure in parts(generate.load_run(run_dir)):

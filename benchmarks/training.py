@@ -8,17 +8,10 @@ which the median counts: other work on the machine slows both alike. Figures of 
 the wall, and mean something on a machine with nothing else to do only.
 """
 
-import argparse
-import json
 import os
-import platform
 import socket
-import statistics
-import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from itertools import count
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -29,6 +22,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from figures import Figure, in_turns, run
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -48,7 +42,6 @@ from t2v_models.shards.write import write_shard
 from t2v_models.speed import CountFlops, cores
 from t2v_models.text import vocabulary_of
 
-Figure = dict[str, Any]
 TURNS, STEPS = 5, 8
 """How often each piece of work is measured, and its updates."""
 MODELS: dict[str, ModelConfig] = {"gan": GanConfig(), "frame_gan": FrameGanConfig()}
@@ -82,28 +75,17 @@ class Loop:
             self.step += 1
 
 
-def in_turns(clock: Callable[[], float], **works: Callable[[], object]) -> dict[str, float]:
-    """The median seconds of each piece of work; the first turn only warms up."""
-    times: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(TURNS + 1):
-        for name, work in works.items():
-            start = clock()
-            work()
-            times[name].append(clock() - start)
-    return {name: statistics.median(found[1:]) for name, found in times.items()}
-
-
 def threads(work: Path) -> Iterator[Figure]:
     """Clips per second of each family by threads of one process."""
     manifest = dataset(work / "data", 32)
     for name, config in MODELS.items():
         loop = Loop(config, manifest)
 
-        def run(number: int, loop: Loop = loop) -> None:
+        def go(number: int, loop: Loop = loop) -> None:
             torch.set_num_threads(number)
             loop.run(STEPS)
 
-        found = in_turns(time.perf_counter, one=lambda: run(1), all=lambda: run(cores()))
+        found = in_turns(TURNS, time.perf_counter, one=lambda turn: go(1), all=lambda turn: go(cores()))
         torch.set_num_threads(1)
         rate = {key: STEPS * config.batch_size / seconds for key, seconds in found.items()}
         yield {
@@ -119,7 +101,9 @@ def two_ranks(work: Path) -> Iterator[Figure]:
         double = config.model_copy(update={"batch_size": 2 * config.batch_size})
         teams = {"one": Team(manifest.folder, config, 1), "strong": Team(manifest.folder, config, 2),
                  "weak": Team(manifest.folder, double, 2)}  # fmt: skip
-        found = in_turns(time.perf_counter, **{key: partial(team.run, STEPS) for key, team in teams.items()})
+        found = in_turns(
+            TURNS, time.perf_counter, **{key: lambda turn, team=team: team.run(STEPS) for key, team in teams.items()}
+        )
         for team in teams.values():
             team.end()
         rate = {key: STEPS * teams[key].config.batch_size / seconds for key, seconds in found.items()}
@@ -186,9 +170,9 @@ def matrix_share(work: Path) -> Iterator[Figure]:
         with CountFlops() as counter:
             loop.run(8)
         found = in_turns(
-            time.process_time,
-            training=lambda: loop.run(steps),  # noqa: B023
-            matrices=lambda: [torch.mm(left, left, out=out) for _ in range(products)],
+            TURNS,
+            training=lambda turn: loop.run(steps),  # noqa: B023
+            matrices=lambda turn: [torch.mm(left, left, out=out) for _ in range(products)],
         )
         training = counter.flops / 8 * steps / found["training"] / 1e9
         peak = products * 2 * 1024**3 / found["matrices"] / 1e9
@@ -280,7 +264,7 @@ def article(work: Path) -> Iterator[Figure]:
     assert isinstance(manifest.config, DatasetConfig)
     article_write(work / "article", manifest.config, 90)
     ours, theirs, steps = Loop(FrameGanConfig(), manifest), ArticleLoop(work / "article", 64), 4
-    found = in_turns(time.process_time, ours=lambda: ours.run(steps), theirs=lambda: theirs.run(steps))
+    found = in_turns(TURNS, ours=lambda turn: ours.run(steps), theirs=lambda turn: theirs.run(steps))
     rate = {key: steps * 16 / seconds for key, seconds in found.items()}
     yield {
         "figure": "the article's networks at 64 px in our loop, one core", "frames_per_second": rate["ours"],
@@ -295,38 +279,13 @@ def sampling(work: Path) -> Iterator[Figure]:
     for name, config in MODELS.items():
         model = build(config, ClipSpec(size=64), vocabulary_of(prompts))
         number = count()
-        found = in_turns(
-            time.process_time,
-            clips=lambda: [model.sample(prompts[:1], [next(number)]) for _ in range(50)],  # noqa: B023
-        )
+        found = in_turns(TURNS, clips=lambda turn: [model.sample(prompts[:1], [next(number)]) for _ in range(50)])  # noqa: B023
         limits = {"gate": 10, "target": 2} if name == "gan" else {}
         yield {"figure": f"{name}, one clip at 64 px on one core, ms", "ms": 1000 * found["clips"] / 50} | limits
-
-
-def about() -> Figure:
-    """Where and on what the figures were measured."""
-    here = Path(__file__).parent
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True).stdout
-    return {"commit": commit.strip(), "machine": platform.machine(), "cores": cores(), "torch": torch.__version__,
-            "load": os.getloadavg()[0]}  # fmt: skip
 
 
 GROUPS = {"threads": threads, "ranks": two_ranks, "share": matrix_share, "article": article, "sampling": sampling}
 
 
-def main() -> None:
-    """Print the figures asked for."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--only", default="", help=f"groups whose name contains this: {', '.join(GROUPS)}")
-    asked = parser.parse_args().only
-    torch.set_num_threads(1)
-    for name, group in GROUPS.items():
-        if asked in name:
-            with tempfile.TemporaryDirectory() as folder:
-                for figure in group(Path(folder)):
-                    rounded = {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in figure.items()}
-                    print(json.dumps(rounded | about()), flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    run(GROUPS, __doc__ or "")
