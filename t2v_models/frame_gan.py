@@ -22,7 +22,7 @@ from torch.optim import Adam, Optimizer
 
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
-from t2v_models.model import Batch, FamilyConfig, Metrics, VideoModel
+from t2v_models.model import Batch, FamilyConfig, Metrics, VideoModel, to_video
 from t2v_models.ranks import average_gradients
 from t2v_models.text import bag_of_words
 
@@ -100,7 +100,8 @@ class FrameGan(VideoModel):
         """One update of each network on one random frame of each clip: the article's shuffled frames."""
         n, whole = len(batch.captions), len(batch.all_captions)
         frame = batch.own(torch.randint(self.spec.frames, (whole,), device=self.device))
-        real = batch.video[torch.arange(n, device=self.device), :, frame]  # (n, 3, s, s)
+        chosen = batch.frames[torch.arange(n, device=self.device), frame]  # (n, s, s, 3)
+        real = to_video(chosen[:, None])[:, :, 0]  # (n, 3, s, s)
         noise = batch.own(torch.randn(whole, self.config.noise, device=self.device))
         bags = bag_of_words(batch.captions, self.vocabulary).to(self.device)
         fake = self.generator(torch.cat([noise, self._text(bags)], 1))

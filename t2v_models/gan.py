@@ -29,7 +29,7 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.layers import SLOPE, he_normal, perceptron
 from t2v_models.model import Batch, FamilyConfig, Metrics, VideoModel
-from t2v_models.painter import SMALL, Painter, area_weights, moments, pixel_centres, sample_pixels
+from t2v_models.painter import SMALL, Painter, moments, pixel_centres, sample_pixels, shrink
 from t2v_models.ranks import average_gradients, gather
 from t2v_models.text import bag_of_words, same_meaning, word_table
 
@@ -201,10 +201,16 @@ class Discriminator(nn.Module):
 
 @final
 class Gan(VideoModel):
-    """Generator, discriminator and painter, all taught in one `training_step`; sampling uses averaged weights."""
+    """Generator, discriminator and painter, all taught in one `training_step`; sampling uses averaged weights.
+
+    Raises:
+        LabError: a frame size that is no multiple of 8.
+    """
 
     def __init__(self, config: GanConfig, spec: ClipSpec, vocabulary: tuple[str, ...]):
         super().__init__()
+        if spec.size % SMALL:
+            raise LabError(f"gan draws frames whose size is a multiple of 8 (found {spec.size}): render such clips")
         self.config: GanConfig = config
         self.spec = spec
         self.vocabulary = vocabulary
@@ -212,9 +218,7 @@ class Gan(VideoModel):
         self.painter = Painter(config.painter_width, len(vocabulary))
         self.discriminator = Discriminator(config, spec.frames, len(vocabulary))
         self.average = nn.ModuleList(copy.deepcopy([self.generator, self.painter])).requires_grad_(False)
-        self.register_buffer("area", area_weights(spec.size), persistent=False)
         self.register_buffer("pixels", pixel_centres(spec.size), persistent=False)
-        self.area: Tensor
         self.pixels: Tensor
         self.optimizers: dict[str, Optimizer] = {
             "generator": Adam(self.generator.parameters(), config.lr, (0.0, 0.99), fused=True),
@@ -230,7 +234,7 @@ class Gan(VideoModel):
         bags = batch.own(captions)
         same = batch.own(same_meaning(batch.all_captions).to(self.device))
         peers = same / same.sum(1, keepdim=True)
-        real = self._shrink(batch.video)
+        real = shrink(batch.frames)
         fake = self.generator(batch.own(torch.randn(len(captions), *self.noise_shape, device=self.device)), bags)
 
         penalised = step % config.penalty_every == 0
@@ -269,13 +273,6 @@ class Gan(VideoModel):
         clips = opacity.view(len(bags), self.spec.frames, self.spec.size, self.spec.size, 3)
         return (1 - 2 * clips).clamp(-1, 1).permute(0, 4, 1, 2, 3)
 
-    def _shrink(self, video: Tensor) -> Tensor:
-        """Opacity averaged down to 8x8, `(b, t, 3, 8, 8)`, of video `(b, 3, t, s, s)`."""
-        (b, _, t, s, _) = video.shape
-        rows = self.area @ video.permute(0, 2, 3, 4, 1).flatten(3)  # (b, t, 8, 3s): the order in memory, so no copy
-        small = rows.view(b, t, SMALL, s, 3).transpose(3, 4).contiguous() @ self.area.T  # (b, t, 8, 3, 8)
-        return (1 - small.transpose(2, 3)) / 2
-
     def _painter_loss(self, batch: Batch, small: Tensor, bags: Tensor, progress: float) -> Tensor:
         """Error of painted pixels of random real frames, from slightly noisy 8x8 versions: squared, later absolute.
 
@@ -298,8 +295,7 @@ class Gan(VideoModel):
         clip = clip - len(batch.before)
         seen = small[clip, frame]
         pixels = sample_pixels(seen, place, self.spec.size)
-        video = batch.video.flatten(3)  # (b, 3, t, s²)
-        target = (1 - video[clip[:, None], :, frame[:, None], pixels]) / 2  # (n, p, 3)
+        target = 1 - batch.frames.flatten(2, 3)[clip[:, None], frame[:, None], pixels] / 255.0  # (n, p, 3)
         error: Tensor = self.painter(seen + noise, bags[clip], self.pixels[pixels]) - target
         return error.square().mean() if progress < config.painter_square else error.abs().mean()
 

@@ -1,7 +1,7 @@
 """The one interface between the training loop and every family of models.
 
-Letters in shapes: b clips, t frames, h and w pixels. Networks see `(b, 3, t, h, w)` float32 in [-1, 1];
-files and people see `(t, h, w, 3)` uint8. `to_video` and `to_frames` are the only crossing.
+Letters in shapes: b clips, t frames, h and w pixels. Networks make `(b, 3, t, h, w)` float32 in [-1, 1];
+files, batches and people have `(t, h, w, 3)` uint8. `to_video` and `to_frames` cross between them.
 """
 
 from abc import ABC, abstractmethod
@@ -31,8 +31,8 @@ class Batch:
     and each takes its `own` rows; captions of the whole batch are known to all.
     """
 
-    video: Tensor
-    """float32 `(b, 3, t, h, w)` in [-1, 1]."""
+    frames: Tensor
+    """uint8 `(b, t, h, w, 3)`: a model makes numbers of what it needs, which is seldom all."""
     captions: tuple[str, ...]
     before: tuple[str, ...] = ()
     """Captions of the ranks before this one."""
@@ -50,7 +50,7 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on another device."""
-        return replace(self, video=self.video.to(device, non_blocking=True))
+        return replace(self, frames=self.frames.to(device, non_blocking=True))
 
 
 class FamilyConfig(Config):
@@ -117,9 +117,9 @@ class VideoModel(nn.Module, ABC):
         return next(self.parameters()).device
 
 
-def to_video(frames: NDArray[np.uint8]) -> Tensor:
+def to_video(frames: Tensor | NDArray[np.uint8]) -> Tensor:
     """uint8 `(b, t, h, w, 3)` to float32 `(b, 3, t, h, w)` in [-1, 1]."""
-    return torch.from_numpy(frames).permute(0, 4, 1, 2, 3).float().mul_(2 / 255).sub_(1)
+    return torch.as_tensor(frames).permute(0, 4, 1, 2, 3).float().mul_(2 / 255).sub_(1)
 
 
 def to_frames(video: Tensor) -> NDArray[np.uint8]:

@@ -32,7 +32,7 @@ def test_word_vectors_are_saved_and_never_trained():
     model = FrameGan(FrameGanConfig(width=16), ClipSpec(size=16, frames=4), VOCABULARY)
     before = model.words.clone()
     for step in range(3):
-        model.training_step(Batch(torch.zeros(3, 3, 4, 16, 16), ARTICLE_PROMPTS[:3]), step, 0.0)
+        model.training_step(Batch(torch.zeros(3, 4, 16, 16, 3, dtype=torch.uint8), ARTICLE_PROMPTS[:3]), step, 0.0)
     assert torch.equal(model.state_dict()["words"], before)
 
 

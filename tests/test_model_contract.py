@@ -34,7 +34,7 @@ def batch_of(spec: ClipSpec, prompts: int = 4, group: int = 3) -> Batch:
     """Rendered clips: `group` of each of the first `prompts` prompts, standing together."""
     data = DatasetConfig(spec=spec)
     drawn = [draw_clip(data, p + len(PROMPTS) * i) for p in range(prompts) for i in range(group)]
-    return Batch(to_video(np.stack([render(motion, spec) for _, motion in drawn])), tuple(c for c, _ in drawn))
+    return Batch(torch.from_numpy(np.stack([render(motion, spec) for _, motion in drawn])), tuple(c for c, _ in drawn))
 
 
 def step(model: VideoModel, batch: Batch, number: int = 0) -> dict[str, torch.Tensor]:
@@ -146,8 +146,8 @@ def test_captions_outside_the_grammar_are_learnt_from(config):
     captions = ("a dog runs", "a dog runs", "a cat sleeps")
     torch.manual_seed(0)
     model = build(config, SMALL, vocabulary_of(captions))
-    video = batch_of(SMALL, prompts=3, group=1).video
-    metrics = step(model, Batch(video, captions))
+    frames = batch_of(SMALL, prompts=3, group=1).frames
+    metrics = step(model, Batch(frames, captions))
     assert all(torch.isfinite(value) for value in metrics.values())
     assert model.sample(["a cat runs"], [0]).shape == (1, 3, SMALL.frames, SMALL.size, SMALL.size)
 

@@ -42,8 +42,8 @@ def steps(out: Path) -> None:
     for name in FAMILIES:
         torch.manual_seed(0)
         model = build(SMALL[name], SPEC, vocabulary_of(CAPTIONS)).double()
-        video = torch.rand(8, 3, SPEC.frames, SPEC.size, SPEC.size) * 2 - 1
-        batch = part(video, tuple(caption for caption in CAPTIONS for _ in range(2)))
+        frames = torch.randint(256, (8, SPEC.frames, SPEC.size, SPEC.size, 3), dtype=torch.uint8)
+        batch = part(frames, tuple(caption for caption in CAPTIONS for _ in range(2)))
         for step in range(STEPS):
             torch.manual_seed(step)
             metrics = model.training_step(batch, step, step / STEPS)
@@ -53,11 +53,11 @@ def steps(out: Path) -> None:
     safetensors.torch.save_file({key: value.contiguous() for key, value in found.items()}, out)
 
 
-def part(video: torch.Tensor, captions: tuple[str, ...]) -> Batch:
+def part(frames: torch.Tensor, captions: tuple[str, ...]) -> Batch:
     """What this rank has of a batch."""
     count = len(captions) // share().world
     first, end = share().rank * count, (share().rank + 1) * count
-    return Batch(video[first:end], captions[first:end], before=captions[:first], after=captions[end:])
+    return Batch(frames[first:end], captions[first:end], before=captions[:first], after=captions[end:])
 
 
 @pytest.mark.slow

@@ -204,7 +204,7 @@ def test_batches_are_those_of_the_folder_for_any_ranks_workers_and_start(
             for batch in expected[start : start + 3]:
                 parts = [next(rank) for rank in ranks]
                 assert sum((part.captions for part in parts), ()) == batch.captions
-                assert torch.equal(torch.cat([part.video for part in parts]), batch.video)
+                assert torch.equal(torch.cat([part.frames for part in parts]), batch.frames)
             for rank in ranks:
                 rank.close()
     tars = [path for path in served.asked if path.endswith(".tar")]
@@ -275,7 +275,7 @@ def test_a_dataset_larger_than_the_cache_goes_through_it(
     assert store.manifest.block == here.manifest.block == 1  # one order, wherever the shards lie
     streams = [batches(each, 6, 1, 3, block=1) for each in (store, here)]
     for batch, expected in islice(zip(*streams, strict=False), 60):
-        assert torch.equal(batch.video, expected.video)
+        assert torch.equal(batch.frames, expected.frames)
         assert sum(map(len, kept(cache).values())) <= gib * GIB * 4 / 3  # with one that is arriving
     for stream in streams:
         stream.close()

@@ -17,7 +17,7 @@ from t2v_models.clips.dataset import DatasetConfig, draw_clip
 from t2v_models.clips.render import render
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
-from t2v_models.model import Batch, to_frames
+from t2v_models.model import Batch
 from t2v_models.ranks import Share
 from t2v_models.shards.manifest import Manifest, finish
 from t2v_models.shards.store import ClipStore
@@ -44,7 +44,7 @@ def store(folder: Path) -> ClipStore:
 
 
 def equal(left: Batch, right: Batch) -> bool:
-    return left.captions == right.captions and torch.equal(left.video, right.video)
+    return left.captions == right.captions and torch.equal(left.frames, right.frames)
 
 
 @settings(deadline=None)
@@ -112,8 +112,8 @@ def test_a_batch_is_the_video_and_the_captions_of_its_positions(store: ClipStore
     rows = np.concatenate([order(store.captions, 2, 5, epoch) for epoch in range(4)])
     for k, batch in enumerate(islice(batches(store, 12, 2, 5), 10)):
         here = rows[12 * k : 12 * (k + 1)]
-        assert batch.video.dtype == torch.float32
-        np.testing.assert_array_equal(to_frames(batch.video), store.frames(here))
+        assert batch.frames.dtype == torch.uint8
+        np.testing.assert_array_equal(batch.frames, store.frames(here))
         assert batch.captions == tuple(store.captions[row] for row in here)
         assert batch.captions[::2] == batch.captions[1::2]
 
@@ -152,9 +152,7 @@ def test_a_damaged_clip_reaches_the_consumer_by_name(folder: Path, tmp_path: Pat
 
 def keys_of(batch: Batch) -> list[int]:
     """What tells two clips apart, for sequences of clips."""
-    return [
-        hash((caption, video.numpy().tobytes())) for caption, video in zip(batch.captions, batch.video, strict=True)
-    ]
+    return [hash((caption, clip.numpy().tobytes())) for caption, clip in zip(batch.captions, batch.frames, strict=True)]
 
 
 @pytest.mark.parametrize("block", [None, 2])

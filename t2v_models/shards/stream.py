@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from t2v_models.config import LabError
-from t2v_models.model import Batch, to_video
+from t2v_models.model import Batch
 from t2v_models.ranks import ALONE, Share
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
@@ -72,10 +72,9 @@ class DeviceClips:
             rows = range(start, min(start + 256, len(store)))
             self._clips[start : rows.stop] = torch.from_numpy(store.frames(rows)).to(device)
 
-    def video(self, rows: NDArray[np.int64]) -> Tensor:
-        """float32 `(b, 3, t, h, w)` in [-1, 1] on the device, equal to `to_video` of the frames."""
-        chosen = self._clips[torch.from_numpy(rows).to(self._clips.device)]
-        return chosen.permute(0, 4, 1, 2, 3).float().mul_(2 / 255).sub_(1)
+    def frames(self, rows: NDArray[np.int64]) -> Tensor:
+        """The clips of these rows: uint8 `(b, t, h, w, 3)` on the device."""
+        return self._clips[torch.from_numpy(rows).to(self._clips.device)]
 
 
 def batches(
@@ -126,9 +125,8 @@ def batches(
         rows = np.concatenate([epoch_order(int(e))[positions[epochs == e] % length] for e in np.unique(epochs)])
         captions = tuple(store.captions[row] for row in rows)
         first, end = share.rank * part, (share.rank + 1) * part
-        own = rows[first:end]
-        video = store.video(own) if isinstance(store, DeviceClips) else to_video(store.frames(own))
-        return Batch(video, captions[first:end], before=captions[:first], after=captions[end:])
+        frames = torch.as_tensor(store.frames(rows[first:end]))
+        return Batch(frames, captions[first:end], before=captions[:first], after=captions[end:])
 
     return _ahead(make, start, workers) if workers else (make(k) for k in count(start))
 
