@@ -1,5 +1,6 @@
 """How fast a run is, and how fast this machine could be: clips, waiting, arithmetic, share of the matrix rate."""
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ T = TypeVar("T")
 COUNTED_STEPS = 8
 """Steps whose arithmetic is counted: enough for penalties that come every 2, 4 or 8 steps."""
 WATCH_SHARE = 0.03
-"""Most of the training time that watching may take; where looks are dear there are fewer of them."""
+"""Most of a run's planned time that watching may take; where looks are dear there are fewer of them."""
 
 
 class Clock:
@@ -78,12 +79,14 @@ class Clock:
         """Share of this process's time that was spent looking."""
         return self._watched / (self.seconds - self._before)
 
-    def may_watch(self, every: float) -> bool:
+    def may_watch(self, every: float, progress: float) -> bool:
         """Whether a look is due, and `WATCH_SHARE` leaves time for it and for the one at the end.
 
-        Both are taken to be as long as the last one; how long the first one takes nobody knows.
+        Both are taken to be as long as the last one; how long the first one takes nobody knows. What may be spent grows
+        as the root of the time, because scores change fastest at the start.
         """
-        room = WATCH_SHARE * (self.seconds - self._before) - self._watched
+        passed, planned = self.seconds - self._before, self.seconds / progress - self._before
+        room = WATCH_SHARE * math.sqrt(passed * planned) - self._watched
         return 2 * self._last_look <= room and self.due("watch", every)
 
     def speed(self, step: int, batch_size: int) -> dict[str, float]:

@@ -53,7 +53,7 @@ class TrainConfig(Config):
     probe_seconds: float = Field(1, ge=0, description="seconds to measure the machine's matrix rate; 0 leaves it out")
     log_every: int = Field(50, ge=1, description="steps between logged figures")
     save_seconds: float = Field(30, gt=0, description="seconds between checkpoints: the most a kill can lose")
-    watch_seconds: float = Field(20, gt=0, description="least seconds between samples and their scores")
+    watch_seconds: float = Field(10, gt=0, description="least seconds between samples and their scores")
     cache_gib: float = Field(10, gt=0, description="disk space for shards that come from a URL")
     keep: int = Field(2, ge=2, description="checkpoints kept, newest first")
 
@@ -117,7 +117,7 @@ def fit(
                 step += 1
                 if step % config.log_every == 0:
                     record.tell(step, ranks.average(metrics), {"train/progress": progress} | clock.speed(step, size))
-                record.save_and_look_if_due(step, metrics)
+                record.save_and_look_if_due(step, metrics, config.progress(step, clock.seconds))
         last = record.end(step, metrics, looks=not stopped)
     if stopped:
         raise stop[0] if stop else SystemExit(128 + signal.SIGTERM)
@@ -183,11 +183,11 @@ class _Record:
         """Log the metrics of a step, the learning rates and `figures`."""
         self._write(step, _finite(metrics, step, self.last) | _learning_rates(self.model) | figures)
 
-    def save_and_look_if_due(self, step: int, metrics: Metrics) -> None:
+    def save_and_look_if_due(self, step: int, metrics: Metrics, progress: float) -> None:
         """Save and watch, each at its own pace by the clock."""
         if ranks.leads() and self.clock.due("save", self.config.save_seconds):
             self._save(step, metrics)
-        if ranks.leads() and self.watch and self.clock.may_watch(self.config.watch_seconds):
+        if ranks.leads() and self.watch and self.clock.may_watch(self.config.watch_seconds, progress):
             self._look(step)
 
     def end(self, step: int, metrics: Metrics, looks: bool) -> Checkpoint:
