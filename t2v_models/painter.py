@@ -20,6 +20,8 @@ TEXT = 32
 """Length of the painter's word vectors."""
 REACH = 3.0
 """Radii from the centre beyond which all points are alike."""
+WAVES = 3
+"""Cosines of the distance from the centre (Fourier features, Tancik et al. 2020): without them rings are filled."""
 
 
 def shrink(frames: Tensor) -> Tensor:
@@ -73,7 +75,7 @@ class Painter(nn.Module):
         self.shape = nn.Linear(TEXT, 4 * width)
         nn.init.normal_(self.shape.weight, std=0.1)
         nn.init.normal_(self.shape.bias, std=0.3)
-        self.first = nn.Parameter(torch.randn(3, width))
+        self.first = nn.Parameter(torch.randn(3 + WAVES, width))
         self.second = nn.Parameter(torch.randn(width, width) * math.sqrt(2 / (1 + SLOPE**2) / width))
         self.last = nn.Parameter(0.3 * torch.randn(width, 1) * math.sqrt(2 / (1 + SLOPE**2) / width))
 
@@ -86,8 +88,9 @@ class Painter(nn.Module):
         centre, radius, sharp = seen[:, None, :2] + 0.3 * state[..., :2], (0.5 * state[..., 2:3]).exp(), state[..., 3:4]
         away = ((points - centre) / radius).clamp(-REACH, REACH)  # (n, p, 2), in radii
         far = (away.square().sum(-1, keepdim=True) + 0.01).sqrt()
+        waves = (math.pi * torch.arange(1, WAVES + 1, device=far.device) * far).cos()  # (n, p, WAVES)
         gain1, bias1, gain2, bias2 = self.shape(text)[:, None].chunk(4, -1)
-        h = F.leaky_relu(torch.baddbmm(bias1, torch.cat([away, far], -1), self.first * (1 + gain1)), SLOPE)
+        h = F.leaky_relu(torch.baddbmm(bias1, torch.cat([away, far, waves], -1), self.first * (1 + gain1)), SLOPE)
         h = F.leaky_relu(torch.baddbmm(bias2, h, self.second * (1 + gain2)), SLOPE)
         inside = torch.sigmoid(12 * sharp.exp() * radius * (1 - far + h @ self.last))  # cells from the edge: soft
         opacity: Tensor = inside * (0.7 + 0.3 * state[..., 4:])
