@@ -32,7 +32,7 @@ def shrink(frames: Tensor) -> Tensor:
     """
     _, t, size, _, _ = frames.shape
     cell = size // SMALL
-    parts = [part.reshape(-1, t, SMALL, cell, 3 * size).sum(3, dtype=torch.int16) for part in frames.split(8)]
+    parts = [part.reshape(-1, t, SMALL, cell, 3 * size).sum(3, dtype=torch.int16) for part in torch.split(frames, 8)]
     rows = torch.cat(parts).view(-1, t, SMALL, SMALL, cell, 3)  # at most 64 * 255
     return 1 - rows.sum(4, dtype=torch.int32).permute(0, 1, 4, 2, 3) / (255.0 * cell**2)
 

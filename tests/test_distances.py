@@ -17,7 +17,7 @@ from t2v_models.clips.spec import GROUND, PALETTE, ClipSpec
 from t2v_models.evaluation import distances as d
 from t2v_models.evaluation.baselines import oracle
 from t2v_models.evaluation.features import features
-from t2v_models.evaluation.metrics import std_ratio
+from t2v_models.evaluation.metrics import std_ratios
 from t2v_models.evaluation.verdicts import Verdict, judge
 
 Frames = np.ndarray
@@ -269,11 +269,14 @@ def test_v11_lost_motions_cost_coverage_and_collapsed_ones_cost_diversity() -> N
         assert (np.diff(covered) < 0).all(), (which, covered)
     found = judge(whole(), ASKED, range(len(ASKED)), "s0")
     others = judge(oracle(SPEC, ASKED, range(10_000, 10_000 + len(ASKED))), ASKED, range(len(ASKED)), "s0")
-    ratios = [std_ratio(_collapsed(found, k), others) for k in (0, 1, 4, 8)]
+    ratios = [std_ratios(_collapsed(found, k), others)["std_ratio"] for k in (0, 1, 4, 8)]
     assert ratios[0].value == pytest.approx(1, abs=0.15)
     assert (np.diff([r.value for r in ratios]) < 0).all(), ratios
     same_start = [v.model_copy(update={"x": tuple(x - v.x[0] + 16 for x in v.x)}) for v in found]
-    assert std_ratio(same_start, others).value < 0.01
+    spread = std_ratios(same_start, others)
+    assert spread["std_ratio"] == spread["std_ratio_x"]
+    assert spread["std_ratio_x"].value < 0.01
+    assert min(spread[f"std_ratio_{free}"].value for free in ("y", "speed", "radius")) > 0.8
 
 
 def _collapsed(verdicts: list[Verdict], classes: int) -> list[Verdict]:

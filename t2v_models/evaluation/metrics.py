@@ -196,23 +196,30 @@ def moving(verdicts: Verdicts) -> Score:
     return share([v for v in verdicts if v.must_move], lambda v: v.moves)
 
 
-def std_ratio(verdicts: Verdicts, real: Verdicts) -> Score:
-    """Spread of what prompts leave open (start x, y, size) over that of real clips, the least of the three.
+FREE = ("x", "y", "speed", "radius")
+"""What prompts leave open: start, mean step, size at the start."""
+
+
+def std_ratios(verdicts: Verdicts, real: Verdicts) -> dict[str, Score]:
+    """Spread of each of `FREE` over that of real clips as `std_ratio_NAME`, and the least of them as `std_ratio`.
 
     1 when as diverse as the data, 0 when every clip of a prompt is the same. Variances within prompts are added up
     before they are divided; prompts with fewer than two readable clips count as having none.
     """
     groups, known = by_prompt(verdicts), by_prompt(real)
     names = [p for p in groups if p in known]
-    spreads, usual = (np.array([_variance(of[p]) for p in names]).reshape(-1, 3) for of in (groups, known))
-    score = min((cluster_ratio(spreads[:, k], usual[:, k], names) for k in range(3)), key=lambda s: s.value)
-    ends = {end: math.sqrt(getattr(score, end)) for end in ("value", "low", "high")}
-    return Score(**ends, n=sum(len(groups[p]) for p in names))
+    spreads, usual = (np.array([_variance(of[p]) for p in names]).reshape(-1, len(FREE)) for of in (groups, known))
+    ratios = {}
+    for k, what in enumerate(FREE):
+        squared = cluster_ratio(spreads[:, k], usual[:, k], names)
+        ends = {end: math.sqrt(getattr(squared, end)) for end in ("value", "low", "high")}
+        ratios[f"std_ratio_{what}"] = Score(**ends, n=sum(len(groups[p]) for p in names))
+    return {"std_ratio": min(ratios.values(), key=lambda score: score.value), **ratios}
 
 
 def _variance(group: Verdicts) -> NDArray[np.float64]:
-    latents = [(v.x[0], v.y[0], v.radius[0]) for v in group if v.valid]
-    return np.asarray(np.var(latents, axis=0, ddof=1)) if len(latents) > 1 else np.zeros(3)
+    free = [(v.x[0], v.y[0], v.path, v.radius[0]) for v in group if v.valid]
+    return np.asarray(np.var(free, axis=0, ddof=1)) if len(free) > 1 else np.zeros(len(FREE))
 
 
 def summarise(verdicts: Verdicts, real: Verdicts = (), seen: Collection[Case] = ()) -> dict[str, Score]:
@@ -234,7 +241,7 @@ def summarise(verdicts: Verdicts, real: Verdicts = (), seen: Collection[Case] = 
         figures["case_copy"] = case_copy(verdicts, seen)
     if real:
         figures |= {"teleport": teleport(verdicts, real), "motion_ratio": motion_ratio(verdicts, real),
-                    "std_ratio": std_ratio(verdicts, real)}  # fmt: skip
+                    **std_ratios(verdicts, real)}  # fmt: skip
     return {name: score for name, score in figures.items() if math.isfinite(score.value)}
 
 
