@@ -5,6 +5,7 @@ seed alone, in a stream of its own, so none is a training clip and none changes 
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,10 +33,17 @@ def unconditional(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[i
     return oracle(data.spec, chosen, seeds)
 
 
+@lru_cache(2)
+def _word_sets(data: DatasetConfig) -> dict[str, frozenset[str]]:
+    """The words of every training prompt."""
+    return {prompt: frozenset(words(prompt)) for prompt in data.prompts}
+
+
+@lru_cache(1024)
 def nearest_seen(data: DatasetConfig, prompt: str) -> str:
     """The training prompt with the greatest share of words in common (Jaccard), the first of equals."""
-    asked = set(words(prompt))
-    return max(data.prompts, key=lambda p: len(asked & set(words(p))) / len(asked | set(words(p))))
+    asked, said = set(words(prompt)), _word_sets(data)
+    return max(said, key=lambda p: len(asked & said[p]) / len(asked | said[p]))
 
 
 def retrieval(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:

@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from t2v_models.clips.bands import SLACK
-from t2v_models.clips.laws import LEAST_SPEED
+from t2v_models.clips.laws import LEAST_ORBIT_RADIUS, LEAST_SPEED
 from t2v_models.clips.motions import DIRECTIONS, ORBITS, RADIUS, SIZE_MOTIONS, Action, radius_range, speed_range
 from t2v_models.clips.prompts import Meaning, parse
 from t2v_models.clips.reader import Reading, read
@@ -150,7 +150,7 @@ class _Asked:
         if meaning.speed is None:
             speeds = _trained_speeds(meaning.action, spec)
         elif meaning.action in ORBITS:
-            orbit = _orbit_radius(reading, i) / spec.unit
+            orbit = max(_orbit_radius(reading, i) / spec.unit, LEAST_ORBIT_RADIUS)
             speeds = speed_range(meaning.action, spec, meaning.speed, (orbit, orbit))
         else:
             speeds = speed_range(meaning.action, spec, meaning.speed)
@@ -162,9 +162,9 @@ class _Asked:
 
 
 def _orbit_radius(reading: Reading, i: int) -> float:
-    """px, of the law read in clip i: two steps of an orbit are at the angle it turns in one frame."""
-    steps = np.diff(reading.law_x[i, :3] + 1j * reading.law_y[i, :3])
-    return float(reading.speed[i] / max(abs(np.angle(steps[1] / steps[0])), 1e-9))
+    """px, of the law read in clip i: between two steps an orbit turns as far as in one frame; 0 where it is frozen."""
+    first, second = np.diff(reading.law_x[i, :3] + 1j * reading.law_y[i, :3])
+    return float(reading.speed[i] / max(abs(np.angle(second * first.conj())), 1e-9))
 
 
 def _numbers(reading: Reading, i: int, meaning: Meaning, spec: ClipSpec, asked: _Asked) -> dict[str, float]:
