@@ -94,7 +94,8 @@ def _with_words(
         if objects and action not in SIZE_MOTIONS:
             for i in range(max(len(objects), len(spoken))):
                 cell, word = objects[i % len(objects)], spoken[i % len(spoken)]
-                found.append(replace(cell, size=word) if word in SIZES else replace(cell, speed=word))
+                said = {"size": word} if word in SIZES else {"speed": word}
+                found.append(replace(cell, **said))  # type: ignore[arg-type]
     return tuple(found)
 
 
