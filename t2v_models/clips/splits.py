@@ -95,7 +95,7 @@ def _with_words(
             for i in range(max(len(objects), len(spoken))):
                 cell, word = objects[i % len(objects)], spoken[i % len(spoken)]
                 said = {"size": word} if word in SIZES else {"speed": word}
-                found.append(replace(cell, **said))  # type: ignore[arg-type]
+                found.append(replace(cell, **said))
     return tuple(found)
 
 
