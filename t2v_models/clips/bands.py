@@ -17,7 +17,7 @@ TRAINED: tuple[Size | Speed, ...] = (*SIZES[:-1], *SPEEDS[:-1])
 BEYOND: tuple[Size | Speed, ...] = (SIZES[-1], SPEEDS[-1])
 """Never trained: only split `s4` asks for them."""
 STEP, WIDTH = 0.4, 0.2
-SLACK = 0.5
+SLACK = (STEP - WIDTH) / 2 / WIDTH
 """Half the gap between two bands, in widths of one."""
 _BANDS = {word: (STEP * k, STEP * k + WIDTH) for words in (SIZES, SPEEDS) for k, word in enumerate(words)}
 
