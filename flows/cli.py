@@ -146,7 +146,7 @@ def evaluate(
             "unconditional, retrieval, independent, frozen, blank, noise."
         ),
     ],
-    split: Annotated[list[str] | None, typer.Option(help="As s0, s1, s3; may be repeated; all by default.")] = None,
+    split: Annotated[list[str] | None, typer.Option(help="As s0, s3, s4; may be repeated; all by default.")] = None,
     tier: Annotated[str, typer.Option(help="Clips per prompt: smoke 8, standard 64, release 256.")] = "standard",
     clips_per_prompt: Annotated[int | None, typer.Option(help="Clips per prompt, in place of a tier.")] = None,
     seed: Annotated[int, typer.Option(help="Of the samples' noise.")] = 0,

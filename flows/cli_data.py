@@ -30,6 +30,9 @@ def render(
         str | None,
         typer.Option(help="Of shapes: 9, 43 or 86 % of the (object, motion) pairs, or one-factor."),
     ] = None,
+    bands: Annotated[
+        bool, typer.Option("--bands", help="Captions may also say how large and how fast; s4 asks for more of both.")
+    ] = False,
     codec: Annotated[str, typer.Option(help="lz4: fastest; webp: lossless too, slow, plays in any browser.")] = "lz4",
     workers: Annotated[int, typer.Option(help="Processes that render; the bytes are the same for any number.")] = 2,
     runner: Annotated[
@@ -45,6 +48,8 @@ def render(
     t2v render data/circles                             10,000 clips
     t2v render data/small --clips 2000 --size 32        seconds, not minutes
     t2v render data/shapes --world shapes --coverage 43
+    t2v render data/bands --bands                       "small circle moving
+                                                        left very slowly"
     t2v render data/all --hold-out none                 nothing kept for s3
     t2v render data/big --runner dask --workers 8       a cluster of its own
     t2v render data/big --runner dask --dask-address tcp://host:8786
@@ -60,7 +65,8 @@ def render(
     config = DatasetConfig.model_validate(
         {
             "world": world, "clips": clips, "spec": spec, "seed": seed, "hold_out": held,
-            "coverage": int(coverage) if coverage and coverage.isdigit() else coverage, "codec": codec,
+            "coverage": int(coverage) if coverage and coverage.isdigit() else coverage, "bands": bands,
+            "codec": codec,
         }
     )  # fmt: skip
     from t2v_models.config import near

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from t2v_models import files
 from t2v_models.checkpoint import RunConfig
-from t2v_models.clips.splits import split_prompts
 from t2v_models.evaluation import health
 from t2v_models.evaluation.metrics import summarise
 from t2v_models.evaluation.verdicts import judge
@@ -33,10 +32,7 @@ def sheet(run_dir: Path, step: int) -> Path:
 def watcher(run: RunConfig, run_dir: Path) -> Watch:
     """What `fit` calls: samples the model, draws its clips on a sheet, and reads them where they can be judged."""
     data = run.dataset
-    if isinstance(data, IngestConfig):
-        prompts = data.prompts[:PROMPTS]
-    else:
-        prompts = split_prompts(data.world, "s0", data.hold_out, data.coverage)[:PROMPTS]
+    prompts = (data.prompts if isinstance(data, IngestConfig) else data.asked("s0"))[:PROMPTS]
     asked, seeds = repeat(prompts, CLIPS, seed=0)
 
     def watch(step: int, model: VideoModel) -> dict[str, float]:

@@ -16,7 +16,7 @@ from t2v_models.config import LabError, flatten
 from t2v_models.evaluation.baselines import CEILING
 from t2v_models.evaluation.compare import differences
 from t2v_models.evaluation.milestones import Milestones
-from t2v_models.evaluation.scores import Evaluation, interval, shown
+from t2v_models.evaluation.scores import Evaluation, deciding, interval, shown
 from tasks.compare_page import Side, shared_splits, write_comparison_page
 from tasks.ended import attach, known
 from tasks.page import NAMES
@@ -124,7 +124,7 @@ def markdown_table(sides: Sequence[Side]) -> str:
     lines = ["| obeyed, % [95 % interval], clips | " + " | ".join(f"{NAMES[s]} ({s})" for s in splits) + " |"]
     lines.append("|---" * (1 + len(splits)) + "|")
     for name, scores in rows.items():
-        found = [scores[split]["prompt_acc"] for split in splits]
+        found = [scores[split][deciding(split)] for split in splits]
         cells = [f"{100 * v.value:.1f} [{100 * v.low:.1f}, {100 * v.high:.1f}], {v.n:,}" for v in found]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)

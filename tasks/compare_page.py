@@ -9,7 +9,7 @@ from pathlib import Path
 from t2v_models.clips.splits import Split
 from t2v_models.evaluation.compare import Difference, by_change, differences
 from t2v_models.evaluation.milestones import LEVELS
-from t2v_models.evaluation.scores import SHARES, Evaluation
+from t2v_models.evaluation.scores import SHARES, Evaluation, deciding
 from t2v_models.evaluation.statistics import newcombe
 from t2v_models.evaluation.verdicts import Verdict
 from tasks.chart import Chart, draw
@@ -89,11 +89,11 @@ def _cards(sides: Sequence[Side]) -> str:
     cards = []
     for i, side in enumerate(sides):
         scores = side.evaluation.scores
-        big = scores[first]["prompt_acc"]
+        big = scores[first][deciding(first)]
         gap = "the base" if side is sides[0] else _change(_accuracy_gap(sides[0], side, first), " points")
         rows = [f"<div><dt>95 % interval</dt><dd>{interval(big)} · n {big.n:,}</dd></div>"]
         for split in others:
-            score = scores[split]["prompt_acc"]
+            score = scores[split][deciding(split)]
             told = f"{percent(score.value)} <small>{interval(score)}</small>"
             rows.append(f"<div><dt>{split_name(split)}</dt><dd>{told}</dd></div>")
         cards.append(
@@ -105,8 +105,8 @@ def _cards(sides: Sequence[Side]) -> str:
 
 
 def _accuracy_gap(base: Side, other: Side, split: Split) -> Difference:
-    a, b = (side.evaluation.scores[split]["prompt_acc"] for side in (base, other))
-    return Difference("prompt_acc", a.value, b.value, newcombe(b, a), True)
+    a, b = (side.evaluation.scores[split][deciding(split)] for side in (base, other))
+    return Difference(deciding(split), a.value, b.value, newcombe(b, a), True)
 
 
 def _settings(sides: Sequence[Side]) -> str:

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from t2v_models.evaluation.baselines import CEILING
-from t2v_models.evaluation.scores import UNITS, Evaluation, interval, shown
+from t2v_models.evaluation.scores import UNITS, Evaluation, deciding, interval, shown
 from t2v_models.evaluation.statistics import Score
 from t2v_models.evaluation.suite import FLOORS
 from tasks.watched import run_logger, watched
@@ -63,7 +63,8 @@ def print_scores(evaluations: Sequence[Evaluation]) -> None:
         for name, scores in rows:
             if split in scores:
                 found = scores[split]
-                cells = [_short(m, found[m]) if m in found else "" for m in HEADLINES]
+                metrics = list(HEADLINES) if deciding(split) in HEADLINES else [deciding(split), "", "valid"]
+                cells = [_short(m, found[m]) if m in found else "" for m in metrics]
                 table.add_row(split, f"{name}{_role(name)}", *cells, f"{found['prompt_acc'].n:,}")
         table.add_section()
     Console(highlight=False, width=WIDTH).print(table)

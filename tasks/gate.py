@@ -85,7 +85,8 @@ def _judged(data: DatasetConfig, evaluation: Evaluation) -> str:
     """Everything that decides what a score means, in words; how many clips there were is in its interval."""
     held = f"{', '.join(data.hold_out) or 'nothing'} held out"
     coverage = "" if data.coverage is None else f", coverage {data.coverage}"
-    clips = f"{data.world}, {data.spec.size} px, {data.spec.frames} frames, {held}{coverage}"
+    bands = ", bands" if data.bands else ""
+    clips = f"{data.world}, {data.spec.size} px, {data.spec.frames} frames, {held}{coverage}{bands}"
     return f"{clips}, by reader {evaluation.reader} and suite {evaluation.suite}"
 
 

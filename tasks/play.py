@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from t2v_models import checkpoint
 from t2v_models.clips.dataset import DatasetConfig
 from t2v_models.clips.prompts import words
-from t2v_models.clips.splits import Split, split_prompts
+from t2v_models.clips.splits import Split
 from t2v_models.config import LabError
 from t2v_models.evaluation.baselines import oracle
 from t2v_models.evaluation.verdicts import Verdict, judge
@@ -36,7 +36,7 @@ SHOWN_SIZE = 320
 HELD_FRAMES = 8
 """How long the whole path stays before the clip starts again."""
 MOST_WORDS, MOST_PROMPTS = 12, 12
-HELD_OUT: tuple[Split, ...] = ("s3", "s2", "s1")
+HELD_OUT: tuple[Split, ...] = ("s4", "s3", "s2", "s1")
 """Splits whose prompts were never trained, the hardest first."""
 
 
@@ -60,7 +60,7 @@ class Player:
         data = self.data
         if not isinstance(data, DatasetConfig):
             return ()
-        asked = [p for s in HELD_OUT for p in split_prompts(data.world, s, data.hold_out, data.coverage)]
+        asked = [prompt for split in HELD_OUT for prompt in data.asked(split)]
         return tuple(p for p in dict.fromkeys(asked) if set(words(p)) <= set(self.model.vocabulary))
 
 

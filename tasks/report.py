@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 
 from t2v_models.evaluation.metrics import accuracy, by_prompt
+from t2v_models.evaluation.scores import deciding
 from t2v_models.evaluation.statistics import Score
 from t2v_models.evaluation.verdicts import Verdict
 from tasks.chart import Chart, draw
@@ -94,7 +95,7 @@ def _cards(models: Sequence[ModelReport]) -> str:
     """The first figure of each model in large, the other splits below it."""
     cards = []
     for model in models:
-        shares = {split: scores["prompt_acc"] for split, scores in model.scores.items() if "prompt_acc" in scores}
+        shares = {split: scores[deciding(split)] for split, scores in model.scores.items() if "prompt_acc" in scores}
         if not shares:
             continue
         (split, first), *others = shares.items()

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from t2v_models import checkpoint
+from t2v_models.clips.bands import BEYOND
 from t2v_models.clips.dataset import DatasetConfig
 from t2v_models.clips.prompts import parse
 from t2v_models.clips.spec import ClipSpec
-from t2v_models.clips.splits import SPLITS, Split, split_prompts, trained_cells
+from t2v_models.clips.splits import SPLITS, Split, trained_meanings
 from t2v_models.config import LabError, in_words, near
 from t2v_models.evaluation.baselines import BASELINES
 from t2v_models.evaluation.scores import EvaluateConfig
@@ -134,14 +135,16 @@ def _dataset_of(path: Path, frames: NDArray[np.uint8], prompts: Sequence[str]) -
     """
     t, h, w = frames.shape[1:4]
     try:
-        plain = all((meaning.shape, meaning.colour) == ("circle", "blue") for meaning in map(parse, prompts))
-        spec = ClipSpec(frames=t, size=h)
+        meanings = [parse(prompt) for prompt in prompts]
+        plain = all((meaning.shape, meaning.colour) == ("circle", "blue") for meaning in meanings)
+        bands = any(meaning.size or meaning.speed for meaning in meanings)
+        data = DatasetConfig(world="circles" if plain else "shapes", spec=ClipSpec(frames=t, size=h), bands=bands)
     except (LabError, ValidationError) as error:
         reason = in_words(error) if isinstance(error, ValidationError) else error
         raise LabError(f"{path} cannot be judged: {reason}") from error
     if h != w:
         raise LabError(f"{path} holds frames of {w} x {h} px: the reader judges square ones, so crop or pad them")
-    return DatasetConfig(world="circles" if plain else "shapes", spec=spec)
+    return data
 
 
 def split_of(prompt: str, data: DatasetConfig) -> Split:
@@ -156,9 +159,16 @@ def split_of(prompt: str, data: DatasetConfig) -> Split:
             f"prompt {prompt!r} shows a {meaning.colour} {meaning.shape}, and the circles world has blue circles only: "
             "give --like with a dataset of the shapes world"
         )
+    if (meaning.size or meaning.speed) and not data.bands:
+        raise LabError(
+            f"prompt {prompt!r} says {meaning.size or meaning.speed!r}, and no caption of the dataset names a size or "
+            "a speed: give --like with a dataset that was rendered with --bands"
+        )
     if meaning.action in data.hold_out:
         return "s3"
-    if data.world == "shapes" and meaning not in trained_cells(data.hold_out, data.coverage):
+    if meaning.size in BEYOND or meaning.speed in BEYOND:
+        return "s4"
+    if meaning not in trained_meanings(data.world, data.hold_out, data.coverage, data.bands):
         return "s2"
     return "s0" if prompt in data.prompts else "s1"
 
@@ -174,14 +184,13 @@ def asked_of(who: Subject, config: EvaluateConfig) -> dict[Split, Asked]:
     else:
         found = {}
         for split in config.splits or SPLITS:
-            prompts = split_prompts(who.data.world, split, who.data.hold_out, who.data.coverage)
-            asked = [p for p in prompts for _ in range(config.clips_per_prompt)]
+            asked = [p for p in who.data.asked(split) for _ in range(config.clips_per_prompt)]
             if asked:
                 found[split] = asked, [config.seed * 1_000_000 + i for i in range(len(asked))]
     for split in config.splits or ():
         if split not in found:
-            held = ", ".join(who.data.hold_out) or "nothing"
-            raise LabError(
-                f"split {split} ({SPLITS[split]}) is empty, the dataset holds out {held}: choose another split"
-            )
+            why = f"holds out {', '.join(who.data.hold_out) or 'nothing'}: choose another split"
+            if split == "s4":
+                why = "says nothing of size or speed: render one with --bands, or choose another split"
+            raise LabError(f"split {split} ({SPLITS[split]}) is empty, the dataset {why}")
     return found

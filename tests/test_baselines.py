@@ -72,8 +72,8 @@ SEEN_PARTS = ("prompt_acc", "shape_acc", "colour_acc")
 
 @cache
 def shapes_scores(name: str, coverage: Coverage, split: Split) -> dict[str, Score]:
-    data = DatasetConfig(world="shapes", coverage=coverage, spec=ClipSpec(size=32), clips=600)
-    prompts = [p for p in split_prompts("shapes", split, data.hold_out, coverage) for _ in range(2)]
+    data = DatasetConfig(world="shapes", coverage=coverage, bands=split == "s4", spec=ClipSpec(size=32), clips=600)
+    prompts = [p for p in data.asked(split) for _ in range(2)]
     frames = BASELINES[name](data, prompts, range(len(prompts)))
     judged = Judged(judge(frames, prompts, range(len(prompts)), split), features(frames))
     return score_split(judged, data, split)

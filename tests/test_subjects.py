@@ -7,7 +7,7 @@ import pytest
 
 from t2v_models.clips.dataset import DatasetConfig
 from t2v_models.clips.spec import ClipSpec
-from t2v_models.clips.splits import SPLITS, split_prompts
+from t2v_models.clips.splits import SPLITS
 from t2v_models.config import LabError
 from t2v_models.evaluation.baselines import oracle
 from t2v_models.evaluation.metrics import accuracy
@@ -44,10 +44,11 @@ def test_an_archive_of_other_peoples_clips_needs_frames_and_prompts_only(tmp_pat
     assert sum(len(prompts) for prompts, _ in asked_of(who, EvaluateConfig()).values()) == 2
 
 
-@pytest.mark.parametrize("data", [DATA, SHAPES], ids=["circles", "shapes"])
+@pytest.mark.parametrize("data", [DATA, SHAPES, DATA.model_copy(update={"bands": True}),
+                                  SHAPES.model_copy(update={"bands": True})])  # fmt: skip
 def test_every_prompt_of_a_split_is_sorted_into_that_split(data: DatasetConfig) -> None:
     for split in SPLITS:
-        prompts = split_prompts(data.world, split, data.hold_out, data.coverage)
+        prompts = data.asked(split)
         assert {split_of(prompt, data) for prompt in prompts} <= {split}
     assert {split_of(prompt, data) for prompt in data.prompts} == {"s0"}
 
@@ -79,6 +80,8 @@ def archive(folder: Path, prompts: list[str], shape: tuple[int, ...] = (10, 32, 
         ("circle moving left", (8, 32, 32), DATA, "8 frames of 32 x 32 px, the dataset 10 frames.*--like"),
         ("circle moving left", (10, 64, 64), DATA, "64 x 64 px, the dataset 10 frames of 32 x 32"),
         ("red square moving left", (10, 32, 32), DATA, "shows a red square, and the circles world has blue"),
+        ("small circle moving left", (10, 32, 32), DATA, "says 'small', and no caption of the dataset names.*--bands"),
+        ("circle moving left fast", (16, 32, 32), None, "cannot be judged: bands of 16 frames.*10 frames or fewer"),
         ("circle flying left", (10, 32, 32), DATA, "unknown word 'flying'"),
     ],
 )
@@ -102,3 +105,5 @@ def test_what_cannot_be_judged_is_said(tmp_path: Path, data: Path) -> None:
         subject(path, dataset_like(data))
     with pytest.raises(LabError, match="split s3"):
         asked_of(subject(path), EvaluateConfig(splits=("s3",)))
+    with pytest.raises(LabError, match="split s4 .* is empty, the dataset says nothing of size or speed.*--bands"):
+        asked_of(subject("oracle", DATA), EvaluateConfig(splits=("s4",)))

@@ -1,15 +1,17 @@
 """What a rendered dataset holds: clip i is a pure function of (config, i)."""
 
 import hashlib
+from operator import not_
 from typing import Self
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
-from t2v_models.clips.motions import NUMBERS, Action, Motion, draw_motions
-from t2v_models.clips.prompts import check_hold_out, parse
+from t2v_models.clips.bands import MOST_FRAMES
+from t2v_models.clips.motions import NUMBERS, Action, Motion, draw_motion, draw_motions
+from t2v_models.clips.prompts import Meaning, check_hold_out, parse
 from t2v_models.clips.spec import ClipSpec, Codec, World
-from t2v_models.clips.splits import Coverage, train_prompts
+from t2v_models.clips.splits import Coverage, Split, split_prompts, train_prompts
 from t2v_models.config import Config, LabError
 
 RENDERER_VERSION = "2"
@@ -27,6 +29,9 @@ class DatasetConfig(Config):
     seed: int = Field(0, ge=0, description="clip i is drawn from (seed, i)")
     hold_out: tuple[Action, ...] = Field(("up-right",), description="motions never rendered, under any wording")
     coverage: Coverage | None = Field(None, description="per cent of (object, motion) pairs that are rendered; all")
+    bands: bool = Field(
+        False, exclude_if=not_, description="captions may also say how large and how fast; s4 asks for more of both"
+    )
     clips_per_shard: int = Field(500, ge=1, le=100_000, description="clips in one tar file")
     codec: Codec = Field("lz4", description="how pixels are stored: lz4 is fast, webp plays in any browser")
 
@@ -36,18 +41,27 @@ class DatasetConfig(Config):
         return check_hold_out([value] if isinstance(value, str) else value)  # type: ignore[arg-type]
 
     @model_validator(mode="after")
-    def _pairs_exist(self) -> Self:
+    def _can_be_drawn(self) -> Self:
         if self.coverage is not None and self.world == "circles":
             raise LabError(
                 f"coverage {self.coverage} of the circles world, where every object is a blue circle: "
                 "use --world shapes or leave coverage out"
+            )
+        if self.bands and self.spec.frames > MOST_FRAMES:
+            raise LabError(
+                f"bands of {self.spec.frames} frames: what is very fast would leave the frame, so use "
+                f"{MOST_FRAMES} frames or fewer, or leave bands out"
             )
         return self
 
     @property
     def prompts(self) -> tuple[str, ...]:
         """The captions of the dataset; clip i has prompt i modulo their number, so each is equally frequent."""
-        return train_prompts(self.world, self.hold_out, self.coverage)
+        return train_prompts(self.world, self.hold_out, self.coverage, self.bands)
+
+    def asked(self, split: Split) -> tuple[str, ...]:
+        """The prompts of one split; empty where it asks nothing of this dataset."""
+        return split_prompts(self.world, split, self.hold_out, self.coverage, self.bands)
 
     @property
     def shards(self) -> int:
@@ -59,6 +73,12 @@ class DatasetConfig(Config):
         """16 hex digits that change when any clip would."""
         text = f"renderer {RENDERER_VERSION} {self.model_dump_json(exclude_none=True)}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def draw(meaning: Meaning, spec: ClipSpec, rng: np.random.Generator) -> Motion:
+    """Ground truth of one more real clip of what is asked."""
+    m = meaning
+    return draw_motion(m.action, spec, rng, m.shape, m.colour, m.size, m.speed)
 
 
 def draw_clip(config: DatasetConfig, index: int) -> tuple[str, Motion]:
@@ -81,6 +101,7 @@ def draw_clips(config: DatasetConfig, indices: range) -> list[tuple[str, Motion]
     meanings = [parse(caption) for caption in captions]
     motions = draw_motions(
         [m.action for m in meanings], config.spec, numbers,
-        [m.shape for m in meanings], [m.colour for m in meanings],
+        [m.shape for m in meanings], [m.colour for m in meanings], [m.size for m in meanings],
+        [m.speed for m in meanings],
     )  # fmt: skip
     return list(zip(captions, motions, strict=True))

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from t2v_models.clips.bands import Size, Speed, band, within
 from t2v_models.clips.shapes import EXTENTS, extents
 from t2v_models.clips.spec import ClipSpec, Colour, Shape
 from t2v_models.config import Config
@@ -29,6 +30,9 @@ NUMBERS = 12
 """Uniform random numbers that a clip is drawn from, whatever its law; nine are used at most."""
 
 ACTIONS: tuple[Action, ...] = Action.__args__  # type: ignore[attr-defined]
+ORBITS: tuple[Action, ...] = ("rotate-cw", "rotate-ccw")
+SIZE_MOTIONS: tuple[Action, ...] = ("shrink", "expand")
+"""They stay in place and have no one size, so no word says how fast or how large they are."""
 
 DIAGONAL = math.sqrt(0.5)
 DIRECTIONS: dict[Action, tuple[float, float]] = {
@@ -115,7 +119,7 @@ def _path(
     if action in DIRECTIONS:
         dx, dy = DIRECTIONS[action]
         return x + dx * speed * t, y + dy * speed * t
-    if action in ("rotate-cw", "rotate-ccw"):
+    if action in ORBITS:
         angle = phase + rate * t
         return x + swing * np.cos(angle), y + swing * np.sin(angle)
     side, up, down = reach
@@ -129,19 +133,25 @@ def _path(
     return x, y
 
 
-def radius_range(action: Action, shape: Shape, spec: ClipSpec) -> tuple[float, float]:
-    """Least and greatest radius, px, that an object of the training range has in any frame."""
-    least, most = RADIUS
-    if action in ("shrink", "expand"):
+def radius_range(action: Action, shape: Shape, spec: ClipSpec, size: Size | None = None) -> tuple[float, float]:
+    """Least and greatest radius, px, that an object of that size, or of any trained one, has in any frame."""
+    least, most = within(*RADIUS, size)
+    if action in SIZE_MOTIONS:
         least, most = SMALL_RADIUS[0], SMALL_RADIUS[1] * SIZE_RATIO[1]
     return least * _enlarged(shape) * spec.unit, most * _enlarged(shape) * spec.unit
 
 
-def speed_range(action: Action, spec: ClipSpec) -> tuple[float, float]:
-    """Least and greatest speed, px/frame, of the training range; an orbit's speed is along its circle.
+def speed_range(
+    action: Action, spec: ClipSpec, speed: Speed | None = None, orbit: tuple[float, float] = ORBIT_RADIUS
+) -> tuple[float, float]:
+    """Least and greatest speed, px/frame, that a word means, or of all trained ones.
 
+    An orbit's speed is along its circle, whose radius is within `orbit`, px at 64 px; a word says how far it turns.
     In clips so long that the least speed leaves the frame, slower ones are drawn than this says.
     """
+    if action in ORBITS:
+        least, most = within(*orbit_angles(spec), speed)
+        return orbit[0] * spec.unit * least / (spec.frames - 1), orbit[1] * spec.unit * most / (spec.frames - 1)
     limits = (0.0, 0.0)
     if action in DIRECTIONS:
         limits = SPEED
@@ -149,16 +159,22 @@ def speed_range(action: Action, spec: ClipSpec) -> tuple[float, float]:
         limits = BOUNCE_SPEED
     elif action in ("zigzag-v", "zigzag-h"):
         limits = ZIGZAG_SPEED
-    elif action in ("rotate-cw", "rotate-ccw"):
-        steps = spec.frames - 1
-        most = min(ORBIT_ANGLE[1], ORBIT_STEP * steps)
-        limits = (ORBIT_RADIUS[0] * min(ORBIT_ANGLE[0], most * 2 / 3) / steps, ORBIT_RADIUS[1] * most / steps)
-    return limits[0] * spec.unit, limits[1] * spec.unit
+    least, most = within(*limits, speed)
+    return least * spec.unit, most * spec.unit
 
 
-def draw_motion(action: Action, spec: ClipSpec, rng: np.random.Generator, shape: Shape, colour: Colour) -> Motion:
+def orbit_angles(spec: ClipSpec) -> tuple[float, float]:
+    """Least and greatest angle, radians, through which a trained orbit turns in a whole clip."""
+    most = min(ORBIT_ANGLE[1], ORBIT_STEP * (spec.frames - 1))
+    return min(ORBIT_ANGLE[0], most * 2 / 3), most
+
+
+def draw_motion(
+    action: Action, spec: ClipSpec, rng: np.random.Generator, shape: Shape, colour: Colour,
+    size: Size | None = None, speed: Speed | None = None,
+) -> Motion:  # fmt: skip
     """Draw every free number of one clip. The object is wholly inside the frame at all times."""
-    return draw_motions([action], spec, rng.random((1, NUMBERS)), [shape], [colour])[0]
+    return draw_motions([action], spec, rng.random((1, NUMBERS)), [shape], [colour], [size], [speed])[0]
 
 
 def draw_motions(
@@ -167,11 +183,14 @@ def draw_motions(
     numbers: Floats,
     shapes: Sequence[Shape],
     colours: Sequence[Colour],
+    sizes: Sequence[Size | None],
+    speeds: Sequence[Speed | None],
 ) -> list[Motion]:
     """`draw_motion` of n clips at once, each a function of its row of `numbers`: uniform in [0, 1), `(n, NUMBERS)`."""
     motions: dict[int, Motion] = {}
     for action, here in _grouped(actions):
-        drawn = _Draw(action, spec, numbers[here], [shapes[i] for i in here]).drawn()
+        asked = [shapes[i] for i in here], [sizes[i] for i in here], [speeds[i] for i in here]
+        drawn = _Draw(action, spec, numbers[here], *asked).drawn()
         columns = {name: np.broadcast_to(values, len(here)).tolist() for name, values in drawn.items()}
         for k, i in enumerate(here):
             values = {name: column[k] for name, column in columns.items()}
@@ -191,12 +210,16 @@ def _grouped(actions: Sequence[Action]) -> Iterable[tuple[Action, list[int]]]:
 class _Draw:
     """The numbers of n clips of one motion, `(n,)` each: their radii first, then what their law needs."""
 
-    def __init__(self, action: Action, spec: ClipSpec, numbers: Floats, shapes: Sequence[Shape]) -> None:
+    def __init__(
+        self, action: Action, spec: ClipSpec, numbers: Floats,
+        shapes: Sequence[Shape], sizes: Sequence[Size | None], speeds: Sequence[Speed | None],
+    ) -> None:  # fmt: skip
         self.action, self.spec, self._columns = action, spec, iter(numbers.T)
         self.unit, self.steps = spec.unit, spec.frames - 1
         extent, scale = extents(shapes), np.array([_enlarged(shape) for shape in shapes]) * spec.unit
-        self.radius = self.radius_end = self.uniform(*RADIUS) * scale
-        if action in ("shrink", "expand"):
+        self.pace = np.array([band(word) for word in speeds]).T
+        self.radius = self.radius_end = self.uniform(*RADIUS, np.array([band(word) for word in sizes]).T) * scale
+        if action in SIZE_MOTIONS:
             small = self.uniform(*SMALL_RADIUS) * scale
             wide = small * self.uniform(*SIZE_RATIO)
             self.radius, self.radius_end = (wide, small) if action == "shrink" else (small, wide)
@@ -209,7 +232,7 @@ class _Draw:
         radii = {"radius": self.radius, "radius_end": self.radius_end}
         if self.action in DIRECTIONS:
             return radii | self.straight()
-        if self.action in ("rotate-cw", "rotate-ccw"):
+        if self.action in ORBITS:
             return radii | self.orbit()
         if self.action in ("bounce-v", "bounce-h"):
             return radii | self.bounce()
@@ -217,9 +240,10 @@ class _Draw:
             return radii | self.zigzag()
         return radii | self.place((0, 0), (0, 0))
 
-    def uniform(self, low: Limit, high: Limit) -> Floats:
-        """The next number of each clip, between two limits."""
-        return np.asarray(low + (high - low) * next(self._columns))
+    def uniform(self, low: Limit, high: Limit, part: Floats | tuple[float, float] = (0.0, 1.0)) -> Floats:
+        """The next number of each clip, between two limits, or in a part of what lies between them."""
+        first, last = part
+        return np.asarray(low + (high - low) * (first + (last - first) * next(self._columns)))
 
     def sign(self) -> Floats:
         return np.where(next(self._columns) < 0.5, 1.0, -1.0)
@@ -231,8 +255,7 @@ class _Draw:
 
     def orbit(self) -> dict[str, Floats]:
         swing = np.minimum(self.uniform(*ORBIT_RADIUS) * self.unit, self.room / 2)
-        most = min(ORBIT_ANGLE[1], ORBIT_STEP * self.steps)
-        angle = self.uniform(min(ORBIT_ANGLE[0], most * 2 / 3), most)
+        angle = self.uniform(*orbit_angles(self.spec), self.pace)
         rate = angle / self.steps * (1 if self.action == "rotate-cw" else -1)
         phase = self.uniform(0, 2 * math.pi)
         return self.place((-swing, swing), (-swing, swing)) | {"swing": swing, "rate": rate, "phase": phase}
@@ -241,7 +264,7 @@ class _Draw:
         vertical = self.action == "bounce-v"
         room = self.high if vertical else self.wide
         low, high = (self.up, self.down) if vertical else (self.side, self.side)
-        speed = np.minimum(self.uniform(*BOUNCE_SPEED) * self.unit, 0.9 * room)
+        speed = np.minimum(self.uniform(*BOUNCE_SPEED, self.pace) * self.unit, 0.9 * room)
         meets_wall = self.uniform(0.25, 0.75) * self.steps  # so that both legs are seen
         approach = np.minimum(speed * meets_wall, room)
         sign = self.sign()
@@ -266,7 +289,7 @@ class _Draw:
         """px/frame within `limits`; in clips so long that they do not fit `reach` px, down to half of what fits."""
         fastest = np.minimum(limits[1] * self.unit, reach / self.steps)
         slowest = np.minimum(limits[0] * self.unit, fastest / 2)
-        return self.uniform(slowest, fastest)
+        return np.minimum(self.uniform(slowest, fastest, self.pace), reach / self.steps)
 
     def place(self, x: tuple[Limit, Limit], y: tuple[Limit, Limit]) -> dict[str, Floats]:
         """A start from which the given (least, greatest) offsets along each axis stay inside the frame."""

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
-from t2v_models.clips.motions import ACTIONS, DIRECTIONS, Action
+from t2v_models.clips.bands import SIZES, SPEEDS, Size, Speed
+from t2v_models.clips.motions import ACTIONS, DIRECTIONS, SIZE_MOTIONS, Action
 from t2v_models.clips.spec import PALETTE, SHAPES, Colour, Shape
 from t2v_models.config import LabError, near
 
@@ -60,17 +61,29 @@ class Meaning:
     action: Action
     shape: Shape = "circle"
     colour: Colour = "blue"
+    size: Size | None = None
+    """None where the prompt leaves it open, as with the speed."""
+    speed: Speed | None = None
 
 
-WORDINGS = ("{colour} {shape} {motion}", "a {colour} {shape} {motion}", "the {shape} is {colour} and {motion}")
+WORDINGS = (
+    "{size} {colour} {shape} {motion} {speed}",
+    "a {size} {colour} {shape} {motion} {speed}",
+    "the {size} {shape} is {colour} and {motion} {speed}",
+)
 """Controlled paraphrases of the `shapes` world; the first one says "diagonally" of diagonal motions."""
-UNSEEN_WORDING = "the {colour} {shape} is {motion}"
+UNSEEN_WORDING = "the {size} {colour} {shape} is {motion} {speed}"
 """All words are trained, the sentence is not."""
+CIRCLE_WORDING = "{size} {shape} {motion} {speed}"
+"""Of the `circles` world where it names a size or a speed."""
 
 _SENTENCE = re.compile(
-    rf"(?:(?:a|the) )?(?:({'|'.join(PALETTE)}) )?({'|'.join(SHAPES)}) (?:is )?(?:({'|'.join(PALETTE)}) and )?(.+)"
+    rf"(?:(?:a|the) )?(?:({'|'.join(SIZES)}) )?(?:({'|'.join(PALETTE)}) )?({'|'.join(SHAPES)}) "
+    rf"(?:is )?(?:({'|'.join(PALETTE)}) and )?(.+?)(?: ({'|'.join(SPEEDS)}))?"
 )
-KNOWN_WORDS = sorted({w for text in (*PHRASES, *PALETTE, *SHAPES, "a the is and") for w in words(text)})
+KNOWN_WORDS = sorted(
+    {w for text in (*PHRASES, *PALETTE, *SHAPES, *SIZES, *SPEEDS, "a the is and") for w in words(text)}
+)
 
 
 def phrase_of(action: Action, *, diagonally: bool = False, swapped: bool = False) -> str:
@@ -83,9 +96,12 @@ def phrase_of(action: Action, *, diagonally: bool = False, swapped: bool = False
 
 
 def say(meaning: Meaning, wording: str) -> str:
-    """The prompt for a meaning in one of `WORDINGS` or in `UNSEEN_WORDING`, which swaps the words of a direction."""
+    """The prompt for a meaning in one of the wordings; `UNSEEN_WORDING` swaps the words of a direction."""
     motion = phrase_of(meaning.action, diagonally=wording == WORDINGS[0], swapped=wording == UNSEEN_WORDING)
-    return wording.format(colour=meaning.colour, shape=meaning.shape, motion=motion)
+    sentence = wording.format(
+        size=meaning.size or "", colour=meaning.colour, shape=meaning.shape, motion=motion, speed=meaning.speed or ""
+    )
+    return " ".join(sentence.split())
 
 
 @cache
@@ -93,14 +109,15 @@ def parse(prompt: str) -> Meaning:
     """What `prompt` means. A circle of no named colour is blue, as in the `circles` world.
 
     Raises:
-        LabError: naming the unknown word with its neighbours, the phrase that is no motion, or the missing colour.
+        LabError: naming the unknown word with its neighbours, the phrase that is no motion, the missing colour, or the
+            size or speed of what has none.
     """
     found = words(prompt)
     for word in found:
         if word not in KNOWN_WORDS:
             raise LabError(f"unknown word {word!r} in prompt {prompt!r}: {near(word, KNOWN_WORDS)}")
     match = _SENTENCE.fullmatch(" ".join(found))
-    before, shape, after, motion = match.groups() if match else ("", "", "", " ".join(found))
+    size, before, shape, after, motion, speed = match.groups() if match else (*[""] * 4, " ".join(found), "")
     action = _ACTIONS.get(tuple(words(motion)))
     if not match or not action or (before and after):
         raise LabError(
@@ -109,7 +126,12 @@ def parse(prompt: str) -> Meaning:
         )
     if not (before or after) and shape != "circle":
         raise LabError(f"prompt {prompt!r} names no colour for the {shape}: put one of {', '.join(PALETTE)} before it")
-    return Meaning(action, shape, before or after or "blue")  # type: ignore[arg-type]
+    if action in SIZE_MOTIONS and (size or speed):
+        raise LabError(
+            f"prompt {prompt!r} says {size or speed!r} of an object that is {motion}, which has no one size or speed: "
+            "leave the word out"
+        )
+    return Meaning(action, shape, before or after or "blue", size, speed)  # type: ignore[arg-type]
 
 
 def check_hold_out(actions: Iterable[str]) -> tuple[Action, ...]:

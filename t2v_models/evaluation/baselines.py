@@ -5,13 +5,14 @@ seed alone, in a stream of its own, so none is a training clip and none changes 
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from t2v_models.clips.dataset import DatasetConfig
-from t2v_models.clips.motions import Motion, Trace, draw_motion, trace
-from t2v_models.clips.prompts import Meaning, parse, words
+from t2v_models.clips.dataset import DatasetConfig, draw
+from t2v_models.clips.motions import Trace, trace
+from t2v_models.clips.prompts import parse, words
 from t2v_models.clips.render import paint, render
 from t2v_models.clips.spec import GROUND, ClipSpec
 
@@ -22,12 +23,8 @@ def oracle(spec: ClipSpec, prompts: Sequence[str], seeds: Sequence[int]) -> Fram
     """Real clips of the prompts, `(n, t, h, w, 3)`: what a perfect model would score."""
     frames = np.empty((len(prompts), spec.frames, spec.size, spec.size, 3), np.uint8)
     for i, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
-        frames[i] = render(_draw(spec, parse(prompt), np.random.default_rng([seed, *b"oracle"])), spec)
+        frames[i] = render(draw(parse(prompt), spec, np.random.default_rng([seed, *b"oracle"])), spec)
     return frames
-
-
-def _draw(spec: ClipSpec, meaning: Meaning, rng: np.random.Generator) -> Motion:
-    return draw_motion(meaning.action, spec, rng, meaning.shape, meaning.colour)
 
 
 def unconditional(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
@@ -36,10 +33,17 @@ def unconditional(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[i
     return oracle(data.spec, chosen, seeds)
 
 
+@lru_cache(2)
+def _word_sets(data: DatasetConfig) -> dict[str, frozenset[str]]:
+    """The words of every training prompt."""
+    return {prompt: frozenset(words(prompt)) for prompt in data.prompts}
+
+
+@lru_cache(1024)
 def nearest_seen(data: DatasetConfig, prompt: str) -> str:
     """The training prompt with the greatest share of words in common (Jaccard), the first of equals."""
-    asked = set(words(prompt))
-    return max(data.prompts, key=lambda p: len(asked & set(words(p))) / len(asked | set(words(p))))
+    asked, said = set(words(prompt)), _word_sets(data)
+    return max(said, key=lambda p: len(asked & said[p]) / len(asked | said[p]))
 
 
 def retrieval(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
@@ -58,7 +62,7 @@ def independent(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[int
     for i, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
         meaning, rng = parse(prompt), np.random.default_rng([seed, *b"independent"])
         moments = rng.integers(spec.frames, size=spec.frames)
-        paths = [trace(_draw(spec, meaning, rng), spec) for _ in moments]
+        paths = [trace(draw(meaning, spec, rng), spec) for _ in moments]
         x, y, radius = (
             np.array([getattr(path, axis)[moment] for path, moment in zip(paths, moments, strict=True)])
             for axis in ("x", "y", "radius")

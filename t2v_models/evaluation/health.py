@@ -15,7 +15,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from t2v_models.clips.motions import draw_motion, trace
+from t2v_models.clips.dataset import draw
+from t2v_models.clips.motions import trace
 from t2v_models.clips.prompts import parse
 from t2v_models.clips.reader import TRACE_RADIUS
 from t2v_models.clips.spec import ClipSpec
@@ -177,6 +178,5 @@ def least_ratio(freedom: int, level: float) -> float:
 def real_spread(prompt: str, spec: ClipSpec) -> NDArray[np.float64]:
     """Standard deviations of start x, start y and first radius of real clips of a prompt, px: `(3,)`."""
     meaning, rng = parse(prompt), np.random.default_rng([*b"health"])
-    motions = (draw_motion(meaning.action, spec, rng, meaning.shape, meaning.colour) for _ in range(DRAWS))
-    paths = (trace(motion, spec) for motion in motions)
+    paths = (trace(draw(meaning, spec, rng), spec) for _ in range(DRAWS))
     return np.asarray(np.std([(path.x[0], path.y[0], path.radius[0]) for path in paths], axis=0))

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from t2v_models.clips.dataset import DatasetConfig, draw_clip
-from t2v_models.clips.motions import Motion, draw_motion, trace
+from t2v_models.clips.dataset import DatasetConfig, draw, draw_clip
+from t2v_models.clips.motions import Motion, trace
 from t2v_models.clips.prompts import parse
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.evaluation.distances import squared
@@ -42,7 +42,7 @@ def unseen_paths(spec: ClipSpec, prompts: Sequence[str]) -> Floats:
     """
     meanings = [parse(p) for _ in range(UNSEEN_PER_CLIP) for p in prompts]
     rngs = (np.random.default_rng([i, *b"unseen"]) for i in range(len(meanings)))
-    drawn = (draw_motion(m.action, spec, r, m.shape, m.colour) for m, r in zip(meanings, rngs, strict=True))
+    drawn = (draw(meaning, spec, rng) for meaning, rng in zip(meanings, rngs, strict=True))
     return _paths(drawn, spec)
 
 

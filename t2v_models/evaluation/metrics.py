@@ -58,11 +58,11 @@ MEANS = {
         "the same with 32 px at 64 px for every invalid clip: failures are counted, not dropped",
         lambda v: v.traj_rmse if v.valid else IMPUTED_RMSE * v.unit,
     ),
-    "speed_err": Mean("px/frame outside the trained range; valid only, motions with a speed", lambda v: v.speed_err),
+    "speed_err": Mean("px/frame outside the band asked for, or else the trained range; valid", lambda v: v.speed_err),
     "step_err": Mean("px/frame between each step and that of the fitted law (PhyWorld); valid", lambda v: v.step_err),
     "angle_err": Mean("degrees, 0 to 180; valid clips that move, asked for a direction", lambda v: v.angle_err),
     "shape_iou": Mean("0 to 1, soft overlap with the asked shape where it was read; valid only", lambda v: v.shape_iou),
-    "radius_err": Mean("px by which the mean radius leaves the trained range; valid only", lambda v: v.radius_err),
+    "radius_err": Mean("px outside the band asked for, or else the trained range; mean, valid", lambda v: v.radius_err),
     "colour_err": Mean("RGB distance from the asked colour, 0 to 442; valid only", lambda v: v.colour_err),
     "bg_err": Mean("0 to 1, absolute error of the ground; all clips with ground to look at", lambda v: v.bg_err),
     "radius_cv": Mean(

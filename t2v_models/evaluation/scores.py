@@ -75,6 +75,11 @@ UNITS = {  # f: frame; /442: of the greatest RGB distance
 }  # fmt: skip
 
 
+def deciding(split: str) -> str:
+    """The figure that says how often a split is obeyed: where only a size or a speed is new, these must be right."""
+    return "prompt_success" if split == "s4" else "prompt_acc"
+
+
 def shown(metric: str, value: float) -> str:
     """A figure without its unit, 8 characters at most: `97.8 %` for shares, else three decimals or digits."""
     if metric in SHARES:

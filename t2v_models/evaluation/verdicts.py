@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from t2v_models.clips.laws import LEAST_SPEED
-from t2v_models.clips.motions import DIRECTIONS, RADIUS, Action, radius_range, speed_range
+from t2v_models.clips.bands import SLACK
+from t2v_models.clips.laws import LEAST_ORBIT_RADIUS, LEAST_SPEED
+from t2v_models.clips.motions import DIRECTIONS, ORBITS, RADIUS, SIZE_MOTIONS, Action, radius_range, speed_range
 from t2v_models.clips.prompts import Meaning, parse
 from t2v_models.clips.reader import Reading, read
 from t2v_models.clips.spec import PALETTE, UNIT_SIZE, ClipSpec
@@ -17,8 +19,9 @@ from t2v_models.config import Config
 MOST_COLOUR_ERROR = 60.0
 """RGB distance (0 to 442) up to which the colour is the asked one: about 10 % in every channel."""
 MOST_RADIUS_ERROR, MOST_SPEED_ERROR = 0.5, 0.25
-"""px and px/frame at 64 px by which size and speed may leave the trained range."""
-SIZE_MOTIONS = ("shrink", "expand")
+"""px and px/frame at 64 px by which size and speed may leave the trained range where the prompt names no band. A band
+may be missed by half the gap to the next one, so that no clip is right for two words: a tenth of the trained range, at
+least 0.3 px and 0.15 px/frame at 64 px."""
 
 
 class Verdict(Config):
@@ -55,14 +58,14 @@ class Verdict(Config):
     speed: float = math.nan
     """px/frame along the asked law."""
     speed_err: float = math.nan
-    """px/frame outside the trained range."""
+    """px/frame outside the band that is asked for, or the trained range."""
     step_err: float = math.nan
     """px/frame, mean over steps, between the step and that of the fitted law."""
     angle: float = math.nan
     """Degrees, counter-clockwise from the right."""
     angle_err: float = math.nan
     radius_err: float = math.nan
-    """px outside the trained range."""
+    """px outside the band that is asked for, or the trained range."""
     radius_cv: float = math.nan
     """Standard deviation of the radius over its mean."""
     shape_iou: float = math.nan
@@ -114,9 +117,10 @@ def _verdict(reading: Reading, i: int, meaning: Meaning, spec: ClipSpec, **which
     shown = reading.action[i]
     right, valid = shown == meaning.action, shown != "invalid"
     reason = "" if right else reading.reason[i] or f"moves like {shown!r}, asked for {meaning.action!r}"
-    numbers = _numbers(reading, i, meaning, spec) if valid else {}
+    asked = _Asked.of(meaning, spec, reading, i)
+    numbers = _numbers(reading, i, meaning, spec, asked) if valid else {}
     ground = reason != "object too large"  # which may leave no ground to look at
-    fault = reason or reading.look[i] or _out_of_range(numbers, spec.unit)
+    fault = reason or reading.look[i] or _out_of_range(numbers, asked)
     return Verdict.model_validate(
         which | numbers | {
             "asked": meaning.action, "shown": shown, "right": right, "valid": valid, "reason": reason,
@@ -131,7 +135,39 @@ def _verdict(reading: Reading, i: int, meaning: Meaning, spec: ClipSpec, **which
     )  # fmt: skip
 
 
-def _numbers(reading: Reading, i: int, meaning: Meaning, spec: ClipSpec) -> dict[str, float]:
+@dataclass(frozen=True)
+class _Asked:
+    """The radii, px, and speeds, px/frame, that a prompt asks for, and by how much a clip may miss them."""
+
+    radii: tuple[float, float]
+    speeds: tuple[float, float]
+    radius_slack: float
+    speed_slack: float
+
+    @staticmethod
+    def of(meaning: Meaning, spec: ClipSpec, reading: Reading, i: int) -> "_Asked":
+        radii = radius_range(meaning.action, meaning.shape, spec, meaning.size)
+        if meaning.speed is None:
+            speeds = _trained_speeds(meaning.action, spec)
+        elif meaning.action in ORBITS:
+            orbit = max(_orbit_radius(reading, i) / spec.unit, LEAST_ORBIT_RADIUS)
+            speeds = speed_range(meaning.action, spec, meaning.speed, (orbit, orbit))
+        else:
+            speeds = speed_range(meaning.action, spec, meaning.speed)
+        return _Asked(
+            radii, speeds,
+            SLACK * (radii[1] - radii[0]) if meaning.size else MOST_RADIUS_ERROR * spec.unit,
+            SLACK * (speeds[1] - speeds[0]) if meaning.speed else MOST_SPEED_ERROR * spec.unit,
+        )  # fmt: skip
+
+
+def _orbit_radius(reading: Reading, i: int) -> float:
+    """px, of the law read in clip i: between two steps an orbit turns as far as in one frame; 0 where it is frozen."""
+    first, second = np.diff(reading.law_x[i, :3] + 1j * reading.law_y[i, :3])
+    return float(reading.speed[i] / max(abs(np.angle(second * first.conj())), 1e-9))
+
+
+def _numbers(reading: Reading, i: int, meaning: Meaning, spec: ClipSpec, asked: _Asked) -> dict[str, float]:
     """The numbers of a valid clip by their names in `Verdict`."""
     steps, law_steps = (
         np.hypot(np.diff(x[i]), np.diff(y[i])) for x, y in ((reading.x, reading.y), (reading.law_x, reading.law_y))
@@ -142,7 +178,7 @@ def _numbers(reading: Reading, i: int, meaning: Meaning, spec: ClipSpec) -> dict
         "speed": reading.speed[i],
         "step_err": np.abs(steps - law_steps).mean(),
         "angle": reading.angle[i],
-        "radius_err": _outside(radius.mean(), radius_range(action, meaning.shape, spec)),
+        "radius_err": _outside(radius.mean(), asked.radii),
         "radius_cv": radius.std() / radius.mean(),
         "shape_iou": reading.shape_iou[i],
         "colour_err": np.linalg.norm(reading.colour[i] - np.array(PALETTE[meaning.colour])),
@@ -150,7 +186,7 @@ def _numbers(reading: Reading, i: int, meaning: Meaning, spec: ClipSpec) -> dict
         "path": steps.sum(),
     }
     if action not in SIZE_MOTIONS:
-        numbers["speed_err"] = _outside(reading.speed[i], _trained_speeds(action, spec))
+        numbers["speed_err"] = _outside(reading.speed[i], asked.speeds)
     if action in DIRECTIONS and steps.mean() >= LEAST_SPEED * spec.unit:
         dx, dy = DIRECTIONS[action]
         turn = reading.angle[i] - math.degrees(math.atan2(-dy, dx))
@@ -169,12 +205,12 @@ def _outside(value: float, allowed: tuple[float, float]) -> float:
     return max(allowed[0] - value, value - allowed[1], 0.0)
 
 
-def _out_of_range(numbers: dict[str, float], unit: float) -> str:
+def _out_of_range(numbers: dict[str, float], asked: _Asked) -> str:
     """The first of colour, size and speed that is wrong, with its figure."""
     limits = {
         "colour_err": ("colour", MOST_COLOUR_ERROR),
-        "radius_err": ("size", MOST_RADIUS_ERROR * unit),
-        "speed_err": ("speed", MOST_SPEED_ERROR * unit),
+        "radius_err": ("size", asked.radius_slack),
+        "speed_err": ("speed", asked.speed_slack),
     }
     for name, (what, limit) in limits.items():
         if numbers.get(name, 0) > limit:
