@@ -14,8 +14,9 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.exceptions import Abort
 from prefect.runtime import flow_run
-from prefect.states import Crashed
+from prefect.states import Cancelled, Crashed
 
 from t2v_models.config import LabError
 
@@ -97,7 +98,8 @@ def check_starts() -> None:
     Tasks of the process that was killed are closed, which would otherwise be shown as running.
 
     Raises:
-        LabError: this run was started too often, or was cancelled before it crashed.
+        LabError: this run was started too often.
+        Abort: this run was cancelled before it crashed.
     """
     if flow_run.run_count > STARTS:
         raise LabError(
@@ -105,11 +107,30 @@ def check_starts() -> None:
             "the reason (most often memory), mend it, and start a new run, which goes on from what is finished"
         )
     if flow_run.run_count > 1:
+        end_if_cancelled("cancelled; a new run goes on from what is finished")
         mine = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(flow_run.id)]))
         with get_client(sync_client=True) as client:
-            if any(state.type == StateType.CANCELLING for state in client.read_flow_run_states(UUID(flow_run.id))):
-                raise LabError("this run was cancelled: start a new one, which goes on from what is finished")
             for left in client.read_task_runs(flow_run_filter=mine):
                 # a task that stands for a stage is taken up again together with its run
                 if left.state and left.state.is_running() and not left.state.state_details.child_flow_run_id:
                     client.set_task_run_state(left.id, Crashed(message="its process was killed"), force=True)
+
+
+def end_if_cancelled(message: str) -> None:
+    """End this run as cancelled, if a person has asked for that.
+
+    Raises:
+        Abort: so it is.
+    """
+    if was_cancelled():
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(UUID(flow_run.id), Cancelled(message=message), force=True)
+        raise Abort(message)
+
+
+def was_cancelled() -> bool:
+    """Whether a person has asked for the end of this run, and it has not come to it yet."""
+    with get_client(sync_client=True) as client:
+        states = sorted(client.read_flow_run_states(UUID(flow_run.id)), key=lambda state: state.timestamp)
+    asked = [state.type for state in states if state.type in (StateType.CANCELLING, StateType.CANCELLED)]
+    return asked[-1:] == [StateType.CANCELLING]
