@@ -18,12 +18,12 @@ from tasks.services import Services, answers, end, free_port
 ROOT = Path(__file__).parents[1]
 LIMITS = {"cpu": None, "gpu": 1}
 """How many runs the worker of each pool takes at a time: a GPU takes one."""
-QUERY_SECONDS = 3
+QUERY_SECONDS = 5
 """Between two questions of a worker for runs; Prefect's 10 would be waited for at every stage of a lab on the pools."""
 LOOK_SECONDS = 1.0
 """Between two looks at whether everything still runs."""
-ORPHANS_SECONDS = 5.0
-"""Between two looks at runs that have outlived their worker."""
+RUNS_SECONDS = 5.0
+"""Between two looks at runs that their worker does not look after."""
 
 
 def serve(work: Path, prefect_port: int, mlflow_port: int, postgres: str | None = None) -> None:
@@ -124,18 +124,20 @@ def _workers(services: Services) -> None:
 
 def _look_after(services: Services, note: Callable[[], object]) -> None:
     """Start again what ends, for ever; runs that ended with their worker are marked, so that they are started again."""
-    from tasks.killed import mark_killed, worker_name
+    from tasks.killed import end_cancelled, mark_killed, worker_name
 
-    # first those of an earlier `t2v up` that was killed
-    lost, look = {worker_name(pool): datetime.now(UTC) for pool in LIMITS}, 0.0
+    workers = {f"worker-{pool}": worker_name(pool) for pool in LIMITS}
+    lost = dict.fromkeys(workers.values(), datetime.now(UTC))  # first those of an earlier `t2v up` that was killed
+    look = 0.0
     while True:
-        if lost and time.monotonic() >= look:
+        if time.monotonic() >= look:
             lost = {name: ended for name, ended in lost.items() if mark_killed(name, ended)}
-            look = time.monotonic() + ORPHANS_SECONDS
+            end_cancelled(workers.values())
+            look = time.monotonic() + RUNS_SECONDS
         time.sleep(LOOK_SECONDS)
         if ended := services.revive():
             note()
-            lost |= {worker_name(pool): datetime.now(UTC) for pool in LIMITS if f"worker-{pool}" in ended}
+            lost |= {workers[part]: datetime.now(UTC) for part in ended if part in workers}
             look = 0.0
 
 

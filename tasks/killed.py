@@ -1,25 +1,28 @@
-"""Runs that were killed together with their worker.
+"""Runs of this machine that their worker does not look after: killed with it, or cancelled without its hearing of it.
 
 A worker that lives sees how its runs end. When it is killed with them nobody does, and what tells is that they fall
-silent (`tasks.orchestration`). Where `t2v up` sees a worker end, it looks for the processes of its runs at once.
+silent (`tasks.orchestration`); and a worker that has lost the server for half a minute does not listen for
+cancellations of its runs any more (Prefect 3.8.8). So `t2v up` looks for the processes itself.
 """
 
+import signal
 import socket
-from datetime import datetime
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import psutil
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import PrefectException
 from prefect.states import Cancelled, Crashed
 
-_ACTIVE = FlowRunFilter(
-    state=FlowRunFilterState(
-        type=FlowRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING, StateType.CANCELLING])
-    )
-)
+AWAY = (httpx.HTTPError, PrefectException)
+"""What the client raises when the server is away."""
+HEARD_SECONDS = 20
+"""In so long a worker has passed a cancellation on, if it has heard of it."""
 
 
 def worker_name(pool: str) -> str:
@@ -36,29 +39,43 @@ def mark_killed(worker: str, ended: datetime) -> bool:
         worker: its name.
         ended: when it was seen to have ended; what has started since belongs to its successor.
     """
-    try:
-        with get_client(sync_client=True) as client:
-            left = [
-                run
-                for run in client.read_flow_runs(flow_run_filter=_ACTIVE)
-                if run.labels.get("prefect.worker.name") == worker and run.state and run.state.timestamp < ended
-            ]
-            gone = [run for run in left if not _lives(run)]
-            for run in gone:
-                assert run.state
+    with suppress(*AWAY), get_client(sync_client=True) as client:
+        outlive = False
+        for run, process in _runs(client, [worker], StateType.PENDING, StateType.RUNNING, StateType.CANCELLING):
+            assert run.state
+            if run.state.timestamp < ended and process is None and run.infrastructure_pid:
                 state = Cancelled if run.state.is_cancelling() else Crashed
                 client.set_flow_run_state(run.id, state(message="its process was killed with its worker"), force=True)
-    except (httpx.HTTPError, PrefectException):
-        return True
-    return len(left) > len(gone)
+            elif run.state.timestamp < ended:  # at work, or its worker has not told which process it is
+                outlive = True
+        return outlive
+    return True
 
 
-def _lives(run: FlowRun) -> bool:
-    """Whether the process that the worker has started for the run is there; a number may have gone to another one."""
-    if not run.infrastructure_pid:  # not told yet: its silence will
-        return True
-    try:
-        found = psutil.Process(int(run.infrastructure_pid))
-        return found.environ().get("PREFECT__FLOW_RUN_ID") == str(run.id)
-    except psutil.Error:
-        return False
+def end_cancelled(workers: Collection[str]) -> None:
+    """Ask the processes of cancelled runs to end, where their worker has not."""
+    late = datetime.now(UTC) - timedelta(seconds=HEARD_SECONDS)
+    with suppress(*AWAY), get_client(sync_client=True) as client:
+        for run, process in _runs(client, workers, StateType.CANCELLING):
+            if process and run.state and run.state.timestamp < late:
+                with suppress(psutil.NoSuchProcess):
+                    process.send_signal(signal.SIGTERM)
+
+
+def _runs(
+    client: SyncPrefectClient, workers: Collection[str], *states: StateType
+) -> Iterator[tuple[FlowRun, psutil.Process | None]]:
+    """The runs of the workers in these states, each with its process, if that is there."""
+    wanted = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(states))))
+    for run in client.read_flow_runs(flow_run_filter=wanted):
+        if run.labels.get("prefect.worker.name") in workers:
+            yield run, _process(run)
+
+
+def _process(run: FlowRun) -> psutil.Process | None:
+    """The process that the worker has started for the run; its number may have gone to another one since."""
+    with suppress(psutil.Error):
+        found = psutil.Process(int(run.infrastructure_pid or 0))
+        if found.environ().get("PREFECT__FLOW_RUN_ID") == str(run.id):
+            return found
+    return None
