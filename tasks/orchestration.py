@@ -5,12 +5,18 @@ put back into its queue; the worker that takes it goes on from its files. Both r
 they hold for workers on any machine and can be seen, and paused, in its UI.
 """
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterNextScheduledStartTime,
+    FlowRunFilterState,
+    FlowRunFilterStateName,
+)
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
@@ -32,6 +38,8 @@ REST_SECONDS = 10
 """Between a crash and the next start."""
 MOVED_ON = ("Scheduled", "AwaitingRetry", "Pending", "Running", "Completed", "Cancelled")
 """States after a crash in which the run needs no help."""
+MISSED = timedelta(hours=1)
+"""A scheduled run that is so late when `t2v up` starts is left out."""
 STARTS = 10
 """A run that was started so often and never ended by itself is not worth another start."""
 
@@ -90,6 +98,18 @@ def set_up() -> None:
                 client.update_automation(found[0].id, automation)
             else:
                 client.create_automation(automation)
+        _leave_out_missed(client)
+
+
+def _leave_out_missed(client: SyncPrefectClient) -> None:
+    """What a schedule wanted while no lab was up is not made up for: three missed nights are not three labs at noon."""
+    missed = FlowRunFilter(
+        state=FlowRunFilterState(name=FlowRunFilterStateName(any_=["Scheduled", "Late"])),
+        next_scheduled_start_time=FlowRunFilterNextScheduledStartTime(before_=datetime.now(UTC) - MISSED),
+    )
+    for run in client.read_flow_runs(flow_run_filter=missed):
+        if run.auto_scheduled:
+            client.set_flow_run_state(run.id, Cancelled(message="left out: no lab was up at its hour"), force=True)
 
 
 def check_starts() -> None:
