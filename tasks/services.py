@@ -17,7 +17,7 @@ from t2v_models.config import LabError
 from tasks.console import say
 from tasks.running import identity
 
-READY_SECONDS = 120
+READY_SECONDS = 300
 STOP_SECONDS = 20
 """A part that has not ended by itself after this long is killed."""
 ONE_LINE = "PREFECT_LOGGING_HANDLERS_CONSOLE_CLASS"
