@@ -112,7 +112,7 @@ class Services:
         with log.open("ab") as output:
             return subprocess.Popen(
                 [str(Path(sys.executable).with_name(tool)), *arguments],  # of this environment, whatever PATH says
-                cwd=self._folder, env=told | environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                cwd=self._folder, env={**told, **environment}, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                 start_new_session=True,
             )  # fmt: skip
 
