@@ -12,6 +12,7 @@ from t2v_models.config import LabError
 from t2v_models.processes import process_pool
 from t2v_models.shards.manifest import check_folder, is_complete
 from tasks.console import progress, say
+from tasks.orchestration import check_starts
 from tasks.render import render_shards, render_shards_here, write_manifest
 from tasks.stopwatch import working
 
@@ -35,6 +36,7 @@ def dataset(config: DatasetConfig, out: Path, workers: int = 2) -> Path:
         out: folder of the shards and their manifest.
         workers: processes that render; they change the time, not the bytes.
     """
+    check_starts()
     if workers < 1:
         raise LabError(f"workers is {workers}, which must be 1 or more: leave it out for 2")
     with process_pool(workers) as pool:

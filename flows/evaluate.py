@@ -14,6 +14,8 @@ from t2v_models.evaluation.scores import SUITE_VERSION, EvaluateConfig, Evaluati
 from tasks.console import say
 from tasks.evaluate import judge_split, log_evaluation, read_evaluation
 from tasks.gate import gate as decide_champion
+from tasks.mlflow_store import client
+from tasks.orchestration import check_starts
 from tasks.registry import fetch_model
 from tasks.runtime import WORK
 from tasks.subjects import asked_of, subject, title
@@ -42,6 +44,8 @@ def evaluate(
         data: the dataset that a baseline draws from, or that clips in an archive are judged by.
         gate: what a registered model must show to become champion.
     """
+    check_starts()
+    client(work)  # if MLflow is away, that is said now and not when all is judged
     place = fetch_model(work, run) if ":/" in run else Path(run)
     who = subject(place, data)
     done = read_evaluation(out, who.source, who.data.digest, config)

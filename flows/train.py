@@ -8,7 +8,7 @@ from prefect.runtime import flow_run
 
 from t2v_models.build import ModelConfig
 from t2v_models.training import TrainConfig
-from tasks.orchestration import check_starts
+from tasks.orchestration import check_starts, end_if_cancelled
 from tasks.runtime import WORK
 from tasks.train import train_model
 
@@ -35,7 +35,7 @@ def train(data: Path | str, model: ModelConfig, training: TrainConfig, out: Path
     try:
         return train_model(data, model, training, out, work)
     except SystemExit as end:
-        if end.code == 128 + signal.SIGTERM:
-            # saved, and told MLflow; now Prefect's own handler says who asked for the end, and why
-            signal.raise_signal(signal.SIGTERM)
+        if end.code == 128 + signal.SIGTERM:  # all is saved, and MLflow told
+            end_if_cancelled("cancelled, and saved; a new run goes on from there")
+            signal.raise_signal(signal.SIGTERM)  # for Prefect's own handler
         raise

@@ -3,6 +3,8 @@
 import os
 import signal
 import time
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from t2v_models.config import LabError
@@ -16,8 +18,12 @@ from tasks.services import Services, answers, end, free_port
 ROOT = Path(__file__).parents[1]
 LIMITS = {"cpu": None, "gpu": 1}
 """How many runs the worker of each pool takes at a time: a GPU takes one."""
+QUERY_SECONDS = 5
+"""Between two questions of a worker for runs; Prefect's 10 would be waited for at every stage of a lab on the pools."""
 LOOK_SECONDS = 1.0
 """Between two looks at whether everything still runs."""
+RUNS_SECONDS = 5.0
+"""Between two looks at runs that their worker does not look after."""
 
 
 def serve(work: Path, prefect_port: int, mlflow_port: int, postgres: str | None = None) -> None:
@@ -55,10 +61,7 @@ def serve(work: Path, prefect_port: int, mlflow_port: int, postgres: str | None 
             _workers(services)
             found = _note(services, work, prefect, mlflow)
             say(f"{_addresses(found, work)}\nready after {time.monotonic() - started:.0f} s; Ctrl-C stops everything")
-            while True:
-                time.sleep(LOOK_SECONDS)
-                if services.revive():
-                    _note(services, work, prefect, mlflow)
+            _look_after(services, lambda: _note(services, work, prefect, mlflow))
         except KeyboardInterrupt:
             running.remove(work)
             say("stopping")
@@ -106,13 +109,36 @@ def _servers(
 
 def _workers(services: Services) -> None:
     """Pools, rules, deployments, and a worker for each pool."""
-    from tasks.orchestration import set_up  # it imports Prefect, which the servers' start hides
+    from tasks.killed import worker_name  # both import Prefect, which the servers' start hides
+    from tasks.orchestration import set_up
 
     set_up()
     for pool, limit in LIMITS.items():
         limited = ("--limit", str(limit)) if limit else ()
-        services.start(f"worker-{pool}", "prefect", "worker", "start", "--pool", pool, "--type", "process", *limited)
+        services.start(
+            f"worker-{pool}", "prefect", "worker", "start", "--pool", pool, "--type", "process",
+            "--name", worker_name(pool), *limited, environment={"PREFECT_WORKER_QUERY_SECONDS": str(QUERY_SECONDS)},
+        )  # fmt: skip
     services.once("prefect", "--no-prompt", "deploy", "--all")
+
+
+def _look_after(services: Services, note: Callable[[], object]) -> None:
+    """Start again what ends, for ever; runs that ended with their worker are marked, so that they are started again."""
+    from tasks.killed import end_cancelled, mark_killed, worker_name
+
+    workers = {f"worker-{pool}": worker_name(pool) for pool in LIMITS}
+    lost = dict.fromkeys(workers.values(), datetime.now(UTC))  # first those of an earlier `t2v up` that was killed
+    look = 0.0
+    while True:
+        if time.monotonic() >= look:
+            lost = {name: ended for name, ended in lost.items() if mark_killed(name, ended)}
+            end_cancelled(workers.values())
+            look = time.monotonic() + RUNS_SECONDS
+        time.sleep(LOOK_SECONDS)
+        if ended := services.revive():
+            note()
+            lost |= {workers[part]: datetime.now(UTC) for part in ended if part in workers}
+            look = 0.0
 
 
 def _note(services: Services, work: Path, prefect: str, mlflow: str) -> Running:

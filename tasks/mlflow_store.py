@@ -46,6 +46,14 @@ def client(work: Path) -> "MlflowClient":
     return found
 
 
+def run_page(work: Path, run_id: str) -> str | None:
+    """Where a browser shows a run, if its store is a server."""
+    server = tracking_uri(work)
+    if not server.startswith("http"):
+        return None
+    return f"{server}/#/experiments/{client(work).get_run(run_id).info.experiment_id}/runs/{run_id}"
+
+
 @contextmanager
 def environment(**values: str) -> Iterator[None]:
     """These environment variables for the block; MLflow reads most of its settings there, and sets some itself."""

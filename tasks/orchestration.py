@@ -5,17 +5,24 @@ put back into its queue; the worker that takes it goes on from its files. Both r
 they hold for workers on any machine and can be seen, and paused, in its UI.
 """
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterNextScheduledStartTime,
+    FlowRunFilterState,
+    FlowRunFilterStateName,
+)
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.exceptions import Abort
 from prefect.runtime import flow_run
-from prefect.states import Crashed
+from prefect.states import Cancelled, Crashed
 
 from t2v_models.config import LabError
 
@@ -31,6 +38,8 @@ REST_SECONDS = 10
 """Between a crash and the next start."""
 MOVED_ON = ("Scheduled", "AwaitingRetry", "Pending", "Running", "Completed", "Cancelled")
 """States after a crash in which the run needs no help."""
+MISSED = timedelta(hours=1)
+"""A scheduled run that is so late when `t2v up` starts is left out."""
 STARTS = 10
 """A run that was started so often and never ended by itself is not worth another start."""
 
@@ -89,6 +98,18 @@ def set_up() -> None:
                 client.update_automation(found[0].id, automation)
             else:
                 client.create_automation(automation)
+        _leave_out_missed(client)
+
+
+def _leave_out_missed(client: SyncPrefectClient) -> None:
+    """What a schedule wanted while no lab was up is not made up for: three missed nights are not three labs at noon."""
+    missed = FlowRunFilter(
+        state=FlowRunFilterState(name=FlowRunFilterStateName(any_=["Scheduled", "Late"])),
+        next_scheduled_start_time=FlowRunFilterNextScheduledStartTime(before_=datetime.now(UTC) - MISSED),
+    )
+    for run in client.read_flow_runs(flow_run_filter=missed):
+        if run.auto_scheduled:
+            client.set_flow_run_state(run.id, Cancelled(message="left out: no lab was up at its hour"), force=True)
 
 
 def check_starts() -> None:
@@ -97,7 +118,8 @@ def check_starts() -> None:
     Tasks of the process that was killed are closed, which would otherwise be shown as running.
 
     Raises:
-        LabError: this run was started too often, or was cancelled before it crashed.
+        LabError: this run was started too often.
+        Abort: this run was cancelled before it crashed.
     """
     if flow_run.run_count > STARTS:
         raise LabError(
@@ -105,11 +127,30 @@ def check_starts() -> None:
             "the reason (most often memory), mend it, and start a new run, which goes on from what is finished"
         )
     if flow_run.run_count > 1:
+        end_if_cancelled("cancelled; a new run goes on from what is finished")
         mine = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(flow_run.id)]))
         with get_client(sync_client=True) as client:
-            if any(state.type == StateType.CANCELLING for state in client.read_flow_run_states(UUID(flow_run.id))):
-                raise LabError("this run was cancelled: start a new one, which goes on from what is finished")
             for left in client.read_task_runs(flow_run_filter=mine):
                 # a task that stands for a stage is taken up again together with its run
                 if left.state and left.state.is_running() and not left.state.state_details.child_flow_run_id:
                     client.set_task_run_state(left.id, Crashed(message="its process was killed"), force=True)
+
+
+def end_if_cancelled(message: str) -> None:
+    """End this run as cancelled, if a person has asked for that.
+
+    Raises:
+        Abort: so it is.
+    """
+    if was_cancelled():
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(UUID(flow_run.id), Cancelled(message=message), force=True)
+        raise Abort(message)
+
+
+def was_cancelled() -> bool:
+    """Whether a person has asked for the end of this run, and it has not come to it yet."""
+    with get_client(sync_client=True) as client:
+        states = sorted(client.read_flow_run_states(UUID(flow_run.id)), key=lambda state: state.timestamp)
+    asked = [state.type for state in states if state.type in (StateType.CANCELLING, StateType.CANCELLED)]
+    return asked[-1:] == [StateType.CANCELLING]

@@ -8,10 +8,12 @@ from typing import Any
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, TerminationSignal
 from prefect.runtime import flow_run
+from prefect.states import Cancelling
 
 from t2v_models.config import LabError
+from tasks.orchestration import was_cancelled
 
 POLL_SECONDS = 2.0
 RESTART_SECONDS = 60.0
@@ -36,7 +38,13 @@ def run_on_pool(deployment: str, parameters: dict[str, Any]) -> None:
             f"this Prefect server has no deployment {deployment!r}: start 't2v up', or set the lab's place to 'here'"
         ) from error
     assert isinstance(started, FlowRun)  # a coroutine only inside an event loop
-    ended = _ended(started)
+    try:
+        ended = _ended(started)
+    except TerminationSignal:
+        if was_cancelled():  # and not only stopped, to go on later
+            with get_client(sync_client=True) as client:
+                client.set_flow_run_state(started.id, Cancelling(message="the run that wants it was cancelled"))
+        raise
     assert ended.state
     if not ended.state.is_completed():
         raise LabError(

@@ -20,7 +20,7 @@ from t2v_models.media import load_npz
 from t2v_models.shards.manifest import Manifest
 from tasks.chart import Chart
 from tasks.ended import adopt, attach, known
-from tasks.mlflow_store import tracking_uri
+from tasks.mlflow_store import run_page, tracking_uri
 from tasks.page import Clip
 from tasks.report import ModelReport, Report, write_report
 from tasks.stopwatch import working
@@ -40,7 +40,7 @@ def publish(
     folder: Path, evaluations: Sequence[tuple[Evaluation, Path]], data: Path, runs: dict[str, Path],
     timings: dict[str, float], work: Path,
 ) -> Path:  # fmt: skip
-    """Write the page of one lab run and a Prefect artifact that points to it.
+    """Write the page of one lab run and a Prefect artifact with what it found.
 
     Args:
         folder: of the page.
@@ -73,7 +73,6 @@ def publish(
     lines = [f"- **{e.name}**, {split}: {s['prompt_acc']} of {s['prompt_acc'].n} clips obey their prompt"
              for e, _ in evaluations for split, s in e.scores.items()]  # fmt: skip
     show_artifact(create_markdown_artifact, f"# {report.title}\n\n" + "\n".join(lines), key="summary")
-    show_artifact(create_link_artifact, page.resolve().as_uri(), link_text=str(page), key="report")
     return page
 
 
@@ -84,7 +83,7 @@ def log_lab(
 ) -> None:  # fmt: skip
     """The lab's own MLflow run: its settings, its time and its report, with the runs of all stages under it.
 
-    The same lab done again adds to the run it has.
+    The same lab done again adds to the run it has. A Prefect artifact links to the report.
     """
     manifest, record = Manifest.load(data), read_record(page.parent)
     digest = hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
@@ -104,6 +103,9 @@ def log_lab(
     attach(work, record["run_id"], page.parent, "report")
     stages = [read_record(folder).get("run_id") for folder in (*runs.values(), *judged)]
     adopt(work, record["run_id"], filter(None, stages))
+    run = run_page(work, record["run_id"])  # no browser follows a link from a server's page to a file
+    link = f"{run}/artifacts/report/{page.name}" if run else page.resolve().as_uri()
+    show_artifact(create_link_artifact, link, link_text=str(page), key="report")
 
 
 def shown_clips(folder: Path) -> list[Clip]:

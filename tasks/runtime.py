@@ -21,8 +21,8 @@ from tasks.running import running
 
 WORK = Path(os.environ.get("T2V_WORK", "work"))
 """Where everything is written unless a command says otherwise; `t2v up` sets it for the runs of its workers."""
-READY_SECONDS = 120
-"""A loaded machine may need this long to migrate a fresh database; a quiet one takes a tenth of it."""
+READY_SECONDS = 300
+"""At a load of 17 on two cores a fresh database took more than 120 s to migrate; a quiet machine needs a tenth."""
 FLUSH_SECONDS = 30
 """How long the last task states may take to leave this process."""
 SERVER_SETTINGS = {
@@ -143,6 +143,8 @@ def _server_environment(home: Path) -> dict[str, str]:
         | {
             "PREFECT_HOME": str(home),
             "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
+            # half of what a task costs it, for a feed of events that nobody looks at; states are recorded without
+            "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED": "false",
             "PREFECT_SERVER_UI_ENABLED": "false",
             "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
         }

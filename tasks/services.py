@@ -17,9 +17,11 @@ from t2v_models.config import LabError
 from tasks.console import say
 from tasks.running import identity
 
-READY_SECONDS = 120
+READY_SECONDS = 300
 STOP_SECONDS = 20
 """A part that has not ended by itself after this long is killed."""
+ONE_LINE = "PREFECT_LOGGING_HANDLERS_CONSOLE_CLASS"
+"""`tasks.runtime` sets it for people at a terminal; a log file gets whole records."""
 ENDINGS, WINDOW_SECONDS = 5, 600
 """A part that ends so often in so long is not started again: something is wrong that a person must see."""
 
@@ -106,10 +108,11 @@ class Services:
     def _launch(self, log: Path, command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         """A process in a session of its own: Ctrl-C is for `t2v up`, which ends it in its turn."""
         tool, *arguments = command
+        told = {k: v for k, v in os.environ.items() if k != ONE_LINE}
         with log.open("ab") as output:
             return subprocess.Popen(
                 [str(Path(sys.executable).with_name(tool)), *arguments],  # of this environment, whatever PATH says
-                cwd=self._folder, env=os.environ | environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                cwd=self._folder, env={**told, **environment}, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                 start_new_session=True,
             )  # fmt: skip
 

@@ -59,15 +59,6 @@ class Tracker:
         self._sender = threading.Thread(target=self._send_until_closed, name="mlflow", daemon=True)
         self._sender.start()
 
-    @property
-    def page(self) -> str | None:
-        """Where a browser shows the run, if its store is a server."""
-        server = tracking_uri(self._work)
-        if not server.startswith("http"):
-            return None
-        experiment = self._client.get_run(self.run_id).info.experiment_id
-        return f"{server}/#/experiments/{experiment}/runs/{self.run_id}"
-
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Keep the metrics of a step for the next flush; what a resumed run has already logged is left out."""
         if self._logged:

@@ -17,6 +17,7 @@ from t2v_models.shards.ingested import DataConfig
 from t2v_models.shards.remote import is_url, local_folder, open_data
 from t2v_models.training import TrainConfig
 from tasks.console import progress, say
+from tasks.mlflow_store import run_page
 from tasks.stopwatch import working
 from tasks.tracking import Tracker, close_stale, track
 from tasks.watched import show_artifact
@@ -42,8 +43,8 @@ def train_model(data: Path | str, model: ModelConfig, config: TrainConfig, run_d
         write_record(run_dir, run_id=tracker.run_id)
         source = str(data) if is_url(data) else str(local_folder(data).resolve())
         tracker.dataset(source.rsplit("/", 1)[-1], manifest.digest, source, "training")
-        if tracker.page:
-            show_artifact(create_link_artifact, tracker.page, link_text=f"{run_dir.name} in MLflow", key="mlflow-run")
+        if page := run_page(work, tracker.run_id):
+            show_artifact(create_link_artifact, page, link_text=f"{run_dir.name} in MLflow", key="mlflow-run")
         tracker.catch_up(training.history(run_dir))
         with working(f"train {model.name}"), progress(f"train {model.name}") as show:
             log = reporter(run, run_dir, tracker, show)

@@ -19,6 +19,9 @@ from tasks.runtime import OneLineHandler, prefect_api, prepare
 
 pytestmark = pytest.mark.alone
 
+PATIENCE_SECONDS = 600
+"""The longest that anything here may take on a busy machine; only what hangs is waited for so long."""
+
 FLOW = """
 import os, sys, time
 from pathlib import Path
@@ -121,11 +124,11 @@ def test_an_error_in_a_flow_is_told_once_and_recorded(work):
 
 @pytest.mark.slow
 def test_ctrl_c_stops_the_run_and_then_the_server(work):
-    process = start(work, "THREADS(2, wait=60)")
+    process = start(work, f"THREADS(2, wait={2 * PATIENCE_SECONDS})")
     assert process.stdout is not None
     assert process.stdout.readline() == "working\n"
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE_SECONDS)
     assert "sqlalchemy" not in errors
     assert errors.count("Traceback") <= 1, errors  # Python's own
     assert servers_of(work) == []
@@ -133,13 +136,13 @@ def test_ctrl_c_stops_the_run_and_then_the_server(work):
 
 @pytest.mark.slow
 def test_a_killed_run_leaves_no_server(work):
-    process = start(work, "THREADS(2, wait=60)")
+    process = start(work, f"THREADS(2, wait={2 * PATIENCE_SECONDS})")
     assert process.stdout is not None
     assert process.stdout.readline() == "working\n"
     assert len(servers_of(work)) == 1
     process.kill()
     process.communicate()
-    _, alive = psutil.wait_procs(servers_of(work), timeout=30)
+    _, alive = psutil.wait_procs(servers_of(work), timeout=PATIENCE_SECONDS)
     assert alive == []
 
 
@@ -177,9 +180,14 @@ def test_the_console_shows_one_line_a_record_and_leaves_errors_of_runs_to_the_co
 
 @pytest.mark.slow
 def test_an_idle_server_leaves_the_processor_alone(work):
+    """Once it has started it takes far less than a loop that is as free to run, however busy the machine is."""
+
+    def share() -> float:
+        before, begun = sum(server.cpu_times()[:2]), time.process_time()
+        while time.process_time() - begun < 2:
+            pass
+        return (sum(server.cpu_times()[:2]) - before) / 2
+
     with prefect_api(work):
-        [server] = [p for p in psutil.Process().children(recursive=True) if "tasks.server" in p.cmdline()]
-        time.sleep(3)  # its services have started
-        before = sum(server.cpu_times()[:2])
-        time.sleep(4)
-        assert sum(server.cpu_times()[:2]) - before < 1
+        [server] = servers_of(work)
+        assert any(share() < 0.5 for _ in range(10)), "it never comes to rest"
