@@ -1,7 +1,9 @@
 """What several test files share: a tiny dataset, rendered once, and a work folder with an MLflow store."""
 
 import os
-from collections.abc import Iterator
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -43,3 +45,23 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield work
         for name in set(os.environ) - set(before):
             del os.environ[name]
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """Mounts a file system on a new folder; only where this user may."""
+    folders: list[Path] = []
+
+    def mount(*options: str) -> Path:
+        if shutil.which("mount") is None:
+            pytest.skip("no mount here")
+        folder = tmp_path / f"mounted-{len(folders)}"
+        folder.mkdir()
+        if subprocess.run(["mount", *options, str(folder)], capture_output=True).returncode:
+            pytest.skip("this user may not mount")
+        folders.append(folder)
+        return folder
+
+    yield mount
+    for folder in folders:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)  # a store may still map its shards
