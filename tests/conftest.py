@@ -7,11 +7,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from t2v_models.clips.dataset import DatasetConfig
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.shards.manifest import finish
 from t2v_models.shards.write import write_shard
+
+settings.register_profile("any load", deadline=None)  # how long an example takes is no fault of what it proves
+settings.load_profile("any load")
 
 TINY = DatasetConfig(clips=90, clips_per_shard=36, spec=ClipSpec(size=16, frames=6))
 
