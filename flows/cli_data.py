@@ -191,7 +191,7 @@ def verify(data: Data, work: Work = WORK, as_json: Json = False) -> None:
     t2v verify data/circles
     t2v verify https://host/circles                     what arrives from there
 
-    Found are flipped bytes; cut, missing or swapped shards; missing or extra
+    Found are flipped bytes in any file; cut, missing or swapped shards; missing or extra
     members; the manifest of another dataset; what a killed writer left. To mend
     a folder, delete the damaged shards and render or ingest again with the same
     options.

@@ -45,6 +45,18 @@ def write(path: Path, content: bytes | str) -> Path:
     return path
 
 
+def remove(path: Path) -> None:
+    """Delete a file, if it is there.
+
+    Raises:
+        LabError: the folder cannot be written.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise LabError(f"cannot remove {path}: {error.strerror}; choose a folder you may write to") from error
+
+
 @contextmanager
 def held(path: Path, wait: float) -> Iterator[None]:
     """The block has the lock file `path` to itself; the system frees it however this process ends.

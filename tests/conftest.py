@@ -1,15 +1,21 @@
 """What several test files share: a tiny dataset, rendered once, and a work folder with an MLflow store."""
 
 import os
-from collections.abc import Iterator
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from t2v_models.clips.dataset import DatasetConfig
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.shards.manifest import finish
 from t2v_models.shards.write import write_shard
+
+settings.register_profile("any load", deadline=None)  # how long an example takes is no fault of what it proves
+settings.load_profile("any load")
 
 TINY = DatasetConfig(clips=90, clips_per_shard=36, spec=ClipSpec(size=16, frames=6))
 
@@ -43,3 +49,23 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield work
         for name in set(os.environ) - set(before):
             del os.environ[name]
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """Mounts a file system on a new folder; only where this user may."""
+    folders: list[Path] = []
+
+    def mount(*options: str) -> Path:
+        if shutil.which("mount") is None:
+            pytest.skip("no mount here")
+        folder = tmp_path / f"mounted-{len(folders)}"
+        folder.mkdir()
+        if subprocess.run(["mount", *options, str(folder)], capture_output=True).returncode:
+            pytest.skip("this user may not mount")
+        folders.append(folder)
+        return folder
+
+    yield mount
+    for folder in folders:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)  # a store may still map its shards

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t2v_models.config import LabError
-from t2v_models.shards.manifest import MANIFEST, SUMS
+from t2v_models.shards.manifest import CARD, MANIFEST, SUMS
 from t2v_models.shards.verify import verify
 from t2v_models.shards.write import shard_name
 from tests.conftest import TINY, rendered
@@ -102,7 +102,7 @@ def stale_temporary(folder: Path, other: Path, place: float) -> str:
 
 def flipped_manifest(folder: Path, other: Path, place: float) -> str:
     flipped(folder / MANIFEST, place)
-    return ""  # bytes that mean something make it unreadable, others are told by the sums
+    return MANIFEST  # bytes that mean something make it unreadable, others are told by the sums
 
 
 def cut_manifest(folder: Path, other: Path, place: float) -> str:
@@ -117,10 +117,27 @@ def other_manifest(folder: Path, other: Path, place: float) -> str:
 
 def flipped_sums(folder: Path, other: Path, place: float) -> str:
     flipped(folder / SUMS, place)
-    return f"{SUMS} and the files do not belong together"
+    return f"{SUMS} and "
 
 
-ALONE: list[Damage] = [flipped_manifest, cut_manifest, other_manifest, flipped_sums]
+def flipped_card(folder: Path, other: Path, place: float) -> str:
+    flipped(folder / CARD, place)
+    return f"{SUMS} and {CARD} do not belong together"
+
+
+def flipped_side_car(folder: Path, other: Path, place: float) -> str:
+    flipped(folder / "shard-00001.parquet", place)
+    return f"{SUMS} and shard-00001.parquet do not belong together"
+
+
+def other_side_car(folder: Path, other: Path, place: float) -> str:
+    shutil.copy(other / "shard-00001.parquet", folder)
+    return f"{SUMS} and shard-00001.parquet do not belong together"
+
+
+ALONE: list[Damage] = [
+    flipped_manifest, cut_manifest, other_manifest, flipped_sums, flipped_card, flipped_side_car, other_side_car,
+]  # fmt: skip
 """Damages of what names the others: found always, but beside another one only one of the two may be told."""
 OF_SHARDS: list[Damage] = [
     flipped_byte, cut_tar, missing_member, extra_member, swapped_shards, missing_shard, shard_of_another_dataset,

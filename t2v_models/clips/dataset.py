@@ -14,7 +14,7 @@ from t2v_models.clips.spec import ClipSpec, Codec, World
 from t2v_models.clips.splits import Coverage, Split, split_prompts, train_prompts
 from t2v_models.config import Config, LabError
 
-RENDERER_VERSION = "2"
+RENDERER_VERSION = "3"
 """Part of every dataset's digest: raise it whenever a pixel or a drawn number changes."""
 PHILOX_BLOCK = 4
 """Numbers that the generator gives for each value of its counter."""

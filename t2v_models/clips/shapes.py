@@ -1,8 +1,9 @@
 """What each shape covers. `radius` always means the radius of the disc of equal area, so size and shape are free of
 each other and the area of any object is pi radius². The centre is the centre of mass.
 
-Coverage of a pixel is exact for squares and crosses (products of overlaps along x and y), exact but at the corners for
-diamonds, and elsewhere a linear ramp, one pixel wide, over the signed distance from the pixel's centre to the edge.
+Coverage of a pixel is exact for whatever has straight edges, corners included: for squares and crosses the product of
+overlaps along x and y, for triangles and diamonds the area under an edge (`_swept`). For discs and rings it is a linear
+ramp, one pixel wide, over the signed distance from the pixel's centre to the edge.
 """
 
 import math
@@ -16,7 +17,6 @@ from t2v_models.clips.spec import Shape
 
 Floats = NDArray[np.floating]
 
-DIAGONAL = math.sqrt(0.5)
 SQUARE = math.sqrt(math.pi) / 2
 """Half the side of the square of unit radius."""
 DIAMOND = math.sqrt(math.pi / 2)
@@ -58,7 +58,8 @@ def extents(shapes: Sequence[Shape]) -> NDArray[np.float64]:
 def cover(shape: Shape, dx: Floats, dy: Floats, radius: Floats) -> Floats:
     """Share of each pixel inside the shape, 0–1; pixel centres lie `dx` (rightwards), `dy` (downwards) from its centre.
 
-    The three arrays broadcast against each other; pass `dx` as `(…, 1, w)` and `dy` as `(…, h, 1)`.
+    The three arrays broadcast against each other; pass `dx` as `(…, 1, w)` and `dy` as `(…, h, 1)`, rows one after
+    another.
     """
     if shape == "square":
         return np.asarray(_overlap(dx, SQUARE * radius) * _overlap(dy, SQUARE * radius))
@@ -67,15 +68,8 @@ def cover(shape: Shape, dx: Floats, dy: Floats, radius: Floats) -> Floats:
         inside: Floats = long_x * short_y
         inside += short_x * (long_y - short_y)
         return inside
-    if shape == "diamond":
-        inside = _slanted(dx + dy, SQUARE * radius)
-        inside *= _slanted(dx - dy, SQUARE * radius)
-        return inside
-    if shape == "triangle":
-        distance = np.abs(dx) * math.sqrt(0.75) - 0.5 * dy
-        np.maximum(distance, dy, out=distance)
-        distance -= TRIANGLE * radius
-        return _ramp(distance)
+    if shape in ("diamond", "triangle"):
+        return (_diamond if shape == "diamond" else _triangle)(dx, _edges(dy), radius)
     away = dx**2 + dy**2
     np.sqrt(away, out=away)
     if shape == "ring":
@@ -88,29 +82,67 @@ def cover(shape: Shape, dx: Floats, dy: Floats, radius: Floats) -> Floats:
 
 
 def _ramp(distance: Floats) -> Floats:
-    """Overwrites the distances, as `_slanted` does: new memory for every step costs four times as much."""
+    """Overwrites the distances, as `_swept` does its own: new memory for every step costs four times as much."""
     np.subtract(0.5, distance, out=distance)
     return np.asarray(np.clip(distance, 0.0, 1.0, out=distance))
 
 
-def _slanted(across: Floats, half: Floats) -> Floats:
-    """Share of a pixel between two edges at 45 degrees that run `half` to either side of a line.
+def _edges(dy: Floats) -> Floats:
+    """Upper edges of all rows `(…, h, 1)` and the lower edge of the last."""
+    return np.concatenate([dy - 0.5, dy[..., -1:, :] + 0.5], -2)
 
-    `across` is the distance of the pixel's centre from that line, times the root of 2.
-    """
-    depth = np.abs(across, out=across)
-    depth *= -DIAGONAL
-    depth += half
-    corner = np.abs(depth)  # the triangle that the edge cuts off, at most half of the pixel
-    np.subtract(DIAGONAL, corner, out=corner)
-    np.maximum(corner, 0, out=corner)
-    np.square(corner, out=corner)
-    np.subtract(0.5, corner, out=corner)
-    np.copysign(corner, depth, out=corner)
-    corner += 0.5
-    return corner
+
+def _triangle(dx: Floats, edges: Floats, radius: Floats) -> Floats:
+    inner = TRIANGLE * radius  # the tip lies 2 of it above the centre, the base 1 below
+    slope = math.sqrt(1 / 3)
+    width = np.clip(edges, -2 * inner, inner)
+    width += 2 * inner
+    width *= slope
+    inside = _between(_swept(dx, width))
+    inside *= 1 / slope
+    return inside
+
+
+def _diamond(dx: Floats, edges: Floats, radius: Floats) -> Floats:
+    tip = np.asarray(DIAMOND * radius)
+    from_tip, half = _swept(dx, np.maximum(tip - np.abs(edges), 0)), _swept(dx, tip)
+    inside = _between(from_tip)
+    np.abs(inside, out=inside)  # below the middle it shrinks from row to row
+    middle = np.abs(edges[..., :-1, :] + 0.5).argmin(-2, keepdims=True)  # this row lies on both sides
+    above, below = (
+        np.sign(np.take_along_axis(edges, row, -2)) * (half - np.take_along_axis(from_tip, row, -2))
+        for row in (middle, middle + 1)
+    )
+    np.put_along_axis(inside, middle, below - above, -2)
+    return inside
+
+
+def _between(swept: Floats) -> Floats:
+    """What is in each row, given what is up to each of its edges."""
+    return np.asarray(swept[..., 1:, :] - swept[..., :-1, :])
+
+
+def _swept(dx: Floats, width: Floats) -> Floats:
+    """Area of each pixel's columns that [-w, w] sweeps while w grows from 0 to `width`: `(…, 1, w)`, `(…, h, 1)`."""
+    far = np.abs(dx)
+    swept = _area(width + (0.5 - far), 1)
+    middle = far.min(-1, keepdims=True)  # this column lies on both sides of the axis
+    near, other = np.maximum(middle - 0.5, 0), np.maximum(0.5 - middle, 0)
+    both = _area(width - near, middle + 0.5 - near) + _area(np.array(width), other)
+    np.put_along_axis(swept, far.argmin(-1, keepdims=True), both, -1)
+    return swept
+
+
+def _area(width: Floats, most: Floats | int) -> Floats:
+    """Integral of min(w, most) over w from 0 to `width`, 0 where that is negative. Overwrites `width`."""
+    held = np.clip(width, 0, most)
+    width += width
+    width -= held
+    held *= width
+    held *= 0.5
+    return held
 
 
 def _overlap(place: Floats, half: Floats) -> Floats:
-    """Length of [place - 1/2, place + 1/2] inside [-half, half]; `half` is at least 1/2."""
-    return np.asarray(np.clip(half + 0.5 - np.abs(place), 0.0, 1.0))
+    """Length of [place - 1/2, place + 1/2] inside [-half, half]."""
+    return np.asarray(np.clip(half + 0.5 - np.abs(place), 0.0, np.minimum(2 * half, 1.0)))

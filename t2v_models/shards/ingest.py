@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from t2v_models.config import LabError, flatten
-from t2v_models.files import atomic
+from t2v_models.files import atomic, remove
 from t2v_models.processes import process_pool
 from t2v_models.shards.codec import packed
 from t2v_models.shards.decode import fitted, resampled, shown
@@ -229,7 +229,7 @@ class _SplitWriter:
         self._shards: list[WrittenShard] = []
         self._waiting: list[PackedClip] = []
         for stale in (*folder.glob("shard-*.tar"), *folder.glob("shard-*.parquet")):
-            stale.unlink()  # of an ingest that did not finish
+            remove(stale)  # of an ingest that did not finish
         for name in ("shard-*.tar", "shard-*.parquet"):
             clear_stale(folder / name)
 

@@ -26,8 +26,8 @@ from t2v_models.shards.write import (
     sidecar_path,
 )
 
-MANIFEST, SUMS = "manifest.parquet", "SHA256SUMS"
-"""The second is for `sha256sum --check` and for `verify`: digests of all shards and of the manifest."""
+MANIFEST, SUMS, CARD = "manifest.parquet", "SHA256SUMS", "README.md"
+"""The second is for `sha256sum --check` and for `verify`: digests of all other files."""
 BLOCK_BYTES = 2**30
 """Larger datasets are shuffled this much at a time, so that whoever reads them from afar need not hold them whole."""
 _CONFIG: TypeAdapter[DataConfig] = TypeAdapter(DataConfig)
@@ -152,9 +152,9 @@ def finish(folder: Path, config: DataConfig) -> Manifest:
         "dataset_digest": dataset_digest(shards),
         "versions": json.dumps({name: version(name) for name in ("numpy", "pyarrow")}),
     }
-    for path in (folder / "README.md", folder / SUMS, folder / MANIFEST):
+    for path in (folder / CARD, folder / SUMS, folder / MANIFEST):
         clear_stale(path)
-    write(folder / "README.md", _card(config, shards))
+    card = write(folder / CARD, _card(config, shards))
     schema = row_schema(config).with_metadata(metadata)
     options = {"compression": "zstd", "write_page_checksum": True, "write_page_index": True}
     with atomic(folder / MANIFEST) as stream:
@@ -162,7 +162,9 @@ def finish(folder: Path, config: DataConfig) -> Manifest:
             for table in tables:
                 writer.write_table(table.replace_schema_metadata(metadata), row_group_size=len(table))
         stream.flush()
-        proven = [*((shard.sha256, shard.name) for shard in shards), (file_sha256(Path(stream.name)), MANIFEST)]
+        proven = [(shard.sha256, shard.name) for shard in shards]
+        proven += [(file_sha256(path), path.name) for path in (*side_cars, card)]
+        proven.append((file_sha256(Path(stream.name)), MANIFEST))
         write(folder / SUMS, "".join(f"{sha256}  {name}\n" for sha256, name in proven))
     return Manifest.load(folder)
 

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from pyarrow import fs
 
 from t2v_models.config import LabError
-from t2v_models.files import atomic
+from t2v_models.files import atomic, remove
 from t2v_models.shards.manifest import MANIFEST, Manifest, read_manifest
 from t2v_models.shards.store import OPEN_SHARDS, ClipStore
 from t2v_models.shards.write import clear_stale, file_sha256
@@ -155,7 +155,7 @@ def manifest_at(url: str, cache: Path) -> Manifest:
         try:
             return read_manifest(folder)
         except LabError as error:
-            (folder / MANIFEST).unlink()
+            remove(folder / MANIFEST)
             raise LabError(f"{MANIFEST} at {url} is damaged or is none: upload it again") from error
 
 
@@ -205,7 +205,7 @@ def make_room(cache: Path, limit: int) -> None:
                 return
             with path.open("rb") as stream, suppress(BlockingIOError):
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink()
+                remove(path)
                 left -= fact.st_size
 
 

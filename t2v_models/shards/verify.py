@@ -3,14 +3,14 @@
 import hashlib
 import json
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from t2v_models.config import LabError
 from t2v_models.shards.codec import FRAMES_SUFFIX
-from t2v_models.shards.manifest import MANIFEST, SUMS, Manifest, Shard, read_manifest
+from t2v_models.shards.manifest import CARD, MANIFEST, SUMS, Manifest, Shard, read_manifest
 from t2v_models.shards.write import (
     META_SUFFIX,
     file_sha256,
@@ -36,7 +36,7 @@ def verify(folder: Path, on_shard: Callable[[int, int], None] = lambda done, tot
     """
     digest_of = cache(file_sha256)
     if _is_sound(folder, digest_of, on_shard):
-        return _strays(folder, set(_sums(folder)))
+        return _strays(folder, {name for name in _sums(folder) if name.endswith(".tar")})
     try:
         manifest = read_manifest(folder)
     except LabError as error:
@@ -49,35 +49,49 @@ def verify(folder: Path, on_shard: Callable[[int, int], None] = lambda done, tot
     for index in range(len(manifest.shards)):
         damage += _shard_damage(manifest, index, owner, digest_of)
         on_shard(index + 1, len(manifest.shards))
-    proven = {name: digest_of(folder / name) for name in (*shards, MANIFEST)} if not damage else {}
-    if not damage and _sums(folder) != proven:
-        damage.append(f"{SUMS} and the files do not belong together: one of them is damaged or of another dataset")
+    beside = _beside(folder, len(shards))
+    damage += [f"{name} is missing" for name in (*beside, SUMS) if not (folder / name).is_file()]
+    odd = _unproven(folder, beside if damage else [*shards, *beside], digest_of)
+    odd += [ascii(name) for name in sorted(set(_sums(folder)) - shards - set(beside))]
+    if odd:
+        damage.append(f"{SUMS} and {_listed(odd)} do not belong together: one is damaged or of another dataset")
     return damage + _strays(folder, shards)
 
 
 def _is_sound(folder: Path, digest_of: Callable[[Path], str], on_shard: Callable[[int, int], None]) -> bool:
     """Whether every file has the digest in `SHA256SUMS`. Decodes nothing: 10,000 rows cost as much as their clips."""
     sums = _sums(folder)
-    if not sums or not all((folder / name).is_file() for name in sums):
+    if not (folder / MANIFEST).is_file() or _unproven(folder, [MANIFEST], digest_of):
         return False
-    shards = [name for name in sums if name != MANIFEST]
-    described = read_metadata(folder / MANIFEST).get("shards", "[]")
-    if digest_of(folder / MANIFEST) != sums.get(MANIFEST):
+    described = json.loads(read_metadata(folder / MANIFEST).get("shards", "[]"))
+    beside = _beside(folder, len(described))
+    if set(sums) != {*beside, *(shard["name"] for shard in described)}:
         return False
-    if {s["name"]: s["sha256"] for s in json.loads(described)} != {name: sums[name] for name in shards}:
+    if not all((folder / name).is_file() for name in sums) or _unproven(folder, beside, digest_of):
         return False
-    for done, name in enumerate(shards, 1):
-        if digest_of(folder / name) != sums[name]:
+    for done, shard in enumerate(described, 1):
+        if not digest_of(folder / shard["name"]) == sums[shard["name"]] == shard["sha256"]:
             return False
-        on_shard(done, len(shards))
+        on_shard(done, len(described))
     return True
+
+
+def _beside(folder: Path, shards: int) -> list[str]:
+    """The files of a dataset that are no shards, but for `SHA256SUMS`."""
+    return [CARD, MANIFEST, *(sidecar_path(folder, index).name for index in range(shards))]
+
+
+def _unproven(folder: Path, names: Iterable[str], digest_of: Callable[[Path], str]) -> list[str]:
+    """Those of these files that are there with another digest than `SHA256SUMS` names, if there are any sums."""
+    sums = _sums(folder)
+    return [n for n in names if sums and (folder / n).is_file() and digest_of(folder / n) != sums.get(n)]
 
 
 def _sums(folder: Path) -> dict[str, str]:
     """Digests by file name, as far as the file can be read."""
     path = folder / SUMS
-    text = path.read_text(errors="replace") if path.is_file() else ""
-    return {name: sha256 for sha256, _, name in (line.partition("  ") for line in text.splitlines())}
+    text = path.read_bytes().decode(errors="replace") if path.is_file() else ""
+    return {name: sha256 for sha256, _, name in (line.partition("  ") for line in text.split("\n") if line)}
 
 
 def _shard_damage(manifest: Manifest, index: int, owner: dict[str, str], digest_of: Callable[[Path], str]) -> list[str]:

@@ -23,7 +23,7 @@ from t2v_models.clips.render import sprites
 from t2v_models.clips.spec import Codec
 from t2v_models.clips.splits import check_no_leak
 from t2v_models.config import LabError, flatten
-from t2v_models.files import atomic
+from t2v_models.files import atomic, remove
 from t2v_models.shards.codec import FRAMES_SUFFIX, Packer
 from t2v_models.shards.ingested import DataConfig, IngestConfig
 from t2v_models.shards.tar import TarWriter
@@ -199,7 +199,7 @@ def clear_stale(path: Path) -> None:
     """Remove the temporary files that killed writers of `path` left beside it."""
     for temporary in path.parent.glob(f"{path.name}.*.tmp"):
         if not is_being_written(temporary):
-            temporary.unlink(missing_ok=True)
+            remove(temporary)
 
 
 def is_being_written(temporary: Path) -> bool:
