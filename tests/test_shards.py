@@ -421,3 +421,14 @@ def test_every_flipped_byte_beside_the_shards_is_named(dataset: Path, name: str)
     path.rename(dataset / "elsewhere")
     if name != MANIFEST:
         assert verify(dataset) == [f"{name} is missing"]
+
+
+def test_hugging_face_tools_read_the_card(written: Path) -> None:
+    card = pytest.importorskip("huggingface_hub").DatasetCard.load(written / "README.md")
+    assert card.data.task_categories == ["text-to-video"]
+    assert card.data.size_categories == ["n<1K"]
+    assert {"webdataset", "video", "synthetic"} <= set(card.data.tags)
+    (files,) = card.data.configs[0]["data_files"]
+    assert files["split"] == "train"
+    assert sorted(written.glob(files["path"])) == sorted(written.glob("*.tar"))
+    assert Manifest.load(written).digest in card.text
