@@ -184,7 +184,7 @@ def test_a_request_of_another_form_gets_400(server: str, body: bytes) -> None:
 
 def t2v(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     here = clean(PYTHONPATH=str(Path(__file__).parents[1]), HOME=str(folder), **environment)
-    return subprocess.run([BIN / "t2v", *arguments], cwd=folder, env=here, capture_output=True, text=True, timeout=400)
+    return subprocess.run([BIN / "t2v", *arguments], cwd=folder, env=here, capture_output=True, text=True, timeout=1200)
 
 
 def test_generate_from_anywhere_the_store_can_be_reached(store: str, run: Path, tmp_path: Path) -> None:
