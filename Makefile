@@ -4,6 +4,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+TWO := -n 2 --dist loadfile --no-loadscope-reorder   # a file stays in one process: what its tests share is made once
 .DEFAULT_GOAL := run
 .PHONY: run test lint fast lock
 
@@ -11,11 +12,11 @@ run: .venv/installed
 	$(BIN)/t2v run --profile quick
 
 test: lint
-	$(BIN)/pytest -n 2 -m "not alone" --cov --cov-report=term:skip-covered --cov-fail-under=90
+	$(BIN)/pytest $(TWO) -m "not alone" --cov --cov-report=term:skip-covered --cov-fail-under=90
 	$(BIN)/pytest -m alone
 
 fast: lint
-	$(BIN)/pytest -n 2 -m "not slow and not alone"
+	$(BIN)/pytest $(TWO) -m "not slow and not alone"
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -107,7 +107,7 @@ def newest(run_dir: Path) -> Checkpoint | None:
 
 
 def load(run_dir: Path) -> tuple[VideoModel, Checkpoint]:
-    """The model of a run folder at its newest checkpoint, on the CPU.
+    """The model of a run folder at its newest checkpoint, on the CPU, to make clips; `restore` lets it learn on.
 
     Raises:
         LabError: no such folder, or no whole checkpoint in it.
@@ -117,12 +117,24 @@ def load(run_dir: Path) -> tuple[VideoModel, Checkpoint]:
         what = "has no whole checkpoint" if run_dir.is_dir() else "does not exist"
         raise LabError(f"run folder {run_dir} {what}: train one with 't2v train DATA --out {run_dir}'")
     model = build(checkpoint.run.model, checkpoint.run.spec, checkpoint.run.vocabulary)
-    restore(model, checkpoint, run_dir)
+    _load_weights(model, checkpoint, run_dir)
     return model, checkpoint
 
 
 def restore(model: VideoModel, checkpoint: Checkpoint, run_dir: Path) -> None:
     """Put the checkpoint's weights and optimiser states into `model`."""
+    tensors = _load_weights(model, checkpoint, run_dir)
+    for name, optimizer in model.optimizers.items():
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in tensors.items():
+            if key.startswith(f"optimizer.{name}."):
+                index, field = key.removeprefix(f"optimizer.{name}.").split(".", 1)
+                state.setdefault(int(index), {})[field] = tensor
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _load_weights(model: VideoModel, checkpoint: Checkpoint, run_dir: Path) -> dict[str, Tensor]:
+    """Put the checkpoint's weights into `model`; all its tensors by name."""
     tensors = safetensors.torch.load_file(folder(run_dir) / f"step-{checkpoint.step:08d}.safetensors")
     try:
         model.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
@@ -131,13 +143,7 @@ def restore(model: VideoModel, checkpoint: Checkpoint, run_dir: Path) -> None:
             f"the weights in {run_dir} are of another version of {checkpoint.run.model.name!r} "
             f"(t2v-lab {checkpoint.versions['t2v-lab']}): use that version, or train anew in another folder"
         ) from error
-    for name, optimizer in model.optimizers.items():
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, tensor in tensors.items():
-            if key.startswith(f"optimizer.{name}."):
-                index, field = key.removeprefix(f"optimizer.{name}.").split(".", 1)
-                state.setdefault(int(index), {})[field] = tensor
-        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return tensors
 
 
 def _tensors(model: VideoModel) -> dict[str, Tensor]:

@@ -91,9 +91,12 @@ class FrameGan(VideoModel):
         self.words: Tensor
         self.generator = generator(config, spec.size)
         self.discriminator = discriminator(config, spec.size)
-        self.optimizers: dict[str, Optimizer] = {
-            "generator": Adam(self.generator.parameters(), config.lr, (0.5, 0.999), fused=True),
-            "discriminator": Adam(self.discriminator.parameters(), config.lr, (0.5, 0.999), fused=True),
+
+    def new_optimizers(self) -> dict[str, Optimizer]:
+        """One for each network."""
+        return {
+            name: Adam(network.parameters(), self.config.lr, (0.5, 0.999), fused=True)
+            for name, network in (("generator", self.generator), ("discriminator", self.discriminator))
         }
 
     def training_step(self, batch: Batch, step: int, progress: float) -> Metrics:

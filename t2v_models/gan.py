@@ -220,7 +220,11 @@ class Gan(VideoModel):
         self.average = nn.ModuleList(copy.deepcopy([self.generator, self.painter])).requires_grad_(False)
         self.register_buffer("pixels", pixel_centres(spec.size), persistent=False)
         self.pixels: Tensor
-        self.optimizers: dict[str, Optimizer] = {
+
+    def new_optimizers(self) -> dict[str, Optimizer]:
+        """One for each network that is not an average."""
+        config = self.config
+        return {
             "generator": Adam(self.generator.parameters(), config.lr, (0.0, 0.99), fused=True),
             "discriminator": Adam(self.discriminator.parameters(), config.lr, (0.0, 0.99), fused=True),
             "painter": Adam(self.painter.parameters(), config.painter_lr, (0.9, 0.99), fused=True),

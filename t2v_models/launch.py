@@ -16,6 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+from torch.distributed.elastic.multiprocessing.errors import record
+
 from t2v_models import checkpoint as checkpoints
 from t2v_models import files, ranks
 from t2v_models.build import ModelConfig
@@ -127,4 +129,4 @@ def _end_with_launcher() -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    record(main)(Path(sys.argv[1]))  # the last that torchrun says is then why the first rank failed

@@ -7,6 +7,7 @@ files, batches and people have `(t, h, w, 3)` uint8. `to_video` and `to_frames` 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -71,7 +72,16 @@ class VideoModel(nn.Module, ABC):
     config: FamilyConfig
     spec: ClipSpec
     vocabulary: tuple[str, ...]
-    optimizers: dict[str, Optimizer]
+
+    @cached_property
+    def optimizers(self) -> dict[str, Optimizer]:
+        """By the names of what they teach. Made on first use: torch then imports its compiler, which takes seconds
+        that a model which only makes clips does not need."""
+        return self.new_optimizers()
+
+    @abstractmethod
+    def new_optimizers(self) -> dict[str, Optimizer]:
+        """Fresh optimisers of all that is trained."""
 
     @abstractmethod
     def training_step(self, batch: Batch, step: int, progress: float) -> Metrics:

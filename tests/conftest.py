@@ -4,7 +4,10 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch: threads of two processes only stand in line
 
 import pytest
 from hypothesis import settings
@@ -13,6 +16,15 @@ from t2v_models.clips.dataset import DatasetConfig
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.shards.manifest import finish
 from t2v_models.shards.write import write_shard
+from tests.progress import Progress
+
+
+@pytest.hookimpl(trylast=True)  # after the reporter is there
+def pytest_configure(config: pytest.Config) -> None:
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    if terminal and terminal.verbosity <= 0 and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Progress(terminal))
+
 
 settings.register_profile("any load", deadline=None)  # how long an example takes is no fault of what it proves
 settings.load_profile("any load")
@@ -37,16 +49,23 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A prepared work folder, one for a whole file of tests: the schema of its MLflow store takes seconds."""
+    work = tmp_path_factory.mktemp("work")
+    with prepared(work):
+        yield work
+
+
+@contextmanager
+def prepared(work: Path) -> Iterator[None]:
+    """An environment as the commands make it for a work folder, for as long as the block runs."""
     from tasks.runtime import prepare
 
-    work = tmp_path_factory.mktemp("work")
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
             if name.startswith(("MLFLOW_", "PREFECT_")):
                 patch.delenv(name)
         before = dict(os.environ)
         prepare(work)
-        yield work
+        yield
         for name in set(os.environ) - set(before):
             del os.environ[name]
 

@@ -1,6 +1,6 @@
 """Kills, stops and their sequels: whatever ends a run, the same command goes on, and the end is the same.
 
-`T2V_KILLS=20` kills twenty times; a few are enough for every day. Children are forked from a server that has torch.
+`T2V_KILLS=20` kills twenty times; a few are enough for every day.
 """
 
 import os
@@ -8,7 +8,6 @@ import random
 import signal
 import time
 from collections.abc import Callable
-from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -22,14 +21,13 @@ from t2v_models.launch import Job
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
 from t2v_models.training import METRICS, TrainConfig, fit
+from tests.forked import PATIENCE, by_two_ranks, ended, start
 from tests.test_training import SMALL, quiet, run_of, tensors
 
 pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("T2V_KILLS", "4"))
 FOREVER = 10**6
-PATIENCE = 300
-"""Seconds after which something hangs, on however busy a machine."""
 
 
 def learn(data: Path, run_dir: Path, steps: int) -> None:
@@ -39,18 +37,18 @@ def learn(data: Path, run_dir: Path, steps: int) -> None:
 
 
 def learn_by_two(data: Path, run_dir: Path, steps: int) -> None:
-    """The same by two ranks."""
-    config = TrainConfig(steps=steps, log_every=1, save_seconds=0.05, probe_seconds=0, ranks=2, device="cpu")
-    launch.train(Job(data=str(data), cache=data, model=SMALL["gan"], training=config, run_dir=run_dir), quiet)
+    """The same by two ranks of torchrun."""
+    job = Job(data=str(data), cache=data, model=SMALL["gan"], training=of_two(steps), run_dir=run_dir)
+    launch.train(job, quiet)
 
 
-def start(work: Callable[[Path, Path, int], None], data: Path, run_dir: Path, steps: int) -> BaseProcess:
-    """A process of its own that does the work."""
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["tests.test_faults"])
-    process = context.Process(target=work, args=(data, run_dir, steps))
-    process.start()
-    return process
+def learn_as_rank(data: Path, run_dir: Path, steps: int) -> None:
+    """What each of those two ranks does."""
+    fit(run_of(data, SMALL["gan"]), ClipStore(Manifest.load(data)), of_two(steps), run_dir, quiet)
+
+
+def of_two(steps: int) -> TrainConfig:
+    return TrainConfig(steps=steps, log_every=1, save_seconds=0.05, probe_seconds=0, ranks=2, device="cpu")
 
 
 def lines(run_dir: Path) -> int:
@@ -71,11 +69,6 @@ def wait_for(process: BaseProcess, happened: Callable[[], bool]) -> None:
 
 def wait_for_lines(process: BaseProcess, run_dir: Path, count: int) -> None:
     wait_for(process, lambda: lines(run_dir) >= count)
-
-
-def ended(process: BaseProcess) -> int | None:
-    process.join(PATIENCE)
-    return process.exitcode
 
 
 def same(one: Path, other: Path) -> bool:
@@ -132,7 +125,7 @@ def test_a_folder_has_one_trainer_at_a_time(data: Path, tmp_path: Path, monkeypa
 
 
 def test_two_ranks_that_are_stopped_or_whose_launcher_is_killed_go_on_bit_for_bit(data: Path, tmp_path: Path) -> None:
-    steps, broken = 300, tmp_path / "broken"
+    steps, broken = 150, tmp_path / "broken"
     process = start(learn_by_two, data, broken, steps)
     wait_for_lines(process, broken, 5)
     os.kill(process.pid, signal.SIGTERM)
@@ -146,5 +139,5 @@ def test_two_ranks_that_are_stopped_or_whose_launcher_is_killed_go_on_bit_for_bi
     assert ended(process) == -signal.SIGKILL
     learn_by_two(data, broken, steps)
     assert newest_step(broken) == steps
-    learn_by_two(data, tmp_path / "whole", steps)
+    by_two_ranks(learn_as_rank, data, tmp_path / "whole", steps)
     assert same(tmp_path / "whole", broken)

@@ -4,22 +4,26 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from tasks.runtime import prefect_api
+from tests.conftest import prepared
+
 ROOT = Path(__file__).parents[1]
 T2V = str(Path(sys.executable).with_name("t2v"))
 
 
-def t2v(folder: Path, *arguments: str) -> tuple[dict, str]:
+def t2v(folder: Path, *arguments: str, **environment: str) -> tuple[dict, str]:
     """The JSON of the last line, and everything a person saw."""
     home = folder / "home"
     home.mkdir(exist_ok=True)
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "T2V_"))}
-    done = subprocess.run([T2V, *arguments, "--json"], cwd=folder, capture_output=True, text=True, timeout=400,
-                          env=clean | {"HOME": str(home)})  # fmt: skip
+    done = subprocess.run([T2V, *arguments, "--json"], cwd=folder, capture_output=True, text=True, timeout=1200,
+                          env=clean | {"HOME": str(home)} | environment)  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert not list(home.iterdir()), "something was written to the user's home"
     return json.loads(done.stdout.splitlines()[-1]), done.stdout + done.stderr
@@ -31,7 +35,15 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict, str]:
     return folder, *t2v(folder, "run", "--profile", "smoke")
 
 
-pytestmark = pytest.mark.slow
+@pytest.fixture(scope="module")
+def server(lab: tuple[Path, dict, str]) -> Iterator[str]:
+    """A Prefect server for the commands after the first, which has started its own: each takes ten seconds."""
+    folder, *_ = lab
+    with prepared(folder / "work"), prefect_api(folder / "work") as url:
+        yield url
+
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # prefect's own
 
 
 def test_one_command_leaves_data_runs_scores_and_a_report(lab: tuple[Path, dict, str]) -> None:
@@ -106,30 +118,31 @@ print(json.dumps([m.name for m in client.search_registered_models()]))
         assert {key for key in trained.get(name, run)["metrics"] if key.startswith("eval/")} <= set(run["metrics"])
 
 
-def test_the_same_command_again_does_nothing_again(lab: tuple[Path, dict, str]) -> None:
+def test_the_same_command_again_does_nothing_again(lab: tuple[Path, dict, str], server: str) -> None:
     folder, first, _ = lab
     kept = {p: p.stat().st_mtime_ns for p in (folder / "work").rglob("*") if p.suffix in (".tar", ".safetensors")}
-    second, said = t2v(folder, "run", "--profile", "smoke")
+    second, said = t2v(folder, "run", "--profile", "smoke", PREFECT_API_URL=server)
     assert (second["run"], second["data"], second["evaluations"]) == (first["run"], first["data"], first["evaluations"])
     assert kept == {p: p.stat().st_mtime_ns for p in kept}
     assert not any(stage.startswith(("train", "evaluate", "render")) for stage in second["stages"])
     assert "nothing to train" in said
 
 
-def test_generate_evaluate_and_verify_on_its_results(lab: tuple[Path, dict, str]) -> None:
+def test_generate_evaluate_and_verify_on_its_results(lab: tuple[Path, dict, str], server: str) -> None:
     folder, result, _ = lab
     made, _ = t2v(folder, "generate", "models:/t2v-gan@champion", "circle moving left", "--out", "x.npz")
     assert (folder / made["out"][0]).is_file()
-    judged, _ = t2v(folder, "evaluate", result["run"], "--split", "s3", "--clips-per-prompt", "3", "--out", "judged")
+    judged, _ = t2v(folder, "evaluate", result["run"], "--split", "s3", "--clips-per-prompt", "3", "--out", "judged",
+                    PREFECT_API_URL=server)  # fmt: skip
     assert judged["scores"]["s3"]["prompt_acc"]["n"] == 6
     assert (folder / "judged" / "s3" / "verdicts.parquet").is_file()
     assert t2v(folder, "verify", result["data"])[0]["damages"] == []
 
 
-def test_runs_and_a_baseline_are_compared_on_one_page(lab: tuple[Path, dict, str]) -> None:
+def test_runs_and_a_baseline_are_compared_on_one_page(lab: tuple[Path, dict, str], server: str) -> None:
     folder, result, _ = lab
     oracle = folder / "work" / "data" / f"{Path(result['data']).name}-oracle"
-    compared, said = t2v(folder, "compare", str(oracle), *map(str, result["runs"].values()))
+    compared, said = t2v(folder, "compare", str(oracle), *map(str, result["runs"].values()), PREFECT_API_URL=server)
     text = (folder / compared["page"]).read_text()
     assert "worse" in said
     assert text.count('class="card"') == 3

@@ -1,9 +1,5 @@
 """Two ranks with half a batch each take the steps of one process: in double precision, where rounding hides little."""
 
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,24 +11,14 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.model import Batch
 from t2v_models.ranks import average, share
 from t2v_models.text import vocabulary_of
+from tests.forked import by_two_ranks
 from tests.test_training import SMALL
 
-ROOT = Path(__file__).parents[1]
 CAPTIONS = ("circle moving left", "circle moving up-left", "circle moving diagonally up-left", "circle expanding")
 """The synonyms fall to different ranks, so what clips of one meaning tell each other must cross between them."""
 SPEC = ClipSpec(size=16, frames=4)
 STEPS = 5
 """One more than there are between penalties."""
-
-RANK = """
-import sys
-from pathlib import Path
-from t2v_models import ranks
-from tests.test_ranks import steps
-ranks.join()
-steps(Path(sys.argv[1]))
-ranks.leave()
-"""
 
 
 def steps(out: Path) -> None:
@@ -53,6 +39,10 @@ def steps(out: Path) -> None:
     safetensors.torch.save_file({key: value.contiguous() for key, value in found.items()}, out)
 
 
+def steps_of_rank(folder: Path) -> None:
+    steps(folder / f"rank-{share().rank}")
+
+
 def part(frames: torch.Tensor, captions: tuple[str, ...]) -> Batch:
     """What this rank has of a batch."""
     count = len(captions) // share().world
@@ -62,15 +52,7 @@ def part(frames: torch.Tensor, captions: tuple[str, ...]) -> Batch:
 
 @pytest.mark.slow
 def test_gradients_losses_and_weights_are_those_of_one_process(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "PYTHONPATH": str(ROOT)}
-    children = [
-        subprocess.Popen([sys.executable, "-c", RANK, str(tmp_path / f"rank-{rank}")], cwd=ROOT,
-                         env=os.environ | meeting | {"RANK": str(rank)})
-        for rank in range(2)
-    ]  # fmt: skip
-    assert [child.wait(timeout=300) for child in children] == [0, 0]
+    by_two_ranks(steps_of_rank, tmp_path)
     try:
         steps(tmp_path / "alone")
     finally:

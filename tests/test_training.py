@@ -23,7 +23,7 @@ from t2v_models.training import TrainConfig, fit
 
 SMALL: dict[str, ModelConfig] = {
     "gan": GanConfig(batch_size=8, group=2, width=16, frame_width=16, features=8),
-    "frame_gan": FrameGanConfig(batch_size=4),
+    "frame_gan": FrameGanConfig(batch_size=4, width=16, threads=1),
 }
 
 
@@ -41,7 +41,8 @@ def train(data: Path, run_dir: Path, steps: int, name: str = "gan", **changes: o
 
 
 def tensors(run_dir: Path) -> dict[str, Tensor]:
-    model, _ = checkpoints.load(run_dir)
+    model, last = checkpoints.load(run_dir)
+    checkpoints.restore(model, last, run_dir)
     states = {f"{n}.{i}.{k}": torch.as_tensor(v) for n, o in model.optimizers.items()
               for i, fields in o.state_dict()["state"].items() for k, v in fields.items()}  # fmt: skip
     return model.state_dict() | states

@@ -1,0 +1,46 @@
+"""Processes forked from a server that has imported torch and its compiler once, which takes five seconds each time."""
+
+import os
+from collections.abc import Callable
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from torch.distributed import TCPStore
+
+from t2v_models import ranks
+
+PATIENCE = 300
+"""Seconds after which something hangs, on however busy a machine."""
+
+
+def start(work: Callable[..., None], *arguments: Any) -> BaseProcess:
+    """A process of its own that does the work."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["torch._dynamo", "tests.test_training"])
+    process = context.Process(target=work, args=arguments)
+    process.start()
+    return process
+
+
+def ended(process: BaseProcess) -> int | None:
+    """The exit code of a process, once it has one."""
+    process.join(PATIENCE)
+    return process.exitcode
+
+
+def by_two_ranks(work: Callable[..., None], *arguments: Any) -> None:
+    """Have two processes do the work, which meet as those of torchrun do."""
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # a port found and kept in one step
+    processes = [start(_as_rank, rank, store.port, work, arguments) for rank in range(2)]
+    assert [ended(process) for process in processes] == [0, 0]
+
+
+def _as_rank(rank: int, port: int, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    os.environ |= {
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True",
+    }  # fmt: skip
+    ranks.join()
+    work(*arguments)
+    ranks.leave()
