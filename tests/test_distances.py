@@ -222,8 +222,15 @@ ONE_WAY = ("right", "down", "down-right", "rotate-cw", "shrink")
 """Reversing the whole world gives the same set of clips; these motions become others."""
 UNSEEN = {"a": {"noise": (0.02,)}, "b": {"jitter": (0.25, 0.5), "dropped frames": (1,)}}
 """Steps too small for the features: the reader takes faint noise off before it measures, so A, which are what it read,
-stay as they are; the network sees appearance better than time.
+stay as they are; the network sees appearance better than time. What one does not see, the other does.
 """
+
+
+def test_v10_every_step_is_seen_by_one_kind_of_features() -> None:
+    for ladder, (_, *steps) in LADDERS.items():
+        unseen = [set(UNSEEN[which].get(ladder, ())) for which in ("a", "b")]
+        assert not set.intersection(*unseen), ladder
+        assert set.union(*unseen) <= set(steps[1:]), ladder
 
 
 @pytest.mark.slow

@@ -39,6 +39,9 @@ LEAST_FEATURE_SCALE = 0.1
 def descriptor(verdicts: Sequence[Verdict]) -> Floats:
     """`(n, 24)`, lengths in px at 64 px.
 
+    It rests on what the reader read, and the reader takes faint noise off before it measures: noise of 2 % of the range
+    leaves it as it is. That is for features B to see.
+
     Start and end (4), mean and standard deviation of the step along each axis (4), mean |second difference| (2), turns
     along each axis (2), path length, straightness, total turning in radians, radius at both ends with its slope and
     variation (4), colour (3), opacity, overlap with the asked shape.
