@@ -49,7 +49,7 @@ def unseen_paths(spec: ClipSpec, prompts: Sequence[str]) -> Floats:
 
 def _paths(motions: Sequence[Motion], spec: ClipSpec) -> Floats:
     paths = traces(motions, spec)
-    return np.concatenate([paths.x, paths.y, paths.radius], 1) / spec.unit
+    return np.asarray(np.concatenate([paths.x, paths.y, paths.radius], 1) / spec.unit)
 
 
 def paths_of(verdicts: Sequence[Verdict]) -> Floats:
