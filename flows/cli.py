@@ -187,7 +187,7 @@ def evaluate(
 
     print_evaluation(result)
     print(f"verdicts and contact sheets  {out}")
-    print_json(as_json, {"run": run, "out": str(out), "scores": result.model_dump(mode="json")["scores"]})
+    print_json(as_json, {"run": run, "out": str(out)} | result.model_dump(mode="json", include={"scores", "seconds"}))
 
 
 @app.command()

@@ -54,13 +54,14 @@ def evaluate(
         return done
     asked = asked_of(who, config)
     judged = {split: judge_split(who, split, what, out / split) for split, what in asked.items()}
-    names = dict.fromkeys(name for _, bound in judged.values() for name in bound)
+    names = dict.fromkeys(name for _, bound, _ in judged.values() for name in bound)
     evaluation = Evaluation(
         name=who.name, source=who.source, data=who.data.digest, config=config, suite=SUITE_VERSION,
         features=features_digest(),
         prompts=digest(f"{split} {p}" for split, (prompts, _) in asked.items() for p in dict.fromkeys(prompts)),
-        scores={split: scores for split, (scores, _) in judged.items()},
-        bounds={name: {split: bound[name] for split, (_, bound) in judged.items()} for name in names},
+        scores={split: scores for split, (scores, _, _) in judged.items()},
+        bounds={name: {split: bound[name] for split, (_, bound, _) in judged.items()} for name in names},
+        seconds={split: seconds for split, (_, _, seconds) in judged.items()},
     )  # fmt: skip
     log_evaluation(work, title(run), training_run(place), who, evaluation, out)
     rows = [

@@ -90,6 +90,8 @@ def print_evaluation(evaluation: Evaluation) -> None:
                 f"{score.n:,}", *(shown(metric, b.value).replace(".0 %", " %") if b else "" for b in bounds),
             )  # fmt: skip
         Console(highlight=False, width=WIDTH).print(table)
+        if split in evaluation.seconds:
+            print(f"{split}: {evaluation.seconds[split]}")
     print("real: ceiling, real clips of the same prompts, or for distances real against real at the same n; floors:")
     print("deaf: real clips of random prompts; nearest: of the nearest seen prompt; frames: independent frames; frozen")
 

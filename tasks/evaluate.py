@@ -1,6 +1,7 @@
 """Evaluation as Prefect tasks: sample the prompts of a split, read the clips, score them, tell MLflow."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,13 @@ from t2v_models.clips.reader import READER_VERSION
 from t2v_models.clips.splits import Split
 from t2v_models.evaluation.features import features_digest
 from t2v_models.evaluation.metrics import best_first
-from t2v_models.evaluation.scores import SUITE_VERSION, EvaluateConfig, Evaluation
+from t2v_models.evaluation.scores import SUITE_VERSION, EvaluateConfig, Evaluation, Seconds
 from t2v_models.evaluation.statistics import Score
 from t2v_models.evaluation.suite import Judged, bounds, judge_parts, score_split, together
 from t2v_models.evaluation.verdicts import Verdict, table
 from t2v_models.media import contact_sheet, load_npz, save_clips, to_mp4
 from tasks.ended import add_scores, known
-from tasks.stopwatch import working
+from tasks.stopwatch import Stopwatch, working
 from tasks.subjects import Asked, Subject
 from tasks.tracking import track
 from tasks.train import experiment_name, write_record
@@ -36,8 +37,8 @@ SHEET_CLIPS = 16
 
 
 @task(task_run_name="judge {who.name} on {split}", cache_policy=NO_CACHE)
-def judge_split(who: Subject, split: Split, asked: Asked, out: Path) -> tuple[Figures, dict[str, Figures]]:
-    """Sample and read one split: its scores and those of the baselines.
+def judge_split(who: Subject, split: Split, asked: Asked, out: Path) -> tuple[Figures, dict[str, Figures], Seconds]:
+    """Sample and read one split: its scores, those of the baselines, and the time it took.
 
     `out` gets a row per clip, some of the clips, and contact sheets.
     """
@@ -46,13 +47,20 @@ def judge_split(who: Subject, split: Split, asked: Asked, out: Path) -> tuple[Fi
         place = {prompt: [i for i, p in enumerate(prompts) if p == prompt] for prompt in dict.fromkeys(prompts)}
         shown = sorted(i for rows in place.values() for i in rows[:SHOWN_CLIPS])
         chance = np.random.default_rng(0).permutation(len(prompts))[:SHEET_CLIPS].tolist()
-        judged, frames = _judge(who, split, asked, {*shown, *chance})
+        sampling, reading, scoring = Stopwatch(), Stopwatch(), Stopwatch()
+        with reading:
+            judged, frames = _judge(replace(who, sample=sampling.around(who.sample)), split, asked, {*shown, *chance})
         with files.atomic(out / "verdicts.parquet") as file:
             pq.write_table(table(judged.verdicts), file)
         kept = np.stack([frames[i] for i in shown])
         save_clips(out / "clips.npz", kept, [prompts[i] for i in shown], [seeds[i] for i in shown], who.data.spec.fps)
         _sheets(out, frames, judged.verdicts, [rows[0] for rows in place.values()], chance)
-        return score_split(judged, who.data, split), bounds(who.data, split, tuple(prompts))
+        with scoring:
+            scores, bound = score_split(judged, who.data, split), bounds(who.data, split, tuple(prompts))
+        return scores, bound, Seconds(
+            sampling=sampling.wall, reading=reading.wall - sampling.wall, scoring=scoring.wall,
+            cpu=reading.cpu - sampling.cpu + scoring.cpu,
+        )  # fmt: skip
 
 
 def _judge(who: Subject, split: Split, asked: Asked, wanted: set[int]) -> tuple[Judged, dict[int, NDArray[np.uint8]]]:

@@ -1,8 +1,36 @@
 """Time spent on real work, so that what the orchestration costs can be told apart from it."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Stopwatch:
+    """Seconds spent inside its `with` blocks, added up: of the wall, and of the CPU in all threads of the process."""
+
+    def __init__(self) -> None:
+        self.wall = self.cpu = 0.0
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter(), time.process_time()
+
+    def __exit__(self, *_: object) -> None:
+        self.wall += time.perf_counter() - self._began[0]
+        self.cpu += time.process_time() - self._began[1]
+
+    def around(self, work: Callable[P, R]) -> Callable[P, R]:
+        """The same function; its time is counted."""
+
+        def counted(*args: P.args, **kwargs: P.kwargs) -> R:
+            with self:
+                return work(*args, **kwargs)
+
+        return counted
+
 
 _spans: list[tuple[str, float, float]] = []
 

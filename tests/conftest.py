@@ -16,15 +16,6 @@ from t2v_models.clips.dataset import DatasetConfig
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.shards.manifest import finish
 from t2v_models.shards.write import write_shard
-from tests.progress import Progress
-
-
-@pytest.hookimpl(trylast=True)  # after the reporter is there
-def pytest_configure(config: pytest.Config) -> None:
-    terminal = config.pluginmanager.get_plugin("terminalreporter")
-    if terminal and terminal.verbosity <= 0 and not hasattr(config, "workerinput"):
-        config.pluginmanager.register(Progress(terminal))
-
 
 settings.register_profile("any load", deadline=None)  # how long an example takes is no fault of what it proves
 settings.load_profile("any load")

@@ -8,8 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t2v_models.clips.bands import BEYOND, MOST_FRAMES, SIZES, SLACK, SPEEDS, TRAINED, Size, Speed, band
-from t2v_models.clips.dataset import DatasetConfig, draw, draw_clip
-from t2v_models.clips.motions import ACTIONS, ORBITS, SIZE_MOTIONS, Action, Motion, radius_range, speed_range, trace
+from t2v_models.clips.dataset import DatasetConfig, draw_clip
+from t2v_models.clips.motions import (
+    ACTIONS,
+    ORBITS,
+    SIZE_MOTIONS,
+    Action,
+    Motion,
+    draw_motion,
+    radius_range,
+    speed_range,
+    trace,
+)
 from t2v_models.clips.prompts import Meaning, parse, words
 from t2v_models.clips.render import render
 from t2v_models.clips.shapes import EXTENTS
@@ -47,7 +57,7 @@ def test_every_drawn_clip_has_the_size_and_speed_it_is_asked_for_and_stays_in_th
     if size in BEYOND:
         speed = None  # no split asks for both, and the largest shapes then have no room
     spec = ClipSpec(frames=frames, size=side)
-    motion = draw(Meaning(action, shape, "red", size, speed), spec, np.random.default_rng(seed))
+    motion = draw_motion(action, spec, np.random.default_rng(seed), shape, "red", size, speed)
     least, most = radius_range(action, shape, spec, size)
     assert least - 1e-9 <= motion.radius == motion.radius_end <= most + 1e-9
     orbit = motion.swing / spec.unit
@@ -169,7 +179,7 @@ def test_a_neighbouring_word_is_refused_for_that_reason_alone(
 
 @pytest.mark.parametrize(("word", "share", "off"), [("very big", 1.3, 0), ("very big", 1.0, 0.6), ("small", 1.0, 1.2)])
 def test_the_radius_error_is_the_distance_to_the_band(word: str, share: float, off: float) -> None:
-    drawn = draw(Meaning("right"), ClipSpec(), np.random.default_rng(3))
+    drawn = draw_motion("right", ClipSpec(), np.random.default_rng(3), "circle", "blue")
     radius = 5 + 3 * share
     motion = drawn.model_copy(update={"radius": radius, "radius_end": radius, "start": (12.0, 30.0), "speed": 2.0})
     (verdict,) = _of(motion, f"{word} circle moving right")
@@ -179,7 +189,7 @@ def test_the_radius_error_is_the_distance_to_the_band(word: str, share: float, o
 
 @pytest.mark.parametrize(("word", "share", "off"), [("fast", 0.9, 0), ("fast", 1.3, 0.75), ("very slowly", 0.5, 0.75)])
 def test_the_speed_error_is_the_distance_to_the_band(word: str, share: float, off: float) -> None:
-    drawn = draw(Meaning("right"), ClipSpec(), np.random.default_rng(3))
+    drawn = draw_motion("right", ClipSpec(), np.random.default_rng(3), "circle", "blue")
     motion = drawn.model_copy(update={"start": (10.0, 30.0), "speed": 1 + 2.5 * share})
     (verdict,) = _of(motion, f"circle moving right {word}")
     assert verdict.speed_err == pytest.approx(off, abs=0.01)

@@ -30,8 +30,8 @@ def evaluated(
     judged = {split: judge_split.fn(who, split, what, out / split) for split, what in asked_of(who, config).items()}
     evaluation = Evaluation(
         name=who.name, source=who.source, data=who.data.digest, config=config, suite=SUITE_VERSION,
-        scores={split: scores for split, (scores, _) in judged.items()},
-        bounds={name: {split: bound[name] for split, (_, bound) in judged.items()} for name in ("oracle", "frozen")},
+        scores={split: scores for split, (scores, _, _) in judged.items()},
+        bounds={name: {split: bound[name] for split, (_, bound, _) in judged.items()} for name in ("oracle", "frozen")},
     )  # fmt: skip
     (out / "scores.json").write_text(evaluation.model_dump_json())
     return out

@@ -1,14 +1,16 @@
 """What a rendered dataset holds: clip i is a pure function of (config, i)."""
 
 import hashlib
+from collections.abc import Sequence
 from operator import not_
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from t2v_models.clips.bands import MOST_FRAMES
-from t2v_models.clips.motions import NUMBERS, Action, Motion, draw_motion, draw_motions
+from t2v_models.clips.motions import NUMBERS, Action, Motion, draw_motions
 from t2v_models.clips.prompts import Meaning, check_hold_out, parse
 from t2v_models.clips.spec import ClipSpec, Codec, World
 from t2v_models.clips.splits import Coverage, Split, split_prompts, train_prompts
@@ -75,10 +77,13 @@ class DatasetConfig(Config):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def draw(meaning: Meaning, spec: ClipSpec, rng: np.random.Generator) -> Motion:
-    """Ground truth of one more real clip of what is asked."""
-    m = meaning
-    return draw_motion(m.action, spec, rng, m.shape, m.colour, m.size, m.speed)
+def draw(meanings: Sequence[Meaning], spec: ClipSpec, numbers: NDArray[np.floating]) -> list[Motion]:
+    """Ground truth of a clip of each meaning, a function of its row of `numbers`: uniform in [0, 1), `(n, NUMBERS)`."""
+    return draw_motions(
+        [m.action for m in meanings], spec, numbers,
+        [m.shape for m in meanings], [m.colour for m in meanings], [m.size for m in meanings],
+        [m.speed for m in meanings],
+    )  # fmt: skip
 
 
 def draw_clip(config: DatasetConfig, index: int) -> tuple[str, Motion]:
@@ -98,10 +103,4 @@ def draw_clips(config: DatasetConfig, indices: range) -> list[tuple[str, Motion]
     bits = np.random.Philox(config.seed, counter=indices.start * NUMBERS // PHILOX_BLOCK)
     whole = bits.random_raw(len(indices) * NUMBERS) >> np.uint64(11)  # 53 bits, as many as a float64 tells apart
     numbers = np.ldexp(whole, -53).reshape(-1, NUMBERS)
-    meanings = [parse(caption) for caption in captions]
-    motions = draw_motions(
-        [m.action for m in meanings], config.spec, numbers,
-        [m.shape for m in meanings], [m.colour for m in meanings], [m.size for m in meanings],
-        [m.speed for m in meanings],
-    )  # fmt: skip
-    return list(zip(captions, motions, strict=True))
+    return list(zip(captions, draw([parse(caption) for caption in captions], config.spec, numbers), strict=True))

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2v_models.clips.dataset import DatasetConfig, draw
-from t2v_models.clips.motions import Trace, trace
-from t2v_models.clips.prompts import parse, words
-from t2v_models.clips.render import paint, render
+from t2v_models.clips.motions import NUMBERS, Trace, traces
+from t2v_models.clips.prompts import Meaning, parse, words
+from t2v_models.clips.render import sprites
 from t2v_models.clips.spec import GROUND, ClipSpec
 
 Frames = NDArray[np.uint8]
@@ -21,9 +21,16 @@ Frames = NDArray[np.uint8]
 
 def oracle(spec: ClipSpec, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
     """Real clips of the prompts, `(n, t, h, w, 3)`: what a perfect model would score."""
-    frames = np.empty((len(prompts), spec.frames, spec.size, spec.size, 3), np.uint8)
-    for i, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
-        frames[i] = render(draw(parse(prompt), spec, np.random.default_rng([seed, *b"oracle"])), spec)
+    meanings = [parse(p) for p in prompts]
+    numbers = [np.random.default_rng([seed, *b"oracle"]).random((1, NUMBERS)) for seed in seeds]
+    return _drawn(meanings, traces(draw(meanings, spec, np.concatenate(numbers)), spec), spec)
+
+
+def _drawn(meanings: Sequence[Meaning], paths: Trace, spec: ClipSpec) -> Frames:
+    frames = np.empty((len(meanings), spec.frames, spec.size, spec.size, 3), np.uint8)
+    objects = [(m.shape, m.colour) for m in meanings]
+    for clip, sprite in zip(frames, sprites(objects, paths, spec), strict=True):
+        sprite.paint(clip)
     return frames
 
 
@@ -57,18 +64,13 @@ def retrieval(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[int])
 
 def independent(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
     """Every frame from another real clip of the prompt: the most that a generator of single frames can reach."""
-    spec = data.spec
-    frames = np.empty((len(prompts), spec.frames, spec.size, spec.size, 3), np.uint8)
-    for i, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
-        meaning, rng = parse(prompt), np.random.default_rng([seed, *b"independent"])
-        moments = rng.integers(spec.frames, size=spec.frames)
-        paths = [trace(draw(meaning, spec, rng), spec) for _ in moments]
-        x, y, radius = (
-            np.array([getattr(path, axis)[moment] for path, moment in zip(paths, moments, strict=True)])
-            for axis in ("x", "y", "radius")
-        )
-        frames[i] = paint(Trace(x, y, radius), meaning.shape, meaning.colour, spec)
-    return frames
+    spec, meanings = data.spec, [parse(p) for p in prompts]
+    rngs = [np.random.default_rng([seed, *b"independent"]) for seed in seeds]
+    moments = np.stack([rng.integers(spec.frames, size=spec.frames) for rng in rngs])
+    numbers = np.concatenate([rng.random((spec.frames, NUMBERS)) for rng in rngs])
+    every = traces(draw([m for m in meanings for _ in range(spec.frames)], spec, numbers), spec)
+    row = np.arange(moments.size).reshape(moments.shape)
+    return _drawn(meanings, Trace(*(axis[row, moments] for axis in (every.x, every.y, every.radius))), spec)
 
 
 def frozen(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2v_models.clips.dataset import draw
-from t2v_models.clips.motions import trace
+from t2v_models.clips.motions import NUMBERS, traces
 from t2v_models.clips.prompts import parse
 from t2v_models.clips.reader import TRACE_RADIUS
 from t2v_models.clips.spec import ClipSpec
@@ -178,5 +178,5 @@ def least_ratio(freedom: int, level: float) -> float:
 def real_spread(prompt: str, spec: ClipSpec) -> NDArray[np.float64]:
     """Standard deviations of start x, start y and first radius of real clips of a prompt, px: `(3,)`."""
     meaning, rng = parse(prompt), np.random.default_rng([*b"health"])
-    paths = (trace(draw(meaning, spec, rng), spec) for _ in range(DRAWS))
-    return np.asarray(np.std([(path.x[0], path.y[0], path.radius[0]) for path in paths], axis=0))
+    paths = traces(draw([meaning] * DRAWS, spec, rng.random((DRAWS, NUMBERS))), spec)
+    return np.std([paths.x[:, 0], paths.y[:, 0], paths.radius[:, 0]], axis=1)

@@ -4,16 +4,15 @@ Distances are root mean squares over frames of (Δx, Δy, Δradius) to the neare
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from t2v_models.clips.dataset import DatasetConfig, draw, draw_clip
-from t2v_models.clips.motions import Motion, trace
+from t2v_models.clips.dataset import DatasetConfig, draw, draw_clips
+from t2v_models.clips.motions import NUMBERS, Motion, traces
 from t2v_models.clips.prompts import parse
 from t2v_models.clips.spec import ClipSpec
-from t2v_models.evaluation.distances import squared
 from t2v_models.evaluation.statistics import Z95, Score, wilson
 from t2v_models.evaluation.verdicts import Verdict
 
@@ -30,8 +29,8 @@ UNSEEN_PER_CLIP = 4
 
 def training_paths(config: DatasetConfig) -> Floats:
     """The exact (x, y, radius) of training clips, `(clips, 3 t)`, drawn again from the dataset's seed."""
-    count = min(config.clips, MOST_TRAINING_CLIPS)
-    return _paths((draw_clip(config, i)[1] for i in range(count)), config.spec)
+    drawn = draw_clips(config, range(min(config.clips, MOST_TRAINING_CLIPS)))
+    return _paths([motion for _, motion in drawn], config.spec)
 
 
 def unseen_paths(spec: ClipSpec, prompts: Sequence[str]) -> Floats:
@@ -41,14 +40,13 @@ def unseen_paths(spec: ClipSpec, prompts: Sequence[str]) -> Floats:
     reading adds is a fiftieth of a pixel, and training clips lie a pixel and more apart.
     """
     meanings = [parse(p) for _ in range(UNSEEN_PER_CLIP) for p in prompts]
-    rngs = (np.random.default_rng([i, *b"unseen"]) for i in range(len(meanings)))
-    drawn = (draw(meaning, spec, rng) for meaning, rng in zip(meanings, rngs, strict=True))
-    return _paths(drawn, spec)
+    numbers = np.random.default_rng(list(b"unseen")).random((len(meanings), NUMBERS))
+    return _paths(draw(meanings, spec, numbers), spec)
 
 
-def _paths(motions: Iterable[Motion], spec: ClipSpec) -> Floats:
-    paths = (trace(motion, spec) for motion in motions)
-    return np.asarray(np.stack([np.concatenate([p.x, p.y, p.radius]) for p in paths]) / spec.unit)
+def _paths(motions: Sequence[Motion], spec: ClipSpec) -> Floats:
+    paths = traces(motions, spec)
+    return np.asarray(np.concatenate([paths.x, paths.y, paths.radius], 1) / spec.unit)
 
 
 def paths_of(verdicts: Sequence[Verdict]) -> Floats:
@@ -60,8 +58,11 @@ def paths_of(verdicts: Sequence[Verdict]) -> Floats:
 def nearest(paths: Floats, training: Floats) -> Floats:
     """Distance of each path to the nearest training clip, `(n,)` px at 64 px."""
     frames = paths.shape[1] / 3
-    parts = [squared(paths[i : i + CHUNK], training).min(1) for i in range(0, len(paths), CHUNK)]
-    return np.asarray(np.sqrt(np.concatenate(parts) / frames))
+    # |a - b|² = a·a + (b·b - 2 a·b); only the bracket has a least b, and one product makes it for all
+    table = np.hstack([-2 * training, (training**2).sum(1, keepdims=True)]).T
+    rows = np.hstack([paths, np.ones((len(paths), 1))])
+    least = np.concatenate([(rows[i : i + CHUNK] @ table).min(1) for i in range(0, len(rows), CHUNK)])
+    return np.asarray(np.sqrt(np.maximum(least + (paths**2).sum(1), 0) / frames))
 
 
 def ct_z(judged: Floats, unseen: Floats, prompts: Sequence[str]) -> Score:

@@ -10,7 +10,7 @@ from t2v_models.clips.splits import SPLITS, Split
 from t2v_models.config import Config
 from t2v_models.evaluation.statistics import Score
 
-SUITE_VERSION = "3"
+SUITE_VERSION = "4"
 """Raise it whenever a figure changes its meaning."""
 TIERS = {"smoke": 8, "standard": 64, "release": 256}
 """Clips per prompt. Distances use up to 4,096 clips, which the release tier reaches on `s0`."""
@@ -28,6 +28,22 @@ class EvaluateConfig(Config):
     )
     clips_per_prompt: int = Field(64, ge=1, le=4096, description="clips sampled and read for each prompt")
     seed: int = Field(0, ge=0, description="clip i of a split is sampled with seed * 1,000,000 + i")
+
+
+class Seconds(Config):
+    """What judging one split took. Sampling is the model's own time; the rest is the judge's."""
+
+    sampling: float
+    reading: float
+    """Verdicts and features of every clip."""
+    scoring: float
+    """Figures, real clips beside them, floors and ceiling."""
+    cpu: float
+    """Of reading and scoring together, on all cores: what a busy machine hardly changes."""
+
+    def __str__(self) -> str:
+        judged = f"read in {self.reading:.1f} s and scored in {self.scoring:.1f} s ({self.cpu:.1f} s of CPU)"
+        return f"sampled in {self.sampling:.1f} s, {judged}"
 
 
 class Evaluation(Config):
@@ -48,6 +64,8 @@ class Evaluation(Config):
     scores: Scores
     bounds: dict[str, Scores] = Field({})
     """Scores of the baselines on the same splits: the ceiling and the floors."""
+    seconds: dict[Split, Seconds] = Field({})
+    """Of each split; no score rests on them."""
 
 
 def metric_rows(split: str, scores: Mapping[str, Score]) -> dict[str, float]:
