@@ -68,8 +68,8 @@ class Page:
             )
 
     def picture(self, path: Path) -> None:
-        """The whole page as a PNG."""
-        data = self.call("Page.captureScreenshot", captureBeyondViewport=True)["data"]
+        """What the window shows, as a PNG; a picture of the whole page would resize it, and some load anew then."""
+        data = self.call("Page.captureScreenshot")["data"]
         path.write_bytes(base64.b64decode(data))
 
 

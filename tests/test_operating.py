@@ -261,19 +261,23 @@ def test_the_pages_show_what_they_should(up: Up, lab: str, tmp_path: Path) -> No
     artifacts = up.api("POST", "/artifacts/filter", json={"limit": 200})
     [report] = [re.search(r"\((http.*)\)", a["data"]) for a in artifacts if a["key"] == "report"]
     assert report
+
+    def says(text: str) -> str:
+        return f"!!document.body && document.body.innerText.includes({json.dumps(text)})"
+
     pages = {
         "prefect-run": (f"{up.said['Prefect']}/runs/flow-run/{lab}",
-                        ["lab: gan on 360 clips", "Completed", "Subflow Runs"]),
-        "mlflow-report": (report[1], ["report.html"]),
+                        [says("lab: gan on 360 clips"), says("Completed"), says("Subflow Runs")]),
+        "mlflow-report": (report[1], [says("report.html"), "!!document.querySelector('iframe')"]),
         "mlflow-compare": (
             f"{up.said['MLflow']}/#/compare-runs?runs={quote(json.dumps(runs))}&experiments={quote(json.dumps(experiments))}",
-            ["Comparing 2 Runs", "train long", "train gan-"]),
+            [says("Comparing 2 Runs"), says("train long"), says("train gan-")]),
     }  # fmt: skip
     with browser(tmp_path / "browser", 1400, 1100) as page:
-        for name, (address, texts) in pages.items():
+        for name, (address, conditions) in pages.items():
             page.open(address)
-            for text in texts:
-                page.wait(f"document.body && document.body.innerText.includes({json.dumps(text)})")
+            for condition in conditions:
+                page.wait(condition)
             time.sleep(5)  # graphs draw themselves
             page.picture(pictures / f"{name}.png")
             with Image.open(pictures / f"{name}.png") as picture:
