@@ -128,8 +128,8 @@ class VideoModel(nn.Module, ABC):
 
 
 def to_video(frames: Tensor | NDArray[np.uint8]) -> Tensor:
-    """uint8 `(b, t, h, w, 3)` to float32 `(b, 3, t, h, w)` in [-1, 1]."""
-    return torch.as_tensor(frames).permute(0, 4, 1, 2, 3).float().mul_(2 / 255).sub_(1)
+    """uint8 `(b, t, h, w, 3)` to `(b, 3, t, h, w)` in [-1, 1], float32 or what torch makes by default."""
+    return torch.as_tensor(frames).permute(0, 4, 1, 2, 3).to(torch.get_default_dtype()).mul_(2 / 255).sub_(1)
 
 
 def to_frames(video: Tensor) -> NDArray[np.uint8]:

@@ -77,7 +77,7 @@ class DatasetConfig(Config):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def draw(meanings: Sequence[Meaning], spec: ClipSpec, numbers: NDArray[np.floating]) -> list[Motion]:
+def draw(meanings: Sequence[Meaning], spec: ClipSpec, numbers: NDArray[np.float64]) -> list[Motion]:
     """Ground truth of a clip of each meaning, a function of its row of `numbers`: uniform in [0, 1), `(n, NUMBERS)`."""
     return draw_motions(
         [m.action for m in meanings], spec, numbers,

@@ -179,4 +179,4 @@ def real_spread(prompt: str, spec: ClipSpec) -> NDArray[np.float64]:
     """Standard deviations of start x, start y and first radius of real clips of a prompt, px: `(3,)`."""
     meaning, rng = parse(prompt), np.random.default_rng([*b"health"])
     paths = traces(draw([meaning] * DRAWS, spec, rng.random((DRAWS, NUMBERS))), spec)
-    return np.std([paths.x[:, 0], paths.y[:, 0], paths.radius[:, 0]], axis=1)
+    return np.asarray(np.std([paths.x[:, 0], paths.y[:, 0], paths.radius[:, 0]], axis=1))
