@@ -576,23 +576,18 @@ def test_ingesting_never_imports_torch() -> None:
     subprocess.run([sys.executable, "-c", check], check=True)
 
 
-def test_models_train_on_ingested_clips_and_cannot_be_judged(rendered: Path, tmp_path: Path) -> None:
+def test_every_model_trains_on_ingested_clips_and_cannot_be_judged(rendered: Path, tmp_path: Path) -> None:
     from t2v_models import training  # here, so that the processes of other tests need not import torch
     from t2v_models.checkpoint import RunConfig, load
-    from t2v_models.gan import GanConfig
-    from t2v_models.text import vocabulary_of
     from tasks.subjects import subject
+    from tests.test_model_contract import FAMILIES
 
     export(ClipStore(Manifest.load(rendered)), tmp_path / "files", "npz")
     ingest(tmp_path / "files", tmp_path / "data", OPTIONS)
     manifest = Manifest.load(tmp_path / "data")
-    run = RunConfig(
-        model=GanConfig(), dataset=manifest.config, dataset_digest=manifest.digest,
-        vocabulary=vocabulary_of(manifest.captions), seed=0,
-    )  # fmt: skip
-    training.fit(
-        run, ClipStore(manifest), training.TrainConfig(steps=1), tmp_path / "run", log=lambda step, figures: None
-    )
-    assert load(tmp_path / "run")[1].run == run
-    with pytest.raises(LabError, match="ingested clips, whose ground truth is unknown"):
-        subject(tmp_path / "run")
+    for model in FAMILIES:
+        folder, run = tmp_path / model.name, RunConfig.of(manifest, model, seed=0)
+        training.fit(run, ClipStore(manifest), training.TrainConfig(steps=1), folder, log=lambda step, figures: None)
+        assert load(folder)[1].run == run
+        with pytest.raises(LabError, match="ingested clips, whose ground truth is unknown"):
+            subject(folder)
