@@ -32,5 +32,5 @@ lint: .venv/installed
 	@touch $@
 
 lock:
-	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
+	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-strip-extras \
 		--no-header --no-annotate --upgrade -o requirements.lock
