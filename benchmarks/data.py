@@ -1,6 +1,6 @@
 """Measure the data engine: one JSON line per figure, each beside its baseline measured in the same run.
 
-    python benchmarks/data.py                 every figure, about five minutes
+    python benchmarks/data.py                 every figure, about two minutes
     python benchmarks/data.py --only read     figures whose name contains "read"
 
 Times are CPU seconds of this process on one thread, measured in turns (ours, baseline, ours, ...), of which the median

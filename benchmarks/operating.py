@@ -77,7 +77,7 @@ def tracking(work: Path) -> None:
     """Processor time of telling MLflow figures, in the loop and in the sending thread, as a share of a training's."""
     from tasks.tracking import track
 
-    steps = 0.026  # seconds a GAN update takes on two quiet cores (README: 3,356 updates in 3.5 minutes, and a reserve)
+    steps = 0.026  # seconds of the fastest GAN updates seen on two cores, assumed: slower ones make the share smaller
     with track(work, "benchmark", "tracking", params={}, tags={}) as tracker:
         wall, loop, all_threads = 0.0, 0.0, time.process_time()
         for step in range(0, STEPS * 50, 50):
