@@ -109,7 +109,7 @@ class FrameGan(VideoModel):
         bags = bag_of_words(batch.captions, self.vocabulary).to(self.device)
         fake = self.generator(torch.cat([noise, self._text(bags)], 1))
 
-        on_real, on_fake = self.discriminator(real), self.discriminator(fake.detach())
+        on_real, on_fake = self.discriminator(torch.cat([real, fake.detach()])).split(n)
         judged = cross_entropy(on_real, 1.0) + cross_entropy(on_fake, 0.0)
         self._update("discriminator", judged)
         fooled = cross_entropy(self.discriminator(fake), 1.0)

@@ -34,7 +34,7 @@ def shrink(frames: Tensor) -> Tensor:
     cell = size // SMALL
     parts = [part.reshape(-1, t, SMALL, cell, 3 * size).sum(3, dtype=torch.int16) for part in torch.split(frames, 8)]
     rows = torch.cat(parts).view(-1, t, SMALL, SMALL, cell, 3)  # at most 64 * 255
-    return 1 - rows.sum(4, dtype=torch.int32).permute(0, 1, 4, 2, 3) / (255.0 * cell**2)
+    return 1 - rows.permute(0, 1, 5, 2, 3, 4).sum(5, dtype=torch.int32) / (255.0 * cell**2)
 
 
 def pixel_centres(size: int) -> Tensor:

@@ -1,5 +1,6 @@
 """How fast a run is, and how fast this machine could be: clips, waiting, arithmetic, share of the matrix rate."""
 
+import ctypes
 import math
 import os
 import time
@@ -71,8 +72,9 @@ class Clock:
         """Counts the block as time spent looking at the model."""
         since = time.perf_counter()
         yield
-        self._last_look = time.perf_counter() - since
-        self._watched += self._last_look
+        spent = time.perf_counter() - since
+        self._last_look = spent if self._watched else 0.0  # the first also makes what all share: it foretells nothing
+        self._watched += spent
 
     @property
     def watch_share(self) -> float:
@@ -82,7 +84,7 @@ class Clock:
     def may_watch(self, every: float, progress: float) -> bool:
         """Whether a look is due, and `WATCH_SHARE` leaves time for it and for the one at the end.
 
-        Both are taken to be as long as the last one; how long the first one takes nobody knows. What may be spent grows
+        Both are taken to be as long as the last one; how long the first two take nobody knows. What may be spent grows
         as the root of the time, because scores change fastest at the start.
         """
         passed, planned = self.seconds - self._before, self.seconds / progress - self._before
@@ -140,6 +142,19 @@ def matrix_gflops(device: torch.device, seconds: float) -> float:
         best = max(best, 8 * 2 * side**3 / (time.perf_counter() - since) / 1e9)
     torch.set_num_threads(threads)
     return best
+
+
+def keep_memory() -> None:
+    """Let this process keep what it frees for its next tensors, on Linux with glibc; elsewhere nothing happens.
+
+    By default every large tensor gets fresh pages from the system, which must be found and zeroed one by one, every
+    step anew. `mallopt(3)`: all memory comes from the heap, and its end is never handed back.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        most_mapped, trim_threshold = -4, -1
+        library.mallopt(most_mapped, 0)
+        library.mallopt(trim_threshold, -1)
 
 
 def cores() -> int:

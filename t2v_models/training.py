@@ -28,7 +28,7 @@ from t2v_models.files import held
 from t2v_models.model import Metrics, VideoModel
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.stream import DeviceClips, batches
-from t2v_models.speed import Clock, cores, matrix_gflops
+from t2v_models.speed import Clock, cores, keep_memory, matrix_gflops
 
 METRICS = "metrics.jsonl"
 """In the run folder: one line for each time figures are logged."""
@@ -91,6 +91,7 @@ def fit(
             finite (earlier checkpoints stay as they are).
     """
     device = _device(config)
+    keep_memory()
     size, group = run.model.batch_size, run.model.group
     with stop_signals() as stop, _sole_trainer(run_dir), _threads(run.model.threads):
         model, last = _begin(run, run_dir, device)
