@@ -29,7 +29,7 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.layers import SLOPE, he_normal, perceptron
 from t2v_models.model import Batch, FamilyConfig, Metrics, VideoModel
-from t2v_models.painter import SMALL, Painter, moments, pixel_centres, sample_pixels, shrink
+from t2v_models.painter import SMALL, Painter, moments, painter_loss, pixel_centres, sample_pixels, shrink
 from t2v_models.ranks import average_gradients, gather
 from t2v_models.text import bag_of_words, same_meaning, word_table
 
@@ -56,7 +56,9 @@ class GanConfig(FamilyConfig):
     painter_width: int = Field(16, ge=1, le=1024, description="width of the painter's layers at each pixel")
     painter_frames: int = Field(16, ge=1, le=65536, description="frames the painter learns from in each update")
     painter_pixels: int = Field(256, ge=4, le=65536, description="pixels of each of them, most of them near the object")
-    painter_square: float = Field(0.3, ge=0, le=1, description="share of the run in which errors are squared, to begin")
+    painter_certainty: float = Field(
+        0.1, ge=0, le=100, description="weight of inside against outside, by cross-entropy"
+    )
     painter_noise: float = Field(0.01, ge=0, le=1, description="greatest noise on the painter's input, of full opacity")
     painter_lr: float = Field(5e-3, gt=0, le=1, description="Adam step of the painter at the start; falls to 0")
     lr: float = Field(1.5e-3, gt=0, le=1, description="Adam step of generator and discriminator after warm-up")
@@ -256,7 +258,7 @@ class Gan(VideoModel):
         fake_score = self.discriminator.score(self.discriminator(fake, peers), bags)
         fooled = generator_loss(scores[0].detach(), fake_score)
         self._update("generator", fooled)
-        painted = self._painter_loss(batch, real, bags, progress)
+        painted = self._painter_loss(batch, real, bags)
         self._update("painter", painted)
         self._update_average(step)
         metrics = {"discriminator": judged, "generator": fooled, "wrong_captions": wrong, "painter": painted}
@@ -277,8 +279,8 @@ class Gan(VideoModel):
         clips = opacity.view(len(bags), self.spec.frames, self.spec.size, self.spec.size, 3)
         return (1 - 2 * clips).clamp(-1, 1).permute(0, 4, 1, 2, 3)
 
-    def _painter_loss(self, batch: Batch, small: Tensor, bags: Tensor, progress: float) -> Tensor:
-        """Error of painted pixels of random real frames, from slightly noisy 8x8 versions: squared, later absolute.
+    def _painter_loss(self, batch: Batch, small: Tensor, bags: Tensor) -> Tensor:
+        """Error of painted pixels of random real frames, from slightly noisy 8x8 versions.
 
         Frame k is of a clip in the k-th of equal parts of the batch, so that every rank has as many to paint.
         """
@@ -300,8 +302,8 @@ class Gan(VideoModel):
         seen = small[clip, frame]
         pixels = sample_pixels(seen, place, self.spec.size)
         target = 1 - batch.frames.flatten(2, 3)[clip[:, None], frame[:, None], pixels] / 255.0  # (n, p, 3)
-        error: Tensor = self.painter(seen + noise, bags[clip], self.pixels[pixels]) - target
-        return error.square().mean() if progress < config.painter_square else error.abs().mean()
+        inside, colour = self.painter.parts(seen + noise, bags[clip], self.pixels[pixels])
+        return painter_loss(inside, colour, target, config.painter_certainty)
 
     def _set_learning_rates(self, step: int, progress: float) -> None:
         """Linear warm-up by step, half a cosine by progress."""

@@ -81,6 +81,11 @@ class Painter(nn.Module):
 
     def forward(self, small: Tensor, bags: Tensor, points: Tensor) -> Tensor:
         """Opacity `(n, p, 3)` at points `(n or 1, p, 2)`, in cells from the middle, of frames `(n, 3, 8, 8)`."""
+        inside, colour = self.parts(small, bags, points)
+        return torch.sigmoid(inside) * colour
+
+    def parts(self, small: Tensor, bags: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+        """How surely each point is inside the object, as a logit `(n, p, 1)`, and the object's opacity `(n, 1, 3)`."""
         text = self.words(bags)
         seen = moments(small)
         turns = [f(k * math.pi * seen[:, :2]) for f in (torch.sin, torch.cos) for k in (2, 4)]  # place within a cell
@@ -92,9 +97,26 @@ class Painter(nn.Module):
         gain1, bias1, gain2, bias2 = self.shape(text)[:, None].chunk(4, -1)
         h = F.leaky_relu(torch.baddbmm(bias1, torch.cat([away, far, waves], -1), self.first * (1 + gain1)), SLOPE)
         h = F.leaky_relu(torch.baddbmm(bias2, h, self.second * (1 + gain2)), SLOPE)
-        inside = torch.sigmoid(12 * sharp.exp() * radius * (1 - far + h @ self.last))  # cells from the edge: soft
-        opacity: Tensor = inside * (0.7 + 0.3 * state[..., 4:])
-        return opacity
+        inside = 12 * sharp.exp() * radius * (1 - far + h @ self.last)  # cells from the edge: soft
+        return inside, 0.7 + 0.3 * state[..., 4:]
+
+
+def painter_loss(inside: Tensor, colour: Tensor, target: Tensor, certainty: float) -> Tensor:
+    """Absolute error of opacity, and cross-entropy between inside and outside, where the object's full opacity is 1.
+
+    Of a point that is surely inside and should not be, such as the hole of a ring, the first has no gradient left; the
+    second pulls the harder the surer the painter is.
+
+    Args:
+        inside: logits `(n, p, 1)` of n frames at p points.
+        colour: opacity of the object, `(n, 1, 3)`.
+        target: opacity of the frames, `(n, p, 3)`.
+        certainty: weight of the cross-entropy.
+    """
+    error = (torch.sigmoid(inside) * colour - target).abs().mean()
+    ink = target.amax(-1, keepdim=True)
+    full = ink.amax(1, keepdim=True).clamp_min(0.2)  # a frame may be empty
+    return error + certainty * F.binary_cross_entropy_with_logits(inside, (ink / full).clamp_max(1))
 
 
 def sample_pixels(small: Tensor, draw: Tensor, size: int) -> Tensor:

@@ -187,7 +187,7 @@ def test_the_average_follows_within_its_half_life():
 def test_the_painter_learns_without_teaching_the_generator():
     model = model_of(ClipSpec(size=16, frames=4))
     frames = torch.randint(256, (2, 4, 16, 16, 3), dtype=torch.uint8)
-    model._painter_loss(Batch(frames, VOCABULARY[:2]), painter.shrink(frames), torch.eye(2, 6), 0.0).backward()
+    model._painter_loss(Batch(frames, VOCABULARY[:2]), painter.shrink(frames), torch.eye(2, 6)).backward()
     assert all(parameter.grad is not None for parameter in model.painter.parameters())
     assert all(parameter.grad is None for parameter in model.generator.parameters())
 
@@ -207,6 +207,17 @@ def test_most_sampled_pixels_are_near_the_object_and_some_are_everywhere():
     assert pixels.min() >= 0
     assert pixels.max() < 64**2
     assert 0.7 < (away < 2.6).float().mean() < 0.95
+
+
+def test_the_painter_loss_is_zero_where_all_is_right_and_pulls_where_it_is_surely_wrong():
+    colour = torch.tensor([[[0.9, 0.6, 0.0]]])
+    right = torch.tensor([[[60.0], [-60.0]]])
+    assert painter.painter_loss(right, colour, torch.sigmoid(right) * colour, 1.0) == pytest.approx(0, abs=1e-6)
+    sure = torch.full((1, 2, 1), 60.0, requires_grad=True)  # inside, it says; the second point is the hole of a ring
+    target = torch.stack([colour[0, 0], torch.zeros(3)])[None]
+    for certainty, pull in ((0.0, 0.0), (1.0, 0.5)):
+        (gradient,) = torch.autograd.grad(painter.painter_loss(sure, colour, target, certainty), sure)
+        torch.testing.assert_close(gradient.flatten(), torch.tensor([0.0, pull]))
 
 
 def test_the_painter_learns_where_a_disc_is_how_large_and_of_what_colour():
