@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from t2v_models.evaluation.features import NUMBERS
 from t2v_models.evaluation.statistics import Score, block_mean
 from t2v_models.evaluation.verdicts import Verdict
 
@@ -32,8 +33,8 @@ LEAST_SCALE = np.array([0.5] * 10 + [0.5] * 2 + [1.0, 0.02, 0.1] + [0.25] * 3 + 
 """Least standard deviation of each number, so that what is constant in real clips is not blown up:
 a faint blur must not outweigh a broken motion."""
 
-LEAST_FEATURE_SCALE = 0.1
-"""The same for the features of the network, whose standard deviation over both worlds is 1."""
+LEAST_FEATURE_SCALE = np.repeat([0.4, 0.1, 0.03, 0.03], len(NUMBERS))
+"""The same for mean, slope and differences of what the network sees: 0.03 of half a frame is a pixel at 64 px."""
 
 
 def descriptor(verdicts: Sequence[Verdict]) -> Floats:
