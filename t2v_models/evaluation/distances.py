@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from t2v_models.evaluation.features import NUMBERS
 from t2v_models.evaluation.statistics import Score, block_mean
 from t2v_models.evaluation.verdicts import Verdict
 
@@ -33,8 +32,12 @@ LEAST_SCALE = np.array([0.5] * 10 + [0.5] * 2 + [1.0, 0.02, 0.1] + [0.25] * 3 + 
 """Least standard deviation of each number, so that what is constant in real clips is not blown up:
 a faint blur must not outweigh a broken motion."""
 
-LEAST_FEATURE_SCALE = np.repeat([0.4, 0.1, 0.03, 0.03], len(NUMBERS))
-"""The same for mean, slope and differences of what the network sees: 0.03 of half a frame is a pixel at 64 px."""
+_PLACE_INK_DAMAGE = 3, 3, 2
+LEAST_FEATURE_SCALE = np.concatenate(
+    [np.repeat(least, _PLACE_INK_DAMAGE) for least in ((0.3, 0.1, 0.3), (0.1,) * 3, (0.02, 0.1, 0.1), (0.02, 0.1, 0.1))]
+)
+"""The same for the mean, slope, second and third differences of what the network sees, in its own units: half frames,
+ink, strengths. 0.02 of half a frame is 0.6 px at 64 px, and ink that flickers by less than a tenth is not blown up."""
 
 
 def descriptor(verdicts: Sequence[Verdict]) -> Floats:
