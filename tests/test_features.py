@@ -78,7 +78,7 @@ def test_the_network_measures_what_it_was_taught() -> None:
     whole = torch.cat([(taught.truth[:, 6:] == 0).all(1) for taught in lessons])
     errors = dict(zip(NUMBERS, off[whole].square().mean(0).sqrt().tolist(), strict=True))
     assert max(errors[name] for name in ("x", "y")) < 0.04, errors
-    assert max(errors.values()) < 0.1, errors
+    assert max(errors.values()) < 0.15, errors
 
 
 def test_the_file_is_small_and_named_by_its_digest() -> None:
