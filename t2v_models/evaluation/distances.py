@@ -5,9 +5,9 @@ Every distance is the mean over disjoint blocks of clips with a t-interval; a bo
 it. Beside each stands the same distance between two sets of real clips of the same size (`..._real`), for most depend
 on the number of clips. Invalid clips are described as read: failures count.
 
-What the interval says: the mean of 8 blocks, 7 degrees of freedom. For real clips at 1,152 it holds the truth in 93.1 to
-95.2 % of draws (A 1,000, B 600). Where a squared MMD misses 0 it mostly lies below it, for block values are skewed to
-the right: wholly above 0, which would accuse real clips, in 0.5 to 1.8 %; `nn2` and `frechet_excess` in 1.8 to 3 %.
+The interval is that of the mean of 8 blocks, 7 degrees of freedom. For real clips, 1,152 a set, it holds the truth in
+93.1 to 95.2 % of draws (1,000 of A, 600 of B). Block values of MMD² are skewed to the right, so where it misses 0 it
+mostly lies below: wholly above, which would accuse real clips, in 0.5 to 1.8 %; `nn2`, `frechet_excess`: 1.8 to 3 %.
 
 Sets are paired: row i of all of them answers the same prompt. A clip never meets its partner, just as it never meets
 itself, so the pairs within and between sets have the same prompts, and equal distributions are 0 apart on average
