@@ -5,6 +5,10 @@ Every distance is the mean over disjoint blocks of clips with a t-interval; a bo
 it. Beside each stands the same distance between two sets of real clips of the same size (`..._real`), for most depend
 on the number of clips. Invalid clips are described as read: failures count.
 
+The interval is that of the mean of 8 blocks, 7 degrees of freedom. For real clips, 1,152 a set, it holds the truth in
+93.1 to 95.2 % of draws (1,000 of A, 600 of B). Block values of MMD² are skewed to the right, so where it misses 0 it
+mostly lies below: wholly above, which would accuse real clips, in 0.5 to 1.8 %; `nn2`, `frechet_excess`: 1.8 to 3 %.
+
 Sets are paired: row i of all of them answers the same prompt. A clip never meets its partner, just as it never meets
 itself, so the pairs within and between sets have the same prompts, and equal distributions are 0 apart on average
 whatever the prompts are. Without that, sets balanced over prompts would look too alike.
@@ -32,8 +36,12 @@ LEAST_SCALE = np.array([0.5] * 10 + [0.5] * 2 + [1.0, 0.02, 0.1] + [0.25] * 3 + 
 """Least standard deviation of each number, so that what is constant in real clips is not blown up:
 a faint blur must not outweigh a broken motion."""
 
-LEAST_FEATURE_SCALE = 0.1
-"""The same for the features of the network, whose standard deviation over both worlds is 1."""
+_PLACE_INK_DAMAGE = 3, 3, 2
+LEAST_FEATURE_SCALE = np.concatenate(
+    [np.repeat(least, _PLACE_INK_DAMAGE) for least in ((0.3, 0.1, 0.3), (0.1,) * 3, (0.02, 0.1, 0.1), (0.02, 0.1, 0.1))]
+)
+"""The same for the mean, slope, second and third differences of what the network sees, in its own units: half frames,
+ink, strengths. 0.02 of half a frame is 0.6 px at 64 px, and ink that flickers by less than a tenth is not blown up."""
 
 
 def descriptor(verdicts: Sequence[Verdict]) -> Floats:
