@@ -14,7 +14,7 @@ from t2v_models.evaluation import suite
 from t2v_models.evaluation.baselines import BASELINES, oracle
 from t2v_models.evaluation.features import features
 from t2v_models.evaluation.metrics import summarise
-from t2v_models.evaluation.suite import Judged, bounds, score_split
+from t2v_models.evaluation.suite import Judged, bounds, real_clips, score_split
 from t2v_models.evaluation.verdicts import judge, table
 
 SPEC = ClipSpec(size=32)
@@ -26,7 +26,10 @@ SEEDS = range(len(PROMPTS))
 def test_two_evaluations_are_equal_to_the_bit() -> None:
     once, again = (judge(oracle(SPEC, PROMPTS, SEEDS), PROMPTS, SEEDS, "s0") for _ in range(2))
     assert table(once).equals(table(again)) or str(once) == str(again)
-    scores = (score_split(Judged(v, features(oracle(SPEC, PROMPTS, SEEDS))), DATA, "s0") for v in (once, again))
+    scores = (
+        score_split(Judged(v, features(oracle(SPEC, PROMPTS, SEEDS))), real_clips(DATA, "s0", PROMPTS, int), DATA, "s0")
+        for v in (once, again)
+    )
     assert len({str(s) for s in scores}) == 1
 
 
@@ -47,7 +50,9 @@ def test_judging_in_parts_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_every_table_has_its_ceiling_and_floors() -> None:
-    found = bounds(DATA, "s0", tuple(PROMPTS))
+    read: list[int] = []
+    found = bounds(real_clips(DATA, "s0", PROMPTS, read.append), DATA, "s0", PROMPTS, read.append)
+    assert sum(read) == suite.clips_beside(PROMPTS)
     assert list(found) == list(BASELINES)
     assert found["oracle"]["prompt_acc"].value >= 0.99
     assert found["oracle"]["prompt_success"].value >= 0.99

@@ -221,3 +221,8 @@ def _out_of_range(numbers: dict[str, float], asked: _Asked) -> str:
 def table(verdicts: Sequence[Verdict]) -> pa.Table:
     """A row per clip, for `verdicts.parquet`."""
     return pa.Table.from_pylist([v.model_dump() for v in verdicts])
+
+
+def verdicts_of(rows: pa.Table) -> list[Verdict]:
+    """Inverse of `table`."""
+    return [Verdict.model_validate(row) for row in rows.to_pylist()]
