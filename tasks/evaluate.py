@@ -91,16 +91,13 @@ def _judge(
 def _sheets(
     out: Path, frames: dict[int, NDArray[np.uint8]], verdicts: Sequence[Verdict], firsts: list[int], chance: list[int]
 ) -> None:
-    """`samples.png` shows the first clip of each prompt; `random.png`, `best.png`, `worst.png` say what is wrong."""
+    """`samples.png` shows the first clip of each prompt, the others random, the best and the worst; all say why."""
     order = best_first(verdicts)
     sheets = {"samples": firsts, "random": chance, "best": order[:SHEET_CLIPS],
               "worst": order[: -SHEET_CLIPS - 1 : -1]}  # fmt: skip
     for name, rows in sheets.items():
-        captions = [
-            verdicts[i].prompt if name == "samples" else f"{verdicts[i].prompt}\n{verdicts[i].fault or 'right'}"
-            for i in rows
-        ]
-        sheet = contact_sheet([frames[i] for i in rows], captions, [verdicts[i].right for i in rows])
+        captions = [f"{verdicts[i].prompt}\n{verdicts[i].fault}".strip() for i in rows]
+        sheet = contact_sheet([frames[i] for i in rows], captions, [verdicts[i].mark for i in rows])
         files.write(out / f"{name}.png", sheet)
 
 

@@ -108,3 +108,16 @@ def test_v8_a_change_moves_its_own_number_and_no_other(change: str, moved: dict[
     for name in numbers[0]:
         near = {"colour_err": 1.0, "angle": 0.1}.get(name, 0.02)
         assert numbers[1][name] - numbers[0][name] == pytest.approx(moved.get(name, 0), abs=near), name
+
+
+def test_a_clip_is_green_where_all_is_right_amber_where_only_the_motion_is_and_else_red() -> None:
+    """The mark of every clip agrees with `prompt_success` and `prompt_acc`, and what is not right has a reason."""
+    frames = np.concatenate([BASELINES[name](DATA, PROMPTS[::4], range(36)) for name in ("oracle", "frozen", "noise")])
+    asked = [*PROMPTS[::4], *(f"red {p}" for p in PROMPTS[::4]), *PROMPTS[::4]]
+    frames[36:72] = frames[:36]
+    verdicts = judge(frames, asked, range(len(asked)), "s0")
+    assert [v.mark for v in verdicts] == ["right"] * 36 + ["partly"] * 36 + ["wrong"] * 36
+    for v in verdicts:
+        assert v.success == (v.mark == "right") == (not v.fault)
+        assert v.right == (v.mark != "wrong")
+    assert {v.fault for v in verdicts[36:72]} == {"wrong colour"}

@@ -101,5 +101,6 @@ def _packed(real: Real, found: Bounds) -> bytes:
 def _unpacked(content: bytes) -> tuple[Real, Bounds]:
     with np.load(io.BytesIO(content), allow_pickle=False) as found:
         verdicts, n = verdicts_of(pq.read_table(pa.BufferReader(found["verdicts"]))), len(found["first"])
-        sets = Judged(verdicts[:n], found["first"]), Judged(verdicts[n:], found["other"])
-        return Real(*sets, found["training"], found["unseen"]), _BOUNDS.validate_json(found["bounds"].tobytes())
+        first, other = Judged(verdicts[:n], found["first"]), Judged(verdicts[n:], found["other"])
+        real = Real(first, other, found["training"], found["unseen"])
+        return real, _BOUNDS.validate_json(found["bounds"].tobytes())

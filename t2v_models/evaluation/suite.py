@@ -79,15 +79,15 @@ class Real:
 
 def real_clips(data: DatasetConfig, split: str, prompts: Sequence[str], read: Callable[[int], None]) -> Real:
     """Draw and read real clips of the prompts, two each; `read` is told how many after each part."""
-    sets = []
-    for seed in (REAL_SEED, OTHER_SEED):
-        seeds = range(seed, seed + len(prompts))
-        sets.append(_judged(partial(oracle, data.spec), prompts, seeds, split, data.spec, read))
+    first, other = (
+        _judged(partial(oracle, data.spec), prompts, range(seed, seed + len(prompts)), split, data.spec, read)
+        for seed in (REAL_SEED, OTHER_SEED)
+    )
     training, unseen = np.zeros((0, 3 * data.spec.frames)), np.zeros((UNSEEN_PER_CLIP, 0))
     if split == "s0":
         training = training_paths(data)
         unseen = nearest(unseen_paths(data.spec, prompts), training).reshape(UNSEEN_PER_CLIP, -1)
-    return Real(*sets, training, unseen)
+    return Real(first, other, training, unseen)
 
 
 def _judged(
