@@ -1,6 +1,7 @@
 """The whole suite for one split: figures of the verdicts, distances from real clips, copies of training clips."""
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -49,12 +50,16 @@ def judge_parts(
 ) -> Iterator[tuple[NDArray[np.uint8], Judged]]:
     """Sample and judge clips of `spec` part by part: the frames of each part, and what they show.
 
-    Memory does not grow with the number of clips, as long as nobody keeps the frames.
+    Memory does not grow with the number of clips, as long as nobody keeps the frames. The features, whose products of
+    matrices leave Python to others, are worked out in a thread of their own while the clips are read.
     """
     size = max(1, PART_BYTES // (spec.frames * spec.size**2 * 3))
-    for part in (slice(i, i + size) for i in range(0, len(prompts), size)):
-        frames = sample(prompts[part], seeds[part])
-        yield frames, Judged(judge(frames, prompts[part], seeds[part], split), features(frames))
+    with ThreadPoolExecutor(1) as meanwhile:
+        for part in (slice(i, i + size) for i in range(0, len(prompts), size)):
+            frames = sample(prompts[part], seeds[part])
+            seen = meanwhile.submit(features, frames)
+            verdicts = judge(frames, prompts[part], seeds[part], split)
+            yield frames, Judged(verdicts, seen.result())
 
 
 def together(parts: Sequence[Judged]) -> Judged:
