@@ -220,7 +220,7 @@ def test_mlflow_has_the_champion_and_every_figure_once(up: Up) -> None:
 
 
 def test_the_champion_is_judged_by_its_scheduled_deployment(up: Up, lab: str) -> None:
-    """As every morning, but with few clips: its scores lie where the deployment says, and under the run that made it."""
+    """As every morning, but of few clips: its scores lie where the deployment says, and under the run that made it."""
     up.wait(lab, "COMPLETED", "FAILED", "CRASHED")
     run = up.wait(
         up.trigger("evaluate/champion", {"config": {"splits": ["s3"], "clips_per_prompt": 2}}),
