@@ -84,7 +84,7 @@ def _judge(
         order = best_first(verdicts)
         ends = wanted.union(order[:SHEET_CLIPS], order[-SHEET_CLIPS:])
         kept = {i: clip.copy() for i, clip in kept.items() if i in ends}  # a view would keep the whole part
-        tell(len(verdicts) / len(asked[0]), f"{len(verdicts):,} clips sampled and read")
+        tell(len(verdicts) / len(asked[0]), f"{len(verdicts):,} clips read")
     return together(parts), kept
 
 

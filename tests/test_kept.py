@@ -18,7 +18,7 @@ from t2v_models.evaluation.verdicts import judge
 
 DATA = DatasetConfig(clips=90, spec=ClipSpec(size=16, frames=6))
 PROMPTS = [p for p in DATA.prompts for _ in range(8)]
-KEPT = "kept from an earlier evaluation"
+KEPT = "kept"
 
 Told = list[tuple[float, str]]
 

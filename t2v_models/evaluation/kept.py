@@ -47,14 +47,14 @@ def kept_real(
     what = digest([data.digest, split, *prompts])
     path, key = folder / f"{split}-{what}.kept", f"{what} {judge_digest()}".encode()
     if found := _opened(path, key):
-        tell(1, "kept from an earlier evaluation")
+        tell(1, "kept")
         return _unpacked(found)
     total, done = clips_beside(prompts), 0
 
     def read(clips: int) -> None:
         nonlocal done
         done += clips
-        tell(done / total, f"{done:,} of {total:,} real clips and baselines, made once")
+        tell(done / total, f"{done:,} clips, read once")
 
     real = real_clips(data, split, prompts, read)
     made = real, bounds(real, data, split, prompts, read)
