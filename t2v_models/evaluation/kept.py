@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from t2v_models import files
@@ -90,11 +91,13 @@ def _packed(real: Real, found: Bounds) -> bytes:
     """A NumPy archive; verdicts are a Parquet table in it, scores are JSON."""
     rows = pa.BufferOutputStream()
     pq.write_table(table([*real.first.verdicts, *real.other.verdicts]), rows)
-    texts = {"verdicts": rows.getvalue(), "bounds": _BOUNDS.dump_json(found)}
-    arrays = {name: np.frombuffer(text, np.uint8) for name, text in texts.items()}
-    arrays |= {"first": real.first.features, "other": real.other.features}
+    arrays: dict[str, NDArray[np.generic]] = {
+        "verdicts": np.frombuffer(rows.getvalue(), np.uint8),
+        "bounds": np.frombuffer(_BOUNDS.dump_json(found), np.uint8),
+        "first": real.first.features, "other": real.other.features, "training": real.training, "unseen": real.unseen,
+    }  # fmt: skip
     file = io.BytesIO()
-    np.savez(file, allow_pickle=False, training=real.training, unseen=real.unseen, **arrays)
+    np.savez(file, allow_pickle=False, **arrays)
     return file.getvalue()
 
 
