@@ -53,7 +53,7 @@ def evaluate(
         say(f"evaluate {out} is up to date")
         return done
     asked = asked_of(who, config)
-    judged = {split: judge_split(who, split, what, out / split) for split, what in asked.items()}
+    judged = {split: judge_split(who, split, what, out / split, work / "real") for split, what in asked.items()}
     names = dict.fromkeys(name for _, bound, _ in judged.values() for name in bound)
     evaluation = Evaluation(
         name=who.name, source=who.source, data=who.data.digest, config=config, suite=SUITE_VERSION,

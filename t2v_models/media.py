@@ -25,7 +25,8 @@ from t2v_models.files import write
 Frames = NDArray[np.uint8]
 
 INK, PALE, PAPER = (32, 33, 36), (214, 214, 210), (255, 255, 255)
-RIGHT, WRONG = (24, 128, 72), (196, 48, 43)
+MARKS = {"right": (24, 128, 72), "partly": (190, 118, 0), "wrong": (196, 48, 43)}
+"""Colours of what is said of a clip: all is right, the motion is, or not even that."""
 SHEET_CLIP_HEIGHT = 96
 """px: clips lower than this are enlarged by a whole factor on a contact sheet."""
 SHEET_FRAMES = 10
@@ -78,10 +79,8 @@ def strip(frames: Frames, scale: int = 1) -> Frames:
     return np.concatenate([part for tile in tiles for part in (line, tile)][1:], axis=1)
 
 
-def contact_sheet(
-    clips: Sequence[Frames], captions: Sequence[str], marks: Sequence[bool | None] | None = None
-) -> bytes:
-    """A PNG with one clip a row: caption at the left, then its frames; `marks` say right, wrong or nothing."""
+def contact_sheet(clips: Sequence[Frames], captions: Sequence[str], marks: Sequence[str | None] | None = None) -> bytes:
+    """A PNG with one clip a row: caption at the left, then its frames; `marks` are `MARKS` or nothing."""
     marks = [None] * len(clips) if marks is None else marks
     assert 0 < len(clips) == len(captions) == len(marks), (len(clips), len(captions), len(marks))
     font, small = ImageFont.load_default(16), ImageFont.load_default(13)
@@ -97,11 +96,10 @@ def contact_sheet(
     for row, caption, mark in zip(rows, captions, marks, strict=True):
         middle, bottom = top + row.shape[0] // 2, top + row.shape[0]
         draw.multiline_text((margin, middle), caption, INK, font, anchor="lm")
-        colour = {None: PALE, True: RIGHT, False: WRONG}[mark]
+        colour = MARKS[mark] if mark else PALE
         draw.rectangle((left - gap - bar, top, left - gap - 1, bottom - 1), colour)
-        if mark is not None:
-            word = "right" if mark else "wrong"
-            draw.text((left - gap - bar - gap // 2, bottom), word, colour, small, anchor="rd")
+        if mark:
+            draw.text((left - gap - bar - gap // 2, bottom), mark, colour, small, anchor="rd")
         sheet.paste(Image.fromarray(row), (left, top))
         draw.rectangle((left - 1, top - 1, left + row.shape[1], bottom), outline=PALE)
         top = bottom + gap

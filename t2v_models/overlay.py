@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2v_models.evaluation.verdicts import Verdict
-from t2v_models.media import PAPER, RIGHT, WRONG, enlarge
+from t2v_models.media import MARKS, PAPER, enlarge
 
 SUBPIXELS = 4
 """Bits of a pixel's fraction that the drawing keeps."""
@@ -18,10 +18,10 @@ LEAST_RADIUS = 0.5
 def draw_verdict(frames: NDArray[np.uint8], verdict: Verdict, scale: int) -> NDArray[np.uint8]:
     """The clip `(t, h, w, 3)` enlarged by `scale`, with the path up to each frame and a ring round what was read there.
 
-    Green where the verdict is right, red where it is wrong; frames in which nothing was read stay bare.
+    In the colour of the verdict's mark; frames in which nothing was read stay bare.
     """
     drawn = np.ascontiguousarray(enlarge(frames, scale))
-    colour = RIGHT if verdict.right else WRONG
+    colour = MARKS[verdict.mark]
     places = list(zip(verdict.x, verdict.y, verdict.radius, strict=True))
     seen = [
         (t, x, y, radius)

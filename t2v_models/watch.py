@@ -38,7 +38,7 @@ def watcher(run: RunConfig, run_dir: Path) -> Watch:
     def watch(step: int, model: VideoModel) -> dict[str, float]:
         frames = sample_frames(model, asked, seeds)
         verdicts = judge(frames, asked, seeds, "s0") if can_judge(run) else []
-        marks = [v.right for v in verdicts[::CLIPS]] or None
+        marks = [v.mark for v in verdicts[::CLIPS]] or None
         files.write(sheet(run_dir, step), contact_sheet(list(frames[::CLIPS]), prompts, marks))
         scores = summarise(verdicts) if verdicts else {}
         watched = {f"watch/{name}": score.value for name, score in scores.items()}

@@ -14,6 +14,7 @@ from t2v_models.evaluation.statistics import newcombe
 from t2v_models.evaluation.verdicts import Verdict
 from tasks.chart import Chart, draw
 from tasks.page import (
+    MARKED,
     METRICS,
     Clip,
     Gallery,
@@ -254,5 +255,6 @@ def _notes() -> str:
     return (
         f"<footer><p>{meaning}. Values have 95 % intervals, Wilson’s for shares. Differences of shares have "
         "Newcombe’s; differences of means are taken over pairs of clips with equal prompt and seed in which both have "
-        "the number, with prompts resampled whole, and so may differ from that of the values beside them.</p></footer>"
+        "the number, with prompts resampled whole, and so may differ from that of the values beside them. "
+        f"{MARKED}</p></footer>"
     )

@@ -1,6 +1,6 @@
 """Evaluation as Prefect tasks: sample the prompts of a split, read the clips, score them, tell MLflow."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +14,14 @@ from t2v_models import files
 from t2v_models.clips.reader import READER_VERSION
 from t2v_models.clips.splits import Split
 from t2v_models.evaluation.features import features_digest
+from t2v_models.evaluation.kept import kept_real
 from t2v_models.evaluation.metrics import best_first
 from t2v_models.evaluation.scores import SUITE_VERSION, EvaluateConfig, Evaluation, Seconds
 from t2v_models.evaluation.statistics import Score
-from t2v_models.evaluation.suite import Judged, bounds, judge_parts, score_split, together
+from t2v_models.evaluation.suite import Judged, judge_parts, score_split, together
 from t2v_models.evaluation.verdicts import Verdict, table
 from t2v_models.media import contact_sheet, load_npz, save_clips, to_mp4
+from tasks.console import progress
 from tasks.ended import add_scores, known
 from tasks.stopwatch import Stopwatch, working
 from tasks.subjects import Asked, Subject
@@ -37,10 +39,12 @@ SHEET_CLIPS = 16
 
 
 @task(task_run_name="judge {who.name} on {split}", cache_policy=NO_CACHE)
-def judge_split(who: Subject, split: Split, asked: Asked, out: Path) -> tuple[Figures, dict[str, Figures], Seconds]:
+def judge_split(
+    who: Subject, split: Split, asked: Asked, out: Path, kept: Path
+) -> tuple[Figures, dict[str, Figures], Seconds]:
     """Sample and read one split: its scores, those of the baselines, and the time it took.
 
-    `out` gets a row per clip, some of the clips, and contact sheets.
+    `out` gets a row per clip, some of the clips, and contact sheets; `kept` gets what any model is judged beside.
     """
     with working(f"evaluate {who.name}"):
         prompts, seeds = asked
@@ -48,22 +52,27 @@ def judge_split(who: Subject, split: Split, asked: Asked, out: Path) -> tuple[Fi
         shown = sorted(i for rows in place.values() for i in rows[:SHOWN_CLIPS])
         chance = np.random.default_rng(0).permutation(len(prompts))[:SHEET_CLIPS].tolist()
         sampling, reading, scoring = Stopwatch(), Stopwatch(), Stopwatch()
-        with reading:
-            judged, frames = _judge(replace(who, sample=sampling.around(who.sample)), split, asked, {*shown, *chance})
+        with reading, progress(f"judge {who.name} on {split}") as tell:
+            timed = replace(who, sample=sampling.around(who.sample))
+            judged, frames = _judge(timed, split, asked, {*shown, *chance}, tell)
         with files.atomic(out / "verdicts.parquet") as file:
             pq.write_table(table(judged.verdicts), file)
-        kept = np.stack([frames[i] for i in shown])
-        save_clips(out / "clips.npz", kept, [prompts[i] for i in shown], [seeds[i] for i in shown], who.data.spec.fps)
+        some = np.stack([frames[i] for i in shown])
+        save_clips(out / "clips.npz", some, [prompts[i] for i in shown], [seeds[i] for i in shown], who.data.spec.fps)
         _sheets(out, frames, judged.verdicts, [rows[0] for rows in place.values()], chance)
         with scoring:
-            scores, bound = score_split(judged, who.data, split), bounds(who.data, split, tuple(prompts))
+            with progress(f"real clips of {split}") as tell:
+                real, bound = kept_real(kept, who.data, split, prompts, tell)
+            scores = score_split(judged, real, who.data, split)
         return scores, bound, Seconds(
             sampling=sampling.wall, reading=reading.wall - sampling.wall, scoring=scoring.wall,
             cpu=reading.cpu - sampling.cpu + scoring.cpu,
         )  # fmt: skip
 
 
-def _judge(who: Subject, split: Split, asked: Asked, wanted: set[int]) -> tuple[Judged, dict[int, NDArray[np.uint8]]]:
+def _judge(
+    who: Subject, split: Split, asked: Asked, wanted: set[int], tell: Callable[[float, str], None]
+) -> tuple[Judged, dict[int, NDArray[np.uint8]]]:
     """Judge part by part, and keep the frames of the wanted, the best and the worst clips only."""
     parts: list[Judged] = []
     verdicts: list[Verdict] = []
@@ -75,22 +84,20 @@ def _judge(who: Subject, split: Split, asked: Asked, wanted: set[int]) -> tuple[
         order = best_first(verdicts)
         ends = wanted.union(order[:SHEET_CLIPS], order[-SHEET_CLIPS:])
         kept = {i: clip.copy() for i, clip in kept.items() if i in ends}  # a view would keep the whole part
+        tell(len(verdicts) / len(asked[0]), f"{len(verdicts):,} clips read")
     return together(parts), kept
 
 
 def _sheets(
     out: Path, frames: dict[int, NDArray[np.uint8]], verdicts: Sequence[Verdict], firsts: list[int], chance: list[int]
 ) -> None:
-    """`samples.png` shows the first clip of each prompt; `random.png`, `best.png`, `worst.png` say what is wrong."""
+    """`samples.png` shows the first clip of each prompt, the others random, the best and the worst; all say why."""
     order = best_first(verdicts)
     sheets = {"samples": firsts, "random": chance, "best": order[:SHEET_CLIPS],
               "worst": order[: -SHEET_CLIPS - 1 : -1]}  # fmt: skip
     for name, rows in sheets.items():
-        captions = [
-            verdicts[i].prompt if name == "samples" else f"{verdicts[i].prompt}\n{verdicts[i].fault or 'right'}"
-            for i in rows
-        ]
-        sheet = contact_sheet([frames[i] for i in rows], captions, [verdicts[i].right for i in rows])
+        captions = [f"{verdicts[i].prompt}\n{verdicts[i].fault}".strip() for i in rows]
+        sheet = contact_sheet([frames[i] for i in rows], captions, [verdicts[i].mark for i in rows])
         files.write(out / f"{name}.png", sheet)
 
 

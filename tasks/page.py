@@ -17,11 +17,17 @@ from numpy.typing import NDArray
 from t2v_models.clips.splits import SPLITS
 from t2v_models.evaluation.scores import SHARES, UNITS
 from t2v_models.evaluation.statistics import Score
-from t2v_models.evaluation.verdicts import Verdict
+from t2v_models.evaluation.verdicts import Mark, Verdict
 from t2v_models.files import write
 from t2v_models.media import to_webp
 
 CLIPS_PER_PROMPT = 4
+SIGNS: dict[Mark, str] = {"right": "✓", "partly": "~", "wrong": "✗"}
+"""For those who do not see green, amber and red."""
+MARKED = (
+    "Green and ✓ mark a clip whose motion, shape, colour, size and speed are right, amber and ~ one whose motion alone "
+    "is right, red and ✗ one that moves otherwise or cannot be read."
+)
 
 NAMES: dict[str, str] = {
     "s0": "seen prompts", "s1": "new wording", "s2": "new pairing", "s3": "unseen motion", "s4": "out of range",
@@ -57,9 +63,11 @@ def write_page(folder: Path, title: str, body: Sequence[str]) -> Path:
 
 
 def verdict_in_words(verdict: Verdict) -> str:
-    """What the reader saw: `read as left`, `no motion`, `invalid: not one compact object`."""
+    """What the reader saw: `read as left`, `read as up, but wrong shape`, `no motion`, `invalid: ground not clean`."""
     if not verdict.valid:
         return f"invalid: {verdict.reason}"
+    if verdict.mark == "partly":
+        return f"read as {verdict.shown}, but {verdict.fault}"
     if verdict.shown in ("still", "other"):
         return verdict.reason
     return f"read as {verdict.shown}"
@@ -72,17 +80,16 @@ class Gallery:
         self.fps = fps
 
     def figure(self, clip: Clip, source: str, caption: str = "") -> str:
-        """A playing clip framed by right or wrong, with the reader's word below and `caption` above that."""
+        """A playing clip in the frame of its mark, with the reader's word below and `caption` above that."""
         verdict = clip.verdict
         words = verdict_in_words(verdict)
         told = f"{source}, “{verdict.prompt}”, seed {verdict.seed}: {words}"
-        side, sign = ("right", "✓") if verdict.right else ("wrong", "✗")
         above = f"{escape(caption)}<br>" if caption else ""
         height, width = clip.frames.shape[1:3]
         return (
-            f'<figure class="clip {side}"><img src="{self._data(clip)}" width="{width}" height="{height}" '
+            f'<figure class="clip {verdict.mark}"><img src="{self._data(clip)}" width="{width}" height="{height}" '
             f'alt="{escape(told)}" title="{escape(told)}" loading="lazy">'
-            f"<figcaption>{above}<b>{sign} {_unbroken(words)}</b></figcaption></figure>"
+            f"<figcaption>{above}<b>{SIGNS[verdict.mark]} {_unbroken(words)}</b></figcaption></figure>"
         )
 
     def _data(self, clip: Clip) -> str:

@@ -5,6 +5,7 @@ The page itself, in `flows/play.py`, is Gradio's; nothing here knows of it.
 
 import base64
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,7 +27,7 @@ from t2v_models.media import enlarge, to_webp
 from t2v_models.model import VideoModel
 from t2v_models.overlay import draw_verdict
 from t2v_models.shards.ingested import DataConfig
-from tasks.page import percent, verdict_in_words
+from tasks.page import SIGNS, percent, verdict_in_words
 from tasks.registry import fetch_model
 
 REAL = "real clips"
@@ -148,8 +149,9 @@ def _side(side: Player | None, first: Player, prompts: list[str], seeds: list[in
     except LabError as error:  # the model knows the words, the grammar does not know the sentence
         verdicts, tally = [None] * len(frames), f"nothing can judge this prompt: {error}"
     else:
-        right = sum(v.right for v in verdicts if v)
-        tally = f"{right} of {len(frames)} right ({percent(right / len(frames))})"
+        marks = Counter(v.mark for v in verdicts if v)
+        tally = f"{marks['right']} of {len(frames)} right ({percent(marks['right'] / len(frames))})"
+        tally += f", {marks['partly']} in motion only" if marks["partly"] else ""
     figures = "".join(_figure(f, v, s, spec.fps) for f, v, s in zip(frames, verdicts, seeds, strict=True))
     return (
         f'<section class="side"><header><h3>{escape(name)}</h3><p>{escape(about)}</p>'
@@ -164,9 +166,9 @@ def _figure(frames: NDArray[np.uint8], verdict: Verdict | None, seed: int, fps: 
     if verdict is None:
         kind, badge, word, numbers = "", "", "not judged", ""
     else:
-        kind, sign = ("right", "✓") if verdict.right else ("wrong", "✗")
-        badge = f'<span class="badge">{sign} {escape(verdict.shown)}</span>'
-        word = "right" if verdict.right else verdict_in_words(verdict)
+        kind = verdict.mark
+        badge = f'<span class="badge">{SIGNS[kind]} {escape(verdict.shown)}</span>'
+        word = verdict_in_words(verdict) if kind == "wrong" else verdict.fault or "right"
         numbers = _numbers(verdict)
     alt = escape(f"seed {seed}: {word}")
     return (

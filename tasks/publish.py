@@ -15,7 +15,7 @@ from t2v_models import checkpoint, training
 from t2v_models.evaluation import health
 from t2v_models.evaluation.metrics import by_prompt
 from t2v_models.evaluation.scores import Evaluation
-from t2v_models.evaluation.verdicts import Verdict
+from t2v_models.evaluation.verdicts import Verdict, verdicts_of
 from t2v_models.media import load_npz
 from t2v_models.shards.manifest import Manifest
 from tasks.chart import Chart
@@ -117,7 +117,7 @@ def shown_clips(folder: Path) -> list[Clip]:
 
 def read_verdicts(folder: Path) -> list[Verdict]:
     """All verdicts of one judged split."""
-    return [Verdict.model_validate(row) for row in pq.read_table(folder / "verdicts.parquet").to_pylist()]
+    return verdicts_of(pq.read_table(folder / "verdicts.parquet"))
 
 
 def _model(evaluation: Evaluation, out: Path, clips: Sequence[Clip], run_dir: Path | None) -> ModelReport:

@@ -17,6 +17,7 @@ from tasks.chart import Chart, draw
 from tasks.confusion import confusion
 from tasks.page import (
     CLIPS_PER_PROMPT,
+    MARKED,
     METRICS,
     Clip,
     Gallery,
@@ -185,7 +186,7 @@ def _by_prompt(verdicts: Sequence[Verdict]) -> str:
     rows = []
     for prompt, group in by_prompt(sorted(verdicts, key=lambda v: v.split)).items():
         score = accuracy(group)
-        wrong = Counter(verdict_in_words(v) for v in group if not v.right).most_common(1)
+        wrong = Counter(_fault(v) for v in group if v.mark != "right").most_common(1)
         often = f"{wrong[0][1]} × {escape(wrong[0][0])}" if wrong else "–"
         rows.append(
             f'<tr><td class="prompt">{escape(prompt)} {held(group[0].split)}</td><td>{span(score)}</td>'
@@ -199,6 +200,11 @@ def _by_prompt(verdicts: Sequence[Verdict]) -> str:
         '<th class="number">n</th><th class="fault">most frequent fault</th></tr>'
     )
     return f'<h3>By prompt</h3><div class="scroll"><table class="tall">{head}{"".join(rows)}</table></div>'
+
+
+def _fault(verdict: Verdict) -> str:
+    """What is wrong with the clip, without its figure, so that equal faults count together."""
+    return verdict_in_words(verdict) if verdict.mark == "wrong" else verdict.fault.partition(":")[0]
 
 
 def _clips(model: ModelReport, gallery: Gallery) -> str:
@@ -234,8 +240,7 @@ def _notes() -> str:
     meaning = "; ".join(f"<b>{escape(name)}</b>: {escape(about)}" for name, about in METRICS.values())
     return (
         f"<footer><p>{meaning}. Intervals are 95 % Wilson intervals over clips. The reader fits the exact law of every "
-        "motion by least squares; nothing in it is learned. A green border and ✓ mark a clip that obeys, red and ✗ one "
-        "that does not.</p></footer>"
+        f"motion by least squares; nothing in it is learned. {MARKED}</p></footer>"
     )
 
 

@@ -14,7 +14,7 @@ from t2v_models.evaluation.baselines import BASELINES, nearest_seen, oracle
 from t2v_models.evaluation.features import features
 from t2v_models.evaluation.metrics import summarise
 from t2v_models.evaluation.statistics import Score
-from t2v_models.evaluation.suite import Judged, cases, score_split
+from t2v_models.evaluation.suite import Judged, Real, cases, real_clips, score_split
 from t2v_models.evaluation.verdicts import judge
 
 DATA = DatasetConfig(spec=ClipSpec(size=32))
@@ -71,12 +71,18 @@ SEEN_PARTS = ("prompt_acc", "shape_acc", "colour_acc")
 
 
 @cache
-def shapes_scores(name: str, coverage: Coverage, split: Split) -> dict[str, Score]:
+def shapes_asked(coverage: Coverage, split: Split) -> tuple[DatasetConfig, list[str], Real]:
     data = DatasetConfig(world="shapes", coverage=coverage, bands=split == "s4", spec=ClipSpec(size=32), clips=600)
     prompts = [p for p in data.asked(split) for _ in range(2)]
+    return data, prompts, real_clips(data, split, prompts, lambda clips: None)
+
+
+@cache
+def shapes_scores(name: str, coverage: Coverage, split: Split) -> dict[str, Score]:
+    data, prompts, real = shapes_asked(coverage, split)
     frames = BASELINES[name](data, prompts, range(len(prompts)))
     judged = Judged(judge(frames, prompts, range(len(prompts)), split), features(frames))
-    return score_split(judged, data, split)
+    return score_split(judged, real, data, split)
 
 
 @pytest.mark.parametrize("coverage", [9, 43, 86])

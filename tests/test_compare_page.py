@@ -27,7 +27,10 @@ def evaluated(
 ) -> Path:
     """The folder of an evaluation, as the flow leaves it."""
     who, config = subject(run, data), EvaluateConfig.model_validate({"splits": splits, "clips_per_prompt": 6})
-    judged = {split: judge_split.fn(who, split, what, out / split) for split, what in asked_of(who, config).items()}
+    judged = {
+        split: judge_split.fn(who, split, what, out / split, out / "real")
+        for split, what in asked_of(who, config).items()
+    }
     evaluation = Evaluation(
         name=who.name, source=who.source, data=who.data.digest, config=config, suite=SUITE_VERSION,
         scores={split: scores for split, (scores, _, _) in judged.items()},

@@ -132,10 +132,15 @@ def test_generate_evaluate_and_verify_on_its_results(lab: tuple[Path, dict, str]
     folder, result, _ = lab
     made, _ = t2v(folder, "generate", "models:/t2v-gan@champion", "circle moving left", "--out", "x.npz")
     assert (folder / made["out"][0]).is_file()
-    judged, _ = t2v(folder, "evaluate", result["run"], "--split", "s3", "--clips-per-prompt", "3", "--out", "judged",
-                    PREFECT_API_URL=server)  # fmt: skip
+    asked = ("--split", "s3", "--clips-per-prompt", "3")
+    judged, said = t2v(folder, "evaluate", "models:/t2v-gan@champion", *asked, "--out", "a", PREFECT_API_URL=server)
+    again, said_again = t2v(folder, "evaluate", result["run"], *asked, "--out", "b", PREFECT_API_URL=server)
+    assert judged["scores"] == again["scores"], "the model of the store is that of the run folder"
     assert judged["scores"]["s3"]["prompt_acc"]["n"] == 6
-    assert (folder / "judged" / "s3" / "verdicts.parquet").is_file()
+    assert (folder / "a" / "s3" / "verdicts.parquet").is_file()
+    assert "clips, read once" in said
+    (line,) = [line for line in said_again.splitlines() if line.startswith("real clips of s3")]
+    assert line.split()[-1] == "kept", "real clips are made once for all models"
     assert t2v(folder, "verify", result["data"])[0]["damages"] == []
 
 

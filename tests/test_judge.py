@@ -14,7 +14,7 @@ from t2v_models.evaluation import suite
 from t2v_models.evaluation.baselines import BASELINES, oracle
 from t2v_models.evaluation.features import features
 from t2v_models.evaluation.metrics import summarise
-from t2v_models.evaluation.suite import Judged, bounds, score_split
+from t2v_models.evaluation.suite import Judged, bounds, real_clips, score_split
 from t2v_models.evaluation.verdicts import judge, table
 
 SPEC = ClipSpec(size=32)
@@ -26,7 +26,10 @@ SEEDS = range(len(PROMPTS))
 def test_two_evaluations_are_equal_to_the_bit() -> None:
     once, again = (judge(oracle(SPEC, PROMPTS, SEEDS), PROMPTS, SEEDS, "s0") for _ in range(2))
     assert table(once).equals(table(again)) or str(once) == str(again)
-    scores = (score_split(Judged(v, features(oracle(SPEC, PROMPTS, SEEDS))), DATA, "s0") for v in (once, again))
+    scores = (
+        score_split(Judged(v, features(oracle(SPEC, PROMPTS, SEEDS))), real_clips(DATA, "s0", PROMPTS, int), DATA, "s0")
+        for v in (once, again)
+    )
     assert len({str(s) for s in scores}) == 1
 
 
@@ -47,7 +50,9 @@ def test_judging_in_parts_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_every_table_has_its_ceiling_and_floors() -> None:
-    found = bounds(DATA, "s0", tuple(PROMPTS))
+    read: list[int] = []
+    found = bounds(real_clips(DATA, "s0", PROMPTS, read.append), DATA, "s0", PROMPTS, read.append)
+    assert sum(read) == suite.clips_beside(PROMPTS)
     assert list(found) == list(BASELINES)
     assert found["oracle"]["prompt_acc"].value >= 0.99
     assert found["oracle"]["prompt_success"].value >= 0.99
@@ -103,3 +108,16 @@ def test_v8_a_change_moves_its_own_number_and_no_other(change: str, moved: dict[
     for name in numbers[0]:
         near = {"colour_err": 1.0, "angle": 0.1}.get(name, 0.02)
         assert numbers[1][name] - numbers[0][name] == pytest.approx(moved.get(name, 0), abs=near), name
+
+
+def test_a_clip_is_green_where_all_is_right_amber_where_only_the_motion_is_and_else_red() -> None:
+    """The mark of every clip agrees with `prompt_success` and `prompt_acc`, and what is not right has a reason."""
+    frames = np.concatenate([BASELINES[name](DATA, PROMPTS[::4], range(36)) for name in ("oracle", "frozen", "noise")])
+    asked = [*PROMPTS[::4], *(f"red {p}" for p in PROMPTS[::4]), *PROMPTS[::4]]
+    frames[36:72] = frames[:36]
+    verdicts = judge(frames, asked, range(len(asked)), "s0")
+    assert [v.mark for v in verdicts] == ["right"] * 36 + ["partly"] * 36 + ["wrong"] * 36
+    for v in verdicts:
+        assert v.success == (v.mark == "right") == (not v.fault)
+        assert v.right == (v.mark != "wrong")
+    assert {v.fault for v in verdicts[36:72]} == {"wrong colour"}

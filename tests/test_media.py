@@ -84,13 +84,13 @@ def test_strip_puts_frames_in_order():
 
 def test_contact_sheet_shows_clips_and_marks():
     frames, prompts = clips(3)
-    with Image.open(io.BytesIO(media.contact_sheet(list(frames), prompts, [True, False, None]))) as image:
+    with Image.open(io.BytesIO(media.contact_sheet(list(frames), prompts, ["right", "partly", None]))) as image:
         pixels = np.asarray(image.convert("RGB"))
     tile = media.enlarge(frames[0, 0], 3)
     windows = np.lib.stride_tricks.sliding_window_view(pixels, (96, 96), axis=(0, 1))
     places = np.argwhere((windows[20, :].transpose(0, 2, 3, 1) == tile).all((1, 2, 3)))
     assert len(places) == 1, "the first frame of the first clip is at the top of the sheet"
-    for colour in (media.RIGHT, media.WRONG):
+    for colour in (media.MARKS["right"], media.MARKS["partly"]):
         assert (pixels == colour).all(-1).sum() > 96 * 4
 
 

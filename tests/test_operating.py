@@ -219,6 +219,25 @@ def test_mlflow_has_the_champion_and_every_figure_once(up: Up) -> None:
     assert "report/report.html" in [a.path for a in store.list_artifacts(whole.info.run_id, "report")]
 
 
+def test_the_champion_is_judged_by_its_scheduled_deployment(up: Up, lab: str) -> None:
+    """As every morning, but of few clips: its scores lie where the deployment says, and under the run that made it."""
+    up.wait(lab, "COMPLETED", "FAILED", "CRASHED")
+    run = up.wait(
+        up.trigger("evaluate/champion", {"config": {"splits": ["s3"], "clips_per_prompt": 2}}),
+        "COMPLETED", "FAILED", "CRASHED",
+    )  # fmt: skip
+    assert run["state_type"] == "COMPLETED", run["state"]["message"]
+    assert run["name"] == "evaluate models:/t2v-gan@champion"
+    out = up.work / "evaluations" / "champion"
+    scores = json.loads((out / "scores.json").read_text())["scores"]
+    assert scores["s3"]["prompt_acc"]["n"] == 4
+    store = _store(up)
+    record = store.get_run(json.loads((out / "mlflow.json").read_text())["run_id"])
+    assert record.data.metrics["eval/s3/prompt_acc"] == scores["s3"]["prompt_acc"]["value"]
+    champion = store.get_model_version_by_alias("t2v-gan", "champion")
+    assert record.data.tags["mlflow.parentRunId"] == champion.run_id
+
+
 def test_a_run_that_fails_says_why(up: Up, tmp_path: Path) -> None:
     parameters = {"data": str(tmp_path), "model": {"name": "gan"}, "training": {"steps": 1}, "out": str(tmp_path / "x")}
     run = up.wait(up.trigger("train/stage", parameters), "COMPLETED", "FAILED", "CRASHED")

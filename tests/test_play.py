@@ -17,7 +17,7 @@ from t2v_models.clips.render import render
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.evaluation.verdicts import judge
-from t2v_models.media import RIGHT, WRONG, enlarge
+from t2v_models.media import MARKS, enlarge
 from t2v_models.overlay import draw_verdict
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
@@ -79,9 +79,10 @@ def test_the_path_is_drawn_where_the_object_is(seed):
     config = DatasetConfig(clips=20, spec=ClipSpec(size=32))
     caption, motion = draw_clip(config, seed)
     frames, path, scale = render(motion, config.spec), trace(motion, config.spec), 8
-    for prompt, colour in ((caption, RIGHT), ("circle moving up", WRONG)):
+    for prompt, mark in ((caption, "right"), (f"red {caption}", "partly"), ("circle moving up", "wrong")):
         (verdict,) = judge(frames[None], [prompt], [0], "s0")
-        assert verdict.right == (colour == RIGHT)
+        assert verdict.mark == mark
+        colour = MARKS[mark]
         drawn = draw_verdict(frames, verdict, scale)
         for t, frame in enumerate(drawn):
             marked = np.argwhere((frame == colour).all(-1)) / scale
@@ -91,7 +92,7 @@ def test_the_path_is_drawn_where_the_object_is(seed):
             ring = np.hypot(*(marked - (path.y[t], path.x[t])).T)
             assert np.abs(ring - (path.radius[t] + 1.5)).min() < 0.5
     ahead = np.hypot(path.x[-1] - path.x[0], path.y[-1] - path.y[0])
-    first = np.argwhere((draw_verdict(frames, verdict, scale)[0] == WRONG).all(-1)) / scale
+    first = np.argwhere((draw_verdict(frames, verdict, scale)[0] == MARKS["wrong"]).all(-1)) / scale
     assert ahead < 8 or np.hypot(*(first - (path.y[-1], path.x[-1])).T).min() > 2, "the future is not drawn"
 
 

@@ -65,16 +65,19 @@ def judged(prompt, frames, split="s0"):
 
 @pytest.fixture(scope="module")
 def report():
-    """Right clips, a wrong one, an invalid one, and a held-out prompt."""
+    """Right clips, one too large, a wrong one, an invalid one, and a held-out prompt."""
     spec, rng = ClipSpec(size=32), np.random.default_rng(0)
     up, left, held = (
         np.stack([render(draw_motion(action, spec, rng, "circle", "blue"), spec) for _ in range(2)])
         for action in ("up", "left", "up-right")
     )
+    wide = {"radius": 5.0, "radius_end": 5.0, "start": (16.0, 7.0), "speed": 1.0}
+    large = render(draw_motion("down", spec, rng, "circle", "blue").model_copy(update=wide), spec)[None]
     noise = rng.integers(0, 256, (1, *up.shape[1:]), np.uint8)
     clips = [
         *judged("circle moving up", np.concatenate([up, left[:1], noise])),
         *judged("circle moving up-right", held, "s3"),
+        *judged("circle moving down", large),
     ]
     verdicts = [c.verdict for c in clips]
     scores = {split: summarise([v for v in verdicts if v.split == split]) for split in ("s0", "s3")}
@@ -99,7 +102,8 @@ def test_the_page_parses_and_needs_nothing_from_the_network(report, tmp_path):
 def test_the_page_tells_the_figures_and_the_verdicts(report, tmp_path):
     words = Page(write_report(tmp_path, report).read_text(encoding="utf-8")).words
     for told in (
-        "Quick lab", "50.0 %", "15.0–85.0", "n 4", "read as left", "invalid: ", "✓ read as up",
+        "Quick lab", "60.0 %", "23.1–88.2", "n 5", "read as left", "invalid: ", "✓ read as up",
+        "~ read as down, but wrong size: off by 1.01, allowed 0.25",
         "held out: unseen motion", "motions never trained under any wording",
         "1 × ", "12 min 34 s", "21.4 s", "Wilson", "A small network.",
     ):  # fmt: skip
@@ -114,7 +118,7 @@ def test_the_page_plays_the_clips_it_was_given(report, tmp_path):
     for clip in report.models[0].clips:
         assert np.array_equal(shown[f"gan, “{clip.verdict.prompt}”, seed {clip.verdict.seed}"], clip.frames)
     sides = [c for c in page.all("figure", "class") if c.startswith("clip")]
-    assert {"clip right", "clip wrong"} == set(sides)
+    assert {"clip right", "clip partly", "clip wrong"} == set(sides)
 
 
 def test_the_confusion_table_adds_up(report, tmp_path):
@@ -170,6 +174,7 @@ def test_verdicts_in_words(report):
     words = [verdict_in_words(c.verdict) for c in report.models[0].clips]
     assert words[:3] == ["read as up", "read as up", "read as left"]
     assert words[3].startswith("invalid: ")
+    assert words[-1].startswith("read as down, but wrong size: off by ")
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (0.3, 0.31), (-5, 1234), (7, 7), (0, 0), (1e-9, 3e-9), (0, 6000)])

@@ -37,7 +37,7 @@ class Seconds(Config):
     reading: float
     """Verdicts and features of every clip."""
     scoring: float
-    """Figures, real clips beside them, floors and ceiling."""
+    """Figures; the first time for a dataset, real clips beside them, floors and ceiling as well."""
     cpu: float
     """Of reading and scoring together, on all cores: what a busy machine hardly changes."""
 

@@ -1,8 +1,9 @@
 """The whole suite for one split: figures of the verdicts, distances from real clips, copies of training clips."""
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,12 +50,16 @@ def judge_parts(
 ) -> Iterator[tuple[NDArray[np.uint8], Judged]]:
     """Sample and judge clips of `spec` part by part: the frames of each part, and what they show.
 
-    Memory does not grow with the number of clips, as long as nobody keeps the frames.
+    Memory does not grow with the number of clips, as long as nobody keeps the frames. The features, whose products of
+    matrices leave Python to others, are worked out in a thread of their own while the clips are read.
     """
     size = max(1, PART_BYTES // (spec.frames * spec.size**2 * 3))
-    for part in (slice(i, i + size) for i in range(0, len(prompts), size)):
-        frames = sample(prompts[part], seeds[part])
-        yield frames, Judged(judge(frames, prompts[part], seeds[part], split), features(frames))
+    with ThreadPoolExecutor(1) as meanwhile:
+        for part in (slice(i, i + size) for i in range(0, len(prompts), size)):
+            frames = sample(prompts[part], seeds[part])
+            seen = meanwhile.submit(features, frames)
+            verdicts = judge(frames, prompts[part], seeds[part], split)
+            yield frames, Judged(verdicts, seen.result())
 
 
 def together(parts: Sequence[Judged]) -> Judged:
@@ -62,44 +67,69 @@ def together(parts: Sequence[Judged]) -> Judged:
     return Judged([v for p in parts for v in p.verdicts], np.concatenate([p.features for p in parts]))
 
 
-@lru_cache(6)
-def real_clips(data: DatasetConfig, split: str, prompts: tuple[str, ...], first_seed: int) -> Judged:
-    """Real clips of the prompts, one each."""
-    seeds = range(first_seed, first_seed + len(prompts))
-    return together([j for _, j in judge_parts(partial(oracle, data.spec), prompts, seeds, split, data.spec)])
+@dataclass(frozen=True)
+class Real:
+    """What the clips of one split are set beside, whatever model made them: row i answers the same prompt in all."""
+
+    first: Judged
+    """One real clip for each judged one; their paths, steps and spread are what is usual for a prompt."""
+    other: Judged
+    """As many again, for the distance between real clips and for the ceiling. A distance depends on the number of clips
+    in a block, so fewer would not do; beyond `MOST_CLIPS` only the ceiling rests on the rest."""
+    training: Floats
+    """`training_paths`, where copies are looked for: on `s0`, elsewhere none."""
+    unseen: Floats
+    """Distances of unseen real clips from those, `(UNSEEN_PER_CLIP, n)`."""
 
 
-@lru_cache(2)
-def _training_paths(data: DatasetConfig) -> Floats:
-    return training_paths(data)
-
-
-@lru_cache(4)
-def _unseen_distances(data: DatasetConfig, prompts: tuple[str, ...]) -> Floats:
-    """Distances of unseen real clips of the prompts from the training clips, `(UNSEEN_PER_CLIP, n)`."""
-    return nearest(unseen_paths(data.spec, prompts), _training_paths(data)).reshape(UNSEEN_PER_CLIP, -1)
-
-
-def score_split(judged: Judged, data: DatasetConfig, split: str) -> dict[str, Score]:
-    """All figures of one split. Real clips of the same prompts are drawn and read beside them."""
-    verdicts = judged.verdicts
-    prompts = tuple(v.prompt for v in verdicts)
-    real, other = (real_clips(data, split, prompts, seed) for seed in (REAL_SEED, OTHER_SEED))
-    figures = summarise(verdicts, real.verdicts, cases(data))
-    figures |= trajectory_distances(verdicts, real.verdicts, other.verdicts)
-    figures |= feature_distances(judged.features, real.features, other.features)
+def real_clips(data: DatasetConfig, split: str, prompts: Sequence[str], read: Callable[[int], None]) -> Real:
+    """Draw and read real clips of the prompts, two each; `read` is told how many after each part."""
+    first, other = (
+        _judged(partial(oracle, data.spec), prompts, range(seed, seed + len(prompts)), split, data.spec, read)
+        for seed in (REAL_SEED, OTHER_SEED)
+    )
+    training, unseen = np.zeros((0, 3 * data.spec.frames)), np.zeros((UNSEEN_PER_CLIP, 0))
     if split == "s0":
-        figures |= memorisation(verdicts, _unseen_distances(data, prompts), _training_paths(data))
+        training = training_paths(data)
+        unseen = nearest(unseen_paths(data.spec, prompts), training).reshape(UNSEEN_PER_CLIP, -1)
+    return Real(first, other, training, unseen)
+
+
+def _judged(
+    sample: Sampler, prompts: Sequence[str], seeds: Sequence[int], split: str, spec: ClipSpec,
+    read: Callable[[int], None],
+) -> Judged:  # fmt: skip
+    parts = []
+    for _, part in judge_parts(sample, prompts, seeds, split, spec):
+        parts.append(part)
+        read(len(part.verdicts))
+    return together(parts)
+
+
+def score_split(judged: Judged, real: Real, data: DatasetConfig, split: str) -> dict[str, Score]:
+    """All figures of one split, beside real clips of the same prompts."""
+    verdicts, usual = judged.verdicts, real.first
+    figures = summarise(verdicts, usual.verdicts, cases(data))
+    figures |= trajectory_distances(verdicts, usual.verdicts, real.other.verdicts)
+    figures |= feature_distances(judged.features, usual.features, real.other.features)
+    if split == "s0":
+        figures |= memorisation(verdicts, real.unseen, real.training)
     return figures
 
 
-@lru_cache(12)
-def bounds(data: DatasetConfig, split: str, prompts: tuple[str, ...]) -> dict[str, dict[str, Score]]:
+def bounds(
+    real: Real, data: DatasetConfig, split: str, prompts: Sequence[str], read: Callable[[int], None]
+) -> dict[str, dict[str, Score]]:
     """Figures of the ceiling, at the size of the evaluation, and of every floor, at `FLOOR_CLIPS` a prompt."""
-    found = {CEILING: score_split(real_clips(data, split, prompts, OTHER_SEED), data, split)}
+    found = {CEILING: score_split(real.other, real, data, split)}
     asked = [p for p in dict.fromkeys(prompts) for _ in range(FLOOR_CLIPS)]
+    beside = real_clips(data, split, asked, read)
     for name in FLOORS:
-        sample = partial(BASELINES[name], data)
-        parts = [j for _, j in judge_parts(sample, asked, range(len(asked)), split, data.spec)]
-        found[name] = score_split(together(parts), data, split)
+        judged = _judged(partial(BASELINES[name], data), asked, range(len(asked)), split, data.spec, read)
+        found[name] = score_split(judged, beside, data, split)
     return found
+
+
+def clips_beside(prompts: Sequence[str]) -> int:
+    """How many clips `real_clips` and `bounds` draw and read together."""
+    return 2 * len(prompts) + (2 + len(FLOORS)) * FLOOR_CLIPS * len(set(prompts))

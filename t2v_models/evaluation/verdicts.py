@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,9 @@ MOST_RADIUS_ERROR, MOST_SPEED_ERROR = 0.5, 0.25
 """px and px/frame at 64 px by which size and speed may leave the trained range where the prompt names no band. A band
 may be missed by half the gap to the next one, so that no clip is right for two words: a tenth of the trained range, at
 least 0.3 px and 0.15 px/frame at 64 px."""
+
+
+Mark = Literal["right", "partly", "wrong"]
 
 
 class Verdict(Config):
@@ -83,6 +87,13 @@ class Verdict(Config):
     y: tuple[float, ...] = ()
     radius: tuple[float, ...] = ()
     """Centre and radius in every frame, px; as read, even where the clip is invalid."""
+
+    @property
+    def mark(self) -> Mark:
+        """How people see it: right is all that `prompt_success` asks for, partly is the motion but not the rest."""
+        if not self.right:
+            return "wrong"
+        return "right" if self.success else "partly"
 
     @property
     def unit(self) -> float:
@@ -221,3 +232,8 @@ def _out_of_range(numbers: dict[str, float], asked: _Asked) -> str:
 def table(verdicts: Sequence[Verdict]) -> pa.Table:
     """A row per clip, for `verdicts.parquet`."""
     return pa.Table.from_pylist([v.model_dump() for v in verdicts])
+
+
+def verdicts_of(rows: pa.Table) -> list[Verdict]:
+    """Inverse of `table`."""
+    return [Verdict.model_validate(row) for row in rows.to_pylist()]
