@@ -30,7 +30,7 @@ from tasks import running, services
 from tests.browser import CHROMIUM, browser
 
 ROOT = Path(__file__).parents[1]
-UP = [sys.executable, "-c", "from flows.cli import main; main()", "up"]
+UP = [sys.executable, "-m", "flows.cli", "up"]
 PATIENCE_SECONDS = 600
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.filterwarnings("ignore")]
