@@ -54,14 +54,14 @@ def serve(work: Path, prefect_port: int, mlflow_port: int, postgres: str | None 
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts background jobs with SIGINT ignored
         signal.signal(number, signal.default_int_handler)
     os.environ["T2V_WORK"] = str(work)  # for deploying, and for the workers and their runs, as the servers' addresses
-    started = time.monotonic()
+    started, since = time.monotonic(), datetime.now(UTC)
     with Services(work / "logs", ROOT) as services:
         try:
             prefect, mlflow = servers(services, work, prefect_port, mlflow_port, postgres)
             _workers(services)
             found = _note(services, work, prefect, mlflow)
             say(f"{_addresses(found, work)}\nready after {time.monotonic() - started:.0f} s; Ctrl-C stops everything")
-            _look_after(services, lambda: _note(services, work, prefect, mlflow))
+            _look_after(services, lambda: _note(services, work, prefect, mlflow), since)
         except KeyboardInterrupt:
             running.remove(work)
             say("stopping")
@@ -134,9 +134,9 @@ def _workers(services: Services) -> None:
     services.once("prefect", "--no-prompt", "deploy", "--all")
 
 
-def _look_after(services: Services, note: Callable[[], object]) -> None:
+def _look_after(services: Services, note: Callable[[], object], since: datetime) -> None:
     """Start again what ends, for ever; runs that ended with their worker are marked, so that they are started again."""
-    from tasks.killed import end_cancelled, mark_killed, worker_name
+    from tasks.killed import end_cancelled, mark_killed, put_back_forgotten, worker_name
 
     workers = {f"worker-{pool}": worker_name(pool) for pool in LIMITS}
     lost = dict.fromkeys(workers.values(), datetime.now(UTC))  # first those of an earlier `t2v up` that was killed
@@ -145,6 +145,7 @@ def _look_after(services: Services, note: Callable[[], object]) -> None:
         if time.monotonic() >= look:
             lost = {name: ended for name, ended in lost.items() if mark_killed(name, ended)}
             end_cancelled(workers.values())
+            put_back_forgotten(since)
             look = time.monotonic() + RUNS_SECONDS
         time.sleep(LOOK_SECONDS)
         if ended := services.revive():

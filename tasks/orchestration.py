@@ -43,6 +43,8 @@ MISSED = timedelta(hours=1)
 STARTS = 10
 """A run that was started so often and never ended by itself is not worth another start."""
 
+GOES_ON = "t2v: a crashed run goes on"
+
 _DEPLOYED = {"prefect.resource.role": "deployment", "prefect.resource.id": "prefect.deployment.*"}
 _EACH_RUN = {"prefect.resource.id": "prefect.flow-run.*"}
 
@@ -64,7 +66,7 @@ AUTOMATIONS = (
         ],
     ),
     AutomationCore(
-        name="t2v: a crashed run goes on",
+        name=GOES_ON,
         description="All work of the lab can be done again: what is finished is left alone, a training goes on from "
         "its checkpoint. So a crashed run of a deployment is put back into its queue.",
         trigger=EventTrigger(
