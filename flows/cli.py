@@ -274,3 +274,7 @@ def _run_folder(run: str, work: Path) -> Path:
     from tasks.registry import fetch_model
 
     return fetch_model(work, run)
+
+
+if __name__ == "__main__":
+    main()

@@ -54,23 +54,27 @@ def serve(work: Path, prefect_port: int, mlflow_port: int, postgres: str | None 
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts background jobs with SIGINT ignored
         signal.signal(number, signal.default_int_handler)
     os.environ["T2V_WORK"] = str(work)  # for deploying, and for the workers and their runs, as the servers' addresses
-    started = time.monotonic()
+    started, since = time.monotonic(), datetime.now(UTC)
     with Services(work / "logs", ROOT) as services:
         try:
-            prefect, mlflow = _servers(services, work, prefect_port, mlflow_port, postgres)
+            prefect, mlflow = servers(services, work, prefect_port, mlflow_port, postgres)
             _workers(services)
             found = _note(services, work, prefect, mlflow)
             say(f"{_addresses(found, work)}\nready after {time.monotonic() - started:.0f} s; Ctrl-C stops everything")
-            _look_after(services, lambda: _note(services, work, prefect, mlflow))
+            _look_after(services, lambda: _note(services, work, prefect, mlflow), since)
         except KeyboardInterrupt:
             running.remove(work)
             say("stopping")
 
 
-def _servers(
-    services: Services, work: Path, prefect_port: int, mlflow_port: int, postgres: str | None
+def servers(
+    services: Services, work: Path, prefect_port: int, mlflow_port: int, postgres: str | None = None
 ) -> tuple[str, str]:
-    """Addresses of the two servers, which answer; those that nobody has started are started here."""
+    """Addresses of the two servers, which answer; those that the environment does not name are started here.
+
+    Raises:
+        LabError: a server that is named does not answer, or one that is started.
+    """
     prefect, mlflow = os.environ.get("PREFECT_API_URL"), os.environ.get("MLFLOW_TRACKING_URI")
     if prefect:
         check_prefect(prefect)
@@ -82,7 +86,7 @@ def _servers(
     stores = databases(postgres) if postgres else {"prefect": None, "mlflow": f"sqlite:///{work}/mlflow.db"}
     started: dict[str, str] = {}
     if not prefect:
-        port = free_port(prefect_port, "Prefect")
+        port = port_for(prefect_port, "Prefect", "PREFECT_API_URL", "/api")
         prefect = os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
         database = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": stores["prefect"]} if stores["prefect"] else {}
         services.start(
@@ -91,7 +95,7 @@ def _servers(
         )  # fmt: skip
         started["prefect"] = f"{prefect}/health"
     if not mlflow:
-        port = free_port(mlflow_port, "MLflow")
+        port = port_for(mlflow_port, "MLflow", "MLFLOW_TRACKING_URI", "")
         mlflow = os.environ["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{port}"
         services.start(
             "mlflow", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
@@ -105,6 +109,14 @@ def _servers(
     for name, url in started.items():
         services.wait(name, url)
     return prefect.removesuffix("/api"), mlflow
+
+
+def port_for(port: int, what: str, variable: str, path: str) -> int:
+    """A free port, `port` if it is. A server there is not used unasked: its runs may belong to another work folder."""
+    address = f"http://127.0.0.1:{port}{path}"
+    if answers(f"{address}/health"):
+        say(f"{what} answers at port {port} already: to use that one, stop this and set {variable}={address}")
+    return free_port(port, what)
 
 
 def _workers(services: Services) -> None:
@@ -122,9 +134,9 @@ def _workers(services: Services) -> None:
     services.once("prefect", "--no-prompt", "deploy", "--all")
 
 
-def _look_after(services: Services, note: Callable[[], object]) -> None:
+def _look_after(services: Services, note: Callable[[], object], since: datetime) -> None:
     """Start again what ends, for ever; runs that ended with their worker are marked, so that they are started again."""
-    from tasks.killed import end_cancelled, mark_killed, worker_name
+    from tasks.killed import end_cancelled, mark_killed, put_back_forgotten, worker_name
 
     workers = {f"worker-{pool}": worker_name(pool) for pool in LIMITS}
     lost = dict.fromkeys(workers.values(), datetime.now(UTC))  # first those of an earlier `t2v up` that was killed
@@ -133,6 +145,7 @@ def _look_after(services: Services, note: Callable[[], object]) -> None:
         if time.monotonic() >= look:
             lost = {name: ended for name, ended in lost.items() if mark_killed(name, ended)}
             end_cancelled(workers.values())
+            put_back_forgotten(since)
             look = time.monotonic() + RUNS_SECONDS
         time.sleep(LOOK_SECONDS)
         if ended := services.revive():

@@ -48,6 +48,11 @@ class Job(Config):
     run_dir: Path
 
 
+def by_several(config: TrainConfig) -> bool:
+    """Whether more than this process trains: ranks of this machine, or, as torchrun's variable says, of others."""
+    return config.ranks > 1 or "PET_NNODES" in os.environ
+
+
 def train(job: Job, log: Log) -> Checkpoint:
     """As `training.fit`, by `job.training.ranks` processes; a signal to this one lets them save and end.
 

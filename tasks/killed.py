@@ -2,7 +2,8 @@
 
 A worker that lives sees how its runs end. When it is killed with them nobody does, and what tells is that they fall
 silent (`tasks.orchestration`); and a worker that has lost the server for half a minute does not listen for
-cancellations of its runs any more (Prefect 3.8.8). So `t2v up` looks for the processes itself.
+cancellations of its runs any more (Prefect 3.8.8). So `t2v up` looks for the processes itself, and for crashed runs
+that the server's rule has missed.
 """
 
 import signal
@@ -17,12 +18,16 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import PrefectException
-from prefect.states import Cancelled, Crashed
+from prefect.states import AwaitingRetry, Cancelled, Crashed
+
+from tasks.orchestration import GOES_ON
 
 AWAY = (httpx.HTTPError, PrefectException)
 """What the client raises when the server is away."""
 HEARD_SECONDS = 20
 """In so long a worker has passed a cancellation on, if it has heard of it."""
+FORGOTTEN_SECONDS = 30
+"""In so long the server's rule has put a crashed run back into its queue, if it has seen the crash."""
 
 
 def worker_name(pool: str) -> str:
@@ -60,6 +65,20 @@ def end_cancelled(workers: Collection[str]) -> None:
             if process and run.state and run.state.timestamp < late:
                 with suppress(psutil.NoSuchProcess):
                     process.send_signal(signal.SIGTERM)
+
+
+def put_back_forgotten(since: datetime) -> None:
+    """Runs of deployments go on that have crashed since then and stay so, unless a person has paused the rule.
+
+    What crashes in the first seconds of a server, as the runs of an earlier one do by their silence, its rule misses.
+    """
+    late = datetime.now(UTC) - timedelta(seconds=FORGOTTEN_SECONDS)
+    crashed = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CRASHED])))
+    with suppress(*AWAY), get_client(sync_client=True) as client:
+        for run in client.read_flow_runs(flow_run_filter=crashed):
+            left = run.deployment_id and run.state and since < run.state.timestamp < late
+            if left and all(rule.enabled for rule in client.read_automations_by_name(GOES_ON)):
+                client.set_flow_run_state(run.id, AwaitingRetry(message="crashed; goes on from what is finished"))
 
 
 def _runs(

@@ -43,6 +43,8 @@ MISSED = timedelta(hours=1)
 STARTS = 10
 """A run that was started so often and never ended by itself is not worth another start."""
 
+GOES_ON = "t2v: a crashed run goes on"
+
 _DEPLOYED = {"prefect.resource.role": "deployment", "prefect.resource.id": "prefect.deployment.*"}
 _EACH_RUN = {"prefect.resource.id": "prefect.flow-run.*"}
 
@@ -64,7 +66,7 @@ AUTOMATIONS = (
         ],
     ),
     AutomationCore(
-        name="t2v: a crashed run goes on",
+        name=GOES_ON,
         description="All work of the lab can be done again: what is finished is left alone, a training goes on from "
         "its checkpoint. So a crashed run of a deployment is put back into its queue.",
         trigger=EventTrigger(
@@ -84,7 +86,11 @@ AUTOMATIONS = (
 
 
 def set_up() -> None:
-    """Create or update the work pools and automations on the server that `PREFECT_API_URL` names."""
+    """Create or update the work pools and automations on the server that `PREFECT_API_URL` names.
+
+    A rule that is there is left alone, paused or not: an update makes the server forget the runs that the rule waits
+    for, and one that had just crashed was never started again.
+    """
     from prefect.workers.process import ProcessWorker  # heavy, and flows import this file
 
     with get_client(sync_client=True) as client:
@@ -94,10 +100,10 @@ def set_up() -> None:
             client.create_work_pool(pool, overwrite=True)
         for automation in AUTOMATIONS:
             found = client.read_automations_by_name(automation.name)
-            if found:
-                client.update_automation(found[0].id, automation)
-            else:
+            if not found:
                 client.create_automation(automation)
+            elif (found[0].trigger, found[0].actions) != (automation.trigger, automation.actions):
+                client.update_automation(found[0].id, automation)
         _leave_out_missed(client)
 
 

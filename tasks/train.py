@@ -48,7 +48,7 @@ def train_model(data: Path | str, model: ModelConfig, config: TrainConfig, run_d
         tracker.catch_up(training.history(run_dir))
         with working(f"train {model.name}"), progress(f"train {model.name}") as show:
             log = reporter(run, run_dir, tracker, show)
-            if config.ranks > 1:
+            if launch.by_several(config):
                 job = launch.Job(
                     data=str(data), cache=(work / "cache").resolve(), model=model, training=config, run_dir=run_dir
                 )

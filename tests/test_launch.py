@@ -1,5 +1,9 @@
-"""Several ranks learn what one process learns, stop together, and end with the process that launched them."""
+"""Several ranks learn what one process learns, on one machine or on more, and go on where others stopped."""
 
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +15,9 @@ from t2v_models import launch, training
 from t2v_models.build import FAMILIES
 from t2v_models.launch import Job
 from t2v_models.training import TrainConfig
-from tests.forked import by_two_ranks
-from tests.test_training import SMALL, train
+from tasks.services import free_port
+from tests.forked import PATIENCE, by_two_ranks
+from tests.test_training import SMALL, tensors, train
 
 pytestmark = pytest.mark.slow
 
@@ -20,14 +25,15 @@ pytestmark = pytest.mark.slow
 STEPS = 6
 
 
-def by_torchrun(data: Path, run_dir: Path, name: str) -> None:
+def by_torchrun(data: Path, run_dir: Path, name: str, ranks: int = 2) -> None:
     """Also: what the ranks tell comes back, each step once."""
+    before = training.history(run_dir)
     seen: dict[int, dict[str, float]] = {}
-    config = TrainConfig(steps=STEPS, log_every=1, probe_seconds=0, ranks=2, device="cpu")
+    config = TrainConfig(steps=STEPS, log_every=1, probe_seconds=0, ranks=ranks, device="cpu")
     job = Job(data=str(data), cache=data, model=SMALL[name], training=config, run_dir=run_dir)
     last = launch.train(job, lambda step, row: seen.setdefault(step, {}).update(row))
     assert last.step == STEPS
-    assert seen == training.history(run_dir)
+    assert before | seen == training.history(run_dir)
 
 
 def forked(data: Path, run_dir: Path, name: str) -> None:
@@ -35,8 +41,8 @@ def forked(data: Path, run_dir: Path, name: str) -> None:
     by_two_ranks(learn, data, run_dir, name)
 
 
-def learn(data: Path, run_dir: Path, name: str) -> None:
-    train(data, run_dir, STEPS, name, ranks=2, device="cpu")
+def learn(data: Path, run_dir: Path, name: str, steps: int = STEPS) -> None:
+    train(data, run_dir, steps, name, ranks=2, device="cpu")
 
 
 @pytest.mark.parametrize(("name", "by_two"), list(zip(FAMILIES, (by_torchrun, forked), strict=True)))
@@ -53,3 +59,25 @@ def test_two_ranks_learn_what_one_learns_from_the_same_batches(
     weights, others = (checkpoints.load(run_dir)[0].state_dict() for run_dir in (one, two))
     for key, value in weights.items():  # looser: where a gradient is nearly 0, Adam makes a step of its rounding
         torch.testing.assert_close(others[key], value, rtol=1e-4, atol=1e-4)
+
+
+def test_two_machines_go_on_as_two_ranks_of_one_would(data: Path, tmp_path: Path, monkeypatch) -> None:
+    """The machines are process groups on the loopback, a rank each; a run of two ranks of one machine is their start.
+
+    Half of its steps are made before; the models at the end of both ways are equal bit for bit.
+    """
+    one, two, name = tmp_path / "one", tmp_path / "two", "frame_gan"  # its threads are given, not those of a machine
+    by_two_ranks(learn, data, one, name, STEPS // 2)
+    shutil.copytree(one, two)
+    by_two_ranks(learn, data, one, name)
+    meeting = {"PET_NNODES": "2", "PET_RDZV_BACKEND": "c10d", "PET_RDZV_ENDPOINT": f"127.0.0.1:{free_port(0, 'c10d')}"}
+    for variable, value in meeting.items():
+        monkeypatch.setenv(variable, value)
+    other = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=1", "-m", "t2v_models.launch"]
+    with subprocess.Popen([*other, str(two / "job.json")], env=os.environ | {"OMP_NUM_THREADS": "1"}) as machine:
+        by_torchrun(data, two, name, ranks=1)
+        assert machine.wait(PATIENCE) == 0
+    assert list(training.history(two)) == list(range(1, STEPS + 1))
+    states = (tensors(run_dir) for run_dir in (one, two))
+    for (key, value), (_, other_value) in zip(*(sorted(state.items()) for state in states), strict=True):
+        assert torch.equal(value, other_value), f"{key} differs"

@@ -163,7 +163,11 @@ def test_what_stops_the_playground_is_one_sentence(before, arguments, sentence, 
 @pytest.mark.slow
 @pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium")
 def test_type_a_prompt_and_see_a_clip_and_its_verdict(work: Path, tmp_path: Path) -> None:
-    """In a browser: a deep link, a typed prompt, a clicked word, a wrong word; nothing is fetched from outside."""
+    """In a browser: a deep link, a typed prompt, a clicked word, a wrong word; nothing is fetched from outside.
+
+    With T2V_SCREENSHOTS set to a folder the picture of the page is left there, to be looked at.
+    """
+    pictures = Path(os.environ.get("T2V_SCREENSHOTS", tmp_path))
     one, two = (str(work / "runs" / name) for name in ("one", "two"))
     command = [BIN / "t2v", "play", one, two, "--port", "0", "--work", str(work)]
     with subprocess.Popen(
@@ -192,6 +196,8 @@ def test_type_a_prompt_and_see_a_clip_and_its_verdict(work: Path, tmp_path: Path
             page.evaluate("document.querySelector('#go').click()")
             page.wait("[...document.querySelectorAll('.badge')].some(b => b.innerText == '✓ bounce-v')")
             assert page.evaluate("[...document.querySelectorAll('.clip')].every(c => /right|wrong/.test(c.className))")
+
+            page.picture(pictures / "play.png")
 
             page.evaluate("document.querySelector('#prompt textarea, #prompt input').select()")
             page.type("circle sneaking")

@@ -6,11 +6,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import psutil
 import pytest
 
+from flows.up import port_for, servers
 from t2v_models.config import LabError
 from tasks import running, services
 from tasks.postgres import NAMES, databases
@@ -86,6 +89,45 @@ def test_a_taken_port_is_replaced_and_that_is_said(capsys) -> None:
         port = taken.getsockname()[1]
         assert free_port(port, "Prefect") != port
     assert f"port {port} is taken: Prefect gets" in capsys.readouterr().err
+
+
+@pytest.fixture
+def healthy() -> Iterator[str]:
+    """The address of a server that says it is well, as Prefect's and MLflow's do."""
+
+    class Well(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path in ("/api/health", "/health") else 404)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Well) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_servers_that_are_named_are_used_and_none_is_started(healthy: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", f"{healthy}/api")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", healthy)
+    with Services(tmp_path / "logs", tmp_path) as parts:
+        assert servers(parts, tmp_path, 0, 0) == (healthy, healthy)
+        assert parts.processes() == {}
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+        with pytest.raises(LabError, match="MLFLOW_TRACKING_URI is http://127.0.0.1:9, but no MLflow server answers"):
+            servers(parts, tmp_path, 0, 0)
+        monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+        with pytest.raises(LabError, match="PREFECT_API_URL is http://127.0.0.1:9/api, but no Prefect server answers"):
+            servers(parts, tmp_path, 0, 0)
+
+
+def test_a_server_at_the_usual_port_is_not_used_unasked(healthy: str, capsys) -> None:
+    """It may keep the runs of another work folder; how to use it is said."""
+    port = int(healthy.rsplit(":")[-1])
+    assert port_for(port, "Prefect", "PREFECT_API_URL", "/api") != port
+    assert f"PREFECT_API_URL={healthy}/api" in capsys.readouterr().err
 
 
 def test_commands_find_the_servers_of_a_living_up_and_forget_those_of_a_dead_one(tmp_path: Path, monkeypatch) -> None:
