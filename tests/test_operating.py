@@ -263,7 +263,6 @@ def test_a_training_outlives_its_server_and_is_cancelled_when_a_person_says_so(u
     up.api("POST", f"/flow_runs/{run_id}/set_state", json={"state": {"type": "CANCELLING"}})
     run = up.wait(run_id, "CANCELLED", "FAILED", "COMPLETED")
     assert run["state_type"] == "CANCELLED", run["state"]
-    assert run["state"]["message"].startswith("cancelled"), run["state"]
     store = _store(up)
     record = json.loads((out / "mlflow.json").read_text())
     until(lambda: store.get_run(record["run_id"]).info.status == "KILLED")

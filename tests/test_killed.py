@@ -1,0 +1,142 @@
+"""Runs that nobody looks after any more, on a real Prefect server: marked, ended, and put back into their queue."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from tasks import killed
+from tasks.orchestration import GOES_ON
+from tasks.runtime import prefect_api
+from tests.conftest import prepared
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # prefect's own
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    work = tmp_path_factory.mktemp("work")
+    with prepared(work), prefect_api(work) as url:
+        yield url
+
+
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    """The process of a run, as its worker would have started it; its run is named by `run_with`."""
+    made: list[subprocess.Popen[bytes]] = []
+
+    def start(run: UUID) -> subprocess.Popen[bytes]:
+        environment = os.environ | {"PREFECT__FLOW_RUN_ID": str(run)}
+        made.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], env=environment))
+        return made[-1]
+
+    yield start  # type: ignore[misc]
+    for process in made:
+        process.kill()
+        process.wait()
+
+
+def run_with(state: object, worker: str = "cpu on here", pid: int | None = None, deployed: bool = True) -> UUID:
+    """The id of a new run in a state, begun by a worker as a process."""
+    from prefect import flow
+    from prefect.client.orchestration import get_client
+
+    work = flow(lambda: None, name="work")
+    with get_client(sync_client=True) as client:
+        if deployed:
+            deployment = client.create_deployment(client.create_flow(work), "by hand")
+            run = client.create_flow_run_from_deployment(deployment)
+        else:
+            run = client.create_flow_run(work)
+        client.update_flow_run_labels(run.id, {"prefect.worker.name": worker})
+        client.update_flow_run(run.id, infrastructure_pid=str(pid) if pid else None)
+        client.set_flow_run_state(run.id, state, force=True)  # type: ignore[arg-type]
+        return run.id
+
+
+def state_of(run: UUID) -> str:
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        state = client.read_flow_run(run).state
+    assert state
+    return state.name
+
+
+def test_runs_that_ended_with_their_worker_are_marked_and_living_ones_are_asked_again(sleeper) -> None:
+    from prefect.states import Cancelling, Running
+
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    crashed, cancelled = (run_with(state, "a", gone.pid) for state in (Running(), Cancelling()))
+    other = run_with(Running(), "b", gone.pid)
+    now = datetime.now(UTC)
+    assert not killed.mark_killed("a", now), "there is nothing left to ask"
+    assert [state_of(run) for run in (crashed, cancelled, other)] == ["Crashed", "Cancelled", "Running"]
+
+    early = run_with(Running(), "b", gone.pid)  # of the next worker, which has started since
+    living = run_with(Running(), "c")
+    process = sleeper(living)
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(living, infrastructure_pid=str(process.pid))
+    killed.mark_killed("b", now)
+    assert [state_of(run) for run in (other, early)] == ["Crashed", "Running"]
+    later = datetime.now(UTC)
+    assert killed.mark_killed("c", later), "its process lives"
+    process.kill()
+    process.wait()
+    assert not killed.mark_killed("c", later)
+    assert state_of(living) == "Crashed"
+
+
+def test_a_cancelled_run_whose_worker_does_not_hear_is_asked_to_end(sleeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.states import Cancelling, Running
+
+    run = run_with(Running(), "d")
+    process = sleeper(run)
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(run, infrastructure_pid=str(process.pid))
+        client.set_flow_run_state(run, Cancelling(), force=True)
+    killed.end_cancelled(["d"])
+    assert process.poll() is None, "its worker still has time"
+    monkeypatch.setattr(killed, "HEARD_SECONDS", 0)
+    killed.end_cancelled(["another"])
+    assert process.poll() is None, "it is not of this worker"
+    killed.end_cancelled(["d"])
+    assert process.wait(60) == -15
+
+
+def test_crashed_runs_that_the_rule_has_missed_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    from prefect.automations import Automation
+    from prefect.states import Crashed
+
+    from tasks.orchestration import AUTOMATIONS
+
+    earlier = run_with(Crashed())
+    since = datetime.now(UTC)
+    forgotten, by_hand = run_with(Crashed()), run_with(Crashed(), deployed=False)
+    killed.put_back_forgotten(since)
+    assert state_of(forgotten) == "Crashed", "the rule still has time"
+    monkeypatch.setattr(killed, "FORGOTTEN_SECONDS", 0)
+    [rule] = [Automation(**a.model_dump()) for a in AUTOMATIONS if a.name == GOES_ON]
+    rule.enabled = False
+    rule.create()
+    killed.put_back_forgotten(since)
+    assert state_of(forgotten) == "Crashed", "a person has paused the rule"
+    rule.enable()
+    killed.put_back_forgotten(since)
+    assert [state_of(run) for run in (earlier, forgotten, by_hand)] == ["Crashed", "AwaitingRetry", "Crashed"]
+
+
+def test_a_server_that_is_away_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        assert killed.mark_killed("a", datetime.now(UTC) + timedelta(hours=1))
