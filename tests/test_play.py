@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -172,7 +173,8 @@ def test_type_a_prompt_and_see_a_clip_and_its_verdict(work: Path, tmp_path: Path
     command = [BIN / "t2v", "play", one, two, "--port", "0", "--work", str(work)]
     with subprocess.Popen(
         command, cwd=tmp_path, env=environment(tmp_path), stderr=subprocess.PIPE, text=True
-    ) as server:
+    ) as server, ExitStack() as at_the_end:  # fmt: skip
+        at_the_end.callback(server.send_signal, signal.SIGINT)  # also when the page is not as it should be
         assert server.stderr is not None
         address = server.stderr.readline().split()[-1]
         assert address.startswith("http://127.0.0.1:")
@@ -195,7 +197,9 @@ def test_type_a_prompt_and_see_a_clip_and_its_verdict(work: Path, tmp_path: Path
             page.wait("document.querySelector('#prompt textarea, #prompt input').value == 'circle bouncing vertically'")
             page.evaluate("document.querySelector('#go').click()")
             page.wait("[...document.querySelectorAll('.badge')].some(b => b.innerText == '✓ bounce-v')")
-            assert page.evaluate("[...document.querySelectorAll('.clip')].every(c => /right|wrong/.test(c.className))")
+            assert page.evaluate(
+                "[...document.querySelectorAll('.clip')].every(c => /right|partly|wrong/.test(c.className))"
+            )
 
             page.picture(pictures / "play.png")
 
@@ -206,6 +210,5 @@ def test_type_a_prompt_and_see_a_clip_and_its_verdict(work: Path, tmp_path: Path
             assert "not trained on the word 'sneaking'" in said
             outside = [r for r in page.requests if not re.match(r"(https?|ws)://127\.0\.0\.1|data:|blob:|about:", r)]
             assert not outside
-        server.send_signal(signal.SIGINT)
-        assert server.wait(60) == 0
+    assert server.returncode == 0
     assert not (tmp_path / ".cache" / "huggingface").exists()
