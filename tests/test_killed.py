@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -25,8 +25,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def sleeper() -> Iterator[subprocess.Popen[bytes]]:
-    """The process of a run, as its worker would have started it; its run is named by `run_with`."""
+def sleeper() -> Iterator[Callable[[UUID], subprocess.Popen[bytes]]]:
+    """Starts the process of a run, as its worker would have."""
     made: list[subprocess.Popen[bytes]] = []
 
     def start(run: UUID) -> subprocess.Popen[bytes]:
@@ -34,7 +34,7 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
         made.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], env=environment))
         return made[-1]
 
-    yield start  # type: ignore[misc]
+    yield start
     for process in made:
         process.kill()
         process.wait()
