@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from t2v_models.clips.laws import fit
 from t2v_models.clips.motions import ACTIONS, Action, draw_motion, trace
 from t2v_models.clips.reader import read
 from t2v_models.clips.render import render
@@ -68,6 +69,16 @@ def test_shuffled_frames_are_no_motion() -> None:
     rng = np.random.default_rng(0)
     shuffled = np.stack([clip[rng.permutation(len(clip))] for clip in pixels])
     assert np.mean([a == b for a, b in zip(actions(shuffled), asked, strict=True)]) <= 0.03
+
+
+def test_what_rounding_decides_changes_no_fit() -> None:
+    """A frame shown twice: two places of the turn fit equally well, and 1e-12 px must not choose between them."""
+    x = np.array([51.4, 49.4, 47.4, 43.5, 43.5, 41.5, 39.5, 37.6, 35.6, 33.6])
+    y = np.array([22.2, 27.0, 31.8, 31.4, 31.4, 26.6, 21.8, 26.0, 30.8, 35.6])
+    x_noise, y_noise = np.random.default_rng(0).normal(scale=1e-12, size=(2, 100, len(x)))
+    found = fit(["zigzag-h"] * 100, x + x_noise, y + y_noise, unit=1.0)
+    assert np.ptp(found.y, axis=0).max() < 1e-10  # without the rule for ties 0.0015 px
+    assert np.ptp(found.rmse) < 1e-10
 
 
 def test_frozen_clips_read_still() -> None:

@@ -30,6 +30,8 @@ LEAST_ORBIT_RADIUS = 4.0
 LEAST_ORBIT_ANGLE = np.pi / 2
 FASTEST_TURNS = 0.15
 """Wall-to-wall crossings per frame: no drawn bounce is faster."""
+TIE = 1e-9
+"""Share of a path's energy below which two fits are equally good."""
 ROUNDS = 22
 SHRINK = 0.7
 """Of the search for the best turns: each round looks around the best place at `SHRINK` of the last distance."""
@@ -59,7 +61,7 @@ def best_law(x: Floats, y: Floats, unit: float) -> list[str]:
     for i in range(0, len(x), CHUNK):
         mse = _residuals(x[i : i + CHUNK], y[i : i + CHUNK], unit) / x.shape[1]
         penalty = np.array(list(FREE_NUMBERS.values())) * np.log(x.shape[1])
-        best += [NAMES[k] for k in (x.shape[1] * np.log(mse + (NOISE * unit) ** 2) + penalty).argmin(1)]
+        best += [NAMES[k] for k in _least(x.shape[1] * np.log(mse + (NOISE * unit) ** 2) + penalty, np.ones(len(mse)))]
     return best
 
 
@@ -155,6 +157,15 @@ def _turns(t: int) -> Floats:
     return np.arange(LEAST_ORBIT_ANGLE, most + 0.01, 0.06) / (t - 1)
 
 
+def _least(costs: Floats, scale: Floats) -> NDArray[np.intp]:
+    """Place of the least cost of each row `(n, g)`, of equal ones the first.
+
+    Costs that differ by less than `TIE` of the row's scale `(n,)` are equal: which of them rounding makes less depends
+    on the machine, and a search goes on elsewhere from there.
+    """
+    return (costs <= costs.min(1, keepdims=True) + TIE * scale[:, None]).argmax(1)
+
+
 def _heights(values: Floats, waves: _Waves) -> tuple[Floats, Floats]:
     """Residual sum of squares and height of the best fit of every wave: `(n, g)`."""
     centred = values - values.mean(1, keepdims=True)
@@ -230,14 +241,15 @@ def _nearest_wave(values: Floats, waves: _Waves, least: float, *, per_frame: boo
     """Nearest triangle wave to each row and its steepness (`per_frame`) or height, at least `least`."""
     rows, t = np.arange(len(values)), values.shape[1]
     centred = values - values.mean(1, keepdims=True)
-    best = _heights(values, waves)[0].argmin(1)
+    energy = (centred**2).sum(1)
+    best = _least(_heights(values, waves)[0], energy)
     gap, first = waves.gap[best], waves.first[best]
     widen, shift = (g.ravel() for g in np.meshgrid([-1, 0, 1], [-1, 0, 1]))
     for k in range(ROUNDS):
         gaps = gap[:, None] * np.exp(waves.spacing[0] * SHRINK**k * widen)
         firsts = first[:, None] + waves.spacing[1] * SHRINK**k * shift
         curves, _ = _unit(_wave(t, gaps, firsts))
-        better = np.abs(np.einsum("nt,ngt->ng", centred, curves)).argmax(1)
+        better = _least(-(np.einsum("nt,ngt->ng", centred, curves) ** 2), energy)
         gap, first = gaps[rows, better], firsts[rows, better]
     curve, norm = _unit(_wave(t, gap, first))
     height = (centred * curve).sum(1) / norm
@@ -248,11 +260,11 @@ def _nearest_wave(values: Floats, waves: _Waves, least: float, *, per_frame: boo
 
 def _nearest_orbit(x: Floats, y: Floats, sense: int, least: float) -> tuple[Floats, Floats, Floats]:
     rows, t = np.arange(len(x)), x.shape[1]
-    rates = _turns(t)
-    rate = rates[_orbit(x, y, sense, rates)[0].argmin(1)]
+    rates, energy = _turns(t), (x.var(1) + y.var(1)) * t
+    rate = rates[_least(_orbit(x, y, sense, rates)[0], energy)]
     for k in range(ROUNDS):
         tried = rate[:, None] + 0.04 / (t - 1) * SHRINK**k * np.array([-1, 0, 1])
-        rate = tried[rows, _orbit(x, y, sense, tried)[0].argmin(1)]
+        rate = tried[rows, _least(_orbit(x, y, sense, tried)[0], energy)]
     arm = _orbit(x, y, sense, rate[:, None])[1][:, 0]
     arm = arm * np.maximum(np.abs(arm), least) / np.maximum(np.abs(arm), 1e-9)
     wave = np.exp(1j * sense * rate[:, None] * (np.arange(t) - (t - 1) / 2))
