@@ -30,7 +30,7 @@ from t2v_models.config import LabError
 from t2v_models.layers import SLOPE, he_normal, perceptron
 from t2v_models.model import Batch, FamilyConfig, Metrics, VideoModel
 from t2v_models.painter import SMALL, Painter, moments, painter_loss, pixel_centres, sample_pixels, shrink
-from t2v_models.ranks import average_gradients, gather
+from t2v_models.ranks import average_gradients
 from t2v_models.text import bag_of_words, same_meaning, word_table
 
 WORDS = 0.03
@@ -148,13 +148,21 @@ def draw_spots(spots: Tensor) -> Tensor:
 
     A cell holds the integral of the spot over it, as a small frame holds the mean of a large one: a spot that moves
     by less than a cell keeps its mass. Numbers near N(0, 1) give faint spots of about one cell, spread over the frame.
+    No numbers hide a spot: its middle stays in the frame and its spread below twelve cells. What nobody sees has no
+    gradient, and a caption whose spots had left the frame would never be learnt again.
     """
     opacity, place, spread = torch.split(spots, [3, 2, 2], -1)
+    middle, deviation = SMALL / 2 + within(SMALL / 2, 2 * place), within(2.5, 0.3 * spread - 0.4).exp()
     edge = torch.arange(SMALL + 1, device=spots.device)
-    distance = (edge - (SMALL / 2 + 2 * place)[..., None]) / (0.3 * spread - 0.4).exp()[..., None]  # (…, k, 2, 9)
+    distance = (edge - middle[..., None]) / deviation[..., None]  # (…, k, 2, 9)
     across, down = torch.erf(math.sqrt(0.5) * distance).diff(dim=-1).unbind(-2)  # (…, k, 8)
     rows = (0.3 * opacity[..., None]) * down[..., None, :]  # (…, k, 3, 8)
     return (rows.flatten(-2).mT @ across).reshape(*spots.shape[:-2], 3, SMALL, SMALL)
+
+
+def within(limit: float, x: Tensor) -> Tensor:
+    """Nearly x where |x| is small, and never beyond the limit; its slope falls as a power, so it never quite dies."""
+    return x / (1 + (x / limit).square()).sqrt()
 
 
 class Discriminator(nn.Module):
@@ -162,12 +170,13 @@ class Discriminator(nn.Module):
 
     It reads every frame with the same eyes, as the generator draws them: a small perceptron for its look, and its
     moments, which say exactly where things are. It judges the readings, their changes and the changes of those, so that
-    velocity and acceleration are plain to see; and it sees how far the features of clips with the same meaning scatter
-    in the batch, so that a generator without variety is found out.
+    velocity and acceleration are plain to see; and it sees how far the features of clips with one caption scatter, so
+    that a generator without variety is found out.
     """
 
     def __init__(self, config: GanConfig, frames: int, vocabulary: int):
         super().__init__()
+        self.group = config.group
         self.words = word_table(vocabulary, config.features, WORDS)
         self.look = perceptron(3 * SMALL**2, config.look_width, config.look)
         seen = (3 * frames - 3) * (config.look + 6)
@@ -176,19 +185,16 @@ class Discriminator(nn.Module):
         self.realism = nn.Linear(config.features, 1).apply(he_normal)
         self.realism.weight.data.mul_(0.3)
 
-    def forward(self, clips: Tensor, peers: Tensor) -> Tensor:
-        """Features `(…, b, d)` of clips `(…, b, t, 3, 8, 8)`.
-
-        Row i of `peers` `(b, n)` averages over the clips like clip i among the n of all ranks.
-        """
+    def forward(self, clips: Tensor) -> Tensor:
+        """Features `(…, b, d)` of clips `(…, b, t, 3, 8, 8)` that stand in runs of `group` with one caption."""
         looks = F.leaky_relu(self.look(clips.flatten(-3)), SLOPE)
         states = torch.cat([looks, 0.7 * moments(clips)], -1)  # (…, b, t, look + 6)
         changes = 2 * states.diff(dim=-2)
         phi: Tensor = self.judge(torch.cat([states, changes, changes.diff(dim=-2)], -2).flatten(-2))
-        everyone = gather(phi)
-        deviation = (peers @ everyone.square() - (peers @ everyone).square()).clamp_min(0).add(1e-6).sqrt()
-        judged: Tensor = phi + self.scatter(deviation)
-        return judged
+        runs = phi.view(*phi.shape[:-2], -1, self.group, phi.shape[-1])
+        deviation = (runs.var(-2, correction=0, keepdim=True) + 1e-6).sqrt()
+        judged: Tensor = runs + self.scatter(deviation)
+        return judged.flatten(-3, -2)
 
     def score(self, phi: Tensor, bags: Tensor) -> Tensor:
         """Score `(…, b)` of each clip with its own caption."""
@@ -239,13 +245,12 @@ class Gan(VideoModel):
         captions = bag_of_words(batch.all_captions, self.vocabulary).to(self.device)
         bags = batch.own(captions)
         same = batch.own(same_meaning(batch.all_captions).to(self.device))
-        peers = same / same.sum(1, keepdim=True)
         real = shrink(batch.frames)
         fake = self.generator(batch.own(torch.randn(len(captions), *self.noise_shape, device=self.device)), bags)
 
         penalised = step % config.penalty_every == 0
         clips = torch.stack([real, fake.detach()]).requires_grad_(penalised)
-        phi = self.discriminator(clips, peers)
+        phi = self.discriminator(clips)
         scores = self.discriminator.score(phi, bags)  # (2, b)
         wrong = wrong_caption_loss(self.discriminator.match(phi[0], captions), scores[0], same)
         judged = discriminator_loss(*scores)
@@ -253,13 +258,12 @@ class Gan(VideoModel):
         if penalised:
             gamma = math.exp(cosine(math.log(config.gamma), math.log(config.gamma_end), progress))
             loss = loss + config.penalty_every * gradient_penalty(scores, clips, gamma)
-        self._update("discriminator", loss)
+        self._update(discriminator=loss)
 
-        fake_score = self.discriminator.score(self.discriminator(fake, peers), bags)
+        fake_score = self.discriminator.score(self.discriminator(fake), bags)
         fooled = generator_loss(scores[0].detach(), fake_score)
-        self._update("generator", fooled)
         painted = self._painter_loss(batch, real, bags)
-        self._update("painter", painted)
+        self._update(generator=fooled, painter=painted)
         self._update_average(step)
         metrics = {"discriminator": judged, "generator": fooled, "wrong_captions": wrong, "painter": painted}
         gap = (scores[0] - scores[1]).mean()
@@ -313,14 +317,17 @@ class Gan(VideoModel):
             for group in optimizer.param_groups:
                 group["lr"] = warm * cosine(start, end, progress)
 
-    def _update(self, name: str, loss: Tensor) -> None:
-        """One Adam step of one network; no other network gets a gradient, nor pays for one."""
-        optimizer = self.optimizers[name]
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        optimizer.zero_grad()
-        loss.backward(inputs=parameters)  # type: ignore[no-untyped-call]
-        average_gradients(parameters)
-        optimizer.step()
+    def _update(self, **losses: Tensor) -> None:
+        """One Adam step of each named network by its own loss; no other network gets a gradient, nor pays for one."""
+        optimizers = [self.optimizers[name] for name in losses]
+        parameters = [[p for group in optimizer.param_groups for p in group["params"]] for optimizer in optimizers]
+        for own, loss in zip(parameters, losses.values(), strict=True):
+            gradients = torch.autograd.grad(loss, own)
+            for parameter, gradient in zip(own, gradients, strict=True):
+                parameter.grad = gradient
+        average_gradients([p for own in parameters for p in own])
+        for optimizer in optimizers:
+            optimizer.step()
 
     def _update_average(self, step: int) -> None:
         """Exponential averages with a half-life of 5 % of the steps so far, at most `average_steps`."""

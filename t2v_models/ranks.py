@@ -1,19 +1,19 @@
 """What the processes that train one model together do as one. In a process alone every function is the identity.
 
 Rank r of `world` works on the r-th of `world` equal parts of every batch, and all hold the same weights bit for bit:
-they start from one seed and step by the same averaged gradients. Gradients are averaged explicitly, one flat buffer
-for each network, because the GAN differentiates twice and by chosen inputs, where wrappers that listen to `backward`
-go wrong; and because one message of a network costs less than one for each of its tensors.
+they start from one seed and step by the same averaged gradients. Gradients are averaged explicitly, in one flat buffer:
+the GAN differentiates twice and by chosen inputs, where wrappers that listen to `backward` go wrong, and every message
+is a wait for the slowest rank, which on a CPU costs more than what is sent.
 """
 
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 
 from t2v_models.config import LabError
 from t2v_models.model import Metrics
@@ -77,28 +77,6 @@ def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
     dist.all_reduce(flat)
     parts = torch.split(flat.div_(dist.get_world_size()), [gradient.numel() for gradient in gradients])
     torch._foreach_copy_(gradients, [part.view_as(g) for part, g in zip(parts, gradients, strict=True)])
-
-
-def gather(rows: Tensor) -> Tensor:
-    """Rows of all ranks in order, `(…, b, d)` to `(…, world * b, d)`; differentiable, any number of times."""
-    if not dist.is_initialized():
-        return rows
-    rank, world, b = dist.get_rank(), dist.get_world_size(), rows.shape[-2]
-    return _Sum.apply(nn.functional.pad(rows, (0, 0, rank * b, (world - 1 - rank) * b)))  # type: ignore[no-any-return]
-
-
-class _Sum(torch.autograd.Function):
-    """The sum over ranks. It is its own adjoint, so that its gradient can be differentiated again."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
-        total = values.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        return _Sum.apply(gradient)
 
 
 def average(metrics: Metrics) -> Metrics:

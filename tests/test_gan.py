@@ -73,26 +73,30 @@ def test_match_agrees_with_score():
     torch.testing.assert_close(scores.diagonal(), model.discriminator.score(phi, bags))
 
 
-def test_a_clip_without_peers_is_judged_by_itself():
-    model = model_of(ClipSpec(size=16, frames=4))
-    clips = torch.rand(3, 4, 3, 8, 8)
-    alone = [model.discriminator(clip[None], torch.ones(1, 1))[0] for clip in clips]
-    torch.testing.assert_close(model.discriminator(clips, torch.eye(3)), torch.stack(alone))
-
-
-def test_the_scatter_of_peers_is_seen_and_that_of_strangers_is_not():
-    discriminator = model_of(ClipSpec(size=16, frames=4)).discriminator
+def test_the_scatter_within_a_caption_is_seen_and_that_of_other_captions_is_not():
+    discriminator = model_of(ClipSpec(size=16, frames=4), group=2).discriminator
     clips = torch.rand(4, 4, 3, 8, 8)
-    peers = torch.block_diag(torch.full((2, 2), 0.5), torch.full((2, 2), 0.5))
-    before = discriminator(clips, peers)
+    before = discriminator(clips)
     clips[3] = torch.rand(4, 3, 8, 8)
-    after = discriminator(clips, peers)
+    after = discriminator(clips)
     assert torch.equal(before[:2], after[:2])
     assert not torch.allclose(before[2], after[2])
+    torch.testing.assert_close(discriminator(clips.flip(0)), after.flip(0))  # nor does the order matter
+
+
+@given(st.lists(st.floats(-1e4, 1e4), min_size=4, max_size=4))
+def test_no_numbers_hide_a_spot_for_good(numbers):
+    """Of a spot anywhere there is ink to see, so there is a gradient that brings it back."""
+    spots = torch.tensor([[1.0, 1.0, 1.0, *numbers]], dtype=torch.float64, requires_grad=True)
+    ink = gan.draw_spots(spots).sum()
+    assert ink > 0.05
+    (gradient,) = torch.autograd.grad(ink, spots)
+    assert (gradient[0, :3] > 0.01).all()
 
 
 def test_a_spot_lies_where_its_numbers_say():
-    opacity, place, spread = [1.0, 2.0, 0.0], [0.75, -0.25], [4 / 3, 4 / 3]  # in the middle of column 5, row 3
+    opacity, spread = [1.0, 2.0, 0.0], [4 / 3, 4 / 3]
+    place = [cells / 2 / math.sqrt(1 - (cells / 4) ** 2) for cells in (1.5, -0.5)]  # the middle of column 5, row 3
     frame = gan.draw_spots(torch.tensor([[*opacity, *place, *spread]]))
     fine = torch.exp(-((torch.arange(8000) / 1000 + 0.0005)[:, None] - torch.tensor([5.5, 3.5])).square() / 2)
     bump = fine.view(8, 1000, 2).mean(1) * math.sqrt(2 / math.pi)  # an integral, in units of a half of all

@@ -163,7 +163,7 @@ def _least(costs: Floats, scale: Floats) -> NDArray[np.intp]:
     Costs that differ by less than `TIE` of the row's scale `(n,)` are equal: which of them rounding makes less depends
     on the machine, and a search goes on elsewhere from there.
     """
-    return (costs <= costs.min(1, keepdims=True) + TIE * scale[:, None]).argmax(1)
+    return np.asarray((costs <= costs.min(1, keepdims=True) + TIE * scale[:, None]).argmax(1))
 
 
 def _heights(values: Floats, waves: _Waves) -> tuple[Floats, Floats]:
