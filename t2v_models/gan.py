@@ -157,7 +157,7 @@ def draw_spots(spots: Tensor) -> Tensor:
     distance = (edge - middle[..., None]) / deviation[..., None]  # (…, k, 2, 9)
     across, down = torch.erf(math.sqrt(0.5) * distance).diff(dim=-1).unbind(-2)  # (…, k, 8)
     rows = (0.3 * opacity[..., None]) * down[..., None, :]  # (…, k, 3, 8)
-    return (rows.flatten(-2).mT @ across).reshape(*spots.shape[:-2], 3, SMALL, SMALL)
+    return (rows[..., None] * across[..., None, None, :]).sum(-4)
 
 
 def within(limit: float, x: Tensor) -> Tensor:
@@ -184,15 +184,16 @@ class Discriminator(nn.Module):
         self.scatter = nn.Linear(config.features, config.features).apply(he_normal)
         self.realism = nn.Linear(config.features, 1).apply(he_normal)
         self.realism.weight.data.mul_(0.3)
+        self.register_buffer("changes", derivatives(frames), persistent=False)
+        self.changes: Tensor
 
     def forward(self, clips: Tensor) -> Tensor:
         """Features `(…, b, d)` of clips `(…, b, t, 3, 8, 8)` that stand in runs of `group` with one caption."""
         looks = F.leaky_relu(self.look(clips.flatten(-3)), SLOPE)
         states = torch.cat([looks, 0.7 * moments(clips)], -1)  # (…, b, t, look + 6)
-        changes = 2 * states.diff(dim=-2)
-        phi: Tensor = self.judge(torch.cat([states, changes, changes.diff(dim=-2)], -2).flatten(-2))
+        phi: Tensor = self.judge((self.changes @ states).flatten(-2))
         runs = phi.view(*phi.shape[:-2], -1, self.group, phi.shape[-1])
-        deviation = (runs.var(-2, correction=0, keepdim=True) + 1e-6).sqrt()
+        deviation = ((runs - runs.mean(-2, keepdim=True)).square().mean(-2, keepdim=True) + 1e-6).sqrt()
         judged: Tensor = runs + self.scatter(deviation)
         return judged.flatten(-3, -2)
 
@@ -205,6 +206,13 @@ class Discriminator(nn.Module):
         """Scores of clips `(n, d)` with every caption `(m, v)`, `(n, m)`."""
         scores: Tensor = self.realism(phi) + phi @ self.words(bags).T / math.sqrt(phi.shape[-1])
         return scores
+
+
+def derivatives(frames: int) -> Tensor:
+    """Readings along time to themselves, twice their changes and twice the changes of those: `(3 t - 3, t)`."""
+    same = torch.eye(frames)
+    changes = 2 * same.diff(dim=0)
+    return torch.cat([same, changes, changes.diff(dim=0)])
 
 
 @final

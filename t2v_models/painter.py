@@ -6,6 +6,7 @@ regression from real frames and their averages, frame by frame, and knows neithe
 """
 
 import math
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -49,14 +50,18 @@ def moments(small: Tensor) -> Tensor:
     Centre x and y, variance along both, ink and its square. The squared opacity weighs the cells, so that a faint veil
     far away moves neither the centre nor, through the penalty on gradients, the discriminator.
     """
-    ink = small.mean(-3)
-    weight = ink.square()
-    mass = weight.sum((-2, -1)) + 0.05
-    place = torch.arange(SMALL, device=small.device) - (SMALL - 1) / 2
-    along = torch.stack([weight.sum(-2), weight.sum(-1)], -2) / mass[..., None, None]  # (…, 2, 8)
-    centre = along @ place
-    variance = along @ place.square() - centre.square()
-    return torch.cat([centre, variance, ink.sum((-2, -1))[..., None], mass[..., None]], -1)
+    ink = small.mean(-3).flatten(-2)
+    sums = ink.square() @ cell_powers(small.device, small.dtype)  # (…, 5)
+    mass = sums[..., 4:] + 0.05
+    centre, square = (sums[..., :4] / mass).chunk(2, -1)
+    return torch.cat([centre, square - centre.square(), ink.sum(-1, keepdim=True), mass], -1)
+
+
+@cache
+def cell_powers(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """x, y, x², y² and 1 at the middle of each cell, row by row, from the middle of the frame: `(64, 5)`."""
+    x, y = pixel_centres(SMALL).to(device, dtype).unbind(1)
+    return torch.stack([x, y, x.square(), y.square(), torch.ones_like(x)], 1)
 
 
 class Painter(nn.Module):
