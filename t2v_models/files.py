@@ -58,11 +58,11 @@ def remove(path: Path) -> None:
 
 
 @contextmanager
-def held(path: Path, wait: float) -> Iterator[None]:
+def held(path: Path, wait: float, what: str) -> Iterator[None]:
     """The block has the lock file `path` to itself; the system frees it however this process ends.
 
     Raises:
-        LabError: another process still has it after `wait` seconds.
+        LabError: another process, which does `what`, still has it after `wait` seconds.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
@@ -73,6 +73,6 @@ def held(path: Path, wait: float) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > end:
-                    raise LabError(f"another process trains in {path.parent}: wait for it, or stop it") from None
+                    raise LabError(f"another process {what} in {path.parent}: wait for it, or stop it") from None
                 time.sleep(0.1)
         yield

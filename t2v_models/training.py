@@ -227,7 +227,7 @@ def _sole_trainer(run_dir: Path) -> Iterator[None]:
     if not ranks.leads():
         yield
         return
-    with held(run_dir / "lock", LOCK_SECONDS):
+    with held(run_dir / "lock", LOCK_SECONDS, "trains"):
         _tidy(run_dir)
         yield
 

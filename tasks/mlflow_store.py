@@ -7,14 +7,18 @@ import json
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from t2v_models.config import LabError
+from t2v_models.files import held
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+SCHEMA_SECONDS = 120.0
+"""How long a process waits for another to make a fresh store, which takes some seconds."""
 
 
 def tracking_uri(work: Path) -> str:
@@ -23,7 +27,8 @@ def tracking_uri(work: Path) -> str:
 
 
 def client(work: Path) -> "MlflowClient":
-    """A client of the store of `work`. A fresh SQLite file is given its schema here, without a word.
+    """A client of the store of `work`. A fresh SQLite file is given its schema here, without a word, by one process
+    while others wait.
 
     Raises:
         LabError: the store does not answer.
@@ -33,10 +38,12 @@ def client(work: Path) -> "MlflowClient":
     uri = tracking_uri(work)
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    own = uri.startswith("sqlite:///")
+    lock = held(Path(work) / "mlflow.lock", SCHEMA_SECONDS, "prepares MLflow's store") if own else nullcontext()
     try:
-        found = mlflow.MlflowClient(uri, registry_uri=uri)
         # MLflow tries again for minutes; the first question of a run is for a person who waits
-        with environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="1", MLFLOW_HTTP_REQUEST_TIMEOUT="10"):
+        with lock, environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="1", MLFLOW_HTTP_REQUEST_TIMEOUT="10"):
+            found = mlflow.MlflowClient(uri, registry_uri=uri)
             found.search_experiments(max_results=1)
     except faults() as error:
         raise LabError(

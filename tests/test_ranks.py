@@ -15,7 +15,7 @@ from tests.forked import by_two_ranks
 from tests.test_training import SMALL
 
 CAPTIONS = ("circle moving left", "circle moving up-left", "circle moving diagonally up-left", "circle expanding")
-"""The synonyms fall to different ranks, so what clips of one meaning tell each other must cross between them."""
+"""The synonyms fall to different ranks: neither may take the other's for wrong captions."""
 SPEC = ClipSpec(size=16, frames=4)
 STEPS = 5
 """One more than there are between penalties."""

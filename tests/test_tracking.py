@@ -43,6 +43,14 @@ def test_a_given_store_is_respected(monkeypatch, tmp_path):
     assert tracking_uri(tmp_path) == "http://somewhere:5000"
 
 
+def test_processes_that_start_together_find_one_fresh_store(tmp_path):
+    code = f"from pathlib import Path; from tasks.mlflow_store import client; client(Path({str(tmp_path)!r}))"
+    started = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    for process in started:
+        _, told = process.communicate(timeout=120)
+        assert process.returncode == 0, told
+
+
 def test_a_run_records_what_it_was_and_ends_finished(work, tmp_path):
     with track(work, "exp", "one", params={"model": {"batch_size": 72}}, tags={"model": "gan"}) as tracker:
         for step in range(1200):
