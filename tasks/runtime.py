@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from t2v_models.config import LabError
+from t2v_models.files import held
 from tasks.running import running
 
 WORK = Path(os.environ.get("T2V_WORK", "work"))
@@ -115,8 +116,19 @@ def prefect_api(work: Path) -> Iterator[str]:
 def _server(home: Path) -> Iterator[str]:
     """One server process; it ends when its standard input closes, so also when this process is killed."""
     log = home / "server.log"
+    with ExitStack() as stack:
+        # two servers that migrate one database at once spoil it
+        with held(home / "starting.lock", READY_SECONDS, "starts a Prefect server"):
+            url, process = _start(home, log)
+            stack.callback(_stop, process)
+            import prefect.settings  # noqa: F401  (seconds of work that the other core can do meanwhile)
+
+            _await_ready(process, log)
+        yield url
+
+
+def _start(home: Path, log: Path) -> tuple[str, subprocess.Popen[bytes]]:
     with socket.create_server(("127.0.0.1", 0)) as listening, log.open("ab") as errors:
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}/api"
         process = subprocess.Popen(
             [sys.executable, "-m", "tasks.server", str(listening.fileno())],
             stdin=subprocess.PIPE,
@@ -126,13 +138,7 @@ def _server(home: Path) -> Iterator[str]:
             env=_server_environment(home),
             start_new_session=True,  # Ctrl-C is for the run; the server leaves after it
         )
-    try:
-        import prefect.settings  # noqa: F401  (seconds of work that the other core can do meanwhile)
-
-        _await_ready(process, log)
-        yield url
-    finally:
-        _stop(process)
+        return f"http://127.0.0.1:{listening.getsockname()[1]}/api", process
 
 
 def _server_environment(home: Path) -> dict[str, str]:
