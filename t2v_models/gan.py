@@ -161,8 +161,14 @@ def draw_spots(spots: Tensor) -> Tensor:
 
 
 def within(limit: float, x: Tensor) -> Tensor:
-    """Nearly x where |x| is small, and never beyond the limit; its slope falls as a power, so it never quite dies."""
-    return x / (1 + (x / limit).square()).sqrt()
+    """x itself up to 0.8 of the limit, and beyond that ever closer to it; its slope falls as 1 / x², so it never dies.
+
+    Inside the frame nothing may be bent: a path that was straight in the plan would no longer be straight on screen, and
+    motions that were never trained came out curved.
+    """
+    bend = 0.8 * limit
+    over = (x.abs() - bend).clamp_min(0)
+    return x.clamp(-bend, bend) + x.sign() * over / (1 + over / (limit - bend))
 
 
 class Discriminator(nn.Module):

@@ -95,8 +95,7 @@ def test_no_numbers_hide_a_spot_for_good(numbers):
 
 
 def test_a_spot_lies_where_its_numbers_say():
-    opacity, spread = [1.0, 2.0, 0.0], [4 / 3, 4 / 3]
-    place = [cells / 2 / math.sqrt(1 - (cells / 4) ** 2) for cells in (1.5, -0.5)]  # the middle of column 5, row 3
+    opacity, place, spread = [1.0, 2.0, 0.0], [0.75, -0.25], [4 / 3, 4 / 3]  # in the middle of column 5, row 3
     frame = gan.draw_spots(torch.tensor([[*opacity, *place, *spread]]))
     fine = torch.exp(-((torch.arange(8000) / 1000 + 0.0005)[:, None] - torch.tensor([5.5, 3.5])).square() / 2)
     bump = fine.view(8, 1000, 2).mean(1) * math.sqrt(2 / math.pi)  # an integral, in units of a half of all
