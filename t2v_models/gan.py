@@ -163,8 +163,8 @@ def draw_spots(spots: Tensor) -> Tensor:
 def within(limit: float, x: Tensor) -> Tensor:
     """x itself up to 0.8 of the limit, and beyond that ever closer to it; its slope falls as 1 / x², so it never dies.
 
-    Inside the frame nothing may be bent: a path that was straight in the plan would no longer be straight on screen, and
-    motions that were never trained came out curved.
+    Inside the frame nothing may be bent: a path that is straight in the plan would not be so on screen, and motions
+    that were never trained came out curved.
     """
     bend = 0.8 * limit
     over = (x.abs() - bend).clamp_min(0)
