@@ -102,8 +102,8 @@ def two_ranks(work: Path) -> Iterator[Figure]:
 
     Two that know nothing of each other say what a second core can give at most.
     """
-    manifest = dataset(work / "data", 32)
-    for name, config in MODELS.items():
+    for name, size in (("gan", 32), ("gan", 64), ("frame_gan", 32)):
+        config, manifest = MODELS[name], dataset(work / f"{name}-{size}", size)
         double = config.model_copy(update={"batch_size": 2 * config.batch_size})
         one, other = (Team(partial(Loop, config, manifest), 1) for _ in range(2))
         strong, weak = Team(partial(Loop, config, manifest), 2), Team(partial(Loop, double, manifest), 2)
@@ -117,7 +117,7 @@ def two_ranks(work: Path) -> Iterator[Figure]:
         rate = {key: times * STEPS * config.batch_size / seconds[key] for key, times in clips.items()}
         for key, what in (("strong", "the same batch"), ("weak", "twice the batch"), ("apart", "nothing shared")):
             yield {
-                "figure": f"{name} at 32 px, two ranks against one, {what}", "clips_per_second": rate[key],
+                "figure": f"{name} at {size} px, two ranks against one, {what}", "clips_per_second": rate[key],
                 "baseline": "one rank", "baseline_clips_per_second": rate["one"], "ratio": rate[key] / rate["one"],
             } | ({"gate": 1.5, "target": 1.8} if key != "apart" else {})  # fmt: skip
 

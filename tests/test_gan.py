@@ -84,6 +84,16 @@ def test_the_scatter_within_a_caption_is_seen_and_that_of_other_captions_is_not(
     torch.testing.assert_close(discriminator(clips.flip(0)), after.flip(0))  # nor does the order matter
 
 
+@given(st.floats(-1e4, 1e4), st.floats(0, 1e3))
+def test_a_limit_changes_nothing_well_within_it_and_is_never_passed(x, more):
+    numbers = torch.tensor([x, x + more, -x], dtype=torch.float64)
+    held, later, mirrored = gan.within(4, numbers).tolist()
+    assert held <= later
+    assert mirrored == -held
+    assert abs(held) < 4
+    assert held == x if abs(x) <= 3.2 else abs(held) > 3.2
+
+
 @given(st.lists(st.floats(-1e4, 1e4), min_size=4, max_size=4))
 def test_no_numbers_hide_a_spot_for_good(numbers):
     """Of a spot anywhere there is ink to see, so there is a gradient that brings it back."""
