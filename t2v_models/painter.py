@@ -47,11 +47,13 @@ def pixel_centres(size: int) -> Tensor:
 def moments(small: Tensor) -> Tensor:
     """Where the ink of a frame is and how much: `(…, 6)` of opacity `(…, 3, 8, 8)`, in cells.
 
-    Centre x and y, variance along both, ink and its square. The squared opacity weighs the cells, so that a faint veil
-    far away moves neither the centre nor, through the penalty on gradients, the discriminator.
+    Centre x and y, variance along both, ink and its square, in full precision whatever the networks have. The squared
+    opacity weighs the cells, so that a faint veil far away moves neither the centre nor, through the penalty on
+    gradients, the discriminator.
     """
-    ink = small.mean(-3).flatten(-2)
-    sums = ink.square() @ cell_powers(small.device, small.dtype)  # (…, 5)
+    with torch.autocast(small.device.type, enabled=False):
+        ink = small.to(torch.promote_types(small.dtype, torch.float32)).mean(-3).flatten(-2)
+        sums = ink.square() @ cell_powers(ink.device, ink.dtype)  # (…, 5)
     mass = sums[..., 4:] + 0.05
     centre, square = (sums[..., :4] / mass).chunk(2, -1)
     return torch.cat([centre, square - centre.square(), ink.sum(-1, keepdim=True), mass], -1)

@@ -38,8 +38,8 @@ def client(work: Path) -> "MlflowClient":
     uri = tracking_uri(work)
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    own = uri.startswith("sqlite:///")
-    lock = held(Path(work) / "mlflow.lock", SCHEMA_SECONDS, "prepares MLflow's store") if own else nullcontext()
+    file = uri.removeprefix("sqlite:///")
+    lock = held(Path(f"{file}.lock"), SCHEMA_SECONDS, "prepares MLflow's store") if file != uri else nullcontext()
     try:
         # MLflow tries again for minutes; the first question of a run is for a person who waits
         with lock, environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="1", MLFLOW_HTTP_REQUEST_TIMEOUT="10"):

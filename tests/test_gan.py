@@ -131,6 +131,13 @@ def test_a_faint_veil_far_away_does_not_move_the_centre():
     torch.testing.assert_close(painter.moments(veiled)[:2], painter.moments(frame)[:2], rtol=0, atol=0.02)
 
 
+def test_mixed_precision_leaves_place_and_size_exact():
+    frames = torch.rand(5, 3, 8, 8)
+    exact = painter.moments(frames)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(painter.moments(frames), exact)
+
+
 def test_spots_of_a_frame_add_up_and_frames_are_drawn_one_by_one():
     spots = torch.randn(2, 4, 3, 7)
     frames = gan.draw_spots(spots)
