@@ -90,9 +90,9 @@ def states(work: Path, table: str) -> dict[str, int]:
         return dict(database.execute(f"SELECT state_type, count(*) FROM {table} GROUP BY 1"))
 
 
-def test_two_runs_that_start_together_share_a_fresh_folder(work: Path) -> None:
-    """The first test, while the database of `work` is still to be made; two that made it at once would spoil it."""
-    started = [start(work, "print(THREADS(2))") for _ in range(2)]
+def test_two_runs_that_start_together_share_a_fresh_folder(tmp_path: Path) -> None:
+    """Its database is still to be made, and two that made it at once would spoil it."""
+    started = [start(tmp_path, "print(THREADS(2))") for _ in range(2)]
     for process in started:
         out, errors = process.communicate(timeout=PATIENCE_SECONDS)
         assert (process.returncode, out.split()[-1]) == (0, "2"), errors
