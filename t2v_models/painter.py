@@ -75,7 +75,7 @@ class Painter(nn.Module):
 
     def __init__(self, width: int, vocabulary: int):
         super().__init__()
-        self.words = word_table(vocabulary, TEXT, 0.3)
+        self.words = word_table(vocabulary, TEXT, 0.01)  # small: words that always come together share what they mean
         self.state = perceptron(TEXT + 6 + 8 + 3, 64, 64, 7)
         *_, weight, _ = self.state.parameters()
         nn.init.normal_(weight, std=0.05)

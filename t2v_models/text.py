@@ -41,7 +41,7 @@ def _counts(prompt: str, vocabulary: tuple[str, ...]) -> list[float]:
 
 
 def word_table(words: int, length: int, std: float) -> nn.Linear:
-    """One trained vector a word, summed over a bag of words; with a small `std` unseen sums start near seen ones."""
+    """One trained vector a word, summed over a bag; the smaller `std`, the nearer unseen sums start to seen ones."""
     table = nn.Linear(words, length, bias=False)
     nn.init.normal_(table.weight, std=std)
     return table

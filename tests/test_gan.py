@@ -204,6 +204,21 @@ def test_the_average_follows_within_its_half_life():
         torch.testing.assert_close(average, torch.full_like(average, 0.5))
 
 
+def test_words_that_always_come_together_share_what_they_mean_to_the_painter():
+    torch.manual_seed(0)
+    artist = painter.Painter(4, 5)
+    bags = torch.tensor([[1.0, 0, 1, 1, 1], [0, 1, 1, 1, 1], [1, 0, 0, 0, 0], [0, 1, 0, 0, 0]])
+    small, points = torch.rand(4, 3, 8, 8), 8 * torch.rand(4, 9, 2) - 4
+    optimizer = torch.optim.Adam(artist.parameters(), 0.01)
+    for _ in range(30):
+        optimizer.zero_grad()
+        artist(small, bags, points).square().mean().backward()
+        optimizer.step()
+    together = artist.words.weight.T[2:]
+    assert together.abs().max() > 0.05
+    assert (together - together.mean(0)).abs().max() < 0.04  # so a sentence with some of them is as near as can be
+
+
 def test_the_painter_learns_without_teaching_the_generator():
     model = model_of(ClipSpec(size=16, frames=4))
     frames = torch.randint(256, (2, 4, 16, 16, 3), dtype=torch.uint8)
