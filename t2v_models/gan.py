@@ -166,9 +166,9 @@ def within(limit: float, x: Tensor) -> Tensor:
     Inside the frame nothing may be bent: a path that is straight in the plan would not be so on screen, and motions
     that were never trained came out curved.
     """
-    bend = 0.8 * limit
-    over = (x.abs() - bend).clamp_min(0)
-    return x.clamp(-bend, bend) + x.sign() * over / (1 + over / (limit - bend))
+    inner = x.clamp(-0.8 * limit, 0.8 * limit)
+    over = x - inner
+    return inner + over / (1 + over.abs() / (0.2 * limit))
 
 
 class Discriminator(nn.Module):

@@ -95,8 +95,8 @@ class Painter(nn.Module):
         """How surely each point is inside the object, as a logit `(n, p, 1)`, and the object's opacity `(n, 1, 3)`."""
         text = self.words(bags)
         seen = moments(small)
-        turns = [f(k * math.pi * seen[:, :2]) for f in (torch.sin, torch.cos) for k in (2, 4)]  # place within a cell
-        state = self.state(torch.cat([seen, *turns, small.sum((2, 3)), text], 1))[:, None]
+        turns = math.pi * torch.cat([2 * seen[:, :2], 4 * seen[:, :2]], 1)  # place within a cell
+        state = self.state(torch.cat([seen, turns.sin(), turns.cos(), small.sum((2, 3)), text], 1))[:, None]
         centre, radius, sharp = seen[:, None, :2] + 0.3 * state[..., :2], (0.5 * state[..., 2:3]).exp(), state[..., 3:4]
         away = ((points - centre) / radius).clamp(-REACH, REACH)  # (n, p, 2), in radii
         far = (away.square().sum(-1, keepdim=True) + 0.01).sqrt()

@@ -26,18 +26,19 @@ def bag_of_words(prompts: Sequence[str], vocabulary: Sequence[str]) -> Tensor:
     Raises:
         LabError: naming the first unknown word and the known words nearest to it.
     """
-    return torch.tensor([_counts(prompt, tuple(vocabulary)) for prompt in prompts]).view(len(prompts), len(vocabulary))
+    said = tuple(vocabulary)
+    return torch.stack([_counts(prompt, said) for prompt in prompts]) if prompts else torch.empty(0, len(said))
 
 
 @lru_cache(maxsize=65536)
-def _counts(prompt: str, vocabulary: tuple[str, ...]) -> list[float]:
+def _counts(prompt: str, vocabulary: tuple[str, ...]) -> Tensor:
     said = Counter(words(prompt))
     for word in said:
         if word not in vocabulary:
             raise LabError(
                 f"the model was not trained on the word {word!r} of prompt {prompt!r}: {near(word, vocabulary)}"
             )
-    return [float(said[word]) for word in vocabulary]
+    return torch.tensor([float(said[word]) for word in vocabulary])
 
 
 def word_table(words: int, length: int, std: float) -> nn.Linear:
