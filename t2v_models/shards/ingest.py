@@ -138,9 +138,18 @@ def isolated(workers: int) -> Mapper:
         rest = iter(sources)
         pool = process_pool(workers)
         waiting: list[tuple[Source, Future[Windows]]] = []
+
+        def submit(item: Source) -> Future[Windows]:
+            try:
+                return pool.submit(work, item)
+            except BrokenProcessPool as error:  # since the last result was asked for: as what was at work then
+                broken: Future[Windows] = Future()
+                broken.set_exception(error)
+                return broken
+
         try:
             while True:
-                waiting += [(item, pool.submit(work, item)) for item in islice(rest, 2 * workers - len(waiting))]
+                waiting += [(item, submit(item)) for item in islice(rest, 2 * workers - len(waiting))]
                 if not waiting:
                     return
                 try:
@@ -149,7 +158,7 @@ def isolated(workers: int) -> Mapper:
                     result = _alone(work, waiting[0][0])
                     pool.shutdown()
                     pool = process_pool(workers)
-                    waiting[1:] = [(item, pool.submit(work, item)) for item, _ in waiting[1:]]
+                    waiting[1:] = [(item, submit(item)) for item, _ in waiting[1:]]
                 waiting.pop(0)
                 yield result
         finally:
