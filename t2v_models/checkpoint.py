@@ -72,7 +72,7 @@ def folder(run_dir: Path) -> Path:
 
 
 def save(model: VideoModel, run: RunConfig, run_dir: Path, step: int, seconds: float, keep: int) -> Checkpoint:
-    """Write a checkpoint and drop all but the `keep` newest."""
+    """Write a checkpoint; drop all but the `keep` newest, and any ahead of it: the run went on from before those."""
     weights = safetensors.torch.save(_tensors(model))
     checkpoint = Checkpoint(
         run=run, step=step, seconds=seconds, sha256=hashlib.sha256(weights).hexdigest(),
@@ -81,7 +81,9 @@ def save(model: VideoModel, run: RunConfig, run_dir: Path, step: int, seconds: f
     path = folder(run_dir) / f"step-{step:08d}.json"
     files.write(path.with_suffix(".safetensors"), weights)
     files.write(path, checkpoint.model_dump_json(indent=2))
-    for old in sorted(folder(run_dir).glob("step-*.json"))[:-keep]:
+    saved = sorted(folder(run_dir).glob("step-*.json"))
+    end = saved.index(path) + 1
+    for old in saved[: max(0, end - keep)] + saved[end:]:
         old.unlink()
         old.with_suffix(".safetensors").unlink(missing_ok=True)
     return checkpoint
