@@ -88,9 +88,9 @@ class _Told:
         import httpx
         from prefect.exceptions import PrefectException
 
-        sent, logged, going = None, time.monotonic(), True
+        sent, logged, going, pause = None, time.monotonic(), True, 0.0
         while going:
-            going = not self.closed.wait(ARTIFACT_SECONDS if sent else 0)
+            going, pause = not self.closed.wait(pause), ARTIFACT_SECONDS
             if time.monotonic() - logged >= LOG_SECONDS or not going:
                 logged = time.monotonic()
                 self._log.info("%s: %s", self._title, self._sentence())
