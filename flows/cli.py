@@ -77,6 +77,7 @@ def train(
     minutes: Annotated[float | None, typer.Option(help="Minutes to train; give this or --steps.")] = None,
     seed: Annotated[int, typer.Option(help="Of weights, order and noise.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[str, typer.Option(help="float32, or bfloat16 on a GPU.")] = "float32",
     ranks: Annotated[int, typer.Option(help="Processes that share every batch: one a GPU, or one a CPU core.")] = 1,
     cache_gib: Annotated[float, typer.Option(help="Of a URL: disk space for its shards, in --work.")] = 10,
     set_: Annotated[
@@ -90,9 +91,9 @@ def train(
     from t2v_models.training import TrainConfig
 
     settings = _model(model, set_ or [])
-    training = TrainConfig.model_validate(
-        {"steps": steps, "minutes": minutes, "seed": seed, "device": device, "ranks": ranks, "cache_gib": cache_gib}
-    )
+    length = {"steps": steps, "minutes": minutes, "seed": seed}
+    machine = {"device": device, "precision": precision, "ranks": ranks, "cache_gib": cache_gib}
+    training = TrainConfig.model_validate(length | machine)
     open_data(data, work / "cache", cache_gib)  # before the server is started: a missing dataset is said at once
     from tasks.runtime import prefect_api, prepare
 
@@ -122,12 +123,14 @@ def generate(
     from t2v_models.media import check_suffix, save_clips
 
     check_suffix(out)
-    if (to or to_seed is not None) and len(prompts) > 1:
+    on_the_way = to is not None or to_seed is not None
+    if on_the_way and len(prompts) > 1:
         raise LabError(f"--to and --to-seed go from one prompt and {len(prompts)} were given: give one")
     model = load_run(_run_folder(run, work))
-    if to or to_seed is not None:
-        ends = (prompts[0], to or prompts[0]), (seed, seed if to_seed is None else to_seed)
-        asked, seeds = [f"{prompts[0]} to {to}" if to else prompts[0]] * count, [seed] * count
+    if on_the_way:
+        last = prompts[0] if to is None else to
+        ends = (prompts[0], last), (seed, seed if to_seed is None else to_seed)
+        asked, seeds = [prompts[0] if to is None else f"{prompts[0]} to {to}"] * count, [seed] * count
         frames = between(model, *ends, count)
     else:
         asked, seeds = repeat(prompts, count, seed)

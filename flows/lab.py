@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from prefect import Flow, flow
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from flows.dataset import dataset, dataset_on_dask
 from flows.evaluate import evaluate
@@ -40,6 +40,14 @@ class LabConfig(Config):
     place: Literal["here", "pools"] = Field(
         "here", description="where stages run: here, one after the other, or as runs of their own on the work pools"
     )
+
+    @field_validator("models")
+    @classmethod
+    def _one_of_each(cls, models: tuple[ModelConfig, ...]) -> tuple[ModelConfig, ...]:
+        names = [model.name for model in models]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"{twice[0]!r} is there twice and the report knows models by name: make two labs of it")
+        return models
 
     @property
     def title(self) -> str:

@@ -34,9 +34,7 @@ def sample_frames(
         LabError: a prompt without a word, or with one the model was never trained on.
     """
     assert len(prompts) == len(seeds), (len(prompts), len(seeds))
-    for prompt in prompts:
-        if not words(prompt):
-            raise LabError(f"prompt {prompt!r} has no words: use some of {', '.join(model.vocabulary[:40])}")
+    _check_words(model, prompts)
     with torch.inference_mode():
         parts = [
             to_frames(model.sample(prompts[i : i + batch_size], seeds[i : i + batch_size]))
@@ -54,10 +52,20 @@ def between(model: VideoModel, prompts: tuple[str, str], seeds: tuple[int, int],
     """Clips on the way from one prompt and seed to another, both ends included: uint8 `(count, t, h, w, 3)`.
 
     Words are mixed in proportion; noises of two seeds along a quarter circle, so that the mixture stays Gaussian.
+
+    Raises:
+        LabError: a prompt without a word, or with one the model was never trained on.
     """
+    _check_words(model, prompts)
     share = torch.linspace(0, 1, count, device=model.device)
     first, last = bag_of_words(prompts, model.vocabulary).to(model.device)
     one, other = model.noise(seeds)
     turn = (share * math.pi / 2 if seeds[0] != seeds[1] else 0 * share).view(-1, *(1 for _ in model.noise_shape))
     with torch.inference_mode():
         return to_frames(model.make(torch.lerp(first, last, share[:, None]), one * turn.cos() + other * turn.sin()))
+
+
+def _check_words(model: VideoModel, prompts: Sequence[str]) -> None:
+    for prompt in prompts:
+        if not words(prompt):
+            raise LabError(f"prompt {prompt!r} has no words: use some of {', '.join(model.vocabulary[:40])}")

@@ -6,6 +6,7 @@ import torch
 
 from t2v_models.build import FAMILIES, build
 from t2v_models.clips.spec import ClipSpec
+from t2v_models.config import LabError
 from t2v_models.generate import between, sample_frames
 from t2v_models.model import VideoModel
 
@@ -29,3 +30,9 @@ def test_both_ends_are_the_samples_of_their_prompt_and_seed(model: VideoModel) -
 def test_between_equal_seeds_the_noise_stays(model: VideoModel) -> None:
     frames = between(model, (LEFT, LEFT), (3, 3), 3).astype(int)
     assert np.abs(frames - sample_frames(model, [LEFT], [3])).max() <= 1
+
+
+def test_a_prompt_without_words_is_refused_on_the_way_too(model: VideoModel) -> None:
+    for prompts in (("", RIGHT), (LEFT, "  ")):
+        with pytest.raises(LabError, match="has no words"):
+            between(model, prompts, (0, 0), 2)

@@ -69,6 +69,12 @@ def test_profiles_are_the_labs_deployments() -> None:
     assert LabConfig.model_validate(profile("smoke")).training.steps == 40
 
 
+def test_a_lab_has_one_model_of_a_family() -> None:
+    twice = {"models": [{"name": "gan"}, {"name": "gan", "width": 64}], "training": {"steps": 1}}
+    with pytest.raises(ValueError, match="'gan' is there twice"):
+        LabConfig.model_validate(twice)
+
+
 def test_every_file_in_the_readmes_tree_exists() -> None:
     readme = (ROOT / "README.md").read_text()
     assert len(readme.splitlines()) < 150
