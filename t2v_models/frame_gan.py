@@ -22,6 +22,7 @@ from torch.optim import Adam, Optimizer
 
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
+from t2v_models.layers import full_precision
 from t2v_models.model import Batch, FamilyConfig, Metrics, VideoModel, to_video
 from t2v_models.ranks import average_gradients
 from t2v_models.text import bag_of_words
@@ -66,8 +67,14 @@ def discriminator(config: FrameGanConfig, size: int) -> nn.Sequential:
         nn.LeakyReLU(0.2),
         nn.Flatten(),
         nn.Linear(w * (size // 8) ** 2, 1),
-        nn.Sigmoid(),
+        Probability(),
     )
+
+
+class Probability(nn.Sigmoid):
+    """The article's sigmoid, in full precision."""
+
+    forward = full_precision(nn.Sigmoid.forward)
 
 
 @final
@@ -144,8 +151,7 @@ class FrameGan(VideoModel):
         optimizer.step()
 
 
+@full_precision
 def cross_entropy(probability: Tensor, target: float) -> Tensor:
-    """Binary cross-entropy of `(n, 1)` probabilities against one target for all; in full precision, as it must be."""
-    with torch.autocast(probability.device.type, enabled=False):
-        exact = probability.to(torch.promote_types(probability.dtype, torch.float32))
-        return F.binary_cross_entropy(exact, torch.full_like(exact, target))
+    """Binary cross-entropy of `(n, 1)` probabilities against one target for all."""
+    return F.binary_cross_entropy(probability, torch.full_like(probability, target))

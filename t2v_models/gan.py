@@ -2,10 +2,10 @@
 
 The cascade: a generator and a discriminator play over clips averaged down to 8x8 with every frame kept, where small
 matrices suffice and the caption is a sum of word vectors; a painter shared by all frames learns by regression to draw
-8x8 frames at full size, and never sees a fake. The generator composes a frame of a few soft spots, after BlobGAN
-(Epstein et al. 2022), so that moving a thing is moving a number; discriminator and painter read the moments of a frame,
-so that place and size are numbers to them as well. All this suits one compact thing on an even ground, whose place and
-mass survive averaging; textures and scenes are out of its reach.
+8x8 frames at full size, and never sees a fake. The generator composes a frame of a few soft spots, so that moving a
+thing is moving a number; discriminator and painter read the moments of a frame, so that place and size are numbers to
+them as well. All this suits one compact thing on an even ground, whose place and mass survive averaging; textures and
+scenes are out of its reach.
 
 The loss is the relativistic pairing with R1 and R2 of R3GAN (Huang et al. 2024, arXiv:2501.05441); the conditional
 score is the projection of Miyato and Koyama (2018), which makes wrong captions as cheap as a dot product.
@@ -27,10 +27,11 @@ from torch.optim import Adam, Optimizer
 
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
-from t2v_models.layers import SLOPE, he_normal, perceptron
+from t2v_models.layers import SLOPE, full_precision, he_normal, perceptron
 from t2v_models.model import Batch, FamilyConfig, Metrics, VideoModel
 from t2v_models.painter import SMALL, Painter, moments, painter_loss, pixel_centres, sample_pixels, shrink
 from t2v_models.ranks import average_gradients
+from t2v_models.spots import draw_spots
 from t2v_models.text import bag_of_words, same_meaning, word_table
 
 WORDS = 0.03
@@ -83,7 +84,10 @@ def generator_loss(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def gradient_penalty(scores: Tensor, clips: Tensor, gamma: float) -> Tensor:
-    """R1 + R2: gamma/2 (|grad D(x_r)|² + |grad D(x_f)|²), exact, for scores `(2, b)` of clips `(2, b, …)`."""
+    """R1 + R2: gamma/2 (|grad D(x_r)|² + |grad D(x_f)|²), exact, for scores `(2, b)` of clips `(2, b, …)`.
+
+    Where clips are scored together, as runs of one caption are, D is the sum of their scores.
+    """
     (gradient,) = torch.autograd.grad(scores.sum(), clips, create_graph=True)
     return gamma / 2 * gradient.square().sum() / scores.shape[1]
 
@@ -127,9 +131,13 @@ class Generator(nn.Module):
         """One clip for each row."""
         angles = math.sqrt(2) * F.normalize(noise, dim=-1)
         known = torch.cat([angles.flatten(1), self.words(bags)], 1)
-        codes = self.waves @ self.plan(known).view(len(noise), self.frames, -1)  # (b, t, code)
-        spots = self.decode(F.leaky_relu(codes, SLOPE))
-        return draw_spots(spots.view(len(noise), self.frames, -1, 7))
+        return self.draw(self.plan(known).view(len(noise), self.frames, -1))
+
+    @full_precision
+    def draw(self, plan: Tensor) -> Tensor:
+        """Clips of plans `(b, t, code)`: waves to frames, frames to spots, spots to opacity."""
+        spots = self.decode(F.leaky_relu(self.waves @ plan, SLOPE))
+        return draw_spots(spots.view(*plan.shape[:2], -1, 7))
 
 
 def slow_waves(frames: int) -> Tensor:
@@ -141,34 +149,6 @@ def slow_waves(frames: int) -> Tensor:
     basis = torch.cos(math.pi * time * wave / frames) / (1 + wave)
     basis[:, 0] /= math.sqrt(2)
     return basis / basis.square().sum(1).mean().sqrt()
-
-
-def draw_spots(spots: Tensor) -> Tensor:
-    """Sum of Gaussian spots, `(…, 3, 8, 8)`, from `(…, k, 7)`: opacity of 3 channels, place x and y, spread x and y.
-
-    A cell holds the integral of the spot over it, as a small frame holds the mean of a large one: a spot that moves
-    by less than a cell keeps its mass. Numbers near N(0, 1) give faint spots of about one cell, spread over the frame.
-    No numbers hide a spot: its middle stays in the frame and its spread below twelve cells. What nobody sees has no
-    gradient, and a caption whose spots had left the frame would never be learnt again.
-    """
-    opacity, place, spread = torch.split(spots, [3, 2, 2], -1)
-    middle, deviation = SMALL / 2 + within(SMALL / 2, 2 * place), within(2.5, 0.3 * spread - 0.4).exp()
-    edge = torch.arange(SMALL + 1, device=spots.device)
-    distance = (edge - middle[..., None]) / deviation[..., None]  # (…, k, 2, 9)
-    across, down = torch.erf(math.sqrt(0.5) * distance).diff(dim=-1).unbind(-2)  # (…, k, 8)
-    rows = (0.3 * opacity[..., None]) * down[..., None, :]  # (…, k, 3, 8)
-    return (rows[..., None] * across[..., None, None, :]).sum(-4)
-
-
-def within(limit: float, x: Tensor) -> Tensor:
-    """x itself up to 0.8 of the limit, and beyond that ever closer to it; its slope falls as 1 / x², so it never dies.
-
-    Inside the frame nothing may be bent: a path that is straight in the plan would not be so on screen, and motions
-    that were never trained came out curved.
-    """
-    inner = x.clamp(-0.8 * limit, 0.8 * limit)
-    over = x - inner
-    return inner + over / (1 + over.abs() / (0.2 * limit))
 
 
 class Discriminator(nn.Module):
@@ -197,7 +177,7 @@ class Discriminator(nn.Module):
         """Features `(…, b, d)` of clips `(…, b, t, 3, 8, 8)` that stand in runs of `group` with one caption."""
         looks = F.leaky_relu(self.look(clips.flatten(-3)), SLOPE)
         states = torch.cat([looks, 0.7 * moments(clips)], -1)  # (…, b, t, look + 6)
-        phi: Tensor = self.judge((self.changes @ states).flatten(-2))
+        phi: Tensor = self.judge(full_precision(torch.matmul)(self.changes, states).flatten(-2))
         runs = phi.view(*phi.shape[:-2], -1, self.group, phi.shape[-1])
         deviation = ((runs - runs.mean(-2, keepdim=True)).square().mean(-2, keepdim=True) + 1e-6).sqrt()
         judged: Tensor = runs + self.scatter(deviation)
@@ -275,7 +255,7 @@ class Gan(VideoModel):
         self._update(discriminator=loss)
 
         fake_score = self.discriminator.score(self.discriminator(fake), bags)
-        fooled = generator_loss(scores[0].detach(), fake_score)
+        fooled = generator_loss(scores[0].detach(), fake_score)  # real clips keep the scores of before: a pass saved
         painted = self._painter_loss(batch, real, bags)
         self._update(generator=fooled, painter=painted)
         self._update_average(step)
@@ -289,7 +269,7 @@ class Gan(VideoModel):
 
     @torch.no_grad()
     def make(self, bags: Tensor, noise: Tensor) -> Tensor:
-        """One forward pass of the averaged weights."""
+        """By the averaged weights: the generator once for all clips, the painter once a clip, to stay in the cache."""
         generator, painter = self.average
         small: Tensor = generator(noise, bags)  # (b, t, 3, 8, 8)
         each = zip(small, bags.unsqueeze(1).expand(-1, self.spec.frames, -1), strict=True)
@@ -311,7 +291,8 @@ class Gan(VideoModel):
             )
         first = count * len(batch.before) // whole
         draw = partial(torch.rand, device=self.device)
-        clip = ((torch.arange(count, device=self.device) + draw(count)) * (whole / count)).long()
+        part = torch.arange(count, device=self.device) + draw(count).double()  # float32 may round up to the next part
+        clip = (part * (whole / count)).long()
         frame = (draw(count) * self.spec.frames).long()
         noise = config.painter_noise * draw(count, 1, 1, 1) * torch.randn(count, *small.shape[2:], device=self.device)
         place = draw(count, config.painter_pixels, 2)

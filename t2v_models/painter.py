@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from t2v_models.layers import SLOPE, perceptron
+from t2v_models.layers import SLOPE, full_precision, perceptron
 from t2v_models.text import word_table
 
 SMALL = 8
@@ -20,7 +20,7 @@ SMALL = 8
 TEXT = 32
 """Length of the painter's word vectors."""
 REACH = 3.0
-"""Radii from the centre beyond which all points are alike."""
+"""Radii from the centre, along x and along y, beyond which all points are alike."""
 WAVES = 3
 """Cosines of the distance from the centre (Fourier features, Tancik et al. 2020): without them rings are filled."""
 
@@ -44,22 +44,23 @@ def pixel_centres(size: int) -> Tensor:
     return torch.stack(torch.meshgrid(place, place, indexing="xy"), -1).reshape(-1, 2)
 
 
+@full_precision
 def moments(small: Tensor) -> Tensor:
     """Where the ink of a frame is and how much: `(…, 6)` of opacity `(…, 3, 8, 8)`, in cells.
 
-    Centre x and y, variance along both, ink and its square, in full precision whatever the networks have. The squared
-    opacity weighs the cells, so that a faint veil far away moves neither the centre nor, through the penalty on
-    gradients, the discriminator.
+    Centre x and y, variance along both, ink, and its mass: the sum of its squares, and a little, so that nothing is
+    divided by 0. The squared opacity weighs the cells, so that a faint veil far away moves neither the centre nor,
+    through the penalty on gradients, the discriminator.
     """
-    with torch.autocast(small.device.type, enabled=False):
-        ink = small.to(torch.promote_types(small.dtype, torch.float32)).mean(-3).flatten(-2)
-        sums = ink.square() @ cell_powers(ink.device, ink.dtype)  # (…, 5)
+    ink = small.mean(-3).flatten(-2)
+    sums = ink.square() @ cell_powers(ink.device, ink.dtype)  # (…, 5)
     mass = sums[..., 4:] + 0.05
     centre, square = (sums[..., :4] / mass).chunk(2, -1)
     return torch.cat([centre, square - centre.square(), ink.sum(-1, keepdim=True), mass], -1)
 
 
 @cache
+@torch.inference_mode(False)  # what is kept must serve training too, whoever asked first
 def cell_powers(device: torch.device, dtype: torch.dtype) -> Tensor:
     """x, y, x², y² and 1 at the middle of each cell, row by row, from the middle of the frame: `(64, 5)`."""
     x, y = pixel_centres(SMALL).to(device, dtype).unbind(1)

@@ -30,7 +30,7 @@ def bag_of_words(prompts: Sequence[str], vocabulary: Sequence[str]) -> Tensor:
     return torch.stack([_counts(prompt, said) for prompt in prompts]) if prompts else torch.empty(0, len(said))
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=4096)
 def _counts(prompt: str, vocabulary: tuple[str, ...]) -> Tensor:
     said = Counter(words(prompt))
     for word in said:

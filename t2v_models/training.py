@@ -113,7 +113,7 @@ def fit(
                 with clock.waiting():
                     batch = next(stream).to(device)
                 torch.manual_seed(_mix(run.seed, step))
-                with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+                with _arithmetic(device, config.precision):
                     metrics = clock.counting(model.training_step, batch, step, progress)
                 step += 1
                 if step % config.log_every == 0:
@@ -234,8 +234,12 @@ def _sole_trainer(run_dir: Path) -> Iterator[None]:
 
 def _tidy(run_dir: Path) -> None:
     """Remove what a killed run was writing, and end its last line, so that it spoils no other."""
-    for temporary in checkpoints.folder(run_dir).glob("*.tmp"):
+    folder = checkpoints.folder(run_dir)
+    for temporary in folder.glob("*.tmp"):
         temporary.unlink()
+    for weights in folder.glob("*.safetensors"):
+        if not weights.with_suffix(".json").exists():
+            weights.unlink()
     path = run_dir / METRICS
     if path.is_file() and not path.read_bytes().endswith(b"\n"):
         with path.open("a") as file:
@@ -266,9 +270,18 @@ def _device(config: TrainConfig) -> torch.device:
         if config.precision == "bfloat16":
             raise LabError("precision 'bfloat16' needs a GPU, on a CPU it is far slower: use precision float32")
         return torch.device("cpu")
+    if ranks.on_this_machine() > (there := torch.cuda.device_count()):
+        raise LabError(
+            f"{ranks.on_this_machine()} ranks need a GPU each and this machine has {there}: use --ranks {there}"
+        )
     device = torch.device("cuda", ranks.number_on_this_machine())
     torch.cuda.set_device(device)
     return device
+
+
+def _arithmetic(device: torch.device, precision: str) -> torch.autocast:
+    """In which precision networks compute. No cache: a step updates weights and uses them again."""
+    return torch.autocast(device.type, torch.bfloat16, precision == "bfloat16", cache_enabled=False)
 
 
 def _resident(store: ClipStore, device: torch.device) -> ClipStore | DeviceClips:

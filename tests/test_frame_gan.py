@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -20,6 +22,15 @@ def test_the_networks_are_as_large_as_the_article_s():
     config = FrameGanConfig()
     assert round(weights(frame_gan.generator(config, 64)) / 1e6, 2) == 2.48
     assert round(weights(frame_gan.discriminator(config, 64)) / 1e6, 2) == 0.68
+
+
+def test_a_probability_near_1_still_has_a_slope_in_mixed_precision():
+    logit = torch.tensor([8.0], dtype=torch.bfloat16, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        probability = frame_gan.Probability()(logit)
+    (slope,) = torch.autograd.grad(probability, logit)
+    assert probability.item() == pytest.approx(1 / (1 + math.exp(-8)), abs=1e-6)
+    assert slope.item() == pytest.approx(math.exp(-8), rel=0.01)
 
 
 def test_a_size_that_8_does_not_divide_is_refused():

@@ -212,7 +212,6 @@ def test_training_logs_how_many_prompts_are_sick(data: Path, tmp_path: Path) -> 
     fit(run, ClipStore(Manifest.load(data)), config, tmp_path, quiet, watcher(run, tmp_path))
     told = history(tmp_path)[1]
     assert {f"health/{kind}" for kind in health.KINDS} | {"health/score_gap"} <= told.keys()
-    assert told["health/score_gap"] == 0
 
 
 def test_the_report_names_what_fires_and_is_silent_otherwise(tmp_path: Path) -> None:

@@ -60,6 +60,16 @@ def test_one_step_is_finite_and_changes_every_trained_parameter(config, spec):
 
 
 @each_family
+def test_a_step_in_mixed_precision_is_finite_and_near_the_exact_one(config):
+    batch = batch_of(SMALL)
+    exact = step(fresh(config, SMALL), batch)
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        mixed = step(fresh(config, SMALL), batch)
+    for name, value in exact.items():
+        torch.testing.assert_close(mixed[name].float(), value, rtol=0.05, atol=0.05, msg=name)
+
+
+@each_family
 def test_every_parameter_is_learnt_or_averaged(config):
     model = fresh(config, SMALL)
     before = {name: value.clone() for name, value in model.state_dict().items()}

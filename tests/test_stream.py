@@ -139,6 +139,16 @@ def test_a_batch_that_is_not_whole_runs_is_refused_at_once(store: ClipStore) -> 
         batches(store, 10, 4, 0)
 
 
+def test_captions_with_too_few_clips_for_a_run_are_told(store: ClipStore, caplog: pytest.LogCaptureFixture) -> None:
+    captions = Counter(store.captions)
+    most = max(captions.values())
+    batches(store, most + 1, most + 1, 0, workers=0)
+    assert f"{len(captions)} of {len(captions)} captions have fewer than {most + 1} clips" in caplog.text
+    caplog.clear()
+    batches(store, 4, 1, 0, workers=0)
+    assert not caplog.text
+
+
 def test_a_damaged_clip_reaches_the_consumer_by_name(folder: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
     manifest = Manifest.load(copy)

@@ -166,6 +166,22 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
     assert train(data, tmp_path, 2).step == 2
 
 
+def test_what_was_damaged_goes_when_the_run_has_passed_on_from_before_it(data: Path, tmp_path: Path) -> None:
+    """Kept by its number, a damaged checkpoint would push out the good ones that come after it."""
+    for steps in (1, 2, 3):
+        train(data, tmp_path, steps)
+    folder = checkpoints.folder(tmp_path)
+    damaged = folder / "step-00000003.safetensors"
+    damaged.rename(folder / "step-00000009.safetensors")
+    (folder / "step-00000003.json").rename(folder / "step-00000009.json")
+    (folder / "step-00000009.safetensors").write_bytes(b"half")
+    (folder / "step-00000008.safetensors").write_bytes(b"killed before its JSON was written")
+    assert train(data, tmp_path, 4).step == 4
+    assert sorted(p.name for p in folder.iterdir()) == [
+        f"step-0000000{n}.{suffix}" for n in (2, 4) for suffix in ("json", "safetensors")
+    ]
+
+
 def test_only_the_newest_checkpoints_are_kept_and_they_are_readable(data: Path, tmp_path: Path) -> None:
     for steps in (1, 2, 3, 4):
         train(data, tmp_path, steps)
@@ -203,6 +219,25 @@ print(first, faults())
     fresh, kept = map(int, subprocess.check_output([sys.executable, "-c", program], text=True).split())
     assert fresh >= 50 * 20
     assert kept <= fresh / 10
+
+
+def test_mixed_precision_uses_weights_as_they_are_after_an_update() -> None:
+    layer = torch.nn.Linear(4, 4)
+    with training._arithmetic(torch.device("cpu"), "bfloat16"):
+        before = layer(torch.ones(1, 4))
+        with torch.no_grad():
+            layer.weight.add_(1)
+        after = layer(torch.ones(1, 4))
+    assert before.dtype == torch.bfloat16
+    torch.testing.assert_close(after, before + 4, rtol=0.02, atol=0.02)
+
+
+def test_more_ranks_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(training.ranks, "on_this_machine", lambda: 2)
+    with pytest.raises(LabError, match="2 ranks need a GPU each and this machine has 1: use --ranks 1"):
+        training._device(TrainConfig(steps=1))
 
 
 def test_a_schedule_has_one_length() -> None:

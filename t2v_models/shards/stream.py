@@ -3,7 +3,8 @@
 The state of a stream is one integer, the number of batches taken: nothing else need be saved to go on.
 """
 
-from collections import deque
+import logging
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
@@ -19,6 +20,8 @@ from t2v_models.model import Batch
 from t2v_models.ranks import ALONE, Share
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
+
+log = logging.getLogger(__name__)
 
 AHEAD = 2
 """Batches made ready before they are asked for."""
@@ -110,6 +113,8 @@ def batches(
         of_ranks = f" times {share.world} ranks" if share.world > 1 else ""
         raise LabError(f"batch_size {batch_size} is not a multiple of group {group}{of_ranks}: change one of them")
     assert 0 <= share.rank < share.world, share
+    if share.rank == 0:
+        _warn_of_short_runs(store.captions, group)
 
     @lru_cache(maxsize=2)
     def epoch_order(epoch: int) -> NDArray[np.int64]:
@@ -129,6 +134,16 @@ def batches(
         return Batch(frames, captions[first:end], before=captions[:first], after=captions[end:])
 
     return _ahead(make, start, workers) if workers else (make(k) for k in count(start))
+
+
+def _warn_of_short_runs(captions: Sequence[str], group: int) -> None:
+    """Clips that stand twice in a run of one caption look like a lack of variety, which a model would learn."""
+    clips = Counter(captions).values()
+    if few := sum(count < group for count in clips):
+        log.warning(
+            "%d of %d captions have fewer than %d clips, which therefore stand more than once in a run of one caption: "
+            "bring more clips of each, or train with --set group=1", few, len(clips), group,
+        )  # fmt: skip
 
 
 def _ahead(make: Callable[[int], Batch], start: int, workers: int) -> Generator[Batch]:
