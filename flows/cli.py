@@ -215,6 +215,7 @@ def compare(
     sides = compared(folders)  # before the server is started: a run without an evaluation is said at once
     if markdown:
         print(markdown_table(sides))
+        print_json(as_json, {"runs": [str(folder) for folder in folders]})
         return
     name = re.sub(r"[^\w.-]+", "-", "-".join(side.name for side in sides)).strip("-")
     page = (out or work / "compare" / name).absolute()
@@ -230,8 +231,8 @@ def compare(
 @app.command()
 def up(
     work: Work = WORK,
-    prefect_port: Annotated[int, typer.Option(help="Port of the Prefect UI.")] = 4200,
-    mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow UI.")] = 5000,
+    prefect_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the Prefect UI.")] = 4200,
+    mlflow_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the MLflow UI.")] = 5000,
     postgres: Annotated[
         str | None,
         typer.Option(
@@ -260,7 +261,10 @@ def _model(name: str, settings: list[str]) -> "ModelConfig":
         key, equals, value = setting.partition("=")
         if not equals:
             raise LabError(f"--set {setting!r} is not KEY=VALUE: write for example --set batch_size=72")
-        values[key] = yaml.safe_load(value)
+        try:
+            values[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise LabError(f"--set {setting!r} is not a number, a word or a list: put words in quotes") from error
     try:
         return TypeAdapter(ModelConfig).validate_python(values)
     except ValidationError as error:

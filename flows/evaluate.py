@@ -51,7 +51,9 @@ def evaluate(
     done = read_evaluation(out, who.source, who.data.digest, config)
     if done:
         say(f"evaluate {out} is up to date")
+        decide_champion(work, who, done, gate)  # the champion may have been judged anew since
         return done
+    files.remove(out / "scores.json")  # until all is judged again: verdicts of one judging, scores of another, mislead
     asked = asked_of(who, config)
     judged = {split: judge_split(who, split, what, out / split, work / "real") for split, what in asked.items()}
     names = dict.fromkeys(name for _, bound, _ in judged.values() for name in bound)

@@ -81,6 +81,7 @@ def lab(config: LabConfig, work: Path = WORK) -> LabResult:
         config: one experiment.
         work: folder for data, runs, reports and the state of Prefect and MLflow.
     """
+    work = work.absolute()  # workers on the pools have a folder of their own
     check_starts()
     close_stale(work)  # and if MLflow is away, that is said now and not after an hour of rendering
     started = time.perf_counter()
@@ -100,7 +101,7 @@ def lab(config: LabConfig, work: Path = WORK) -> LabResult:
         judged = run_dir / "evaluation"
         evaluations.append((_evaluation(str(run_dir), config, judged, work), judged))
     report = publish(work / "report" / name, evaluations, data, runs, stopwatch.stages(started), work)
-    settings = config.model_dump(exclude={"models"}) | {"models": ", ".join(runs)}
+    settings = config.model_dump() | {"models": {model.name: model.model_dump() for model in config.models}}
     log_lab(report, settings, [out for _, out in evaluations], data, runs, stopwatch.stages(started), work)
     seconds = time.perf_counter() - started
     return LabResult(

@@ -63,8 +63,10 @@ def serve(work: Path, prefect_port: int, mlflow_port: int, postgres: str | None 
             say(f"{_addresses(found, work)}\nready after {time.monotonic() - started:.0f} s; Ctrl-C stops everything")
             _look_after(services, lambda: _note(services, work, prefect, mlflow), since)
         except KeyboardInterrupt:
-            running.remove(work)
+            for number in (signal.SIGINT, signal.SIGTERM):  # a second Ctrl-C must not leave half of it behind
+                signal.signal(number, signal.SIG_IGN)
             say("stopping")
+    running.remove(work)
 
 
 def servers(

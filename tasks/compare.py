@@ -63,6 +63,10 @@ def _side(name: str, folder: Path, place: Path) -> Side:
     found = Evaluation.model_validate_json((place / "scores.json").read_bytes())
     run_dir = folder if checkpoint.folder(folder).is_dir() else folder.parent
     last = checkpoint.newest(run_dir) if checkpoint.folder(run_dir).is_dir() else None
+    if last and found.source != last.sha256:
+        raise LabError(
+            f"{place} has scores of other weights than {run_dir} holds now: run 't2v evaluate {run_dir}' again"
+        )
     settings: dict[str, object] = {"model.name": found.name}
     history = training.history(run_dir) if last else {}
     ways = Milestones(last.run.model.batch_size if last else 1)

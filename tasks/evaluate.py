@@ -11,6 +11,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from t2v_models import files
+from t2v_models.clips.prompts import words
 from t2v_models.clips.reader import READER_VERSION
 from t2v_models.clips.splits import Split
 from t2v_models.evaluation.features import features_digest
@@ -137,7 +138,7 @@ def log_evaluation(work: Path, name: str, trained: str | None, who: Subject, eva
             frames, prompts, _ = load_npz(out / split / "clips.npz")
             for i in sorted(prompts.index(p) for p in set(prompts)):
                 clip = to_mp4(frames[i], who.data.spec.fps, scale=max(1, PLAYED_SIZE // who.data.spec.size))
-                files.write(out / split / "clips" / f"{prompts[i].replace(' ', '-')}.mp4", clip)
+                files.write(out / split / "clips" / f"{i:03d}-{'-'.join(words(prompts[i]))}.mp4", clip)
             for sheet in ("samples", "random", "best", "worst"):
                 tracker.image(f"{sheet} {split}", who.step, out / split / f"{sheet}.png")
             tracker.artifact(out / split, f"evaluation/{split}")

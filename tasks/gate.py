@@ -47,6 +47,8 @@ def gate(work: Path, who: Subject, evaluation: Evaluation, config: GateConfig) -
             return None
         champion = champion_of(store, version.name)
         figures, judged = figures_of(evaluation.scores), _judged(who.data, evaluation)
+        if version.tags.get(JUDGED_TAG) == judged:  # other splits of the same weights, judged the same way, still count
+            figures = _unpacked(version.tags[SCORES_TAG]) | figures
         tags = {SCORES_TAG: _packed(figures), JUDGED_TAG: judged}
         decision = None
         if champion is None or str(champion.version) != str(version.version):  # a number in SQL, a word from a server

@@ -20,7 +20,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
-from prefect.exceptions import Abort
+from prefect.exceptions import Abort, ObjectNotFound
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Crashed
 
@@ -86,10 +86,13 @@ AUTOMATIONS = (
 
 
 def set_up() -> None:
-    """Create or update the work pools and automations on the server that `PREFECT_API_URL` names.
+    """Create the work pools, and create or update the automations, on the server that `PREFECT_API_URL` names.
 
     A rule that is there is left alone, paused or not: an update makes the server forget the runs that the rule waits
     for, and one that had just crashed was never started again.
+
+    Raises:
+        LabError: a pool of the same name is of another type.
     """
     from prefect.workers.process import ProcessWorker  # heavy, and flows import this file
 
@@ -97,7 +100,15 @@ def set_up() -> None:
         for name, description in POOLS.items():
             template = ProcessWorker.get_default_base_job_template()
             pool = WorkPoolCreate(name=name, description=description, type="process", base_job_template=template)
-            client.create_work_pool(pool, overwrite=True)
+            try:
+                found_type = client.read_work_pool(name).type  # it may be paused or limited, and stays so
+            except ObjectNotFound:
+                found_type = client.create_work_pool(pool).type
+            if found_type != "process":
+                raise LabError(
+                    f"the Prefect server has a work pool {name!r} of type {found_type!r} and the lab needs one of type "
+                    "'process': give it another name there, or use another server"
+                )
         for automation in AUTOMATIONS:
             found = client.read_automations_by_name(automation.name)
             if not found:

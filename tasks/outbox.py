@@ -40,7 +40,7 @@ class Outbox:
         self._items.append(item)
 
     def send(self) -> None:
-        """Send everything. What the store refuses is dropped with a warning; it would be refused for ever.
+        """Send everything. What the store refuses, or is gone, is dropped with a warning: it would be so for ever.
 
         Raises:
             MLflow's errors, see `mlflow_store.faults`: the store is away; what is not sent is kept.
@@ -49,7 +49,7 @@ class Outbox:
             try:
                 self._tell(self._items[0])
             except faults() as error:
-                if not refuses(error):
+                if not refuses(error) and not isinstance(error, FileNotFoundError):  # a file that is gone stays away
                     raise
                 log.warning("MLflow refuses %s: %s", ", ".join(self._items[0]), first_line(error))
             del self._items[0]

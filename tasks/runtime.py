@@ -63,8 +63,14 @@ def prepare(work: Path) -> None:
 
     Prefect's state goes to `work/prefect`, telemetry is off, and the terminal hears warnings only, one line each; run
     logs of level INFO still reach the Prefect API. Call it before Prefect or MLflow are imported.
+
+    Raises:
+        LabError: `work` is no folder, or one that cannot be written.
     """
     home = Path(work).absolute() / "prefect"
+    place = next(folder for folder in (home, *home.parents) if folder.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise LabError(f"--work {work}: {place} is no folder you may write to; name one")
     settings = {
         "PREFECT_HOME": str(home),
         "PREFECT_PROFILES_PATH": str(home / "profiles.toml"),

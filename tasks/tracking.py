@@ -233,7 +233,10 @@ def close_stale(work: Path) -> int:
         LabError: the store does not answer.
     """
     store = client(work)
-    deliver(store, unsent(work))
+    try:
+        deliver(store, unsent(work))
+    except faults() as error:
+        raise LabError(f"cannot send what is left to {tracking_uri(work)}: {first_line(error)}; try again") from error
     running = "attributes.status = 'RUNNING'"
     experiments = [e.experiment_id for e in store.search_experiments()]
     dead = [

@@ -15,6 +15,7 @@ from t2v_models.checkpoint import RunConfig
 from t2v_models.evaluation.milestones import Milestones
 from t2v_models.shards.ingested import DataConfig
 from t2v_models.shards.remote import is_url, local_folder, open_data
+from t2v_models.shards.store import ClipStore
 from t2v_models.training import TrainConfig
 from tasks.console import progress, say
 from tasks.mlflow_store import run_page
@@ -27,17 +28,25 @@ from tasks.watched import show_artifact
 def train_model(data: Path | str, model: ModelConfig, config: TrainConfig, run_dir: Path, work: Path) -> Path:
     """Train into `run_dir`, from its newest checkpoint if it has one, tracked in MLflow; returns `run_dir`."""
     store = open_data(data, work / "cache", config.cache_gib)
-    manifest = store.manifest
-    run = RunConfig.of(manifest, model, config.seed)
-    record = read_record(run_dir)
-    if "model" in record and training.is_finished(run, config, run_dir):
+    run = RunConfig.of(store.manifest, model, config.seed)
+    if "model" in read_record(run_dir) and training.is_finished(run, config, run_dir):
         say(f"train    {run_dir} is finished, nothing to train")
         return run_dir
+    # from here on: a second process must not touch the MLflow run of the first
+    with files.held(run_dir / "tracked.lock", training.LOCK_SECONDS, "trains"):
+        _train(data, store, run, config, run_dir, work)
+    return run_dir
+
+
+def _train(
+    data: Path | str, store: ClipStore, run: RunConfig, config: TrainConfig, run_dir: Path, work: Path
+) -> None:  # fmt: skip
     training.check_run(run, run_dir)
     close_stale(work)
+    model, manifest = run.model, store.manifest
     settings = {"model": model.model_dump(), "training": config.model_dump(), "dataset": manifest.config.model_dump()}
     name = experiment_name(manifest.config)
-    run_id = record.get("run_id")
+    run_id = read_record(run_dir).get("run_id")
     tags = {"stage": "train", "model": model.name}
     with track(work, name, f"train {run_dir.name}", params=settings, tags=tags, run_id=run_id) as tracker:
         write_record(run_dir, run_id=tracker.run_id)
@@ -59,7 +68,6 @@ def train_model(data: Path | str, model: ModelConfig, config: TrainConfig, run_d
         with working(f"register {model.name}"):
             uri = tracker.model(run_dir, "t2v-" + model.name.replace("_", "-"), run.dataset.prompts[0])
         write_record(run_dir, run_id=tracker.run_id, model=uri)
-    return run_dir
 
 
 def experiment_name(data: DataConfig) -> str:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 
-from flows.cli import main
+from flows.cli import app, main
 from t2v_models import checkpoint as checkpoints
 from t2v_models.media import load_npz
 from t2v_models.shards.manifest import Manifest
@@ -51,10 +52,13 @@ def t2v(*arguments: object, monkeypatch: pytest.MonkeyPatch) -> int:
         (("train", "DATA", "--out", "OUT", "--steps", "1", "--set", "batchsize=3"), "'batch_size'"),
         (("train", "DATA", "--out", "OUT", "--steps", "1", "--set", "width=0"), r"width: .*\(found 0\)"),
         (("train", "DATA", "--out", "OUT", "--steps", "1", "--set", "width"), "is not KEY=VALUE"),
+        (("train", "DATA", "--out", "OUT", "--steps", "1", "--set", "width=[1"), "is not a number, a word or a list"),
+        (("train", "DATA", "--out", "OUT", "--steps", "1", "--work", "FILE"), "--work .*is no folder"),
         (("train", "DATA", "--out", "OUT", "--steps", "1", "--device", "tpu"), r"device: .*\(found 'tpu'\)"),
         (("generate", "OUT/none", "circle moving left", "--out", "OUT/x.npz"), "does not exist.*t2v train"),
         (("generate", "RUN", "circle moving lefft", "--out", "OUT/x.npz"), "'lefft'.*did you mean 'left'"),
         (("generate", "RUN", "circle moving left", "--out", "OUT/x.avi"), r"'\.avi'.*\.mp4"),
+        (("generate", "RUN", "circle moving left", "--to", "", "--out", "OUT/x.npz"), "'' has no words"),
         (("evaluate", "OUT/none"), "does not exist"),
         (("evaluate", "RUN", "--split", "s9"), r"splits.*'s9'"),
         (("verify", "OUT/none"), "there is no folder"),
@@ -66,7 +70,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    places = {"OUT": str(tmp_path / "out"), "DATA": str(data), "RUN": str(run)}
+    places = {"OUT": str(tmp_path / "out"), "DATA": str(data), "RUN": str(run), "FILE": __file__}
     filled = [next((a.replace(k, v) for k, v in places.items() if a.startswith(k)), a) for a in arguments]
     assert t2v(*filled, monkeypatch=monkeypatch) == 2
     said = capsys.readouterr().err.strip()
@@ -132,6 +136,8 @@ def test_verify_names_damage_and_exits_with_1(
 
 
 def test_every_command_has_a_help_page(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("run", "render", "verify", "train", "generate", "evaluate", "up"):
+    commands = typer.main.get_command(app).commands
+    assert len(commands) >= 12
+    for command in commands:
         assert t2v(command, "--help", monkeypatch=monkeypatch) == 0
         assert "Usage: " in capsys.readouterr().out

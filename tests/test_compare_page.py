@@ -1,6 +1,7 @@
 """Runs side by side: real run folders and baselines, judged, read back, compared on a page and in a table."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,13 @@ def test_what_cannot_be_compared_is_one_sentence(
     other = evaluated("frozen", tmp_path / "seen", TINY, splits=("s1",))
     with pytest.raises(LabError, match="share no split"):
         compared([only, other])
+    later = tmp_path / "later"
+    shutil.copytree(runs[0], later)
+    scores = later / "evaluation" / "scores.json"
+    found = Evaluation.model_validate_json(scores.read_bytes())
+    scores.write_text(found.model_copy(update={"source": "of weights before"}).model_dump_json())
+    with pytest.raises(LabError, match="has scores of other weights than"):
+        compared([later, runs[1]])
     larger = evaluated("blank", tmp_path / "large", DatasetConfig(spec=ClipSpec(size=32)), splits=("s3",))
     with pytest.raises(LabError, match="6 frames at 16 px, large of 10 at 32"):
         compared([runs[0], larger])

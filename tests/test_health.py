@@ -199,6 +199,8 @@ def test_the_score_gap_must_be_out_for_long() -> None:
 def test_closed_forms() -> None:
     assert health.at_least(0, 8, 0.3) == pytest.approx(1)
     assert health.at_least(3, 3, 0.5) == pytest.approx(1 / 8)
+    assert health.at_least(2048, 4096, 0.5) == pytest.approx(0.5, abs=0.01)
+    assert [health.at_least(hits, 4, chance) for chance in (0, 1) for hits in (0, 1, 4)] == [1, 0, 0, 1, 1, 1]
     assert 2 * health.least_ratio(2, 0.01) == pytest.approx(0.02)  # P(X < x) = 1 - exp(-x/2) <= x/2
     assert health.least_ratio(10_000, 0.01) == pytest.approx(1 / math.e, rel=0.01)
     draws = np.random.default_rng(0).normal(size=(100_000, CLIPS)).var(1, ddof=1)

@@ -571,10 +571,17 @@ def test_folders_that_cannot_be_used_are_said(tmp_path: Path, data: Path) -> Non
     with pytest.raises(LabError, match="holds shards of something else"):
         ingest(source, stranger, OPTIONS)
     assert (stranger / "shard-00000.tar").read_bytes() == b"mine"
+    beside = tmp_path / "beside"
+    shutil.copytree(data, beside / "validation")
+    with pytest.raises(LabError, match="validation holds another dataset"):
+        ingest(source, beside, OPTIONS)
+    assert Manifest.load(beside / "validation").digest == Manifest.load(data).digest
     with pytest.raises(LabError, match="unknown kind 'mov'"):
         export(ClipStore(Manifest.load(data)), tmp_path / "files", "mov")
+    put(source, "2024-thesis.backup.tmp", b"mine", None)
     with pytest.raises(LabError, match="holds other files"):
         export(ClipStore(Manifest.load(data)), source, "mp4")
+    assert (source / "2024-thesis.backup.tmp").exists()
 
 
 def test_ingesting_never_imports_torch() -> None:

@@ -1,5 +1,6 @@
 """Champions: what the gate decides, by closed forms, and that the store follows it."""
 
+import json
 import math
 import re
 from pathlib import Path
@@ -165,6 +166,11 @@ def test_the_store_follows_the_gate(work: Path, tmp_path: Path) -> None:
         assert found is not None
         assert figures_of(evaluation(champion, acc=0.7).scores)["s0/prompt_acc"].value == pytest.approx(0.7, abs=0.01)
         assert '"s0/prompt_acc": [0.69' in found.tags["t2v.scores"], "but its scores are refreshed"
+        of_s3 = evaluation(champion, acc=0.7).model_copy(update={"scores": {"s3": {"prompt_acc": wilson(9, 10)}}})
+        judged(champion, of_s3)
+        found = champion_of(client(work), "t2v-gan")
+        assert found is not None
+        assert {"s0/prompt_acc", "s3/prompt_acc"} <= json.loads(found.tags["t2v.scores"]).keys(), "none is forgotten"
         stranger = subject(trained(tmp_path / "7", 7))
         assert judged(stranger, evaluation(stranger, acc=0.9)) is None, "what is not registered is not compared"
 

@@ -344,6 +344,9 @@ def test_file_urls_are_folders_and_memory_is_a_url(data: Path, tmp_path: Path) -
     expected = ClipStore(Manifest.load(data)).frames([3, 50])
     assert (open_data(f"file://{data}", tmp_path / "cache").frames([3, 50]) == expected).all()
     assert not (tmp_path / "cache").exists()
+    for url, words in (("file://data/c64", "names the machine 'data'"), ("http://[::1/data", "is no URL")):
+        with pytest.raises(LabError, match=words):
+            open_data(url, tmp_path / "cache")
     fsspec.filesystem("memory").put(str(data), "/tiny", recursive=True)
     assert (open_data("memory://tiny", tmp_path / "cache").frames([3, 50]) == expected).all()
 

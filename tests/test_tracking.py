@@ -17,6 +17,7 @@ from t2v_models.evaluation.statistics import Score
 from tasks import tracking
 from tasks.ended import add_scores, adopt, attach, known
 from tasks.mlflow_store import tracking_uri
+from tasks.outbox import Outbox
 from tasks.registry import fetch_model
 from tasks.tracking import close_stale, track
 from tasks.train import reporter
@@ -183,6 +184,17 @@ def test_what_the_store_refuses_is_dropped_and_said(work, caplog):
         tracker.log(0, {"loss": 1.0})
     assert "MLflow refuses metrics" in caplog.text
     assert not tracking.unsent(work).exists() or not list(tracking.unsent(work).iterdir())
+
+
+def test_a_file_that_is_gone_holds_up_nothing(work, tmp_path, caplog):
+    with track(work, "exp", "gone", params={}, tags={}) as tracker:
+        pass
+    gone = str(tmp_path / "removed meanwhile")
+    items = [{"artifact": gone, "folder": "a"}, {"image": gone, "key": "b", "step": 0}, {"tags": {"t2v.last": "told"}}]
+    with caplog.at_level(logging.WARNING):
+        Outbox(client_of(work), tracker.run_id, items).send()
+    assert caplog.text.count("removed meanwhile") == 2
+    assert client_of(work).get_run(tracker.run_id).data.tags["t2v.last"] == "told"
 
 
 @pytest.mark.slow

@@ -158,8 +158,11 @@ def _ignored(group: Sequence[Verdict], everyone: Sequence[Verdict]) -> str:
 
 
 def at_least(hits: int, n: int, chance: float) -> float:
-    """Probability of `hits` or more in `n` trials: the upper tail of the binomial distribution, exactly."""
-    return math.fsum(math.comb(n, k) * chance**k * (1 - chance) ** (n - k) for k in range(hits, n + 1))
+    """Probability of `hits` or more in `n` trials: the upper tail of the binomial distribution."""
+    if not 0 < chance < 1:
+        return float(hits <= n * chance)
+    yes, no = math.log(chance), math.log1p(-chance)
+    return math.fsum(math.exp(math.log(math.comb(n, k)) + k * yes + (n - k) * no) for k in range(hits, n + 1))
 
 
 def least_ratio(freedom: int, level: float) -> float:

@@ -27,7 +27,12 @@ class EvaluateConfig(Config):
         description="; ".join(f"{k}: {v}" for k, v in SPLITS.items()) + "; all by default",
     )
     clips_per_prompt: int = Field(64, ge=1, le=4096, description="clips sampled and read for each prompt")
-    seed: int = Field(0, ge=0, description="clip i of a split is sampled with seed * 1,000,000 + i")
+    seed: int = Field(
+        0,
+        ge=0,
+        lt=2000,
+        description="clip i of a split is sampled with seed * 1,000,000 + i; real clips have 2e9 and on",
+    )
 
 
 class Seconds(Config):

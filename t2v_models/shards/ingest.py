@@ -282,15 +282,16 @@ def _finished(out: Path, wanted: dict[str, object], sources: int) -> Ingested | 
     Raises:
         LabError: the folder holds another dataset, complete or not: naming what differs.
     """
-    for path in (out / MANIFEST, *sorted(out.glob("shard-*.parquet"))[:1]):
-        old = flatten(json.loads(read_metadata(path).get("config", "null")) or {})
-        new = flatten(wanted)
-        keys = [key for key in new if old and old.get(key) != new[key]]
-        if keys:
-            changes = ", ".join(f"{key} is {old.get(key)!r} there and {new[key]!r} now" for key in keys)
-            raise LabError(f"{out} holds another dataset ({changes}): choose another folder or delete it")
-    if any(out.glob("shard-*")) and not (out / REJECTS).is_file():
-        raise LabError(f"{out} holds shards of something else: choose another folder")
+    for folder in _folders(out).values():
+        for path in (folder / MANIFEST, *sorted(folder.glob("shard-*.parquet"))[:1]):
+            old = flatten(json.loads(read_metadata(path).get("config", "null")) or {})
+            new = flatten(wanted)
+            keys = [key for key in new if old and old.get(key) != new[key]]
+            if keys:
+                changes = ", ".join(f"{key} is {old.get(key)!r} there and {new[key]!r} now" for key in keys)
+                raise LabError(f"{folder} holds another dataset ({changes}): choose another folder or delete it")
+        if any(folder.glob("shard-*")) and not (out / REJECTS).is_file():
+            raise LabError(f"{folder} holds shards of something else: choose another folder")
     try:
         train = len(Manifest.load(out).captions)
         folder = out / "validation"

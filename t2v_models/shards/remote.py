@@ -51,8 +51,22 @@ class _Unreadable(Exception):
 
 
 def is_url(data: Path | str) -> bool:
-    """Whether `data` lies elsewhere: `file://` does not."""
-    return "://" in str(data) and urlsplit(str(data)).scheme != "file"
+    """Whether `data` lies elsewhere: `file://` does not.
+
+    Raises:
+        LabError: a URL that is none, or a `file://` URL of another machine.
+    """
+    if "://" not in str(data):
+        return False
+    try:
+        url = urlsplit(str(data))
+    except ValueError as error:
+        raise LabError(f"{data} is no URL ({error}): write for example https://host/folder") from error
+    if url.scheme == "file" and url.netloc not in ("", "localhost"):
+        raise LabError(
+            f"{data} names the machine {url.netloc!r}: a folder here has three slashes, file:///{url.netloc}…"
+        )
+    return url.scheme != "file"
 
 
 def local_folder(data: Path | str) -> Path:

@@ -198,7 +198,7 @@ def file_sha256(path: Path) -> str:
 def clear_stale(path: Path) -> None:
     """Remove the temporary files that killed writers of `path` left beside it."""
     for temporary in path.parent.glob(f"{path.name}.*.tmp"):
-        if not is_being_written(temporary):
+        if temporary.name.split(".")[-2].isdecimal() and not is_being_written(temporary):
             remove(temporary)
 
 
