@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from t2v_models import watch
+from t2v_models import files, training, watch
 from t2v_models.config import LabError
 from t2v_models.evaluation.statistics import Score
 from tasks import tracking
@@ -20,7 +20,7 @@ from tasks.mlflow_store import tracking_uri
 from tasks.outbox import Outbox
 from tasks.registry import fetch_model
 from tasks.tracking import close_stale, track
-from tasks.train import reporter
+from tasks.train import read_record, reporter, train_model
 from tests.test_training import SMALL, run_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's own; our lines are checked by the other tests
@@ -176,6 +176,16 @@ def test_a_resumed_run_catches_up_with_its_folder(work):
             again.log(step, {"loss": 3.0})
     values = [1.0] * 3 + [2.0] * 7 + [3.0] * 2
     assert history(work, first.run_id, "loss") == {step: [value] for step, value in enumerate(values)}
+
+
+def test_a_second_start_leaves_the_run_of_the_first_alone(work, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "LOCK_SECONDS", 0.1)
+    with files.held(tmp_path / "run" / "tracked.lock", 0, "trains"):  # as the first start has it
+        with pytest.raises(LabError, match="another process trains in"):
+            train_model.fn(data, SMALL["gan"], training.TrainConfig(steps=1), tmp_path / "run", work)
+        assert not (tmp_path / "run" / "mlflow.json").exists()
+    train_model.fn(data, SMALL["gan"], training.TrainConfig(steps=1), tmp_path / "run", work)
+    assert client_of(work).get_run(read_record(tmp_path / "run")["run_id"]).info.status == "FINISHED"
 
 
 def test_what_the_store_refuses_is_dropped_and_said(work, caplog):
