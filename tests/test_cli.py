@@ -137,7 +137,7 @@ def test_verify_names_damage_and_exits_with_1(
 
 def test_every_command_has_a_help_page(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     commands = typer.main.get_command(app).commands
-    assert len(commands) >= 12
+    assert {"run", "ingest", "play"} <= set(commands)
     for command in commands:
         assert t2v(command, "--help", monkeypatch=monkeypatch) == 0
         assert "Usage: " in capsys.readouterr().out
