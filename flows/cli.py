@@ -231,8 +231,8 @@ def compare(
 @app.command()
 def up(
     work: Work = WORK,
-    prefect_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the Prefect UI.")] = 4200,
-    mlflow_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the MLflow UI.")] = 5000,
+    prefect_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the Prefect UI; 0 for any.")] = 4200,
+    mlflow_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the MLflow UI; 0 for any.")] = 5000,
     postgres: Annotated[
         str | None,
         typer.Option(
