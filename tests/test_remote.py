@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -63,6 +64,9 @@ class Handler(http.server.SimpleHTTPRequestHandler):
             self.close_connection = True
         elif fault == "500":
             self.send_error(500)
+        elif fault == "slow":
+            time.sleep(0.5)
+            self.answer(content, len(content))
         elif fault == "cut":
             self.answer(content[: len(content) // 2], len(content))
         elif fault == "short":  # a proxy that believes that half is all
@@ -230,6 +234,16 @@ def test_a_spoilt_answer_is_asked_again_and_then_said(web: Served, data: Path, t
     assert not list((tmp_path / "cache").glob("*.tmp"))
     web.faults.clear()
     assert (store.frames([40]) == ClipStore(Manifest.load(data)).frames([40])).all()
+
+
+def test_nothing_is_still_arriving_when_a_fault_is_told(web: Served, tmp_path: Path) -> None:
+    """Another thread's half-written file would be taken for a leftover, or keep a folder from being removed."""
+    store = RemoteStore(web.url, tmp_path / "cache")
+    web.put("shard-00000.tar", None)
+    web.faults["/sets/tiny/shard-00001.tar"] = ["slow"]
+    with pytest.raises(LabError, match=r"^shard-00000.tar at .* is not there"):
+        store.frames([0, 40, 80])
+    assert not list((tmp_path / "cache").glob("*.tmp"))
 
 
 def test_what_is_damaged_missing_or_changed_there_is_said(served: Served, data: Path, tmp_path: Path) -> None:

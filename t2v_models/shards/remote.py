@@ -15,7 +15,7 @@ import mmap
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -121,8 +121,14 @@ class RemoteStore(ClipStore):
         """As of any store; shards that are not here yet are fetched side by side."""
         wanted = {int(row) // self.manifest.config.clips_per_shard for row in rows}
         absent = [shard for shard in sorted(wanted) if not self._path(shard).is_file()]
-        for _ in self._fetchers.map(self._open, absent):
-            pass
+        fetches = [self._fetchers.submit(self._open, shard) for shard in absent]
+        try:
+            for fetched in fetches:
+                fetched.result()
+        finally:  # whoever is told of a fault finds no file that is still being written
+            for fetched in fetches:
+                fetched.cancel()
+            wait(fetches)
         return super().frames(rows, *more, **named)
 
     def _path(self, shard: int) -> Path:
