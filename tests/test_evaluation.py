@@ -48,6 +48,15 @@ def test_real_clips_reach_the_ceiling_on_every_split() -> None:
         assert scores["dir_x"].value == scores["dir_y"].value == 1
 
 
+def test_real_clips_move_the_right_way_however_long_they_are() -> None:
+    """Long clips are slow: an object has the same frame to cross."""
+    prompts = [p for split in ("s0", "s3") for p in split_prompts("circles", split, ("up-right",)) for _ in range(4)]
+    for frames in (4, 64, 200):
+        spec = ClipSpec(frames=frames, size=32)
+        scores = summarise(judge(oracle(spec, prompts, range(len(prompts))), prompts, range(len(prompts)), "s0"))
+        assert [scores[name].value for name in ("moving", "dir_x", "dir_y")] == [1, 1, 1], frames
+
+
 def test_shuffled_prompts_score_at_chance() -> None:
     prompts = [p for p in split_prompts("circles", "s0", ("up-right",)) for _ in range(40)]
     frames = oracle(ClipSpec(size=32), prompts, range(len(prompts)))

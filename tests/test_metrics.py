@@ -1,6 +1,7 @@
 """Figures in closed form, on verdicts written by hand, and their intervals."""
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from t2v_models.evaluation import metrics as m
 from t2v_models.evaluation.compare import by_change, differences
 from t2v_models.evaluation.milestones import Milestones
-from t2v_models.evaluation.statistics import block_mean, cluster_mean, cluster_ratio, newcombe, wilson
+from t2v_models.evaluation.statistics import Score, block_mean, exact, mean, newcombe, wilson
 from t2v_models.evaluation.verdicts import Verdict
 
 
@@ -95,27 +96,87 @@ def test_best_come_first() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(-100, 100), st.integers(0, 4)), min_size=1, max_size=40))
-def test_cluster_means_lie_inside_their_interval_and_repeat(rows: list[tuple[float, int]]) -> None:
+def test_means_lie_inside_their_interval(rows: list[tuple[float, int]]) -> None:
     values, groups = [v for v, _ in rows], [g for _, g in rows]
-    score = cluster_mean(values, groups)
+    score = mean(values, groups)
     assert score.value == pytest.approx(np.mean(values), abs=1e-9)
     assert score.low <= score.value <= score.high
-    assert score == cluster_mean(values, groups)
+    assert mean([*values, math.nan], [*groups, 0]).value == pytest.approx(score.value, abs=1e-9)
 
 
-def test_clusters_widen_the_interval_to_what_they_are_worth() -> None:
+def test_the_interval_of_one_prompt_is_students_and_of_one_clip_unbounded() -> None:
+    t = 4.3027  # 97.5 % of Student's t with two degrees of freedom
+    score = mean([-1.0, 0.0, 1.0], "aaa")
+    assert (score.low, score.high) == pytest.approx((-t / math.sqrt(3), t / math.sqrt(3)), abs=1e-3)
+    assert mean([1.0, 2.0, 3.0], "aaa").low == 0
+    assert mean([1.0, 2.0, 3.0], "abc").high == pytest.approx(2 + t * math.sqrt(2) / 3, abs=1e-3)
+    assert (mean([5.0, math.nan], "aa").low, mean([-5.0], "a").low, mean([5.0], "a").high) == (0, -math.inf, math.inf)
+    assert math.isnan(mean([math.nan], "a").value)
+    assert "traj_rmse" not in m.summarise([verdict("right", "right", traj_rmse=1.0)])  # nothing says how sure it is
+
+
+def test_exact_intervals_agree_with_published_values() -> None:
+    score = exact(15, 148, 0.05)  # Newcombe 1998, Statistics in Medicine 17, 857, table I, method 5
+    assert (score.low, score.high) == (pytest.approx(0.0578, abs=1e-4), pytest.approx(0.1617, abs=1e-4))
+    assert (exact(0, 20, 0.05).low, exact(20, 20, 0.05).high) == (0, 1)
+
+
+def held(truth: float, scores: Iterable[Score]) -> float:
+    """Share of intervals that hold the truth."""
+    return float(np.mean([s.low <= truth <= s.high for s in scores]))
+
+
+@pytest.mark.parametrize("prompts", [1, 2, 3, 18])
+@pytest.mark.parametrize("clips", [8, 64])
+def test_intervals_of_means_hold_the_truth_for_any_number_of_prompts(prompts: int, clips: int) -> None:
+    """Also where prompts differ by more than clips do, and where a number is missing for some clips."""
+    rng, levels = np.random.default_rng(0), np.arange(prompts) * 10.0
+    groups = list(np.repeat(np.arange(prompts), clips))
+    missing = 0.0 if prompts * clips < 64 else 0.2
+    scores = []
+    for _ in range(2000):
+        values = (levels[:, None] + rng.normal(size=(prompts, clips))).ravel()
+        scores.append(mean(np.where(rng.random(len(values)) < missing, math.nan, values), groups))
+    assert 0.935 <= held(levels.mean(), scores) <= 0.965
+
+
+@pytest.mark.parametrize("rates", [(0.9,), (0.9,) * 18, (0.5, *(0.95,) * 17), (0.98,) * 60, (1.0,) * 18])
+def test_the_interval_of_the_worst_prompt_knows_that_it_was_chosen(rates: tuple[float, ...]) -> None:
     rng = np.random.default_rng(0)
-    levels = rng.normal(size=40)
-    values = np.repeat(levels, 25)  # 1,000 clips that are worth 40
-    score = cluster_mean(values, list(np.repeat(np.arange(40), 25)))
-    assert (score.high - score.low) / 2 == pytest.approx(1.96 * levels.std() / math.sqrt(40), rel=0.1)
-    assert math.isnan(cluster_mean([math.nan], ["a"]).value)
-    assert cluster_ratio([2.0, 4.0], [1.0, 2.0], "ab").value == 2
+    found = []
+    for _ in range(300):
+        shown = {str(i): rng.random(64) < rate for i, rate in enumerate(rates)}
+        found.append(m.worst_prompt_acc([CLIPS[bool(hit)][prompt] for prompt, hits in shown.items() for hit in hits]))
+    assert held(min(rates), found) >= 0.94
+    assert all(score.low <= score.value <= score.high for score in found)
+
+
+CLIPS = {hit: {str(i): verdict("up", "up" if hit else "left", str(i)) for i in range(60)} for hit in (False, True)}
+
+
+def test_intervals_of_spread_and_of_parts_hold_the_truth() -> None:
+    """Uniform numbers, half as wide as real ones; axes right independently, in 80 and 60 % of the clips."""
+    rng = np.random.default_rng(0)
+    ratios: list[Score] = []
+    wholes: list[Score] = []
+    for _ in range(400):
+        made, real = (
+            [
+                verdict("right", "right", prompt, x=(x, x + 2))
+                for prompt in "ab" for x in width * rng.random(40)
+            ]
+            for width in (5.0, 10.0)
+        )  # fmt: skip
+        ratios.append(m.std_ratios(made, real)["std_ratio_x"])
+        axes = rng.random((64, 2)) < (0.8, 0.6)
+        wholes.append(m.mult_ratio([verdict("up-right", "other", x=(9.0, 9.0 + h), y=(9.0, 9.0 - v)) for h, v in axes]))
+    assert 0.92 <= held(0.5, ratios) <= 0.98
+    assert 0.92 <= held(1, wholes) <= 0.98
 
 
 def test_blocks_and_differences_agree_with_published_values() -> None:
     score = block_mean([1.0, 2.0, 3.0], 30)
-    assert (score.value, score.high) == (2, pytest.approx(2 + 4.303 / math.sqrt(3)))
+    assert (score.value, score.high) == (2, pytest.approx(2 + 4.3027 / math.sqrt(3), abs=1e-3))
     gap = newcombe(wilson(56, 70), wilson(48, 80))  # Newcombe 1998, table II, example (a), method 10
     assert (gap.value, gap.low, gap.high) == (
         pytest.approx(0.2),

@@ -87,7 +87,8 @@ def refit(found: Fit, names: Sequence[str], others: Sequence[str], x: Floats, y:
     return merged
 
 
-def _least_speed(t: int, unit: float) -> float:
+def least_speed(t: int, unit: float) -> float:
+    """px/frame below which a clip of `t` frames stands still; `unit` is px per unit of length."""
     return min(LEAST_SPEED, LEAST_TRAVEL / (t - 1)) * unit
 
 
@@ -187,7 +188,7 @@ def _orbit(x: Floats, y: Floats, sense: int, rate: Floats) -> tuple[Floats, NDAr
 def _residuals(x: Floats, y: Floats, unit: float) -> Floats:
     """Residual sums of squares `(n, laws)` in the order of `NAMES`; infinite where the law is not met."""
     t = x.shape[1]
-    least = _least_speed(t, unit)
+    least = least_speed(t, unit)
     energy = (t**3 - t) / 12  # of the ramp of unit slope
     flat_x, flat_y = x.var(1) * t, y.var(1) * t
     slope_x, slope_y = slope(x), slope(y)
@@ -214,7 +215,7 @@ def _residuals(x: Floats, y: Floats, unit: float) -> Floats:
 
 def _nearest(name: str, x: Floats, y: Floats, unit: float) -> tuple[Floats, Floats, Floats]:
     """Nearest path of one law: x, y `(n, t)` and its speed `(n,)`."""
-    least = _least_speed(x.shape[1], unit)
+    least = least_speed(x.shape[1], unit)
     flat_x, flat_y = (np.broadcast_to(v.mean(1, keepdims=True), v.shape) for v in (x, y))
     if name in DIRECTIONS:
         dx, dy = DIRECTIONS[name]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from t2v_models.evaluation.metrics import accuracy, by_prompt, direction, permanence, prompt_success, shape_acc, valid
-from t2v_models.evaluation.statistics import Score, cluster_mean, newcombe
+from t2v_models.evaluation.statistics import Score, mean, newcombe
 from t2v_models.evaluation.verdicts import Verdict
 
 NUMBERS = ("traj_rmse", "speed_err", "step_err", "angle_err", "shape_iou", "radius_err", "colour_err", "bg_err",
@@ -33,9 +33,9 @@ class Difference:
 
 
 def differences(first: Sequence[Verdict], second: Sequence[Verdict]) -> list[Difference]:
-    """Shares by Newcombe's interval for two proportions; means by bootstrap of the pairs with equal prompt and seed.
+    """Shares by Newcombe's interval for two proportions; means over the pairs with equal prompt and seed.
 
-    A pair counts where both clips have the number; prompts are resampled whole. Without pairs there is no mean.
+    A pair counts where both clips have the number. With fewer than two pairs there is no mean.
     """
     shares = {
         "prompt_acc": (accuracy(first), accuracy(second)),
@@ -50,8 +50,8 @@ def differences(first: Sequence[Verdict], second: Sequence[Verdict]) -> list[Dif
     for name in NUMBERS:
         both = [(a, b) for a, b in ((getattr(v, name), getattr(w, name)) for v, w in pairs) if math.isfinite(a + b)]
         prompts = [v.prompt for v, w in pairs if math.isfinite(getattr(v, name) + getattr(w, name))]
-        if both:
-            gap = cluster_mean([b - a for a, b in both], prompts)
+        if len(both) > 1:
+            gap = mean([b - a for a, b in both], prompts)
             first_mean, second_mean = (sum(side) / len(both) for side in zip(*both, strict=True))
             found.append(Difference(name, first_mean, second_mean, gap, False))
     return found

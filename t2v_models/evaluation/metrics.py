@@ -1,8 +1,9 @@
 """From verdicts to figures, each with its interval. Clips that cannot be read count as wrong.
 
-Shares are 0 to 1 with Wilson intervals; means (`MEANS`) have prompt-clustered bootstrap intervals. Numbers of valid
-clips only flatter a bad model: read them beside `valid`, and those of moving clips beside `moving`. Definitions follow
-PhyWorld (Kang et al. 2025), GenEval (Ghosh et al. 2023) and Okawa et al. (2023) where named.
+Shares are 0 to 1 with Wilson intervals; means (`MEANS`) and ratios have those of the delta method. Both say what other
+clips of the same prompts would give. Numbers of valid clips only flatter a bad model: read them beside `valid`, and
+those of moving clips beside `moving`. Definitions follow PhyWorld (Kang et al. 2025), GenEval (Ghosh et al. 2023) and
+Okawa et al. (2023) where named.
 """
 
 import math
@@ -12,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from t2v_models.clips.laws import LEAST_SPEED
+from t2v_models.clips.laws import least_speed
 from t2v_models.clips.motions import DIRECTIONS
-from t2v_models.evaluation.statistics import Score, cluster_mean, cluster_ratio, wilson
+from t2v_models.evaluation.statistics import Score, delta, exact, least, wilson
+from t2v_models.evaluation.statistics import mean as mean_of
 from t2v_models.evaluation.verdicts import Verdict
 
 Verdicts = Sequence[Verdict]
@@ -40,7 +42,7 @@ def share(verdicts: Verdicts, true: Callable[[Verdict], bool]) -> Score:
 
 def average(verdicts: Verdicts, number: Callable[[Verdict], float]) -> Score:
     """Mean of a number over the clips that have it."""
-    return cluster_mean([number(v) for v in verdicts], [v.prompt for v in verdicts])
+    return mean_of([number(v) for v in verdicts], [v.prompt for v in verdicts])
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,9 @@ def accuracy(verdicts: Verdicts) -> Score:
 
 def worst_prompt_acc(verdicts: Verdicts) -> Score:
     """Accuracy of the prompt that is obeyed least, 0 to 1: a mean can hide a dead prompt."""
-    return min((accuracy(group) for group in by_prompt(verdicts).values()), key=lambda s: s.value)
+    groups = by_prompt(verdicts).values()
+    wide = [exact(sum(v.right for v in group), len(group), 0.05 / len(groups)) for group in groups]
+    return least([accuracy(group) for group in groups], wide)
 
 
 def prompt_success(verdicts: Verdicts) -> Score:
@@ -104,7 +108,7 @@ def valid(verdicts: Verdicts) -> Score:
 def direction(verdicts: Verdicts, axis: int) -> Score:
     """Among prompts that name a direction: share with the right sign along x (0) or y (1), 0 to 1.
 
-    Slower than `LEAST_SPEED` along the axis is no sign. Invalid clips count as wrong.
+    Slower than `least_speed` along the axis is no sign. Invalid clips count as wrong.
     """
     return share([v for v in verdicts if v.asked in DIRECTIONS], lambda v: _sign_right(v, axis))
 
@@ -113,8 +117,8 @@ def _sign_right(verdict: Verdict, axis: int) -> bool:
     if not verdict.valid or not math.isfinite(verdict.angle):
         return False
     pace = np.diff([verdict.x, verdict.y][axis])
-    found = (len(pace) and float(np.mean(pace))) / verdict.unit
-    sign = 0 if abs(found) < LEAST_SPEED else math.copysign(1, found)
+    found = float(np.mean(pace))
+    sign = 0 if abs(found) < least_speed(len(verdict.x), verdict.unit) else math.copysign(1, found)
     asked = DIRECTIONS[verdict.asked][axis]  # type: ignore[index]
     return sign == (asked > 0) - (asked < 0)
 
@@ -139,8 +143,13 @@ def mult_ratio(verdicts: Verdicts) -> Score:
     else:
         rows = [v for v in verdicts if "-" in v.asked and v.asked in DIRECTIONS]
         parts = np.array([[_sign_right(v, 0), _sign_right(v, 1)] for v in rows]).reshape(len(rows), 2)
-    product = float(np.prod(parts.mean(0))) if rows else math.nan
-    return cluster_ratio(parts.all(1), np.full(len(rows), product), [v.prompt for v in rows])
+    rates, whole = parts.mean(0) if rows else np.zeros(parts.shape[1]), parts.all(1)
+    if not rates.all():
+        return Score(value=math.nan, low=math.nan, high=math.nan, n=len(rows))
+    value = float(whole.mean() / rates.prod())
+    influence = ((whole - whole.mean()) / rates.prod() - value * (parts / rates - 1).sum(1)) / len(rows)
+    score = delta(value, influence, [v.prompt for v in rows], len(rows))
+    return score.model_copy(update={"low": max(0.0, score.low)})
 
 
 def _parts_right(v: Verdict) -> tuple[bool, bool, bool]:
@@ -173,7 +182,7 @@ def _moving(verdicts: Verdicts) -> list[Verdict]:
 def teleport(verdicts: Verdicts, real: Verdicts) -> Score:
     """Share of steps longer than twice the longest real step of the same prompt, 0 to 1; moving clips.
 
-    The interval is the prompt-clustered bootstrap: steps of one clip are not independent.
+    A clip is one number, its own share: its steps are not independent.
     """
     limits = {prompt: 2 * max(float(_steps(v).max()) for v in group) for prompt, group in by_prompt(real).items()}
     rows = [v for v in _moving(verdicts) if v.prompt in limits]
@@ -208,22 +217,45 @@ def std_ratios(verdicts: Verdicts, real: Verdicts) -> dict[str, Score]:
     """
     groups, known = by_prompt(verdicts), by_prompt(real)
     names = [p for p in groups if p in known]
-    spreads, usual = (np.array([_variance(of[p]) for p in names]).reshape(-1, len(FREE)) for of in (groups, known))
-    ratios = {}
-    for k, what in enumerate(FREE):
-        squared = cluster_ratio(spreads[:, k], usual[:, k], names)
-        ends = {end: math.sqrt(getattr(squared, end)) for end in ("value", "low", "high")}
-        ratios[f"std_ratio_{what}"] = Score(**ends, n=sum(len(groups[p]) for p in names))
-    return {"std_ratio": min(ratios.values(), key=lambda score: score.value), **ratios}
+    n = sum(len(groups[p]) for p in names)
+    made, usual = ([_Spread.of(of[p]) for p in names] for of in (groups, known))
+    narrow, wide = (
+        [_std_ratio(made, usual, k, n, miss) for k in range(len(FREE))] for miss in (0.05, 0.05 / len(FREE))
+    )
+    return {"std_ratio": least(narrow, wide)} | {f"std_ratio_{w}": s for w, s in zip(FREE, narrow, strict=True)}
 
 
-def _variance(group: Verdicts) -> NDArray[np.float64]:
-    free = [(v.x[0], v.y[0], v.path, v.radius[0]) for v in group if v.valid]
-    return np.asarray(np.var(free, axis=0, ddof=1)) if len(free) > 1 else np.zeros(len(FREE))
+@dataclass(frozen=True)
+class _Spread:
+    """Variance of each of `FREE` in one prompt, and its derivative by the weight of each clip, `(n, FREE)`."""
+
+    variance: NDArray[np.float64]
+    influence: NDArray[np.float64]
+
+    @staticmethod
+    def of(group: Verdicts) -> "_Spread":
+        free = np.array([(v.x[0], v.y[0], v.path, v.radius[0]) for v in group if v.valid])
+        influence = np.zeros((len(group), len(FREE)))
+        if len(free) < 2:
+            return _Spread(np.zeros(len(FREE)), influence)
+        variance = free.var(0, ddof=1)
+        influence[: len(free)] = ((free - free.mean(0)) ** 2 - variance) / (len(free) - 1)
+        return _Spread(variance, influence)
+
+
+def _std_ratio(made: Sequence[_Spread], usual: Sequence[_Spread], k: int, n: int, miss: float) -> Score:
+    """√(Σ variance made / Σ variance usual) of one of `FREE`: both are of clips drawn by chance."""
+    above, below = (sum(float(s.variance[k]) for s in of) for of in (made, usual))
+    if not below:
+        return Score(value=math.nan, low=math.nan, high=math.nan, n=n)
+    influence = [s.influence[:, k] / below for s in made] + [-above / below * s.influence[:, k] / below for s in usual]
+    groups = [i for i, effects in enumerate(influence) for _ in effects]
+    squared = delta(above / below, np.concatenate(influence), groups, n, miss)
+    return Score(**{end: math.sqrt(max(0.0, getattr(squared, end))) for end in ("value", "low", "high")}, n=n)
 
 
 def summarise(verdicts: Verdicts, real: Verdicts = (), seen: Collection[Case] = ()) -> dict[str, Score]:
-    """The figures of one split by name, those that rest on no clip, or are 0 / 0, left out.
+    """The figures of one split by name, those that rest on no clip, are 0 / 0, or have no interval left out.
 
     Args:
         verdicts: of the judged clips.
@@ -242,7 +274,7 @@ def summarise(verdicts: Verdicts, real: Verdicts = (), seen: Collection[Case] = 
     if real:
         figures |= {"teleport": teleport(verdicts, real), "motion_ratio": motion_ratio(verdicts, real),
                     **std_ratios(verdicts, real)}  # fmt: skip
-    return {name: score for name, score in figures.items() if math.isfinite(score.value)}
+    return {name: score for name, score in figures.items() if math.isfinite(score.value + score.high - score.low)}
 
 
 def best_first(verdicts: Verdicts) -> list[int]:

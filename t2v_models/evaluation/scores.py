@@ -10,7 +10,7 @@ from t2v_models.clips.splits import SPLITS, Split
 from t2v_models.config import Config
 from t2v_models.evaluation.statistics import Score
 
-SUITE_VERSION = "5"
+SUITE_VERSION = "6"
 """Raise it whenever a figure changes its meaning."""
 TIERS = {"smoke": 8, "standard": 64, "release": 256}
 """Clips per prompt. Distances use up to 4,096 clips, which the release tier reaches on `s0`."""

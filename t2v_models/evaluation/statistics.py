@@ -2,21 +2,15 @@
 
 import math
 from collections.abc import Hashable, Sequence
-from functools import cache
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from pydantic import Field
+from scipy.special import betaincinv, stdtrit
 
 from t2v_models.config import Config
 
-Floats = NDArray[np.float64]
-
 Z95 = 1.959963984540054
-DRAWS = 2000
-"""Resamples of a bootstrap: the ends of its interval then vary by a few per cent of its width."""
-T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
-"""97.5 % quantiles of Student's t for 1, 2, … degrees of freedom."""
 
 
 class Score(Config):
@@ -42,6 +36,16 @@ def wilson(hits: int, n: int) -> Score:
     return Score(value=p, low=min(p, max(0.0, centre - half)), high=max(p, min(1.0, centre + half)), n=n)
 
 
+def exact(hits: int, n: int, miss: float) -> Score:
+    """A proportion with the interval that misses the truth at most as often as said (Clopper and Pearson 1934).
+
+    Wilson's, of about the right length at 95 %, is too short far out: where `miss` is small and the proportion near 1.
+    """
+    low = float(betaincinv(hits, n - hits + 1, miss / 2)) if hits else 0.0
+    high = float(betaincinv(hits + 1, n - hits, 1 - miss / 2)) if hits < n else 1.0
+    return Score(value=hits / n, low=low, high=high, n=n)
+
+
 def newcombe(one: Score, other: Score) -> Score:
     """`one` minus `other` for two independent proportions (Newcombe 1998, method 10); n is the smaller one."""
     gap = one.value - other.value
@@ -50,42 +54,59 @@ def newcombe(one: Score, other: Score) -> Score:
     return Score(value=gap, low=gap - below, high=gap + above, n=min(one.n, other.n))
 
 
-@cache
-def _weights(clusters: int) -> Floats:
-    """How often each cluster is drawn, `(DRAWS, clusters)`: one table for all figures, so they stay paired."""
-    rng = np.random.default_rng([clusters, *b"bootstrap"])
-    return rng.multinomial(clusters, np.full(clusters, 1 / clusters), DRAWS).astype(np.float64)
+def least(scores: Sequence[Score], wider: Sequence[Score]) -> Score:
+    """The least of k figures. That it was chosen as the least is in its interval, which holds the least of the truths.
 
-
-def cluster_ratio(above: ArrayLike, below: ArrayLike, groups: Sequence[Hashable]) -> Score:
-    """Σ above / Σ below, resampling whole groups: percentile bootstrap (Efron 1979; Miller 2024 for clusters).
+    No truth is less than its own lower end, so the least of these needs no correction; the truths are below all of
+    their upper ends together only if each misses k times more rarely (Bonferroni).
 
     Args:
-        above: `(n,)` numerators; rows that are not finite in either are left out.
-        below: `(n,)` denominators; ones make it a mean.
-        groups: the group (prompt) of each row.
+        scores: the figures.
+        wider: the same with intervals that miss 0.05 / k.
     """
-    top, bottom = np.asarray(above, np.float64), np.asarray(below, np.float64)
-    kept = np.isfinite(top) & np.isfinite(bottom)
+    worst = min(scores, key=lambda score: score.value)
+    return worst.model_copy(update={"low": min(s.low for s in scores), "high": min(s.high for s in wider)})
+
+
+def delta(value: float, influence: ArrayLike, groups: Sequence[Hashable], n: int, miss: float = 0.05) -> Score:
+    """Any smooth figure of clips by the delta method, for other clips of the same prompts (Cochran 1977, chapter 5).
+
+    The prompts are all that a split asks, so the clips of each are drawn anew and the prompts are not: what other
+    prompts would give, the interval does not know. A prompt with a single clip is taken as one of a mean prompt.
+
+    Args:
+        value: the figure.
+        influence: `(m,)` its derivative by the weight of each clip, at equal weights; sums to 0.
+        groups: the prompt of each clip.
+        n: clips that the figure rests on.
+        miss: how often the interval may miss the truth.
+
+    Returns:
+        A t-interval, unbounded where a single clip says nothing of the others.
+    """
+    effect = np.asarray(influence, np.float64)
+    names = {name: i for i, name in enumerate(dict.fromkeys(groups))}
+    place = np.array([names[group] for group in groups], np.intp)
+    count = np.bincount(place)
+    centre = np.where(count > 1, np.bincount(place, effect) / count, 0)
+    inner = np.bincount(place, (effect - centre[place]) ** 2)
+    variance = float((inner * count / np.maximum(count - 1, 1)).sum())
+    freedom = n - max(1, int((count > 1).sum()))
+    half = float(stdtrit(freedom, 1 - miss / 2)) * math.sqrt(variance) if freedom > 0 else math.inf
+    return Score(value=value, low=value - half, high=value + half, n=n)
+
+
+def mean(values: ArrayLike, groups: Sequence[Hashable]) -> Score:
+    """The mean of the finite values with the interval of `delta`; not below 0 where none of them is."""
+    found = np.asarray(values, np.float64)
+    kept = np.isfinite(found)
     n = int(kept.sum())
     if n == 0:
         return Score(value=math.nan, low=math.nan, high=math.nan, n=0)
-    names = {name: i for i, name in enumerate(dict.fromkeys(g for g, k in zip(groups, kept, strict=True) if k))}
-    place = np.array([names[g] for g, k in zip(groups, kept, strict=True) if k])
-    tops, bottoms = (np.bincount(place, v[kept], len(names)) for v in (top, bottom))
-    value = float(tops.sum() / bottoms.sum()) if bottoms.sum() else math.nan
-    with np.errstate(divide="ignore", invalid="ignore"):
-        draws = (_weights(len(names)) @ tops) / (_weights(len(names)) @ bottoms)
-    draws = draws[np.isfinite(draws)]
-    if not len(draws):
-        return Score(value=value, low=math.nan, high=math.nan, n=n)
-    low, high = np.quantile(draws, (0.025, 0.975))
-    return Score(value=value, low=min(float(low), value), high=max(float(high), value), n=n)
-
-
-def cluster_mean(values: ArrayLike, groups: Sequence[Hashable]) -> Score:
-    """The mean of the finite values with a prompt-clustered percentile bootstrap."""
-    return cluster_ratio(values, np.ones(len(groups)), groups)
+    value = float(found[kept].mean())
+    influence = np.where(kept, found - value, 0) / n  # that others are left out is chance, too
+    score = delta(value, influence, groups, n)
+    return score.model_copy(update={"low": max(0.0, score.low)}) if found[kept].min() >= 0 else score
 
 
 def block_mean(values: Sequence[float], n: int) -> Score:
@@ -94,5 +115,5 @@ def block_mean(values: Sequence[float], n: int) -> Score:
     mean = float(found.mean())
     if len(found) < 2:
         return Score(value=mean, low=math.nan, high=math.nan, n=n)
-    half = T95[min(len(found) - 1, len(T95)) - 1] * float(found.std(ddof=1)) / math.sqrt(len(found))
+    half = float(stdtrit(len(found) - 1, 0.975)) * float(found.std(ddof=1)) / math.sqrt(len(found))
     return Score(value=mean, low=mean - half, high=mean + half, n=n)

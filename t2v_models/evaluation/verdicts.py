@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from t2v_models.clips.bands import SLACK
-from t2v_models.clips.laws import LEAST_ORBIT_RADIUS, LEAST_SPEED
+from t2v_models.clips.laws import LEAST_ORBIT_RADIUS, least_speed
 from t2v_models.clips.motions import DIRECTIONS, ORBITS, RADIUS, SIZE_MOTIONS, Action, radius_range, speed_range
 from t2v_models.clips.prompts import Meaning, parse
 from t2v_models.clips.reader import Reading, read
@@ -107,8 +107,8 @@ class Verdict(Config):
 
     @property
     def moves(self) -> bool:
-        """At least `LEAST_SPEED` on average: a frozen clip is perfectly consistent and must not be praised for it."""
-        return self.valid and self.path >= LEAST_SPEED * self.unit * (len(self.x) - 1)
+        """At least `least_speed` on average: a frozen clip is perfectly consistent and must not be praised for it."""
+        return self.valid and self.path >= least_speed(len(self.x), self.unit) * (len(self.x) - 1)
 
 
 def judge(frames: NDArray[np.uint8], prompts: Sequence[str], seeds: Sequence[int], split: str) -> list[Verdict]:
@@ -198,7 +198,7 @@ def _numbers(reading: Reading, i: int, meaning: Meaning, spec: ClipSpec, asked: 
     }
     if action not in SIZE_MOTIONS:
         numbers["speed_err"] = _outside(reading.speed[i], asked.speeds)
-    if action in DIRECTIONS and steps.mean() >= LEAST_SPEED * spec.unit:
+    if action in DIRECTIONS and steps.mean() >= least_speed(spec.frames, spec.unit):
         dx, dy = DIRECTIONS[action]
         turn = reading.angle[i] - math.degrees(math.atan2(-dy, dx))
         numbers["angle_err"] = abs((turn + 180) % 360 - 180)
