@@ -255,6 +255,6 @@ def _notes() -> str:
     return (
         f"<footer><p>{meaning}. Values have 95 % intervals, Wilson’s for shares. Differences of shares have "
         "Newcombe’s; differences of means are taken over pairs of clips with equal prompt and seed in which both have "
-        "the number, with prompts resampled whole, and so may differ from that of the values beside them. "
+        "the number, and so may differ from that of the values beside them. "
         f"{MARKED}</p></footer>"
     )
