@@ -584,6 +584,31 @@ def test_folders_that_cannot_be_used_are_said(tmp_path: Path, data: Path) -> Non
     assert (source / "2024-thesis.backup.tmp").exists()
 
 
+def test_a_dataset_that_another_version_of_the_ingest_made_is_not_taken_for_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = tmp_path / "source", tmp_path / "out"
+    for i in range(4):
+        put(source, f"{i}.webp", to_webp(noise(i), 10))
+    options = OPTIONS.model_copy(update={"validation": 0.25})
+    monkeypatch.setattr("t2v_models.shards.ingested.INGEST_VERSION", "1")
+    made = ingest(source, out, options)
+    assert ingest(source, out, options) == made
+    monkeypatch.undo()
+    before = {path: path.read_bytes() for path in out.rglob("*.*")}
+    found = r"out holds another dataset \(another version of the ingest made it\): choose another folder or delete it"
+    with pytest.raises(LabError, match=found):
+        ingest(source, out, options)
+    (out / "manifest.parquet").unlink()  # its side-cars say the same
+    with pytest.raises(LabError, match=found):
+        ingest(source, out, options)
+    for path in out.glob("*.*"):
+        path.unlink()
+    with pytest.raises(LabError, match=r"out/validation holds another dataset \(another version"):
+        ingest(source, out, options)
+    assert all(path.read_bytes() == before[path] for path in out.rglob("*.*"))
+
+
 def test_ingesting_never_imports_torch() -> None:
     check = "import sys, t2v_models.shards.ingest, t2v_models.shards.export; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", check], check=True)
