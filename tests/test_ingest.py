@@ -13,8 +13,9 @@ import sys
 import time
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -568,9 +569,11 @@ def test_folders_that_cannot_be_used_are_said(tmp_path: Path, data: Path) -> Non
         ingest(source, data, OPTIONS)
     stranger = tmp_path / "stranger"
     put(stranger, "shard-00000.tar", b"mine", None)
-    with pytest.raises(LabError, match="holds shards of something else"):
-        ingest(source, stranger, OPTIONS)
-    assert (stranger / "shard-00000.tar").read_bytes() == b"mine"
+    for name in ("shard-00000.tar", "manifest.parquet"):
+        with pytest.raises(LabError, match="holds shards or a manifest of something else"):
+            ingest(source, stranger, OPTIONS)
+        assert (stranger / name).read_bytes() == b"mine"
+        (stranger / name).rename(stranger / "manifest.parquet")
     beside = tmp_path / "beside"
     shutil.copytree(data, beside / "validation")
     with pytest.raises(LabError, match="validation holds another dataset"):
@@ -582,6 +585,44 @@ def test_folders_that_cannot_be_used_are_said(tmp_path: Path, data: Path) -> Non
     with pytest.raises(LabError, match="holds other files"):
         export(ClipStore(Manifest.load(data)), source, "mp4")
     assert (source / "2024-thesis.backup.tmp").exists()
+
+
+def test_an_ingest_that_fails_leaves_no_manifest_of_an_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = tmp_path / "source", tmp_path / "out"
+    for i in range(4):
+        put(source, f"{i}.webp", to_webp(noise(i), 10))
+    options = OPTIONS.model_copy(update={"validation": 0.25, "clips_per_shard": 2})
+    assert ingest(source, out, options) == Ingested(4, 3, 1, 0)
+    kept = {item["source"] for item in Manifest.load(out / "validation").table.to_pylist()}
+    whole = {path: path.read_bytes() for path in out.rglob("*.*")}
+
+    def crash(work: Callable[[Source], Windows], sources: Iterable[Source]) -> Iterator[Windows]:
+        yield from ("the decoder crashed on it" if source.path in kept else work(source) for source in sources)
+
+    def stop(work: Callable[[Source], Windows], sources: Iterable[Source]) -> Iterator[Windows]:
+        yield from islice(map(work, sources), 3)
+        raise KeyboardInterrupt
+
+    def lose_a_shard() -> None:
+        assert ingest(source, out, options) == Ingested(4, 3, 1, 0)
+        assert {path: path.read_bytes() for path in out.rglob("*.*")} == whole
+        (out / "shard-00000.tar").unlink()
+
+    lose_a_shard()
+    assert ingest(source, out, options, mapper=crash) == Ingested(4, 3, 0, 1)
+    assert not (out / "validation" / "manifest.parquet").exists()
+    (out / "shard-00000.tar").unlink()
+    lose_a_shard()
+    with pytest.raises(KeyboardInterrupt):
+        ingest(source, out, options, mapper=stop)
+    assert not list(out.rglob("manifest.parquet"))
+    lose_a_shard()
+    with pytest.raises(LabError, match="no clip of .* can be used"):
+        ingest(source, out, options, mapper=lambda work, sources: ["the decoder crashed on it"] * 4)
+    assert not list(out.rglob("manifest.parquet"))
+    lose_a_shard()
 
 
 def test_a_dataset_that_another_version_of_the_ingest_made_is_not_taken_for_its_own(

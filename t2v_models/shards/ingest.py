@@ -237,8 +237,8 @@ class _SplitWriter:
         self.captions: dict[str, None] = {}
         self._shards: list[WrittenShard] = []
         self._waiting: list[PackedClip] = []
-        for stale in (*folder.glob("shard-*.tar"), *folder.glob("shard-*.parquet")):
-            remove(stale)  # of an ingest that did not finish
+        for stale in (folder / MANIFEST, *folder.glob("shard-*.tar"), *folder.glob("shard-*.parquet")):
+            remove(stale)  # of an ingest that did not finish, or whose files were lost: first what calls them complete
         for name in ("shard-*.tar", "shard-*.parquet"):
             clear_stale(folder / name)
 
@@ -294,8 +294,8 @@ def _finished(out: Path, wanted: dict[str, object], sources: int) -> Ingested | 
                 changes = "another version of the ingest made it"
             if changes:
                 raise LabError(f"{folder} holds another dataset ({changes}): choose another folder or delete it")
-        if any(folder.glob("shard-*")) and not (out / REJECTS).is_file():
-            raise LabError(f"{folder} holds shards of something else: choose another folder")
+        if any((*folder.glob("shard-*"), *folder.glob(MANIFEST))) and not (out / REJECTS).is_file():
+            raise LabError(f"{folder} holds shards or a manifest of something else: choose another folder")
     try:
         train = len(Manifest.load(out).captions)
         folder = out / "validation"
