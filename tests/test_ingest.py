@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import struct
@@ -23,6 +24,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from t2v_models.clips.dataset import DatasetConfig
@@ -34,7 +37,7 @@ from t2v_models.shards.export import KINDS, export, to_npz
 from t2v_models.shards.ingest import REJECTS, Ingested, Source, Windows, ingest, isolated
 from t2v_models.shards.ingested import IngestOptions
 from t2v_models.shards.manifest import Manifest, finish
-from t2v_models.shards.sources import list_sources
+from t2v_models.shards.sources import list_sources, printable
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.verify import verify
 from t2v_models.shards.write import write_shard
@@ -335,6 +338,51 @@ def test_folders_of_frames_with_holes_are_told(tmp_path: Path, names: tuple[str,
     assert rejects(tmp_path / "out").get("clip", "")[: len(reason or "")] == (reason or "")
     if reason is None:
         np.testing.assert_array_equal(clips(tmp_path / "out")[0], noise(0))
+
+
+PIECES = st.sampled_from(["\\", "udcff", "\udcff", "\udcfe", "?", "é", "/"])
+"""Of names that could be written alike; a lone surrogate stands for a byte that is not UTF-8."""
+
+
+@given(st.sets(st.lists(PIECES, min_size=1, max_size=4).map("".join), min_size=10), st.binary(min_size=1))
+def test_names_that_differ_are_written_differently(names: set[str], stored: bytes) -> None:
+    names |= {os.fsdecode(stored)}
+    written = {name: printable(name) for name in names}
+    assert len(set(written.values())) == len(names)
+    assert all(text.encode() for text in written.values())
+    assert all(text == name for name, text in written.items() if re.fullmatch("[^\\\\\ud800-\udfff]*", name))
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_names_that_are_not_utf_8_are_read_and_kept_apart(tmp_path: Path, kind: str) -> None:
+    source = tmp_path / os.fsdecode(b"source\xff")
+    for i, name in enumerate((b"a\xff", b"a\xfe", b"a\\udcff", b"a?")):
+        put(source, os.fsdecode(name + b".webp"), to_webp(noise(i), 10))
+    put_frames(source / os.fsdecode(b"broken\xff"), noise(5))
+    (source / os.fsdecode(b"broken\xff") / "frame_3.png").unlink()
+    (source / os.fsdecode(b"broken\xff") / os.fsdecode(b"\xff_3.png")).write_bytes(b"no picture")
+    assert ingest(source, tmp_path / "out", OPTIONS) == Ingested(5, 4, 0, 1)
+    manifest = Manifest.load(tmp_path / "out")
+    names = ["a?.webp", r"a\\udcff.webp", r"a\udcfe.webp", r"a\udcff.webp"]
+    assert manifest.table["source"].to_pylist() == names
+    np.testing.assert_array_equal(clips(tmp_path / "out"), [noise(i) for i in (3, 2, 1, 0)])
+    assert rejects(tmp_path / "out")[r"broken\udcff"].startswith(r"frame \udcff_3.png cannot be read")
+    table = source / os.fsdecode(b"list\xff." + kind.encode())
+    rows = [("a?.webp", "a cat"), ("../out", "a dog"), ("", "a cow")]
+    if kind == "parquet":
+        with table.open("wb") as stream:
+            pq.write_table(
+                pa.table({"path": [path for path, _ in rows], "caption": [text for _, text in rows]}), stream
+            )
+    elif kind == "csv":
+        table.write_text("".join(f"{path},{text}\n" for path, text in [("path", "caption"), *rows]))
+    else:
+        table.write_text("".join(json.dumps({"path": path, "caption": text}) + "\n" for path, text in rows))
+    assert ingest(table, tmp_path / "listed", OPTIONS) == Ingested(1, 1, 0, 2)
+    assert rejects(tmp_path / "listed") == {
+        "../out": r"its path leads out of source\udcff: only files inside are read",
+        rf"list\udcff.{kind} row 3": "its path is no printable text",
+    }
 
 
 def test_no_table_stops_an_ingest(tmp_path: Path) -> None:

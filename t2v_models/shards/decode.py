@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from t2v_models.clips.spec import ClipSpec
-from t2v_models.shards.sources import frame_files
+from t2v_models.shards.sources import frame_files, printable
 
 MOST_PIXELS = 64_000_000
 """Of one frame: more than 8K video has. Larger ones are refused before they are decoded."""
@@ -111,7 +111,7 @@ def _picture(path: Path) -> Image.Image:
             _check_size(*image.size)
             return _rgb(ImageOps.exif_transpose(image))
     except (OSError, ValueError, SyntaxError) as error:
-        raise ValueError(f"frame {path.name} cannot be read: {_first_line(error)}") from error
+        raise ValueError(f"frame {printable(path.name)} cannot be read: {_first_line(error)}") from error
 
 
 def _animation(path: Path) -> Iterator[Shown]:
