@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import os
 import random
 import re
@@ -12,6 +13,7 @@ import struct
 import subprocess
 import sys
 import time
+import tracemalloc
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -516,6 +518,81 @@ def test_bad_media_are_listed_with_the_reason_and_skipped(tmp_path: Path) -> Non
     assert set(reasons) == set(expected)
     for name, reason in expected.items():
         assert reason in reasons[name], (name, reasons[name])
+
+
+def npy(shape: tuple[int, ...], kind: str, values: bytes) -> bytes:
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"shape": shape, "fortran_order": False, "descr": kind})
+    return stream.getvalue() + values
+
+
+def npz(method: int = zipfile.ZIP_DEFLATED, **arrays: bytes) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", method) as archive:
+        for name, content in arrays.items():
+            archive.writestr(f"{name}.npy", content)
+    return stream.getvalue()
+
+
+MANY = 2**27
+FRAMES = npy((6, 16, 16, 3), "|u1", bytes(6 * 16 * 16 * 3))
+HEADER = b"\x93NUMPY\x02\0" + struct.pack("<I", MANY)
+"""Of an array whose description would be as long."""
+LARGE = (1, 5000, 5000, 3)
+
+
+@pytest.mark.parametrize(("bomb", "found"), [
+    (lambda: npz(frames=FRAMES, fps=npy((MANY // 8,), "<f8", bytes(MANY))), "its fps is float64 of shape"),
+    (lambda: npz(frames=FRAMES, fps=npy((2**40,), "<f8", b"")), "allowed is one number"),
+    (lambda: npz(frames=FRAMES, fps=npy((), f"|S{MANY}", bytes(MANY))), f"its fps is |S{MANY} of shape ()"),
+    (lambda: npz(frames=FRAMES, fps=HEADER + bytes(MANY)), "write it with numpy.savez"),
+    (lambda: npz(frames=HEADER + bytes(MANY)), "write it with numpy.savez"),
+    (lambda: npz(frames=npy((6, 10**5, 10**5, 3), "|u1", bytes(MANY))), "frames of 100000 x 100000 pixels"),
+    (lambda: npz(zipfile.ZIP_LZMA, frames=npy(LARGE, "|u1", bytes(math.prod(LARGE)))), "packed in a way"),
+    (lambda: npz(zipfile.ZIP_BZIP2, frames=npy(LARGE, "|u1", bytes(math.prod(LARGE)))), "packed in a way"),
+], ids=["rates", "no-rates", "word", "header-of-rate", "header-of-frames", "large-frame", "lzma", "bzip2"])  # fmt: skip
+def test_no_archive_fills_the_memory(tmp_path: Path, bomb: Callable[[], bytes], found: str) -> None:
+    """Files of a few kB that would unpack to 75 MB and more."""
+    put(tmp_path / "source", "bomb.npz", bomb())
+    put(tmp_path / "source", "good.npz", to_npz(noise(0), 10))
+    tracemalloc.start()
+    try:
+        assert ingest(tmp_path / "source", tmp_path / "out", OPTIONS) == Ingested(2, 1, 0, 1)
+        assert tracemalloc.get_traced_memory()[1] < 2**26
+    finally:
+        tracemalloc.stop()
+    assert found in rejects(tmp_path / "out")["bomb.npz"]
+
+
+def test_rates_of_archives_are_any_one_number(tmp_path: Path) -> None:
+    for kind in ("<f8", "<f4", ">i4", "|u1"):
+        for shape in ((), (1,), (1, 1)):
+            rate = npy(shape, kind, np.array(20).astype(kind).tobytes())
+            path = put(tmp_path, "rate.npz", npz(frames=FRAMES, fps=rate))
+            assert [seconds for seconds, _ in shown(path, 7)] == [0.05] * 6
+
+
+def test_no_picture_fills_the_memory(tmp_path: Path) -> None:
+    """Pictures of a few bytes that say that they are huge."""
+    source = tmp_path / "source"
+    put(source, "good.npz", to_npz(noise(0), 10))
+    for side in (8001, 9500, 20_000):
+        header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+        chunks = struct.pack(">I", 13) + header + struct.pack(">II", zlib.crc32(header), 8) + b"IDAT" + bytes(20)
+        put_frames(source / f"png-{side}", noise(1))
+        (source / f"png-{side}" / "frame_4.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+    frames = [b"," + struct.pack("<HHHHB", 0, 0, side, side, 0) + b"\x02\x02\x44\x01\0" for side in (1, 9000)]
+    put(source, "grows.gif", b"GIF89a" + struct.pack("<HH", 1, 1) + b"\x80\0\0" + bytes(6) + b"".join(frames) + b";")
+    assert ingest(source, tmp_path / "out", OPTIONS) == Ingested(5, 1, 0, 4)
+    found = rejects(tmp_path / "out")
+    assert found["grows.gif"] == "its frames of 9000 x 9000 pixels are too large: at most 64,000,000 are decoded"
+    for side in (8001, 9500):
+        assert found[f"png-{side}"].startswith(
+            f"frame frame_4.png cannot be read: its frames of {side} x {side} pixels"
+        )
+    assert found["png-20000"].startswith(
+        "frame frame_4.png cannot be read: Image size (400000000 pixels) exceeds limit"
+    )
 
 
 def sound() -> bytes:
