@@ -208,7 +208,7 @@ def is_being_written(temporary: Path) -> bool:
     try:
         process = psutil.Process(int(pid) if pid.isdecimal() else -1)
         lives = process.status() != psutil.STATUS_ZOMBIE  # dead, but nobody has asked how
-        return lives and process.create_time() <= temporary.stat().st_mtime
+        return lives and process.create_time() <= temporary.lstat().st_mtime
     except (ValueError, psutil.NoSuchProcess, FileNotFoundError):
         return False
 
