@@ -196,7 +196,7 @@ def verify(data: Data, work: Work = WORK, as_json: Json = False) -> None:
     a folder, delete the damaged shards and render or ingest again with the same
     options.
     """
-    from t2v_models.shards.manifest import read_manifest
+    from t2v_models.shards.manifest import require_finished
     from t2v_models.shards.remote import is_url, local_folder, verify_at
     from t2v_models.shards.verify import verify as damages
     from tasks.console import progress
@@ -205,7 +205,7 @@ def verify(data: Data, work: Work = WORK, as_json: Json = False) -> None:
         show(done / total, f"shard {done} of {total}")
 
     if not is_url(data):
-        read_manifest(local_folder(data))
+        require_finished(local_folder(data))
     with progress("verify") as show:
         found = verify_at(data, work / "cache", show_shard) if is_url(data) else damages(local_folder(data), show_shard)
     print("\n".join(found) if found else f"{data} is sound")

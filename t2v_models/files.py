@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +14,9 @@ from t2v_models.config import LabError
 BUFFER = 1 << 20
 """Bytes that are written at once: thousands of small writes cost more than making what is written."""
 
+HOST = socket.gethostname().replace(".", "-")
+"""Stands in the names of temporary files: in a folder that several machines share, a process number says too little."""
+
 
 @contextmanager
 def atomic(path: Path) -> Iterator[IO[bytes]]:
@@ -21,7 +25,7 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         LabError: the disk is full or the folder cannot be written; nothing is left behind.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}@{HOST}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb", buffering=BUFFER) as file:

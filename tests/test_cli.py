@@ -133,6 +133,12 @@ def test_verify_names_damage_and_exits_with_1(
     shard.write_bytes(shard.read_bytes()[:-2000])
     assert t2v("verify", copy, "--json", monkeypatch=monkeypatch) == 1
     assert any("shard-00001.tar" in d for d in json.loads(capsys.readouterr().out.splitlines()[-1])["damages"])
+    (copy / "manifest.parquet").unlink()
+    (copy / "manifest.parquet").mkdir()
+    assert t2v("verify", copy, "--json", monkeypatch=monkeypatch) == 1
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])["damages"]
+    assert found[0] == "manifest.parquet is no file"
+    assert any("shard-00001.tar" in d for d in found[1:])
 
 
 def test_every_command_has_a_help_page(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,18 +3,22 @@
 import csv
 import io
 import json
+import math
 import os
 import random
+import re
 import shutil
 import signal
 import struct
 import subprocess
 import sys
 import time
+import tracemalloc
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -22,6 +26,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from t2v_models.clips.dataset import DatasetConfig
@@ -33,7 +39,7 @@ from t2v_models.shards.export import KINDS, export, to_npz
 from t2v_models.shards.ingest import REJECTS, Ingested, Source, Windows, ingest, isolated
 from t2v_models.shards.ingested import IngestOptions
 from t2v_models.shards.manifest import Manifest, finish
-from t2v_models.shards.sources import list_sources
+from t2v_models.shards.sources import list_sources, printable
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.verify import verify
 from t2v_models.shards.write import write_shard
@@ -336,6 +342,51 @@ def test_folders_of_frames_with_holes_are_told(tmp_path: Path, names: tuple[str,
         np.testing.assert_array_equal(clips(tmp_path / "out")[0], noise(0))
 
 
+PIECES = st.sampled_from(["\\", "udcff", "\udcff", "\udcfe", "?", "é", "/"])
+"""Of names that could be written alike; a lone surrogate stands for a byte that is not UTF-8."""
+
+
+@given(st.sets(st.lists(PIECES, min_size=1, max_size=4).map("".join), min_size=10), st.binary(min_size=1))
+def test_names_that_differ_are_written_differently(names: set[str], stored: bytes) -> None:
+    names |= {os.fsdecode(stored)}
+    written = {name: printable(name) for name in names}
+    assert len(set(written.values())) == len(names)
+    assert all(text.encode() for text in written.values())
+    assert all(text == name for name, text in written.items() if re.fullmatch("[^\\\\\ud800-\udfff]*", name))
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_names_that_are_not_utf_8_are_read_and_kept_apart(tmp_path: Path, kind: str) -> None:
+    source = tmp_path / os.fsdecode(b"source\xff")
+    for i, name in enumerate((b"a\xff", b"a\xfe", b"a\\udcff", b"a?")):
+        put(source, os.fsdecode(name + b".webp"), to_webp(noise(i), 10))
+    put_frames(source / os.fsdecode(b"broken\xff"), noise(5))
+    (source / os.fsdecode(b"broken\xff") / "frame_3.png").unlink()
+    (source / os.fsdecode(b"broken\xff") / os.fsdecode(b"\xff_3.png")).write_bytes(b"no picture")
+    assert ingest(source, tmp_path / "out", OPTIONS) == Ingested(5, 4, 0, 1)
+    manifest = Manifest.load(tmp_path / "out")
+    names = ["a?.webp", r"a\\udcff.webp", r"a\udcfe.webp", r"a\udcff.webp"]
+    assert manifest.table["source"].to_pylist() == names
+    np.testing.assert_array_equal(clips(tmp_path / "out"), [noise(i) for i in (3, 2, 1, 0)])
+    assert rejects(tmp_path / "out")[r"broken\udcff"].startswith(r"frame \udcff_3.png cannot be read")
+    table = source / os.fsdecode(b"list\xff." + kind.encode())
+    rows = [("a?.webp", "a cat"), ("../out", "a dog"), ("", "a cow")]
+    if kind == "parquet":
+        with table.open("wb") as stream:
+            pq.write_table(
+                pa.table({"path": [path for path, _ in rows], "caption": [text for _, text in rows]}), stream
+            )
+    elif kind == "csv":
+        table.write_text("".join(f"{path},{text}\n" for path, text in [("path", "caption"), *rows]))
+    else:
+        table.write_text("".join(json.dumps({"path": path, "caption": text}) + "\n" for path, text in rows))
+    assert ingest(table, tmp_path / "listed", OPTIONS) == Ingested(1, 1, 0, 2)
+    assert rejects(tmp_path / "listed") == {
+        "../out": r"its path leads out of source\udcff: only files inside are read",
+        rf"list\udcff.{kind} row 3": "its path is no printable text",
+    }
+
+
 def test_no_table_stops_an_ingest(tmp_path: Path) -> None:
     """Paths too long or looping, captions that are half a character; tables cut and with bytes changed."""
     source, chance = tmp_path / "source", random.Random(0)
@@ -469,6 +520,81 @@ def test_bad_media_are_listed_with_the_reason_and_skipped(tmp_path: Path) -> Non
         assert reason in reasons[name], (name, reasons[name])
 
 
+def npy(shape: tuple[int, ...], kind: str, values: bytes) -> bytes:
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"shape": shape, "fortran_order": False, "descr": kind})
+    return stream.getvalue() + values
+
+
+def npz(method: int = zipfile.ZIP_DEFLATED, **arrays: bytes) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", method) as archive:
+        for name, content in arrays.items():
+            archive.writestr(f"{name}.npy", content)
+    return stream.getvalue()
+
+
+MANY = 2**27
+FRAMES = npy((6, 16, 16, 3), "|u1", bytes(6 * 16 * 16 * 3))
+HEADER = b"\x93NUMPY\x02\0" + struct.pack("<I", MANY)
+"""Of an array whose description would be as long."""
+LARGE = (1, 5000, 5000, 3)
+
+
+@pytest.mark.parametrize(("bomb", "found"), [
+    (lambda: npz(frames=FRAMES, fps=npy((MANY // 8,), "<f8", bytes(MANY))), "its fps is float64 of shape"),
+    (lambda: npz(frames=FRAMES, fps=npy((2**40,), "<f8", b"")), "allowed is one number"),
+    (lambda: npz(frames=FRAMES, fps=npy((), f"|S{MANY}", bytes(MANY))), f"its fps is |S{MANY} of shape ()"),
+    (lambda: npz(frames=FRAMES, fps=HEADER + bytes(MANY)), "write it with numpy.savez"),
+    (lambda: npz(frames=HEADER + bytes(MANY)), "write it with numpy.savez"),
+    (lambda: npz(frames=npy((6, 10**5, 10**5, 3), "|u1", bytes(MANY))), "frames of 100000 x 100000 pixels"),
+    (lambda: npz(zipfile.ZIP_LZMA, frames=npy(LARGE, "|u1", bytes(math.prod(LARGE)))), "packed in a way"),
+    (lambda: npz(zipfile.ZIP_BZIP2, frames=npy(LARGE, "|u1", bytes(math.prod(LARGE)))), "packed in a way"),
+], ids=["rates", "no-rates", "word", "header-of-rate", "header-of-frames", "large-frame", "lzma", "bzip2"])  # fmt: skip
+def test_no_archive_fills_the_memory(tmp_path: Path, bomb: Callable[[], bytes], found: str) -> None:
+    """Files of a few kB that would unpack to 75 MB and more."""
+    put(tmp_path / "source", "bomb.npz", bomb())
+    put(tmp_path / "source", "good.npz", to_npz(noise(0), 10))
+    tracemalloc.start()
+    try:
+        assert ingest(tmp_path / "source", tmp_path / "out", OPTIONS) == Ingested(2, 1, 0, 1)
+        assert tracemalloc.get_traced_memory()[1] < 2**26
+    finally:
+        tracemalloc.stop()
+    assert found in rejects(tmp_path / "out")["bomb.npz"]
+
+
+def test_rates_of_archives_are_any_one_number(tmp_path: Path) -> None:
+    for kind in ("<f8", "<f4", ">i4", "|u1"):
+        for shape in ((), (1,), (1, 1)):
+            rate = npy(shape, kind, np.array(20).astype(kind).tobytes())
+            path = put(tmp_path, "rate.npz", npz(frames=FRAMES, fps=rate))
+            assert [seconds for seconds, _ in shown(path, 7)] == [0.05] * 6
+
+
+def test_no_picture_fills_the_memory(tmp_path: Path) -> None:
+    """Pictures of a few bytes that say that they are huge."""
+    source = tmp_path / "source"
+    put(source, "good.npz", to_npz(noise(0), 10))
+    for side in (8001, 9500, 20_000):
+        header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+        chunks = struct.pack(">I", 13) + header + struct.pack(">II", zlib.crc32(header), 8) + b"IDAT" + bytes(20)
+        put_frames(source / f"png-{side}", noise(1))
+        (source / f"png-{side}" / "frame_4.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+    frames = [b"," + struct.pack("<HHHHB", 0, 0, side, side, 0) + b"\x02\x02\x44\x01\0" for side in (1, 9000)]
+    put(source, "grows.gif", b"GIF89a" + struct.pack("<HH", 1, 1) + b"\x80\0\0" + bytes(6) + b"".join(frames) + b";")
+    assert ingest(source, tmp_path / "out", OPTIONS) == Ingested(5, 1, 0, 4)
+    found = rejects(tmp_path / "out")
+    assert found["grows.gif"] == "its frames of 9000 x 9000 pixels are too large: at most 64,000,000 are decoded"
+    for side in (8001, 9500):
+        assert found[f"png-{side}"].startswith(
+            f"frame frame_4.png cannot be read: its frames of {side} x {side} pixels"
+        )
+    assert found["png-20000"].startswith(
+        "frame frame_4.png cannot be read: Image size (400000000 pixels) exceeds limit"
+    )
+
+
 def sound() -> bytes:
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
@@ -568,9 +694,11 @@ def test_folders_that_cannot_be_used_are_said(tmp_path: Path, data: Path) -> Non
         ingest(source, data, OPTIONS)
     stranger = tmp_path / "stranger"
     put(stranger, "shard-00000.tar", b"mine", None)
-    with pytest.raises(LabError, match="holds shards of something else"):
-        ingest(source, stranger, OPTIONS)
-    assert (stranger / "shard-00000.tar").read_bytes() == b"mine"
+    for name in ("shard-00000.tar", "manifest.parquet"):
+        with pytest.raises(LabError, match="holds shards or a manifest of something else"):
+            ingest(source, stranger, OPTIONS)
+        assert (stranger / name).read_bytes() == b"mine"
+        (stranger / name).rename(stranger / "manifest.parquet")
     beside = tmp_path / "beside"
     shutil.copytree(data, beside / "validation")
     with pytest.raises(LabError, match="validation holds another dataset"):
@@ -582,6 +710,69 @@ def test_folders_that_cannot_be_used_are_said(tmp_path: Path, data: Path) -> Non
     with pytest.raises(LabError, match="holds other files"):
         export(ClipStore(Manifest.load(data)), source, "mp4")
     assert (source / "2024-thesis.backup.tmp").exists()
+
+
+def test_an_ingest_that_fails_leaves_no_manifest_of_an_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = tmp_path / "source", tmp_path / "out"
+    for i in range(4):
+        put(source, f"{i}.webp", to_webp(noise(i), 10))
+    options = OPTIONS.model_copy(update={"validation": 0.25, "clips_per_shard": 2})
+    assert ingest(source, out, options) == Ingested(4, 3, 1, 0)
+    kept = {item["source"] for item in Manifest.load(out / "validation").table.to_pylist()}
+    whole = {path: path.read_bytes() for path in out.rglob("*.*")}
+
+    def crash(work: Callable[[Source], Windows], sources: Iterable[Source]) -> Iterator[Windows]:
+        yield from ("the decoder crashed on it" if source.path in kept else work(source) for source in sources)
+
+    def stop(work: Callable[[Source], Windows], sources: Iterable[Source]) -> Iterator[Windows]:
+        yield from islice(map(work, sources), 3)
+        raise KeyboardInterrupt
+
+    def lose_a_shard() -> None:
+        assert ingest(source, out, options) == Ingested(4, 3, 1, 0)
+        assert {path: path.read_bytes() for path in out.rglob("*.*")} == whole
+        (out / "shard-00000.tar").unlink()
+
+    lose_a_shard()
+    assert ingest(source, out, options, mapper=crash) == Ingested(4, 3, 0, 1)
+    assert not (out / "validation" / "manifest.parquet").exists()
+    (out / "shard-00000.tar").unlink()
+    lose_a_shard()
+    with pytest.raises(KeyboardInterrupt):
+        ingest(source, out, options, mapper=stop)
+    assert not list(out.rglob("manifest.parquet"))
+    lose_a_shard()
+    with pytest.raises(LabError, match="no clip of .* can be used"):
+        ingest(source, out, options, mapper=lambda work, sources: ["the decoder crashed on it"] * 4)
+    assert not list(out.rglob("manifest.parquet"))
+    lose_a_shard()
+
+
+def test_a_dataset_that_another_version_of_the_ingest_made_is_not_taken_for_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = tmp_path / "source", tmp_path / "out"
+    for i in range(4):
+        put(source, f"{i}.webp", to_webp(noise(i), 10))
+    options = OPTIONS.model_copy(update={"validation": 0.25})
+    monkeypatch.setattr("t2v_models.shards.ingested.INGEST_VERSION", "1")
+    made = ingest(source, out, options)
+    assert ingest(source, out, options) == made
+    monkeypatch.undo()
+    before = {path: path.read_bytes() for path in out.rglob("*.*")}
+    found = r"out holds another dataset \(another version of the ingest made it\): choose another folder or delete it"
+    with pytest.raises(LabError, match=found):
+        ingest(source, out, options)
+    (out / "manifest.parquet").unlink()  # its side-cars say the same
+    with pytest.raises(LabError, match=found):
+        ingest(source, out, options)
+    for path in out.glob("*.*"):
+        path.unlink()
+    with pytest.raises(LabError, match=r"out/validation holds another dataset \(another version"):
+        ingest(source, out, options)
+    assert all(path.read_bytes() == before[path] for path in out.rglob("*.*"))
 
 
 def test_ingesting_never_imports_torch() -> None:

@@ -25,10 +25,20 @@ from t2v_models.clips.motions import Motion, trace
 from t2v_models.clips.render import render
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
+from t2v_models.files import HOST, atomic
 from t2v_models.shards.manifest import MANIFEST, SUMS, Manifest, check_folder, finish, is_complete
 from t2v_models.shards.tar import header
 from t2v_models.shards.verify import verify
-from t2v_models.shards.write import ROW_SCHEMA, read_metadata, shard_name, sidecar_path, write_shard
+from t2v_models.shards.write import (
+    FOREIGN_SECONDS,
+    ROW_SCHEMA,
+    clear_stale,
+    is_being_written,
+    read_metadata,
+    shard_name,
+    sidecar_path,
+    write_shard,
+)
 
 CONFIG = DatasetConfig(clips=44, clips_per_shard=20, spec=ClipSpec(size=16, frames=5), seed=3)
 
@@ -201,6 +211,33 @@ def test_a_dead_writers_files_are_removed_and_a_living_ones_kept(tmp_path: Path)
     write_shard(tmp_path, CONFIG, 0)
     assert not dead.exists()
     assert living.exists()
+
+
+def test_a_file_that_another_machine_writes_is_kept_and_goes_a_day_after_it_died(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        pass
+    monkeypatch.setattr("t2v_models.files.HOST", "elsewhere")
+    monkeypatch.setattr(os, "getpid", lambda: gone.pid)
+    with atomic(tmp_path / shard_name(0)) as stream:
+        monkeypatch.undo()
+        clear_stale(tmp_path / "shard-*.tar")
+        assert Path(stream.name).exists()
+        assert is_being_written(Path(stream.name))
+        stream.write(b"whole")
+    assert [path.name for path in tmp_path.iterdir()] == [shard_name(0)]
+    here, there = (tmp_path / f"{shard_name(0)}.{gone.pid}@{host}.tmp" for host in (HOST, "elsewhere"))
+    here.touch()
+    there.touch()
+    clear_stale(tmp_path / shard_name(0))
+    assert not here.exists()
+    os.utime(there, (0, time.time() - FOREIGN_SECONDS + 60))
+    clear_stale(tmp_path / shard_name(0))
+    assert there.exists()
+    os.utime(there, (0, time.time() - FOREIGN_SECONDS - 60))
+    clear_stale(tmp_path / shard_name(0))
+    assert not there.exists()
 
 
 def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
 """Every damage, wherever it strikes and in any company, is found and named with its file."""
 
 import io
+import os
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +17,7 @@ from hypothesis import strategies as st
 from t2v_models.config import LabError
 from t2v_models.shards.manifest import CARD, MANIFEST, SUMS
 from t2v_models.shards.verify import verify
-from t2v_models.shards.write import shard_name
+from t2v_models.shards.write import file_sha256, shard_name
 from tests.conftest import TINY, rendered
 
 Damage = Callable[[Path, Path, float], str]
@@ -178,3 +181,89 @@ def test_a_lost_manifest_is_said(data: Path, tmp_path: Path) -> None:
     (folder / MANIFEST).unlink()
     with pytest.raises(LabError, match="is half-written: run `t2v render` again with the same options"):
         verify(folder)
+
+
+def is_a_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def leads_nowhere(path: Path) -> None:
+    path.symlink_to(path.with_name("none"))
+
+
+def leads_to_itself(path: Path) -> None:
+    path.symlink_to(path)
+
+
+def leads_through_a_file(path: Path) -> None:
+    path.symlink_to(path.with_name(shard_name(2)) / "x")
+
+
+def fails_when_read(path: Path) -> None:
+    path.symlink_to("/proc/self/mem")  # nothing lies at its first byte
+
+
+BESIDE_SHARDS = (MANIFEST, SUMS, CARD, "shard-00000.parquet")
+
+
+@pytest.mark.parametrize("name", [*BESIDE_SHARDS, shard_name(0)])
+@pytest.mark.parametrize(("damage", "told"), [
+    (is_a_folder, "is no file"), (leads_nowhere, "is no file"), (leads_to_itself, "is no file"),
+    (leads_through_a_file, "is no file"), (fails_when_read, "cannot be read: Input/output error"),
+])  # fmt: skip
+def test_what_cannot_be_read_is_named_and_the_rest_is_verified(
+    data: Path, tmp_path: Path, name: str, damage: Callable[[Path], None], told: str
+) -> None:
+    folder = Path(shutil.copytree(data, tmp_path / "dataset"))
+    (folder / name).unlink()
+    damage(folder / name)
+    assert verify(folder) == [f"{name} {told}"]
+    flipped(folder / shard_name(1), 0.5)
+    (folder / f"{MANIFEST}.99999999.tmp").symlink_to(folder / f"{MANIFEST}.99999999.tmp")
+    found = verify(folder)
+    assert f"{name} {told}" in found
+    assert any(shard_name(1) in line for line in found) or name == SUMS
+    assert f"{MANIFEST}.99999999.tmp is left over from a writer that was killed" in found
+
+
+@contextmanager
+def without_rights() -> Iterator[None]:
+    """As a user to whom permissions matter."""
+    if os.geteuid():
+        yield
+        return
+    os.setresuid(65534, 65534, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+
+
+def test_what_may_not_be_read_is_named(data: Path) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        Path(scratch).chmod(0o755)
+        for name in (*BESIDE_SHARDS, shard_name(0)):
+            folder = Path(shutil.copytree(data, Path(scratch) / name))
+            (folder / name).chmod(0)
+            with without_rights():
+                assert verify(folder) == [f"{name} cannot be read: Permission denied"]
+        folder.chmod(0)
+        with without_rights(), pytest.raises(LabError, match="may not be read: change its permissions"):
+            verify(folder)
+        folder.chmod(0o755)
+
+
+@pytest.mark.parametrize("shards", ["{", "7", "[7]", "[{}]", '{"name": 1}'])
+def test_a_manifest_of_broken_json_is_named(data: Path, tmp_path: Path, shards: str) -> None:
+    folder = Path(shutil.copytree(data, tmp_path / "dataset"))
+    table = pq.read_table(folder / MANIFEST)
+    before = file_sha256(folder / MANIFEST)
+    pq.write_table(
+        table.replace_schema_metadata(table.schema.metadata | {b"shards": shards.encode()}), folder / MANIFEST
+    )
+    (folder / SUMS).write_text((folder / SUMS).read_text().replace(before, file_sha256(folder / MANIFEST)))
+    flipped(folder / shard_name(1), 0.5)
+    found = verify(folder)
+    assert len(found) == 2
+    assert f"{MANIFEST} is damaged or is no manifest" in found[0]
+    assert found[1].startswith(f"{SUMS} and {shard_name(1)} do not belong together")

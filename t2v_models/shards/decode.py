@@ -3,10 +3,11 @@
 Whatever is wrong with a file is a `ValueError` with the reason; what a decoder raises besides is up to the caller.
 """
 
-import io
+import math
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any
 
 import av
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from t2v_models.clips.spec import ClipSpec
-from t2v_models.shards.sources import frame_files
+from t2v_models.shards.sources import frame_files, printable
 
 MOST_PIXELS = 64_000_000
 """Of one frame: more than 8K video has. Larger ones are refused before they are decoded."""
@@ -94,8 +95,7 @@ def _check_size(width: int, height: int) -> None:
 def _rgb(image: Image.Image) -> Image.Image:
     """8-bit RGB: what is transparent lies on white, and 16 bits a channel become 8."""
     if image.mode.startswith("I"):
-        wide = np.asarray(image).astype(np.int64)
-        return Image.fromarray((wide.clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
+        return Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise ValueError("its pixels are floats without a known range: convert it to 8 or 16 bits")
     if image.has_transparency_data:
@@ -110,8 +110,8 @@ def _picture(path: Path) -> Image.Image:
         with Image.open(path) as image:
             _check_size(*image.size)
             return _rgb(ImageOps.exif_transpose(image))
-    except (OSError, ValueError, SyntaxError) as error:
-        raise ValueError(f"frame {path.name} cannot be read: {_first_line(error)}") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"frame {printable(path.name)} cannot be read: {_first_line(error)}") from error
 
 
 def _animation(path: Path) -> Iterator[Shown]:
@@ -119,30 +119,46 @@ def _animation(path: Path) -> Iterator[Shown]:
         _check_size(*image.size)
         for index in range(getattr(image, "n_frames", 1)):
             image.seek(index)
+            _check_size(*image.size)  # a frame may be larger than the film says it is
             image.load()
             yield float(image.info.get("duration") or 0) / 1000 or GIF_SECONDS, _rgb(image)
 
 
 def _array(path: Path, fps: float) -> Iterator[Shown]:
-    """An .npz with `frames`, uint8 `(t, h, w, 3)`, and maybe `fps`; the size is checked before anything is unpacked."""
+    """An .npz with `frames`, uint8 `(t, h, w, 3)`, and maybe `fps`; sizes are checked before anything is unpacked."""
     with zipfile.ZipFile(path) as archive:
-        if "frames.npy" not in archive.namelist():
+        names = archive.namelist()
+        if "frames.npy" not in names:
             raise ValueError("the archive holds no array `frames`")
+        if any(member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for member in archive.infolist()):
+            raise ValueError("the archive is packed in a way that numpy does not use: write it with numpy.savez")
+        rate = _rate(archive) if "fps.npy" in names else fps
         with archive.open("frames.npy") as stream:
-            version = np.lib.format.read_magic(stream)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, fortran, dtype = read(stream)
+            shape, fortran, dtype = _header(stream)
             if dtype != np.uint8 or fortran or len(shape) != 4 or shape[3] != 3:
                 raise ValueError(f"its frames are {dtype} of shape {shape}; allowed is uint8 (t, h, w, 3)")
             _check_size(shape[2], shape[1])
-            rate = fps
-            if "fps.npy" in archive.namelist():
-                rate = float(np.load(io.BytesIO(archive.read("fps.npy")), allow_pickle=False))
             for _ in range(shape[0]):
                 frame = stream.read(shape[1] * shape[2] * 3)
                 if len(frame) < shape[1] * shape[2] * 3:
                     raise ValueError("its frames are cut short")
                 yield 1 / rate, Image.fromarray(np.frombuffer(frame, np.uint8).reshape(shape[1:]))
+
+
+def _rate(archive: zipfile.ZipFile) -> float:
+    with archive.open("fps.npy") as stream:
+        shape, _, dtype = _header(stream)
+        if dtype.kind not in "iuf" or math.prod(shape) != 1:
+            raise ValueError(f"its fps is {dtype} of shape {shape}; allowed is one number")
+        return float(np.frombuffer(stream.read(dtype.itemsize), dtype)[0])
+
+
+def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, order and type of an .npy: read are at most 64 KiB, the longest header of a file in format 1.0."""
+    version = np.lib.format.read_magic(stream)
+    if version != (1, 0):
+        raise ValueError("it holds an array in a format that numpy does not use for numbers: write it with numpy.savez")
+    return np.lib.format.read_array_header_1_0(stream)
 
 
 def _video(path: Path) -> Iterator[Shown]:

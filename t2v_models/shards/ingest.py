@@ -25,7 +25,7 @@ from t2v_models.files import atomic, remove
 from t2v_models.processes import process_pool
 from t2v_models.shards.codec import packed
 from t2v_models.shards.decode import fitted, resampled, shown
-from t2v_models.shards.ingested import IngestConfig, IngestOptions
+from t2v_models.shards.ingested import IngestConfig, IngestOptions, config_digest
 from t2v_models.shards.manifest import MANIFEST, Manifest, finish
 from t2v_models.shards.sources import Reject, Source, list_sources, source_digest
 from t2v_models.shards.write import (
@@ -237,8 +237,8 @@ class _SplitWriter:
         self.captions: dict[str, None] = {}
         self._shards: list[WrittenShard] = []
         self._waiting: list[PackedClip] = []
-        for stale in (*folder.glob("shard-*.tar"), *folder.glob("shard-*.parquet")):
-            remove(stale)  # of an ingest that did not finish
+        for stale in (folder / MANIFEST, *folder.glob("shard-*.tar"), *folder.glob("shard-*.parquet")):
+            remove(stale)  # of an ingest that did not finish, or whose files were lost: first what calls them complete
         for name in ("shard-*.tar", "shard-*.parquet"):
             clear_stale(folder / name)
 
@@ -284,14 +284,18 @@ def _finished(out: Path, wanted: dict[str, object], sources: int) -> Ingested | 
     """
     for folder in _folders(out).values():
         for path in (folder / MANIFEST, *sorted(folder.glob("shard-*.parquet"))[:1]):
-            old = flatten(json.loads(read_metadata(path).get("config", "null")) or {})
-            new = flatten(wanted)
-            keys = [key for key in new if old and old.get(key) != new[key]]
-            if keys:
-                changes = ", ".join(f"{key} is {old.get(key)!r} there and {new[key]!r} now" for key in keys)
+            metadata = read_metadata(path)
+            if "config" not in metadata:
+                continue
+            old, new = flatten(json.loads(metadata["config"])), flatten(wanted)
+            keys = [key for key in new if old.get(key) != new[key]]
+            changes = ", ".join(f"{key} is {old.get(key)!r} there and {new[key]!r} now" for key in keys)
+            if not keys and metadata.get("config_digest") != config_digest(metadata["config"]):
+                changes = "another version of the ingest made it"
+            if changes:
                 raise LabError(f"{folder} holds another dataset ({changes}): choose another folder or delete it")
-        if any(folder.glob("shard-*")) and not (out / REJECTS).is_file():
-            raise LabError(f"{folder} holds shards of something else: choose another folder")
+        if any((*folder.glob("shard-*"), *folder.glob(MANIFEST))) and not (out / REJECTS).is_file():
+            raise LabError(f"{folder} holds shards or a manifest of something else: choose another folder")
     try:
         train = len(Manifest.load(out).captions)
         folder = out / "validation"

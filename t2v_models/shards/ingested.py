@@ -46,7 +46,12 @@ class IngestConfig(IngestOptions):
     @property
     def digest(self) -> str:
         """16 hex digits that change when any clip would."""
-        return hashlib.sha256(f"ingest {INGEST_VERSION} {self.model_dump_json()}".encode()).hexdigest()[:16]
+        return config_digest(self.model_dump_json())
+
+
+def config_digest(config: str) -> str:
+    """The digest that this version of the ingest gives to a configuration, as JSON."""
+    return hashlib.sha256(f"ingest {INGEST_VERSION} {config}".encode()).hexdigest()[:16]
 
 
 DataConfig = Annotated[DatasetConfig | IngestConfig, Field(discriminator="world")]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -102,13 +103,8 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         LabError: no such folder, no manifest, or not a manifest.
     """
+    require_finished(folder)
     path = folder / MANIFEST
-    if not folder.is_dir():
-        raise LabError(f"there is no folder {folder}: name the folder of a dataset, or make one with `t2v render`")
-    if not path.is_file():
-        if any(folder.glob("shard-*.tar*")):
-            raise LabError(f"{folder} is half-written: run `t2v render` again with the same options to finish it")
-        raise LabError(f"{folder} holds no {MANIFEST}: name the folder of a dataset, or make one with `t2v render`")
     metadata = read_metadata(path)
     try:
         config = _CONFIG.validate_json(metadata["config"])
@@ -122,6 +118,22 @@ def read_manifest(folder: Path) -> Manifest:
     if rows_digest(table) != metadata.get("rows_sha256"):
         raise _not_a_manifest(path)
     return Manifest(folder, config, metadata["dataset_digest"], shards, table)
+
+
+def require_finished(folder: Path) -> None:
+    """See that a folder has a manifest, damaged or not.
+
+    Raises:
+        LabError: no such folder, or no manifest.
+    """
+    if not os.path.isdir(folder):
+        raise LabError(f"there is no folder {folder}: name the folder of a dataset, or make one with `t2v render`")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise LabError(f"{folder} may not be read: change its permissions, or choose another folder")
+    if not os.path.lexists(folder / MANIFEST):
+        if any(folder.glob("shard-*.tar*")):
+            raise LabError(f"{folder} is half-written: run `t2v render` again with the same options to finish it")
+        raise LabError(f"{folder} holds no {MANIFEST}: name the folder of a dataset, or make one with `t2v render`")
 
 
 def finish(folder: Path, config: DataConfig) -> Manifest:

@@ -122,9 +122,9 @@ def _of_folder(root: Path) -> list[Source | Reject]:
 def _captioned(root: Path, path: Path, beside: Path) -> Source | Reject:
     name = _name(root, path)
     if not beside.exists():
-        return Reject(name, None, f"no caption: there is no {_printable(beside.name)} and no table was given")
+        return Reject(name, None, f"no caption: there is no {printable(beside.name)} and no table was given")
     if barred := _barred(root, beside):
-        return Reject(name, None, f"its caption in {_printable(beside.name)}: {barred}")
+        return Reject(name, None, f"its caption in {printable(beside.name)}: {barred}")
     try:
         return _source(root, name, path, beside.read_bytes())
     except OSError as error:
@@ -135,7 +135,7 @@ def _of_table(root: Path, table: Path) -> list[Source | Reject]:
     found: list[Source | Reject] = []
     seen = set()
     for place, (path, caption) in enumerate(_rows(table), 1):
-        row = f"{table.name} row {place}"
+        row = f"{printable(table.name)} row {place}"
         if not isinstance(path, str) or not path or not path.isprintable():
             found.append(Reject(row, None, "its path is no printable text"))
             continue
@@ -175,7 +175,7 @@ def _source(root: Path, name: str, path: Path, caption: object) -> Source | Reje
 def _barred(root: Path, path: Path) -> str | None:
     """Why a path must not be opened, if so: it leads elsewhere, or opening it might never end."""
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
-        return f"its path leads out of {root.name}: only files inside are read"
+        return f"its path leads out of {printable(root.name)}: only files inside are read"
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -195,16 +195,16 @@ def _bad_frames(root: Path, folder: Path) -> str | None:
         return f"it is a folder without images ({', '.join(FRAME_SUFFIXES)})"
     for file in files:
         if barred := _barred(root, file):
-            return f"frame {_printable(file.name)}: {barred}"
+            return f"frame {printable(file.name)}: {barred}"
     numbers = [_number(file.stem) for file in files]
     if numbers[0] < 0:
-        return None if numbers[-1] < 0 else f"frame {_printable(files[0].name)} has no number, and others have"
+        return None if numbers[-1] < 0 else f"frame {printable(files[0].name)} has no number, and others have"
     steps = [after - before for before, after in pairwise(numbers)]
     for file, step in zip(files, steps, strict=False):
         if step == 0:
-            return f"two frames have the number of {_printable(file.name)}"
+            return f"two frames have the number of {printable(file.name)}"
         if step >= 2 * min(steps):
-            return f"frames are missing after {_printable(file.name)}: the next number is {step} higher"
+            return f"frames are missing after {printable(file.name)}: the next number is {step} higher"
     return None
 
 
@@ -241,12 +241,13 @@ def _json(line: str) -> object:
 
 
 def _parquet_rows(table: Path) -> Iterator[tuple[object, object]]:
-    file = pq.ParquetFile(table)
-    _check_columns(table, file.schema_arrow.names)
-    for batch in file.iter_batches(columns=["path", "caption"]):
-        path, caption = (_bytes(batch.column(name)) for name in ("path", "caption"))
-        for p, c in zip(path, caption, strict=True):
-            yield p.decode("utf-8", "surrogateescape") if isinstance(p, bytes) else p, c
+    with table.open("rb") as stream:  # pyarrow opens no file whose name is not UTF-8
+        file = pq.ParquetFile(stream)
+        _check_columns(table, file.schema_arrow.names)
+        for batch in file.iter_batches(columns=["path", "caption"]):
+            path, caption = (_bytes(batch.column(name)) for name in ("path", "caption"))
+            for p, c in zip(path, caption, strict=True):
+                yield p.decode("utf-8", "surrogateescape") if isinstance(p, bytes) else p, c
 
 
 def _bytes(column: pa.Array) -> list[object]:
@@ -269,9 +270,9 @@ def _check_columns(table: Path, found: list[str] | tuple[str, ...] | object) -> 
 
 
 def _name(root: Path, path: Path) -> str:
-    return _printable(path.relative_to(root).as_posix())
+    return printable(path.relative_to(root).as_posix())
 
 
-def _printable(name: str) -> str:
-    """A file name that is not UTF-8 with its odd bytes as question marks."""
-    return name.encode("utf-8", "replace").decode()
+def printable(name: str) -> str:
+    """A file name as text that no other name has: odd bytes, which are not UTF-8, and backslashes are escaped."""
+    return name.replace("\\", r"\\").encode("utf-8", "backslashreplace").decode()

@@ -2,15 +2,18 @@
 
 import hashlib
 import json
+import os
+import re
 import tarfile
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from t2v_models.config import LabError
 from t2v_models.shards.codec import FRAMES_SUFFIX
-from t2v_models.shards.manifest import CARD, MANIFEST, SUMS, Manifest, Shard, read_manifest
+from t2v_models.shards.manifest import CARD, MANIFEST, SUMS, Manifest, Shard, read_manifest, require_finished
 from t2v_models.shards.write import (
     META_SUFFIX,
     file_sha256,
@@ -34,15 +37,15 @@ def verify(folder: Path, on_shard: Callable[[int, int], None] = lambda done, tot
     Raises:
         LabError: there is no such folder, or it has never been finished.
     """
-    digest_of = cache(file_sha256)
+    require_finished(folder)
+    digest_of = cache(_digest)
     if _is_sound(folder, digest_of, on_shard):
         return _strays(folder, {name for name in _sums(folder) if name.endswith(".tar")})
     try:
         manifest = read_manifest(folder)
     except LabError as error:
-        if not (folder / "manifest.parquet").is_file():
-            raise
-        return [str(error), *_strays(folder, None)]
+        told = _faults(folder, [MANIFEST], digest_of) or [str(error)]
+        return [*told, *_damage_by_sums(folder, digest_of), *_strays(folder, None)]
     shards = {shard.name for shard in manifest.shards}
     owner = {shard.sha256: shard.name for shard in manifest.shards}
     damage: list[str] = []
@@ -50,29 +53,29 @@ def verify(folder: Path, on_shard: Callable[[int, int], None] = lambda done, tot
         damage += _shard_damage(manifest, index, owner, digest_of)
         on_shard(index + 1, len(manifest.shards))
     beside = _beside(folder, len(shards))
-    damage += [f"{name} is missing" for name in (*beside, SUMS) if not (folder / name).is_file()]
+    damage += _faults(folder, [*beside, SUMS], digest_of)
     odd = _unproven(folder, beside if damage else [*shards, *beside], digest_of)
     odd += [ascii(name) for name in sorted(set(_sums(folder)) - shards - set(beside))]
-    if odd:
-        damage.append(f"{SUMS} and {_listed(odd)} do not belong together: one is damaged or of another dataset")
-    return damage + _strays(folder, shards)
+    return damage + _apart(odd) + _strays(folder, shards)
 
 
 def _is_sound(folder: Path, digest_of: Callable[[Path], str], on_shard: Callable[[int, int], None]) -> bool:
     """Whether every file has the digest in `SHA256SUMS`. Decodes nothing: 10,000 rows cost as much as their clips."""
     sums = _sums(folder)
-    if not (folder / MANIFEST).is_file() or _unproven(folder, [MANIFEST], digest_of):
+    if digest_of(folder / MANIFEST) != sums.get(MANIFEST):
         return False
-    described = json.loads(read_metadata(folder / MANIFEST).get("shards", "[]"))
-    beside = _beside(folder, len(described))
-    if set(sums) != {*beside, *(shard["name"] for shard in described)}:
+    try:
+        described = json.loads(read_metadata(folder / MANIFEST).get("shards", "[]"))
+        shards = {str(shard["name"]): shard["sha256"] for shard in described}
+    except (ValueError, TypeError, KeyError):
         return False
-    if not all((folder / name).is_file() for name in sums) or _unproven(folder, beside, digest_of):
+    beside = _beside(folder, len(shards))
+    if set(sums) != {*beside, *shards} or any(digest_of(folder / name) != sums[name] for name in beside):
         return False
-    for done, shard in enumerate(described, 1):
-        if not digest_of(folder / shard["name"]) == sums[shard["name"]] == shard["sha256"]:
+    for done, (name, sha256) in enumerate(shards.items(), 1):
+        if not digest_of(folder / name) == sums[name] == sha256:
             return False
-        on_shard(done, len(described))
+        on_shard(done, len(shards))
     return True
 
 
@@ -81,27 +84,53 @@ def _beside(folder: Path, shards: int) -> list[str]:
     return [CARD, MANIFEST, *(sidecar_path(folder, index).name for index in range(shards))]
 
 
+def _digest(path: Path) -> str:
+    """Hex digest of a file's bytes; of one that cannot be read, what is to be said of it: words, with spaces."""
+    try:
+        if not path.is_file():
+            return "is no file" if os.path.lexists(path) else "is missing"
+        return file_sha256(path)
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+
+
+def _faults(folder: Path, names: Iterable[str], digest_of: Callable[[Path], str]) -> list[str]:
+    """A sentence for each of these files that cannot be read."""
+    return [f"{name} {digest_of(folder / name)}" for name in names if " " in digest_of(folder / name)]
+
+
 def _unproven(folder: Path, names: Iterable[str], digest_of: Callable[[Path], str]) -> list[str]:
-    """Those of these files that are there with another digest than `SHA256SUMS` names, if there are any sums."""
-    sums = _sums(folder)
-    return [n for n in names if sums and (folder / n).is_file() and digest_of(folder / n) != sums.get(n)]
+    """Those of these files that can be read and have another digest than `SHA256SUMS` names, if there are any sums."""
+    sums, digests = _sums(folder), {name: digest_of(folder / name) for name in names}
+    return [name for name, digest in digests.items() if sums and " " not in digest and digest != sums.get(name)]
+
+
+def _damage_by_sums(folder: Path, digest_of: Callable[[Path], str]) -> list[str]:
+    """Without a manifest, damage to the files beside it."""
+    names = [name for name in _sums(folder) if name == CARD or re.fullmatch(r"shard-\d+\.(tar|parquet)", name)]
+    return _faults(folder, [*names, SUMS], digest_of) + _apart(_unproven(folder, names, digest_of))
+
+
+def _apart(odd: list[str]) -> list[str]:
+    return [f"{SUMS} and {_listed(odd)} do not belong together: one is damaged or of another dataset"] if odd else []
 
 
 def _sums(folder: Path) -> dict[str, str]:
     """Digests by file name, as far as the file can be read."""
-    path = folder / SUMS
-    text = path.read_bytes().decode(errors="replace") if path.is_file() else ""
+    text = ""
+    with suppress(OSError):  # that it cannot be read is said where files are
+        text = (folder / SUMS).read_bytes().decode(errors="replace") if (folder / SUMS).is_file() else ""
     return {name: sha256 for sha256, _, name in (line.partition("  ") for line in text.split("\n") if line)}
 
 
 def _shard_damage(manifest: Manifest, index: int, owner: dict[str, str], digest_of: Callable[[Path], str]) -> list[str]:
     shard = manifest.shards[index]
     path = manifest.folder / shard.name
-    if not path.is_file():
-        return [f"{shard.name} is missing"]
     found = digest_of(path)
     if found == shard.sha256:
         return []
+    if faults := _faults(manifest.folder, [shard.name], digest_of):
+        return faults
     first = index * manifest.config.clips_per_shard
     rows: Rows = manifest.table.slice(first, manifest.config.clips_per_shard).to_pylist()
     if found in owner:

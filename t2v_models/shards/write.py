@@ -7,6 +7,8 @@ proves that the tar is whole.
 
 import hashlib
 import json
+import re
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +25,7 @@ from t2v_models.clips.render import sprites
 from t2v_models.clips.spec import Codec
 from t2v_models.clips.splits import check_no_leak
 from t2v_models.config import LabError, flatten
-from t2v_models.files import atomic, remove
+from t2v_models.files import HOST, atomic, remove
 from t2v_models.shards.codec import FRAMES_SUFFIX, Packer
 from t2v_models.shards.ingested import DataConfig, IngestConfig
 from t2v_models.shards.tar import TarWriter
@@ -31,6 +33,10 @@ from t2v_models.shards.tar import TarWriter
 META_SUFFIX = ".json"
 DRAWN_CLIPS, DRAWN_PIXELS = 1000, 25_000_000
 """Most clips, and pixels of clips, that are drawn together: many are cheaper each, fewer need less memory."""
+FOREIGN_SECONDS = 24 * 3600
+"""After which a file that a process on another machine was writing counts as left behind."""
+_WRITER = re.compile(r"\.([0-9]+)(?:@([^.]+))?\.tmp$")
+"""Without a host in names of earlier versions."""
 _WORD = pa.dictionary(pa.int32(), pa.string())
 _HASH = pa.binary(32)
 
@@ -196,20 +202,30 @@ def file_sha256(path: Path) -> str:
 
 
 def clear_stale(path: Path) -> None:
-    """Remove the temporary files that killed writers of `path` left beside it."""
+    """Remove the temporary files that killed writers of `path` left beside it.
+
+    Those of this machine go at once. Whether a writer on another machine lives cannot be asked: its file goes when
+    nothing has been written to it for a day.
+    """
     for temporary in path.parent.glob(f"{path.name}.*.tmp"):
-        if temporary.name.split(".")[-2].isdecimal() and not is_being_written(temporary):
+        if _WRITER.search(temporary.name) and not is_being_written(temporary):
             remove(temporary)
 
 
 def is_being_written(temporary: Path) -> bool:
-    """Whether the process named in `NAME.PID.tmp` lives and is old enough to have written the file."""
-    pid = temporary.name.split(".")[-2]
+    """Whether the process named in `NAME.PID@HOST.tmp` lives and is old enough to have written the file."""
+    writer = _WRITER.search(temporary.name)
+    if not writer:
+        return False
+    pid, host = writer.groups()
     try:
-        process = psutil.Process(int(pid) if pid.isdecimal() else -1)
+        written = temporary.lstat().st_mtime
+        if host not in (None, HOST):
+            return time.time() - written < FOREIGN_SECONDS
+        process = psutil.Process(int(pid))
         lives = process.status() != psutil.STATUS_ZOMBIE  # dead, but nobody has asked how
-        return lives and process.create_time() <= temporary.stat().st_mtime
-    except (ValueError, psutil.NoSuchProcess, FileNotFoundError):
+        return lives and process.create_time() <= written
+    except (psutil.NoSuchProcess, FileNotFoundError):
         return False
 
 
