@@ -55,6 +55,11 @@ class LabConfig(Config):
         data, models = self.dataset, " and ".join(model.name for model in self.models)
         return f"{models} on {data.clips:,} clips of {data.world} at {data.spec.size} px"
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything that is set, models by name: what MLflow shows, and what tells one lab from another."""
+        return self.model_dump() | {"models": {model.name: model.model_dump() for model in self.models}}
+
 
 class LabResult(Config):
     """Where everything is, and how long it took."""
@@ -101,8 +106,7 @@ def lab(config: LabConfig, work: Path = WORK) -> LabResult:
         judged = run_dir / "evaluation"
         evaluations.append((_evaluation(str(run_dir), config, judged, work), judged))
     report = publish(work / "report" / name, evaluations, data, runs, stopwatch.stages(started), work)
-    settings = config.model_dump() | {"models": {model.name: model.model_dump() for model in config.models}}
-    log_lab(report, settings, [out for _, out in evaluations], data, runs, stopwatch.stages(started), work)
+    log_lab(report, config.settings, [out for _, out in evaluations], data, runs, stopwatch.stages(started), work)
     seconds = time.perf_counter() - started
     return LabResult(
         run=next(iter(runs.values())), runs=runs, data=data, report=report, mlflow=tracking_uri(work),

@@ -98,6 +98,7 @@ print(json.dumps([m.name for m in client.search_registered_models()]))
     [lab_run] = [r for r in runs if r["tags"]["stage"] == "lab"]
     assert {r["tags"].get("mlflow.parentRunId") for r in runs} == {None, lab_run["id"]}
     assert lab_run["files"] == ["report"]
+    assert {"models.gan.batch_size", "models.frame_gan.batch_size"} <= set(lab_run["params"])
     trained = {r["tags"]["model"]: r for r in runs if r["tags"]["stage"] == "train"}
     judged = {r["tags"]["model"]: r for r in runs if r["tags"]["stage"] == "evaluate"}
     assert set(trained) | {"oracle"} == {"gan", "frame_gan", "oracle"} == set(judged)

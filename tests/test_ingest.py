@@ -38,7 +38,7 @@ from t2v_models.shards.decode import fitted, resampled, shown
 from t2v_models.shards.export import KINDS, export, to_npz
 from t2v_models.shards.ingest import REJECTS, Ingested, Source, Windows, ingest, isolated
 from t2v_models.shards.ingested import IngestOptions
-from t2v_models.shards.manifest import Manifest, finish
+from t2v_models.shards.manifest import MANIFEST, Manifest, finish
 from t2v_models.shards.sources import list_sources, printable
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.verify import verify
@@ -647,37 +647,48 @@ def test_a_decoder_that_crashes_takes_only_its_own_file_with_it() -> None:
     assert found == expected
 
 
-INGEST = """
-import sys
+KILLED_INGEST = """
+import os, signal, sys
 from pathlib import Path
-from t2v_models.clips.spec import ClipSpec
 from t2v_models.shards.ingest import ingest
 from t2v_models.shards.ingested import IngestOptions
-print("ready", flush=True)
+left, replace = int(sys.argv[4]), os.replace
+def counted(*paths):
+    global left
+    left -= 1
+    if left < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(*paths)
+os.replace = counted
 ingest(Path(sys.argv[1]), Path(sys.argv[2]), IngestOptions.model_validate_json(sys.argv[3]))
 """
+"""Killed while it writes its file number `argv[4]`, which lies there under its temporary name."""
 
 
 @pytest.mark.slow
 def test_a_killed_ingest_is_done_again_with_the_same_bytes(tmp_path: Path) -> None:
-    source, chance = tmp_path / "source", random.Random(0)
-    for i in range(60):
+    """At its first file, between shards, while the validation set is finished, and before the last manifest."""
+    source = tmp_path / "source"
+    for i in range(12):
         put(source, f"{i}.webp", to_webp(noise(i, 24), 10), f"clip {i}".encode())
-    options = OPTIONS.model_copy(update={"clips_per_shard": 10, "validation": 0.2})
+    options = OPTIONS.model_copy(update={"clips_per_shard": 5, "validation": 0.2})
     ingest(source, tmp_path / "whole", options)
-    whole = {p.relative_to(tmp_path / "whole"): p.read_bytes() for p in (tmp_path / "whole").rglob("*") if p.is_file()}
-    for attempt in range(3):
-        out = tmp_path / f"killed-{attempt}"
-        command = [sys.executable, "-c", INGEST, str(source), str(out), options.model_dump_json()]
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-            assert process.stdout is not None
-            process.stdout.readline()
-            try:
-                process.wait(chance.uniform(0.02, 0.4))
-            except subprocess.TimeoutExpired:
-                process.kill()
+    whole = files_in(tmp_path / "whole")
+    shards = sum(path.suffix == ".tar" for path in whole)
+    last = len(whole)  # the rejects are written twice
+    for done in (0, shards // 2, shards + 4, last):
+        out = tmp_path / f"killed-{done}"
+        command = [sys.executable, "-c", KILLED_INGEST, str(source), str(out), options.model_dump_json(), str(done)]
+        assert subprocess.run(command).returncode == -signal.SIGKILL
+        left = files_in(out)
+        assert any(path.suffix == ".tmp" for path in left), "it was not at work"
+        assert Path(MANIFEST) not in left
         ingest(source, out, options)
-        assert {p.relative_to(out): p.read_bytes() for p in out.rglob("*") if p.is_file()} == whole
+        assert files_in(out) == whole
+
+
+def files_in(folder: Path) -> dict[Path, bytes]:
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_folders_that_cannot_be_used_are_said(tmp_path: Path, data: Path) -> None:

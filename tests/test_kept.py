@@ -84,16 +84,20 @@ def test_a_damaged_file_is_never_used(made: tuple[Path, list[object], dict], spo
     path.write_bytes(raw)
 
 
-def test_a_damaged_file_and_that_of_another_judge_are_made_again(
+def test_a_removed_file_a_damaged_one_and_that_of_another_judge_are_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = list(DATA.prompts[:2])
     fresh = bits(*asked(tmp_path, few)[:2])
     (path,) = tmp_path.iterdir()
-    path.write_bytes(flipped(0.7)(path.read_bytes()))
-    real, bounds, told = asked(tmp_path, few)
-    assert told[-1][1] != KEPT and bits(real, bounds) == fresh
-    assert asked(tmp_path, few)[2] == [(1, KEPT)]
+    whole = path.read_bytes()
+    for lose in (path.unlink, lambda: path.write_bytes(flipped(0.7)(whole))):
+        lose()
+        real, bounds, told = asked(tmp_path, few)
+        assert told[-1][1] != KEPT and bits(real, bounds) == fresh
+        assert path.read_bytes() == whole
+        real, bounds, told = asked(tmp_path, few)
+        assert told == [(1, KEPT)] and bits(real, bounds) == fresh
     monkeypatch.setattr(kept, "judge_digest", lambda: "another")
     assert asked(tmp_path, few)[2][-1][1] != KEPT, "a file of another judge was used"
     assert [p.name for p in tmp_path.iterdir()] == [path.name], "it takes the place of the old one"
@@ -116,10 +120,13 @@ def test_the_digest_changes_with_any_line_of_the_judge(tmp_path: Path, monkeypat
         (tmp_path / name).write_text("1")
     monkeypatch.setattr(kept, "__file__", str(tmp_path / "evaluation" / "kept.py"))
     found = {kept.judge_digest.__wrapped__()}
-    for name in ("evaluation/kept.py", "evaluation/features.safetensors", "clips/reader.py", "clips/new.py"):
-        (tmp_path / name).write_text("2")
+    names = ("evaluation/kept.py", "evaluation/features.safetensors", "clips/reader.py", "clips/new.py")
+    for content, name in enumerate(names, 2):
+        (tmp_path / name).write_text(str(content))
         found.add(kept.judge_digest.__wrapped__())
-    assert len(found) == 5
+    (tmp_path / "clips/reader.py").unlink()
+    found.add(kept.judge_digest.__wrapped__())
+    assert len(found) == 6
     monkeypatch.setattr(np, "__version__", "0")
     assert kept.judge_digest.__wrapped__() not in found
 

@@ -305,10 +305,16 @@ def test_the_pages_show_what_they_should(up: Up, lab: str, tmp_path: Path) -> No
 
 
 def test_ctrl_c_ends_everything_and_leaves_nothing(up: Up) -> None:
+    """And so it does when impatient people press it again, or a service manager sends its own signal."""
     children = psutil.Process(up.process.pid).children(recursive=True)
     assert len(children) >= 4
     up.process.send_signal(signal.SIGINT)
     assert up.process.stderr is not None
+    assert any(line.startswith("stopping") for line in up.process.stderr)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+        assert up.process.poll() is None
+        up.process.send_signal(number)
+        time.sleep(0.1)  # equal signals that wait together arrive as one
     up.process.stderr.read()
     assert up.process.wait(timeout=PATIENCE_SECONDS) == 0
     assert not psutil.wait_procs(children, timeout=20)[1]

@@ -1,0 +1,92 @@
+"""What a lab leaves behind: in its folders, in MLflow, and on a real Prefect server."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flows.lab import LabConfig
+from t2v_models.clips.spec import ClipSpec
+from t2v_models.evaluation.baselines import oracle
+from t2v_models.evaluation.scores import SUITE_VERSION, EvaluateConfig, Evaluation
+from tasks.evaluate import judge_split, log_evaluation
+from tasks.mlflow_store import client
+from tasks.orchestration import AUTOMATIONS, POOLS, set_up
+from tasks.publish import log_lab
+from tasks.runtime import prefect_api
+from tasks.subjects import asked_of, subject
+from tasks.train import read_record
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # prefect's and mlflow's own
+
+
+@pytest.fixture(scope="module")
+def server(work: Path) -> Iterator[str]:
+    with prefect_api(work) as url:
+        yield url
+
+
+def test_the_names_of_clips_do_not_lead_out_of_their_folder(work: Path, tmp_path: Path) -> None:
+    """Prompts of an archive come from anybody, and punctuation does not change what they mean."""
+    prompts = ["../../../circle moving left", "circle moving left", "circle/moving\\right", "circle: moving\0up"]
+    frames = oracle(ClipSpec(size=16, frames=6), prompts, range(4))
+    np.savez(tmp_path / "theirs.npz", frames=frames, prompts=np.array(prompts))
+    who, config, out = subject(tmp_path / "theirs.npz"), EvaluateConfig(), tmp_path / "a" / "b" / "evaluation"
+    scores = {
+        split: judge_split.fn(who, split, asked, out / split, tmp_path / "real")[0]
+        for split, asked in asked_of(who, config).items()
+    }
+    evaluation = Evaluation(
+        name=who.name, source=who.source, data=who.data.digest, config=config, suite=SUITE_VERSION, scores=scores
+    )
+    before = set(tmp_path.rglob("*"))
+    log_evaluation.fn(work, "theirs", None, who, evaluation, out)
+    left = {os.path.relpath(path, out) for path in set(tmp_path.rglob("*")) - before if path.is_file()}
+    assert left == {
+        "mlflow.json", "s0/clips/000-circle-moving-left.mp4", "s1/clips/000-circle-moving-left.mp4",
+        "s1/clips/001-circle-moving-right.mp4", "s1/clips/002-circle-moving-up.mp4",
+    }  # fmt: skip
+
+
+def test_a_lab_with_another_setting_is_another_lab(work: Path, data: Path, server: str, tmp_path: Path) -> None:
+    """The same lab done again adds to the MLflow run it has; one whose model is set otherwise has a run of its own."""
+    page = tmp_path / "report" / "report.html"
+    page.parent.mkdir()
+    page.write_text("x")
+
+    def logged(model: dict[str, Any], **others: Any) -> str:
+        lab = {"models": [{"name": "gan"} | model, {"name": "frame_gan"}], "training": {"steps": 1}} | others
+        config = LabConfig.model_validate(lab)
+        runs = {name: tmp_path / name for name in ("gan", "frame_gan")}
+        log_lab.fn(page, config.settings, [], data, runs, {"render": 1.0}, work)
+        return str(read_record(page.parent)["run_id"])
+
+    first = logged({})
+    assert logged({}) == first
+    others = [logged({"batch_size": 8}), logged({}, training={"steps": 2}), logged({}, gate={"floor": None})]
+    assert len({first, *others}) == 4
+    params = client(work).get_run(others[0]).data.params
+    assert (params["models.gan.batch_size"], params["training.steps"]) == ("8", "1")
+
+
+def test_pools_and_rules_stay_as_a_person_has_set_them(server: str) -> None:
+    """`t2v up` sets the server up at every start: it opens no pool and no rule that somebody has paused."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolUpdate
+
+    set_up()
+    with get_client(sync_client=True) as client:
+        assert not any(client.read_work_pool(name).is_paused for name in POOLS)
+        client.update_work_pool("gpu", WorkPoolUpdate(is_paused=True, concurrency_limit=3))
+        rule = client.read_automations_by_name(AUTOMATIONS[0].name)[0]
+        client.pause_automation(rule.id)
+        set_up()
+        pools = {name: client.read_work_pool(name) for name in POOLS}
+        assert {name: (pool.is_paused, pool.concurrency_limit) for name, pool in pools.items()} == {
+            "cpu": (False, None), "gpu": (True, 3),
+        }  # fmt: skip
+        found = {a.name: [r.enabled for r in client.read_automations_by_name(a.name)] for a in AUTOMATIONS}
+        assert found == {AUTOMATIONS[0].name: [False], AUTOMATIONS[1].name: [True]}
