@@ -154,6 +154,17 @@ def test_an_address_that_is_not_of_postgres_is_one_sentence(url: str) -> None:
         databases(url)
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["lab:secret/word@localhost", "lab:secret@localhost:99999", "lab:secret%zz@localhost", "[lab:secret@localhost"],
+)
+def test_an_address_that_cannot_be_read_is_one_sentence_without_the_password(url: str) -> None:
+    pytest.importorskip("psycopg")
+    with pytest.raises(LabError, match="write it as postgresql://user:password@host:5432") as found:
+        databases(f"postgresql://{url}")
+    assert "secret" not in str(found.value)
+
+
 def test_a_postgres_that_is_away_is_one_sentence_without_the_password() -> None:
     pytest.importorskip("psycopg")
     with pytest.raises(LabError, match="PostgreSQL at 127.0.0.1:9 refuses") as found:
