@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.request import urlopen
@@ -40,10 +40,16 @@ class Part:
 
 
 class Services:
-    """The parts of one `t2v up`; a context that ends every part at its end, those started last first."""
+    """The parts of one `t2v up`; a context that ends every part at its end, those started last first.
 
-    def __init__(self, logs: Path, folder: Path) -> None:
-        self._logs, self._folder = logs, folder
+    Args:
+        logs: folder of their logs.
+        folder: where they run.
+        note: is told `processes` whenever a part has been started, so that a killed `t2v up` leaves none unknown.
+    """
+
+    def __init__(self, logs: Path, folder: Path, note: Callable[[dict[str, str]], None] = lambda parts: None) -> None:
+        self._logs, self._folder, self._note = logs, folder, note
         self._parts: dict[str, Part] = {}
         logs.mkdir(parents=True, exist_ok=True)
 
@@ -60,6 +66,7 @@ class Services:
         """Start a part; its output is added to `<logs>/<name>.log`."""
         log = self._logs / f"{name}.log"
         self._parts[name] = Part(name, command, environment or {}, log, self._launch(log, command, environment or {}))
+        self._note(self.processes())
 
     def once(self, *command: str) -> None:
         """Run a command to its end, output in `setup.log`.
@@ -103,6 +110,7 @@ class Services:
                 raise LabError(f"{part.name} has {how} {ENDINGS} times: read {part.log} and start 't2v up' again")
             say(f"{part.name} has {how} and is started again; its log is {part.log}")
             part.process = self._launch(part.log, part.command, part.environment)
+            self._note(self.processes())
         return [part.name for part in dead]
 
     def _launch(self, log: Path, command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -128,6 +129,37 @@ def test_a_server_at_the_usual_port_is_not_used_unasked(healthy: str, capsys) ->
     port = int(healthy.rsplit(":")[-1])
     assert port_for(port, "Prefect", "PREFECT_API_URL", "/api") != port
     assert f"PREFECT_API_URL={healthy}/api" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+def test_two_ups_do_not_start_at_once_and_the_parts_of_a_killed_one_are_ended(tmp_path: Path, request) -> None:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "T2V_WORK"))}
+    asked = [sys.executable, "-m", "flows.cli", "up", "--work", str(tmp_path), "--prefect-port=0", "--mlflow-port=0"]
+
+    def begun() -> tuple[subprocess.Popen[str], str]:
+        """A `t2v up` that has started its first part, which needs some seconds until it answers."""
+        process = subprocess.Popen(asked, stderr=subprocess.PIPE, text=True, env=clean)
+        request.addfinalizer(lambda: process.send_signal(signal.SIGINT))
+        until(lambda: (note := running.written(tmp_path)) and note.up == running.identity(process.pid))
+        note = running.written(tmp_path)
+        assert note and running.running(tmp_path) is None, "its servers do not answer yet"
+        [part] = note.parts.values()
+        return process, part
+
+    first, left = begun()
+    again = subprocess.run(asked, capture_output=True, text=True, env=clean)
+    assert again.returncode == 2
+    assert again.stderr == f"t2v: another process starts or stops 't2v up' in {tmp_path}: wait for it, or stop it\n"
+    first.kill()
+    first.communicate()
+    assert running.process(left)
+    second, part = begun()
+    second.send_signal(signal.SIGINT)
+    _, said = second.communicate()
+    assert second.returncode == 0
+    assert "of a 't2v up' that was killed" in said
+    assert not running.process(left) and not running.process(part)
 
 
 def test_commands_find_the_servers_of_a_living_up_and_forget_those_of_a_dead_one(tmp_path: Path, monkeypatch) -> None:
