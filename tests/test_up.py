@@ -48,6 +48,19 @@ def test_what_is_killed_is_started_again_and_everything_ends_with_the_block(tmp_
     assert "worker has been killed by SIGKILL and is started again" in capsys.readouterr().err.replace("\n", " ")
 
 
+def test_ctrl_c_while_a_part_starts_waits_until_it_is_known(tmp_path: Path) -> None:
+    noted: list[str] = []
+
+    def note(processes: dict[str, str]) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        noted.extend(processes.values())
+
+    with pytest.raises(KeyboardInterrupt), Services(tmp_path / "logs", tmp_path, note) as parts:
+        parts.start("server", *SLEEP)
+    [part] = noted
+    assert not running.process(part)
+
+
 def test_a_part_that_keeps_ending_is_not_started_for_ever(tmp_path: Path) -> None:
     with Services(tmp_path / "logs", tmp_path) as parts:
         parts.start("broken", "python", "-c", "raise SystemExit(3)")
@@ -137,29 +150,33 @@ def test_two_ups_do_not_start_at_once_and_the_parts_of_a_killed_one_are_ended(tm
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "T2V_WORK"))}
     asked = [sys.executable, "-m", "flows.cli", "up", "--work", str(tmp_path), "--prefect-port=0", "--mlflow-port=0"]
 
-    def begun() -> tuple[subprocess.Popen[str], str]:
-        """A `t2v up` that has started its first part, which needs some seconds until it answers."""
+    def begun() -> subprocess.Popen[str]:
+        """A `t2v up` that has started its first parts, which need some seconds until they answer."""
         process = subprocess.Popen(asked, stderr=subprocess.PIPE, text=True, env=clean)
         request.addfinalizer(lambda: process.send_signal(signal.SIGINT))
         until(lambda: (note := running.written(tmp_path)) and note.up == running.identity(process.pid))
-        note = running.written(tmp_path)
-        assert note and running.running(tmp_path) is None, "its servers do not answer yet"
-        [part] = note.parts.values()
-        return process, part
+        assert running.running(tmp_path) is None, "its servers do not answer yet"
+        return process
 
-    first, left = begun()
+    def parts() -> list[str]:
+        note = running.written(tmp_path)
+        return list(note.parts.values()) if note else []
+
+    first = begun()
     again = subprocess.run(asked, capture_output=True, text=True, env=clean)
     assert again.returncode == 2
     assert again.stderr == f"t2v: another process starts or stops 't2v up' in {tmp_path}: wait for it, or stop it\n"
     first.kill()
     first.communicate()
-    assert running.process(left)
-    second, part = begun()
+    left = parts()
+    assert left and all(map(running.process, left))
+    second = begun()
+    left += parts()
     second.send_signal(signal.SIGINT)
     _, said = second.communicate()
     assert second.returncode == 0
     assert "of a 't2v up' that was killed" in said
-    assert not running.process(left) and not running.process(part)
+    assert not any(map(running.process, left))
 
 
 def test_commands_find_the_servers_of_a_living_up_and_forget_those_of_a_dead_one(tmp_path: Path, monkeypatch) -> None:
