@@ -140,7 +140,7 @@ def _workers(services: Services) -> None:
 
 def _look_after(services: Services, since: datetime) -> None:
     """Start again what ends, for ever; runs that ended with their worker are marked, so that they are started again."""
-    from tasks.killed import end_cancelled, mark_killed, put_back_forgotten, worker_name
+    from tasks.killed import end_cancelled, keep_living, mark_killed, put_back_forgotten, worker_name
 
     workers = {f"worker-{pool}": worker_name(pool) for pool in LIMITS}
     lost = dict.fromkeys(workers.values(), datetime.now(UTC))  # first those of an earlier `t2v up` that was killed
@@ -148,6 +148,7 @@ def _look_after(services: Services, since: datetime) -> None:
     while True:
         if time.monotonic() >= look:
             lost = {name: ended for name, ended in lost.items() if mark_killed(name, ended)}
+            keep_living(workers.values())
             end_cancelled(workers.values())
             put_back_forgotten(since)
             look = time.monotonic() + RUNS_SECONDS

@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 
 from tasks import killed
-from tasks.orchestration import GOES_ON
+from tasks.orchestration import GOES_ON, SILENT
 from tasks.runtime import prefect_api
 from tests.conftest import prepared
 
@@ -96,6 +96,21 @@ def test_runs_that_ended_with_their_worker_are_marked_and_living_ones_are_asked_
     process.wait()
     assert not killed.mark_killed("c", later)
     assert state_of(living) == "Crashed"
+
+
+def test_a_silent_run_whose_process_lives_is_not_started_again(sleeper) -> None:
+    """Its machine was asleep. One that says itself that it crashes is about to end."""
+    from prefect.client.orchestration import get_client
+    from prefect.states import Crashed
+
+    silent, ending, dead = (run_with(Crashed(message=m), "e") for m in (SILENT, "Process was terminated", SILENT))
+    with get_client(sync_client=True) as client:
+        for run in (silent, ending):
+            client.update_flow_run(run, infrastructure_pid=str(sleeper(run).pid))
+    killed.keep_living(["another"])
+    assert state_of(silent) == "Crashed", "it is not of this worker"
+    killed.keep_living(["e"])
+    assert [state_of(run) for run in (silent, ending, dead)] == ["Running", "Crashed", "Crashed"]
 
 
 def test_a_cancelled_run_whose_worker_does_not_hear_is_asked_to_end(sleeper, monkeypatch: pytest.MonkeyPatch) -> None:
