@@ -1,6 +1,7 @@
 """Render a dataset in parallel, here or on a Dask cluster. Imports no torch, so neither do its worker processes."""
 
 from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from prefect import flow
@@ -35,12 +36,21 @@ def dataset(config: DatasetConfig, out: Path, workers: int = 2) -> Path:
         config: what to render; the clips are a function of it alone.
         out: folder of the shards and their manifest.
         workers: processes that render; they change the time, not the bytes.
+
+    Raises:
+        LabError: a process that renders was killed.
     """
     check_starts()
     if workers < 1:
         raise LabError(f"workers is {workers}, which must be 1 or more: leave it out for 2")
-    with process_pool(workers) as pool:
-        return _render(config, out, lambda first, last: render_shards.submit(pool, out, config, first, last))
+    try:
+        with process_pool(workers) as pool:
+            return _render(config, out, lambda first, last: render_shards.submit(pool, out, config, first, last))
+    except BrokenProcessPool as error:
+        raise LabError(
+            f"one of {workers} processes that render was killed, most often because memory was used up: do the same "
+            "again with fewer workers, what is rendered is kept"
+        ) from error
 
 
 def dataset_on_dask(config: DatasetConfig, out: Path, workers: int = 2, address: str | None = None) -> Path:

@@ -3,15 +3,14 @@
 import os
 import signal
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 from t2v_models.config import LabError
+from t2v_models.files import held
 from tasks import running
 from tasks.console import say
 from tasks.postgres import databases
-from tasks.running import Running, identity
 from tasks.runtime import SERVER_SETTINGS, check_prefect
 from tasks.services import Services, answers, end, free_port
 
@@ -30,8 +29,7 @@ def serve(work: Path, prefect_port: int, mlflow_port: int, postgres: str | None 
     """Start everything, print the addresses, and wait; Ctrl-C stops everything.
 
     Only the loopback is listened on. All state is under `work`, or in PostgreSQL. A server that `PREFECT_API_URL` or
-    `MLFLOW_TRACKING_URI` names is used instead of one of ours; a second `t2v up` in the same folder only says where the
-    first one is. What ends by itself is started again.
+    `MLFLOW_TRACKING_URI` names is used instead of one of ours. What ends by itself is started again.
 
     Args:
         work: folder of all data and state.
@@ -40,7 +38,7 @@ def serve(work: Path, prefect_port: int, mlflow_port: int, postgres: str | None 
         postgres: URL of a PostgreSQL server for the databases of both.
 
     Raises:
-        LabError: a part does not start, or keeps ending: which, and where its log is.
+        LabError: a part does not start, or keeps ending: which, and where its log is; another `t2v up` has this folder.
     """
     if not (ROOT / "prefect.yaml").is_file():
         raise LabError(
@@ -48,25 +46,29 @@ def serve(work: Path, prefect_port: int, mlflow_port: int, postgres: str | None 
         )
     work = work.absolute()
     if already := running.running(work):
-        say(f"'t2v up' runs already for {work}\n{_addresses(already, work)}")
-        return
-    _end_leftovers(work)
+        raise LabError(
+            f"'t2v up' runs already for {work}: Prefect is at {already.prefect} and MLflow at {already.mlflow}; stop "
+            f"process {already.up.split()[0]} to start it anew"
+        )
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts background jobs with SIGINT ignored
         signal.signal(number, signal.default_int_handler)
     os.environ["T2V_WORK"] = str(work)  # for deploying, and for the workers and their runs, as the servers' addresses
     started, since = time.monotonic(), datetime.now(UTC)
-    with Services(work / "logs", ROOT) as services:
-        try:
-            prefect, mlflow = servers(services, work, prefect_port, mlflow_port, postgres)
-            _workers(services)
-            found = _note(services, work, prefect, mlflow)
-            say(f"{_addresses(found, work)}\nready after {time.monotonic() - started:.0f} s; Ctrl-C stops everything")
-            _look_after(services, lambda: _note(services, work, prefect, mlflow), since)
-        except KeyboardInterrupt:
-            for number in (signal.SIGINT, signal.SIGTERM):  # a second Ctrl-C must not leave half of it behind
-                signal.signal(number, signal.SIG_IGN)
-            say("stopping")
-    running.remove(work)
+    with held(work / "up.lock", 0, "starts or stops 't2v up'"):
+        _end_leftovers(work)
+        with Services(work / "logs", ROOT, lambda parts: running.note(work, parts=parts)) as services:
+            try:
+                prefect, mlflow = servers(services, work, prefect_port, mlflow_port, postgres)
+                _workers(services)
+                running.note(work, prefect=prefect, mlflow=mlflow)
+                say(f"Prefect  {prefect}\nMLflow   {mlflow}\nlogs     {work / 'logs'}")
+                say(f"ready after {time.monotonic() - started:.0f} s; Ctrl-C stops everything")
+                _look_after(services, since)
+            except KeyboardInterrupt:
+                for number in (signal.SIGINT, signal.SIGTERM):  # a second Ctrl-C must not leave half of it behind
+                    signal.signal(number, signal.SIG_IGN)
+                say("stopping")
+        running.remove(work)
 
 
 def servers(
@@ -136,9 +138,9 @@ def _workers(services: Services) -> None:
     services.once("prefect", "--no-prompt", "deploy", "--all")
 
 
-def _look_after(services: Services, note: Callable[[], object], since: datetime) -> None:
+def _look_after(services: Services, since: datetime) -> None:
     """Start again what ends, for ever; runs that ended with their worker are marked, so that they are started again."""
-    from tasks.killed import end_cancelled, mark_killed, put_back_forgotten, worker_name
+    from tasks.killed import end_cancelled, keep_living, mark_killed, put_back_forgotten, worker_name
 
     workers = {f"worker-{pool}": worker_name(pool) for pool in LIMITS}
     lost = dict.fromkeys(workers.values(), datetime.now(UTC))  # first those of an earlier `t2v up` that was killed
@@ -146,20 +148,14 @@ def _look_after(services: Services, note: Callable[[], object], since: datetime)
     while True:
         if time.monotonic() >= look:
             lost = {name: ended for name, ended in lost.items() if mark_killed(name, ended)}
+            keep_living(workers.values())
             end_cancelled(workers.values())
             put_back_forgotten(since)
             look = time.monotonic() + RUNS_SECONDS
         time.sleep(LOOK_SECONDS)
         if ended := services.revive():
-            note()
             lost |= {workers[part]: datetime.now(UTC) for part in ended if part in workers}
             look = 0.0
-
-
-def _note(services: Services, work: Path, prefect: str, mlflow: str) -> Running:
-    found = Running(prefect=prefect, mlflow=mlflow, up=identity(), parts=services.processes())
-    running.write(work, found)
-    return found
 
 
 def _end_leftovers(work: Path) -> None:
@@ -169,7 +165,3 @@ def _end_leftovers(work: Path) -> None:
     if found:
         say(f"ending {len(found)} processes of a 't2v up' that was killed")
         end([process.pid for process in found])
-
-
-def _addresses(found: Running, work: Path) -> str:
-    return f"Prefect  {found.prefect}\nMLflow   {found.mlflow}\nlogs     {work / 'logs'}"

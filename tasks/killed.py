@@ -1,4 +1,5 @@
-"""Runs of this machine that their worker does not look after: killed with it, or cancelled without its hearing of it.
+"""Runs of this machine that their worker does not look after: killed with it, cancelled without its hearing of it, or
+taken for dead.
 
 A worker that lives sees how its runs end. When it is killed with them nobody does, and what tells is that they fall
 silent (`tasks.orchestration`); and a worker that has lost the server for half a minute does not listen for
@@ -18,9 +19,9 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import PrefectException
-from prefect.states import AwaitingRetry, Cancelled, Crashed
+from prefect.states import AwaitingRetry, Cancelled, Crashed, Running
 
-from tasks.orchestration import GOES_ON
+from tasks.orchestration import GOES_ON, SILENT
 
 AWAY = (httpx.HTTPError, PrefectException)
 """What the client raises when the server is away."""
@@ -55,6 +56,17 @@ def mark_killed(worker: str, ended: datetime) -> bool:
                 outlive = True
         return outlive
     return True
+
+
+def keep_living(workers: Collection[str]) -> None:
+    """Silent runs whose process lives were not killed: the machine was asleep. They are not started beside themselves.
+
+    To be asked more often than every `tasks.orchestration.REST_SECONDS`.
+    """
+    with suppress(*AWAY), get_client(sync_client=True) as client:
+        for run, process in _runs(client, workers, StateType.CRASHED):
+            if process and run.state and run.state.message == SILENT:
+                client.set_flow_run_state(run.id, Running(message="was silent, but its process lives"), force=True)
 
 
 def end_cancelled(workers: Collection[str]) -> None:

@@ -44,6 +44,8 @@ STARTS = 10
 """A run that was started so often and never ended by itself is not worth another start."""
 
 GOES_ON = "t2v: a crashed run goes on"
+SILENT = f"no sign of life for {SILENCE_SECONDS} s: the process was killed or its machine is gone"
+"""What is said of a silent run."""
 
 _DEPLOYED = {"prefect.resource.role": "deployment", "prefect.resource.id": "prefect.deployment.*"}
 _EACH_RUN = {"prefect.resource.id": "prefect.flow-run.*"}
@@ -58,12 +60,7 @@ AUTOMATIONS = (
             after={"prefect.flow-run.heartbeat", "prefect.flow-run.Pending"}, expect={"prefect.flow-run.*"},
             threshold=1, within=timedelta(seconds=SILENCE_SECONDS),
         ),
-        actions=[
-            ChangeFlowRunState(
-                state=StateType.CRASHED,
-                message=f"no sign of life for {SILENCE_SECONDS} s: the process was killed or its machine is gone",
-            )
-        ],
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, message=SILENT)],
     ),
     AutomationCore(
         name=GOES_ON,

@@ -1,7 +1,7 @@
 """What a run still has to tell MLflow: sent in order, kept while the store is away, and left in a file at the end.
 
-Nothing is lost, since the next run in the work folder sends what such a file holds; and nothing is doubled, since
-MLflow stores a metric of the same name, step, time and value once.
+Nothing is lost, since the next run in the work folder that is tracked in the same store sends what such a file holds;
+and nothing is doubled, since MLflow stores a metric of the same name, step, time and value once.
 """
 
 import json
@@ -96,12 +96,20 @@ class Outbox:
 
 
 def deliver(client: "MlflowClient", folder: Path) -> None:
-    """Send what earlier runs left in `folder`, and remove it.
+    """Send what earlier runs left in `folder`, and remove it; what is for another store waits for that one.
+
+    A store has an address as a file and one for every port it is served at, so it is known by its runs.
 
     Raises:
         MLflow's errors, see `mlflow_store.faults`: the store is away; the files stay.
     """
     for path in sorted(folder.glob("*.jsonl")):
+        try:
+            client.get_run(path.stem)
+        except faults() as error:
+            if refuses(error):
+                continue
+            raise
         items = [json.loads(line) for line in path.read_text().splitlines()]
         Outbox(client, path.stem, items).send()
         path.unlink(missing_ok=True)

@@ -5,11 +5,12 @@ import json
 import time
 from typing import Any
 
+from prefect import runtime
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterIdempotencyKey
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound, TerminationSignal
-from prefect.runtime import flow_run
 from prefect.states import Cancelling
 
 from t2v_models.config import LabError
@@ -23,6 +24,9 @@ RESTART_SECONDS = 60.0
 def run_on_pool(deployment: str, parameters: dict[str, Any]) -> None:
     """Start a run of a deployment, or find the one that this run has started before it crashed, and wait for its end.
 
+    It is cancelled with this run, and where this one was begun by hand, with whatever stops that. A run of a deployment
+    that is only stopped goes on later.
+
     Args:
         deployment: as `train/stage`.
         parameters: of its flow, as JSON.
@@ -30,20 +34,13 @@ def run_on_pool(deployment: str, parameters: dict[str, Any]) -> None:
     Raises:
         LabError: the server has no such deployment; the run did not complete: what it said.
     """
-    key = hashlib.sha256(json.dumps([deployment, parameters], sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps([deployment, parameters], sort_keys=True).encode()).hexdigest()
+    key = f"{runtime.flow_run.id}-{digest}"
     try:
-        started = run_deployment(deployment, parameters=parameters, idempotency_key=f"{flow_run.id}-{key}", timeout=0)
-    except ObjectNotFound as error:
-        raise LabError(
-            f"this Prefect server has no deployment {deployment!r}: start 't2v up', or set the lab's place to 'here'"
-        ) from error
-    assert isinstance(started, FlowRun)  # a coroutine only inside an event loop
-    try:
-        ended = _ended(started)
-    except TerminationSignal:
-        if was_cancelled():  # and not only stopped, to go on later
-            with get_client(sync_client=True) as client:
-                client.set_flow_run_state(started.id, Cancelling(message="the run that wants it was cancelled"))
+        ended = _ended(_started(deployment, parameters, key))
+    except (KeyboardInterrupt, TerminationSignal):
+        if runtime.deployment.id is None or was_cancelled():
+            _cancel(key)
         raise
     assert ended.state
     if not ended.state.is_completed():
@@ -51,6 +48,24 @@ def run_on_pool(deployment: str, parameters: dict[str, Any]) -> None:
             f"the run '{ended.name}' did not complete ({ended.state.name}: {ended.state.message}); mend it, then a new "
             "run of the lab goes on from what is done"
         )
+
+
+def _started(deployment: str, parameters: dict[str, Any], key: str) -> FlowRun:
+    try:
+        started = run_deployment(deployment, parameters=parameters, idempotency_key=key, timeout=0)
+    except ObjectNotFound as error:
+        raise LabError(
+            f"this Prefect server has no deployment {deployment!r}: start 't2v up', or set the lab's place to 'here'"
+        ) from error
+    assert isinstance(started, FlowRun)  # a coroutine only inside an event loop
+    return started
+
+
+def _cancel(key: str) -> None:
+    wanted = FlowRunFilter(idempotency_key=FlowRunFilterIdempotencyKey(any_=[key]))
+    with get_client(sync_client=True) as client:
+        for run in client.read_flow_runs(flow_run_filter=wanted):
+            client.set_flow_run_state(run.id, Cancelling(message="the run that wants it was stopped"))
 
 
 def _ended(run: FlowRun) -> FlowRun:

@@ -11,19 +11,19 @@ from t2v_models.config import Config
 
 
 class Running(Config):
-    """The addresses of the servers, and the processes behind them as `pid start`."""
+    """The addresses of the servers, once they answer, and the processes behind them as `pid start`."""
 
-    prefect: str
-    mlflow: str
     up: str
     """The `t2v up` that looks after the rest."""
     parts: dict[str, str]
+    prefect: str = ""
+    mlflow: str = ""
 
 
 def running(work: Path) -> Running | None:
-    """What runs for `work`, or None if its `t2v up` has ended or was killed."""
+    """What runs for `work`, or None if its `t2v up` has not come so far, has ended or was killed."""
     found = written(work)
-    return found if found and process(found.up) else None
+    return found if found and found.prefect and process(found.up) else None
 
 
 def written(work: Path) -> Running | None:
@@ -36,6 +36,13 @@ def written(work: Path) -> Running | None:
 def write(work: Path, found: Running) -> None:
     """Leave the note; it is replaced as a whole."""
     files.write(_note(work), found.model_dump_json(indent=2))
+
+
+def note(work: Path, **changed: object) -> None:
+    """Write down what of this process's note has changed."""
+    found = written(work)
+    mine = found if found and found.up == identity() else Running(up=identity(), parts={})
+    write(work, mine.model_copy(update=changed))
 
 
 def remove(work: Path) -> None:

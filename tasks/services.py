@@ -6,7 +6,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.request import urlopen
@@ -40,10 +41,16 @@ class Part:
 
 
 class Services:
-    """The parts of one `t2v up`; a context that ends every part at its end, those started last first."""
+    """The parts of one `t2v up`; a context that ends every part at its end, those started last first.
 
-    def __init__(self, logs: Path, folder: Path) -> None:
-        self._logs, self._folder = logs, folder
+    Args:
+        logs: folder of their logs.
+        folder: where they run.
+        note: is told `processes` whenever a part has been started, so that a killed `t2v up` leaves none unknown.
+    """
+
+    def __init__(self, logs: Path, folder: Path, note: Callable[[dict[str, str]], None] = lambda parts: None) -> None:
+        self._logs, self._folder, self._note = logs, folder, note
         self._parts: dict[str, Part] = {}
         logs.mkdir(parents=True, exist_ok=True)
 
@@ -59,7 +66,10 @@ class Services:
     def start(self, name: str, *command: str, environment: Mapping[str, str] | None = None) -> None:
         """Start a part; its output is added to `<logs>/<name>.log`."""
         log = self._logs / f"{name}.log"
-        self._parts[name] = Part(name, command, environment or {}, log, self._launch(log, command, environment or {}))
+        told = environment or {}
+        with _undisturbed():
+            self._parts[name] = Part(name, command, told, log, self._launch(log, command, told))
+            self._note(self.processes())
 
     def once(self, *command: str) -> None:
         """Run a command to its end, output in `setup.log`.
@@ -102,7 +112,9 @@ class Services:
             if len(part.ended) >= ENDINGS:
                 raise LabError(f"{part.name} has {how} {ENDINGS} times: read {part.log} and start 't2v up' again")
             say(f"{part.name} has {how} and is started again; its log is {part.log}")
-            part.process = self._launch(part.log, part.command, part.environment)
+            with _undisturbed():
+                part.process = self._launch(part.log, part.command, part.environment)
+                self._note(self.processes())
         return [part.name for part in dead]
 
     def _launch(self, log: Path, command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
@@ -148,6 +160,20 @@ def free_port(port: int, what: str) -> int:
             probe.bind(("127.0.0.1", 0))
             say(f"port {port} is taken: {what} gets {probe.getsockname()[1]}")
         return int(probe.getsockname()[1])
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait for the end of the block; a process they found half started would be known to nobody."""
+    came: list[int] = []
+    before = {n: signal.signal(n, lambda number, _: came.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for waited in came:
+        signal.raise_signal(waited)
 
 
 def _send(process: psutil.Process, number: signal.Signals) -> None:

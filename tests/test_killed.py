@@ -1,16 +1,19 @@
 """Runs that nobody looks after any more, on a real Prefect server: marked, ended, and put back into their queue."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from threading import Thread
 from uuid import UUID
 
 import pytest
 
 from tasks import killed
-from tasks.orchestration import GOES_ON
+from tasks.orchestration import GOES_ON, SILENT
 from tasks.runtime import prefect_api
 from tests.conftest import prepared
 
@@ -95,6 +98,21 @@ def test_runs_that_ended_with_their_worker_are_marked_and_living_ones_are_asked_
     assert state_of(living) == "Crashed"
 
 
+def test_a_silent_run_whose_process_lives_is_not_started_again(sleeper) -> None:
+    """Its machine was asleep. One that says itself that it crashes is about to end."""
+    from prefect.client.orchestration import get_client
+    from prefect.states import Crashed
+
+    silent, ending, dead = (run_with(Crashed(message=m), "e") for m in (SILENT, "Process was terminated", SILENT))
+    with get_client(sync_client=True) as client:
+        for run in (silent, ending):
+            client.update_flow_run(run, infrastructure_pid=str(sleeper(run).pid))
+    killed.keep_living(["another"])
+    assert state_of(silent) == "Crashed", "it is not of this worker"
+    killed.keep_living(["e"])
+    assert [state_of(run) for run in (silent, ending, dead)] == ["Running", "Crashed", "Crashed"]
+
+
 def test_a_cancelled_run_whose_worker_does_not_hear_is_asked_to_end(sleeper, monkeypatch: pytest.MonkeyPatch) -> None:
     from prefect.client.orchestration import get_client
     from prefect.states import Cancelling, Running
@@ -133,6 +151,35 @@ def test_crashed_runs_that_the_rule_has_missed_are_put_back(monkeypatch: pytest.
     rule.enable()
     killed.put_back_forgotten(since)
     assert [state_of(run) for run in (earlier, forgotten, by_hand)] == ["Crashed", "AwaitingRetry", "Crashed"]
+
+
+@pytest.mark.parametrize(("deployed", "end"), [(False, "Cancelled"), (True, "Scheduled")])
+def test_a_stage_ends_with_a_lab_begun_by_hand_and_waits_for_one_that_goes_on(deployed: bool, end: str) -> None:
+    from prefect import flow
+    from prefect.client.orchestration import get_client
+    from prefect.flow_engine import run_flow
+
+    from tasks.placement import run_on_pool
+
+    lab, started = flow(lambda: run_on_pool("wanted/stage", {}), name="lab"), datetime.now(UTC)
+    with get_client(sync_client=True) as client:
+        client.create_deployment(client.create_flow(flow(lambda: None, name="wanted")), "stage")
+        run = client.create_flow_run_from_deployment(client.create_deployment(client.create_flow(lab), "lab"))
+
+        def stages() -> list[UUID]:
+            runs = client.read_flow_runs()
+            return [run.id for run in runs if run.parent_task_run_id and run.created and run.created > started]
+
+        def interrupt() -> None:
+            while not stages():
+                time.sleep(0.05)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        Thread(target=interrupt, daemon=True).start()
+        with pytest.raises(KeyboardInterrupt):
+            run_flow(lab, flow_run=run if deployed else None)
+        [stage] = stages()
+    assert state_of(stage) == end
 
 
 def test_a_server_that_is_away_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:

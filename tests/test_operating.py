@@ -156,7 +156,7 @@ def test_deployments_explain_themselves(up: Up) -> None:
 
 def test_a_second_up_says_where_the_first_is(up: Up) -> None:
     again = subprocess.run([*UP, "--work", str(up.work)], capture_output=True, text=True, env=up.environment)
-    assert again.returncode == 0
+    assert again.returncode == 2
     assert up.said["Prefect"] in again.stderr and "runs already" in again.stderr
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 import distributed
 import psutil
@@ -190,6 +191,22 @@ def test_a_run_killed_at_any_moment_is_finished_by_the_next(
         finish(out, CONFIG)
         assert verify(out) == []
         assert contents(out) == contents(whole)
+
+
+def test_a_killed_process_of_a_rendering_is_one_sentence(api: Path, tmp_path: Path) -> None:
+    """As when memory is used up."""
+    from flows import dataset
+
+    def kill() -> None:
+        while not list(tmp_path.glob("*.tar")):
+            time.sleep(0.05)
+        next(p for p in psutil.Process().children() if "spawn_main" in " ".join(p.cmdline())).kill()
+
+    killer = Thread(target=kill, daemon=True)
+    killer.start()
+    with pytest.raises(LabError, match="one of 2 processes that render was killed.*again with fewer workers"):
+        dataset.dataset(CONFIG.model_copy(update={"clips": 100_000}), tmp_path, 2)
+    killer.join()
 
 
 def test_a_dask_that_is_not_there_is_one_sentence() -> None:

@@ -2,6 +2,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -213,6 +214,22 @@ def test_what_the_store_refuses_is_dropped_and_said(work, caplog):
         tracker.log(0, {"loss": 1.0})
     assert "MLflow refuses metrics" in caplog.text
     assert not tracking.unsent(work).exists() or not list(tracking.unsent(work).iterdir())
+
+
+def test_what_one_store_was_not_told_waits_for_it_and_goes_to_no_other(work, tmp_path, monkeypatch):
+    with track(work, "exp", "before", params={}, tags={}):
+        pass
+    shutil.copy(work / "mlflow.db", tmp_path / "other.db")
+    with track(work, "exp", "away", params={}, tags={}) as tracker:
+        pass
+    Outbox(client_of(work), tracker.run_id, [{"tags": {"t2v.last": "told"}}]).save(tracking.unsent(work))
+    with monkeypatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
+        close_stale(work)
+    assert [path.stem for path in tracking.unsent(work).iterdir()] == [tracker.run_id]
+    close_stale(work)
+    assert client_of(work).get_run(tracker.run_id).data.tags["t2v.last"] == "told"
+    assert not list(tracking.unsent(work).iterdir())
 
 
 def test_a_file_that_is_gone_holds_up_nothing(work, tmp_path, caplog):

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -45,6 +46,19 @@ def test_what_is_killed_is_started_again_and_everything_ends_with_the_block(tmp_
         assert len(left) == 2
     assert not any(process and process.is_running() for process in left)
     assert "worker has been killed by SIGKILL and is started again" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_ctrl_c_while_a_part_starts_waits_until_it_is_known(tmp_path: Path) -> None:
+    noted: list[str] = []
+
+    def note(processes: dict[str, str]) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        noted.extend(processes.values())
+
+    with pytest.raises(KeyboardInterrupt), Services(tmp_path / "logs", tmp_path, note) as parts:
+        parts.start("server", *SLEEP)
+    [part] = noted
+    assert not running.process(part)
 
 
 def test_a_part_that_keeps_ending_is_not_started_for_ever(tmp_path: Path) -> None:
@@ -130,6 +144,41 @@ def test_a_server_at_the_usual_port_is_not_used_unasked(healthy: str, capsys) ->
     assert f"PREFECT_API_URL={healthy}/api" in capsys.readouterr().err
 
 
+@pytest.mark.slow
+@pytest.mark.alone
+def test_two_ups_do_not_start_at_once_and_the_parts_of_a_killed_one_are_ended(tmp_path: Path, request) -> None:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "T2V_WORK"))}
+    asked = [sys.executable, "-m", "flows.cli", "up", "--work", str(tmp_path), "--prefect-port=0", "--mlflow-port=0"]
+
+    def begun() -> subprocess.Popen[str]:
+        """A `t2v up` that has started its first parts, which need some seconds until they answer."""
+        process = subprocess.Popen(asked, stderr=subprocess.PIPE, text=True, env=clean)
+        request.addfinalizer(lambda: process.send_signal(signal.SIGINT))
+        until(lambda: (note := running.written(tmp_path)) and note.up == running.identity(process.pid))
+        assert running.running(tmp_path) is None, "its servers do not answer yet"
+        return process
+
+    def parts() -> list[str]:
+        note = running.written(tmp_path)
+        return list(note.parts.values()) if note else []
+
+    first = begun()
+    again = subprocess.run(asked, capture_output=True, text=True, env=clean)
+    assert again.returncode == 2
+    assert again.stderr == f"t2v: another process starts or stops 't2v up' in {tmp_path}: wait for it, or stop it\n"
+    first.kill()
+    first.communicate()
+    left = parts()
+    assert left and all(map(running.process, left))
+    second = begun()
+    left += parts()
+    second.send_signal(signal.SIGINT)
+    _, said = second.communicate()
+    assert second.returncode == 0
+    assert "of a 't2v up' that was killed" in said
+    assert not any(map(running.process, left))
+
+
 def test_commands_find_the_servers_of_a_living_up_and_forget_those_of_a_dead_one(tmp_path: Path, monkeypatch) -> None:
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_"))}
     monkeypatch.setattr(os, "environ", clean)
@@ -152,6 +201,17 @@ def test_commands_find_the_servers_of_a_living_up_and_forget_those_of_a_dead_one
 def test_an_address_that_is_not_of_postgres_is_one_sentence(url: str) -> None:
     with pytest.raises(LabError, match="write it as postgresql://user:password@host:5432"):
         databases(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["lab:secret/word@localhost", "lab:secret@localhost:99999", "lab:secret%zz@localhost", "[lab:secret@localhost"],
+)
+def test_an_address_that_cannot_be_read_is_one_sentence_without_the_password(url: str) -> None:
+    pytest.importorskip("psycopg")
+    with pytest.raises(LabError, match="write it as postgresql://user:password@host:5432") as found:
+        databases(f"postgresql://{url}")
+    assert "secret" not in str(found.value)
 
 
 def test_a_postgres_that_is_away_is_one_sentence_without_the_password() -> None:
