@@ -1,7 +1,7 @@
 """What a run still has to tell MLflow: sent in order, kept while the store is away, and left in a file at the end.
 
 Nothing is lost, since the next run in the work folder that is tracked in the same store sends what such a file holds;
-and nothing is doubled, since MLflow stores a metric of the same name, step, time and value once.
+and no metric is doubled, since MLflow stores one of the same name, step, time and value once.
 """
 
 import json
