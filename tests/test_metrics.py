@@ -154,23 +154,26 @@ def test_the_interval_of_the_worst_prompt_knows_that_it_was_chosen(rates: tuple[
 CLIPS = {hit: {str(i): verdict("up", "up" if hit else "left", str(i)) for i in range(60)} for hit in (False, True)}
 
 
-def test_intervals_of_spread_and_of_parts_hold_the_truth() -> None:
-    """Uniform numbers, half as wide as real ones; axes right independently, in 80 and 60 % of the clips."""
+def test_intervals_of_ratios_hold_the_truth() -> None:
+    """Half as wide and as long as real clips, which are drawn by chance too; each axis right by itself."""
     rng = np.random.default_rng(0)
     ratios: list[Score] = []
+    lengths: list[Score] = []
     wholes: list[Score] = []
     for _ in range(400):
         made, real = (
             [
-                verdict("right", "right", prompt, x=(x, x + 2))
+                verdict("right", "right", prompt, x=(x, x + 2), path=x)
                 for prompt in "ab" for x in width * rng.random(40)
             ]
             for width in (5.0, 10.0)
         )  # fmt: skip
         ratios.append(m.std_ratios(made, real)["std_ratio_x"])
+        lengths.append(m.motion_ratio(made, real))
         axes = rng.random((64, 2)) < (0.8, 0.6)
         wholes.append(m.mult_ratio([verdict("up-right", "other", x=(9.0, 9.0 + h), y=(9.0, 9.0 - v)) for h, v in axes]))
     assert 0.92 <= held(0.5, ratios) <= 0.98
+    assert 0.92 <= held(0.5, lengths) <= 0.98
     assert 0.92 <= held(1, wholes) <= 0.98
 
 

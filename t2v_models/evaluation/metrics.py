@@ -148,8 +148,7 @@ def mult_ratio(verdicts: Verdicts) -> Score:
         return Score(value=math.nan, low=math.nan, high=math.nan, n=len(rows))
     value = float(whole.mean() / rates.prod())
     influence = ((whole - whole.mean()) / rates.prod() - value * (parts / rates - 1).sum(1)) / len(rows)
-    score = delta(value, influence, [v.prompt for v in rows], len(rows))
-    return score.model_copy(update={"low": max(0.0, score.low)})
+    return delta(value, influence, [v.prompt for v in rows], len(rows), least=0)
 
 
 def _parts_right(v: Verdict) -> tuple[bool, bool, bool]:
@@ -195,9 +194,15 @@ def _steps(verdict: Verdict) -> NDArray[np.float64]:
 
 def motion_ratio(verdicts: Verdicts, real: Verdicts) -> Score:
     """Mean path length over that of real clips of the same prompt, 0 and more; valid clips, 0 for frozen ones."""
-    lengths = {prompt: float(np.mean([v.path for v in group if v.valid])) for prompt, group in by_prompt(real).items()}
-    rows = [v for v in verdicts if v.must_move and v.prompt in lengths]
-    return average(rows, lambda v: v.path / lengths[v.prompt])
+    usual = {prompt: np.array([v.path for v in group if v.valid]) for prompt, group in by_prompt(real).items()}
+    asked = [v for v in verdicts if v.must_move and v.prompt in usual and math.isfinite(v.path)]
+    if not asked:
+        return Score(value=math.nan, low=math.nan, high=math.nan, n=0)
+    ratios = {p: np.array([v.path for v in group]) / usual[p].mean() for p, group in by_prompt(asked).items()}
+    value = float(np.concatenate([*ratios.values()]).mean())
+    made = [found - value for found in ratios.values()]
+    drawn = [-found.sum() * (usual[p] / usual[p].mean() - 1) / len(usual[p]) for p, found in ratios.items()]
+    return _by_chance([effects / len(asked) for effects in made + drawn], value, len(asked))
 
 
 def moving(verdicts: Verdicts) -> Score:
@@ -249,9 +254,14 @@ def _std_ratio(made: Sequence[_Spread], usual: Sequence[_Spread], k: int, n: int
     if not below:
         return Score(value=math.nan, low=math.nan, high=math.nan, n=n)
     influence = [s.influence[:, k] / below for s in made] + [-above / below * s.influence[:, k] / below for s in usual]
+    squared = _by_chance(influence, above / below, n, miss)
+    return Score(**{end: math.sqrt(getattr(squared, end)) for end in ("value", "low", "high")}, n=n)
+
+
+def _by_chance(influence: Sequence[NDArray[np.float64]], value: float, n: int, miss: float = 0.05) -> Score:
+    """A figure of made clips over one of real ones, both drawn by chance: influence of each prompt's, made and real."""
     groups = [i for i, effects in enumerate(influence) for _ in effects]
-    squared = delta(above / below, np.concatenate(influence), groups, n, miss)
-    return Score(**{end: math.sqrt(max(0.0, getattr(squared, end))) for end in ("value", "low", "high")}, n=n)
+    return delta(value, np.concatenate(influence), groups, n, miss, least=0)
 
 
 def summarise(verdicts: Verdicts, real: Verdicts = (), seen: Collection[Case] = ()) -> dict[str, Score]:

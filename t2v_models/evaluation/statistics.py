@@ -68,7 +68,9 @@ def least(scores: Sequence[Score], wider: Sequence[Score]) -> Score:
     return worst.model_copy(update={"low": min(s.low for s in scores), "high": min(s.high for s in wider)})
 
 
-def delta(value: float, influence: ArrayLike, groups: Sequence[Hashable], n: int, miss: float = 0.05) -> Score:
+def delta(
+    value: float, influence: ArrayLike, groups: Sequence[Hashable], n: int, miss: float = 0.05, least: float = -math.inf
+) -> Score:
     """Any smooth figure of clips by the delta method, for other clips of the same prompts (Cochran 1977, chapter 5).
 
     The prompts are all that a split asks, so the clips of each are drawn anew and the prompts are not: what other
@@ -80,6 +82,7 @@ def delta(value: float, influence: ArrayLike, groups: Sequence[Hashable], n: int
         groups: the prompt of each clip.
         n: clips that the figure rests on.
         miss: how often the interval may miss the truth.
+        least: what the figure cannot be less than.
 
     Returns:
         A t-interval, unbounded where a single clip says nothing of the others.
@@ -93,7 +96,7 @@ def delta(value: float, influence: ArrayLike, groups: Sequence[Hashable], n: int
     variance = float((inner * count / np.maximum(count - 1, 1)).sum())
     freedom = n - max(1, int((count > 1).sum()))
     half = float(stdtrit(freedom, 1 - miss / 2)) * math.sqrt(variance) if freedom > 0 else math.inf
-    return Score(value=value, low=value - half, high=value + half, n=n)
+    return Score(value=value, low=max(least, value - half), high=value + half, n=n)
 
 
 def mean(values: ArrayLike, groups: Sequence[Hashable]) -> Score:
@@ -105,8 +108,7 @@ def mean(values: ArrayLike, groups: Sequence[Hashable]) -> Score:
         return Score(value=math.nan, low=math.nan, high=math.nan, n=0)
     value = float(found[kept].mean())
     influence = np.where(kept, found - value, 0) / n  # that others are left out is chance, too
-    score = delta(value, influence, groups, n)
-    return score.model_copy(update={"low": max(0.0, score.low)}) if found[kept].min() >= 0 else score
+    return delta(value, influence, groups, n, least=0 if found[kept].min() >= 0 else -math.inf)
 
 
 def block_mean(values: Sequence[float], n: int) -> Score:
