@@ -261,7 +261,8 @@ def _std_ratio(made: Sequence[_Spread], usual: Sequence[_Spread], k: int, n: int
 def _by_chance(influence: Sequence[NDArray[np.float64]], value: float, n: int, miss: float = 0.05) -> Score:
     """A figure of made clips over one of real ones, both drawn by chance: influence of each prompt's, made and real."""
     groups = [i for i, effects in enumerate(influence) for _ in effects]
-    return delta(value, np.concatenate(influence), groups, n, miss, least=0)
+    score = delta(value, np.concatenate(influence), groups, len(groups), miss, least=0)
+    return score.model_copy(update={"n": n})
 
 
 def summarise(verdicts: Verdicts, real: Verdicts = (), seen: Collection[Case] = ()) -> dict[str, Score]:

@@ -80,7 +80,7 @@ def delta(
         value: the figure.
         influence: `(m,)` its derivative by the weight of each clip, at equal weights; sums to 0.
         groups: the prompt of each clip.
-        n: clips that the figure rests on.
+        n: clips that the figure rests on; others have no influence.
         miss: how often the interval may miss the truth.
         least: what the figure cannot be less than.
 
