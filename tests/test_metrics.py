@@ -108,9 +108,13 @@ def test_the_interval_of_one_prompt_is_students_and_of_one_clip_unbounded() -> N
     t = 4.3027  # 97.5 % of Student's t with two degrees of freedom
     score = mean([-1.0, 0.0, 1.0], "aaa")
     assert (score.low, score.high) == pytest.approx((-t / math.sqrt(3), t / math.sqrt(3)), abs=1e-3)
-    assert mean([1.0, 2.0, 3.0], "aaa").low == 0
-    assert mean([1.0, 2.0, 3.0], "abc").high == pytest.approx(2 + t * math.sqrt(2) / 3, abs=1e-3)
-    assert (mean([5.0, math.nan], "aa").low, mean([-5.0], "a").low, mean([5.0], "a").high) == (0, -math.inf, math.inf)
+    assert mean([1.0, 2.0, 3.0], "aaa", least=0).low == 0
+    assert mean([1.0, 2.0, 3.0], "abc").high == pytest.approx(2 + t / math.sqrt(3), abs=1e-3)
+    assert (mean([5.0, math.nan], "aa").low, mean([5.0], "a", least=0).low, mean([5.0], "a").high) == (
+        -math.inf,
+        0,
+        math.inf,
+    )
     assert math.isnan(mean([math.nan], "a").value)
     assert "traj_rmse" not in m.summarise([verdict("right", "right", traj_rmse=1.0)])  # nothing says how sure it is
 
@@ -126,18 +130,26 @@ def held(truth: float, scores: Iterable[Score]) -> float:
     return float(np.mean([s.low <= truth <= s.high for s in scores]))
 
 
-@pytest.mark.parametrize("prompts", [1, 2, 3, 18])
-@pytest.mark.parametrize("clips", [8, 64])
-def test_intervals_of_means_hold_the_truth_for_any_number_of_prompts(prompts: int, clips: int) -> None:
-    """Also where prompts differ by more than clips do, and where a number is missing for some clips."""
+@pytest.mark.parametrize(("prompts", "clips", "missing", "empty"), [
+    *((k, n, 0.0, 0) for k in (1, 2, 3, 18) for n in (2, 8, 64)), (3, 64, 0.2, 0), (18, 64, 0.9, 0), (8, 2, 0.0, 10),
+])  # fmt: skip
+def test_intervals_of_means_hold_the_truth(prompts: int, clips: int, missing: float, empty: int) -> None:
+    """For any number of prompts that differ by more than clips do, where clips or whole prompts lack the number."""
     rng, levels = np.random.default_rng(0), np.arange(prompts) * 10.0
-    groups = list(np.repeat(np.arange(prompts), clips))
-    missing = 0.0 if prompts * clips < 64 else 0.2
+    groups = list(np.repeat(np.arange(prompts + empty), clips))
     scores = []
     for _ in range(2000):
         values = (levels[:, None] + rng.normal(size=(prompts, clips))).ravel()
-        scores.append(mean(np.where(rng.random(len(values)) < missing, math.nan, values), groups))
+        values[rng.random(len(values)) < missing] = math.nan
+        scores.append(mean([*values, *[math.nan] * (empty * clips)], groups))
     assert 0.935 <= held(levels.mean(), scores) <= 0.965
+
+
+def test_prompts_with_a_clip_each_are_taken_together() -> None:
+    rng = np.random.default_rng(0)
+    for prompts in (2, 3, 5):
+        scores = [mean(rng.normal(size=prompts), range(prompts)) for _ in range(2000)]
+        assert 0.935 <= held(0, scores) <= 0.965
 
 
 @pytest.mark.parametrize("rates", [(0.9,), (0.9,) * 18, (0.5, *(0.95,) * 17), (0.98,) * 60, (1.0,) * 18])
@@ -154,27 +166,44 @@ def test_the_interval_of_the_worst_prompt_knows_that_it_was_chosen(rates: tuple[
 CLIPS = {hit: {str(i): verdict("up", "up" if hit else "left", str(i)) for i in range(60)} for hit in (False, True)}
 
 
-def test_intervals_of_ratios_hold_the_truth() -> None:
-    """Half as wide and as long as real clips, which are drawn by chance too; each axis right by itself."""
+@pytest.mark.parametrize(("prompts", "clips", "valid"), [(2, 40, 40), (18, 2, 2), (18, 8, 8), (1, 64, 2), (3, 64, 3)])
+def test_intervals_of_ratios_to_real_clips_hold_the_truth(prompts: int, clips: int, valid: int) -> None:
+    """Half as wide and as long as real clips, which are drawn by chance too; also where few clips can be read."""
     rng = np.random.default_rng(0)
-    ratios: list[Score] = []
+    spreads: list[Score] = []
     lengths: list[Score] = []
-    wholes: list[Score] = []
-    for _ in range(400):
+    for _ in range(300):
         made, real = (
             [
-                verdict("right", "right", prompt, x=(x, x + 2), path=x)
-                for prompt in "ab" for x in width * rng.random(40)
+                verdict("up", "up" if i < kept else "invalid", str(p), x=(x, x), path=x if i < kept else math.nan)
+                for p in range(prompts) for i, x in enumerate(width * rng.random(clips))
             ]
-            for width in (5.0, 10.0)
+            for width, kept in ((5.0, valid), (10.0, clips))
         )  # fmt: skip
-        ratios.append(m.std_ratios(made, real)["std_ratio_x"])
+        spreads.append(m.std_ratios(made, real)["std_ratio_x"])
         lengths.append(m.motion_ratio(made, real))
+    assert min(held(0.5, spreads), held(0.5, lengths)) >= 0.9
+    assert lengths[0].n == prompts * valid
+
+
+def test_a_single_clip_beside_real_ones_says_nothing() -> None:
+    real = [verdict("right", "right", path=float(i)) for i in range(1, 9)]
+    assert m.motion_ratio([verdict("right", "right")], real).high == math.inf
+    assert "motion_ratio" not in m.summarise(
+        [verdict("right", "right"), verdict("right", "invalid", path=math.nan)], real
+    )
+    unreadable = [verdict("up", "invalid", path=math.nan)]
+    assert m.motion_ratio([*real, verdict("up", "up")], [*real, *unreadable]).value == pytest.approx(1)
+
+
+def test_the_interval_of_parts_holds_the_truth() -> None:
+    """Axes right by themselves, in 80 and 60 % of the clips."""
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(400):
         axes = rng.random((64, 2)) < (0.8, 0.6)
-        wholes.append(m.mult_ratio([verdict("up-right", "other", x=(9.0, 9.0 + h), y=(9.0, 9.0 - v)) for h, v in axes]))
-    assert 0.92 <= held(0.5, ratios) <= 0.98
-    assert 0.92 <= held(0.5, lengths) <= 0.98
-    assert 0.92 <= held(1, wholes) <= 0.98
+        found.append(m.mult_ratio([verdict("up-right", "other", x=(9.0, 9.0 + h), y=(9.0, 9.0 - v)) for h, v in axes]))
+    assert 0.92 <= held(1, found) <= 0.98
 
 
 def test_blocks_and_differences_agree_with_published_values() -> None:

@@ -22,6 +22,8 @@ from t2v_models.evaluation.verdicts import Verdict
 Verdicts = Sequence[Verdict]
 Case = tuple[str, str, str]
 """Motion, shape and colour: what a clip can be a case of."""
+Influence = Sequence[NDArray[np.float64]]
+"""Of each clip on a figure, prompt by prompt (`statistics.delta`)."""
 
 IMPUTED_RMSE = 32.0
 """px at 64 px: the trajectory error of a clip that has no trajectory, half the frame."""
@@ -41,8 +43,8 @@ def share(verdicts: Verdicts, true: Callable[[Verdict], bool]) -> Score:
 
 
 def average(verdicts: Verdicts, number: Callable[[Verdict], float]) -> Score:
-    """Mean of a number over the clips that have it."""
-    return mean_of([number(v) for v in verdicts], [v.prompt for v in verdicts])
+    """Mean of a number, 0 or more, over the clips that have it."""
+    return mean_of([number(v) for v in verdicts], [v.prompt for v in verdicts], least=0)
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ def mult_ratio(verdicts: Verdicts) -> Score:
         return Score(value=math.nan, low=math.nan, high=math.nan, n=len(rows))
     value = float(whole.mean() / rates.prod())
     influence = ((whole - whole.mean()) / rates.prod() - value * (parts / rates - 1).sum(1)) / len(rows)
-    return delta(value, influence, [v.prompt for v in rows], len(rows), least=0)
+    return delta(value, influence, [v.prompt for v in rows], least=0)
 
 
 def _parts_right(v: Verdict) -> tuple[bool, bool, bool]:
@@ -194,15 +196,17 @@ def _steps(verdict: Verdict) -> NDArray[np.float64]:
 
 def motion_ratio(verdicts: Verdicts, real: Verdicts) -> Score:
     """Mean path length over that of real clips of the same prompt, 0 and more; valid clips, 0 for frozen ones."""
-    usual = {prompt: np.array([v.path for v in group if v.valid]) for prompt, group in by_prompt(real).items()}
+    lengths = {p: np.array([v.path for v in group if v.valid]) for p, group in by_prompt(real).items()}
+    usual = {p: found for p, found in lengths.items() if len(found)}
     asked = [v for v in verdicts if v.must_move and v.prompt in usual and math.isfinite(v.path)]
     if not asked:
         return Score(value=math.nan, low=math.nan, high=math.nan, n=0)
     ratios = {p: np.array([v.path for v in group]) / usual[p].mean() for p, group in by_prompt(asked).items()}
-    value = float(np.concatenate([*ratios.values()]).mean())
-    made = [found - value for found in ratios.values()]
-    drawn = [-found.sum() * (usual[p] / usual[p].mean() - 1) / len(usual[p]) for p, found in ratios.items()]
-    return _by_chance([effects / len(asked) for effects in made + drawn], value, len(asked))
+    n, value = len(asked), float(np.concatenate([*ratios.values()]).mean())
+    made = [(found - value) / n for found in ratios.values()]
+    drawn = [-found.sum() * (usual[p] / usual[p].mean() - 1) / len(usual[p]) / n for p, found in ratios.items()]
+    half = _half(made, drawn)
+    return Score(value=value, low=max(0.0, value - half), high=value + half, n=n)
 
 
 def moving(verdicts: Verdicts) -> Score:
@@ -239,30 +243,36 @@ class _Spread:
 
     @staticmethod
     def of(group: Verdicts) -> "_Spread":
+        valid = np.array([v.valid for v in group])
         free = np.array([(v.x[0], v.y[0], v.path, v.radius[0]) for v in group if v.valid])
-        influence = np.zeros((len(group), len(FREE)))
         if len(free) < 2:
-            return _Spread(np.zeros(len(FREE)), influence)
-        variance = free.var(0, ddof=1)
-        influence[: len(free)] = ((free - free.mean(0)) ** 2 - variance) / (len(free) - 1)
+            return _Spread(np.zeros(len(FREE)), np.zeros((len(group), len(FREE))))
+        variance, influence = free.var(0, ddof=1), np.full((len(group), len(FREE)), math.nan)
+        influence[valid] = ((free - free.mean(0)) ** 2 - variance) / (len(free) - 1)
+        if len(free) == 2:  # two clips do not tell how much their variance varies: as much as that of a Gaussian
+            influence[valid] = np.outer([1, -1], variance / math.sqrt(2))
         return _Spread(variance, influence)
 
 
 def _std_ratio(made: Sequence[_Spread], usual: Sequence[_Spread], k: int, n: int, miss: float) -> Score:
-    """√(Σ variance made / Σ variance usual) of one of `FREE`: both are of clips drawn by chance."""
+    """√(Σ variance made / Σ variance usual) of one of `FREE`; the interval is that of its logarithm, which is even."""
     above, below = (sum(float(s.variance[k]) for s in of) for of in (made, usual))
     if not below:
         return Score(value=math.nan, low=math.nan, high=math.nan, n=n)
-    influence = [s.influence[:, k] / below for s in made] + [-above / below * s.influence[:, k] / below for s in usual]
-    squared = _by_chance(influence, above / below, n, miss)
-    return Score(**{end: math.sqrt(getattr(squared, end)) for end in ("value", "low", "high")}, n=n)
+    if not above:
+        return Score(value=0, low=0, high=0, n=n)
+    half = _half([s.influence[:, k] / above for s in made], [s.influence[:, k] / below for s in usual], miss)
+    value, factor = math.sqrt(above / below), float(np.exp(half / 2))
+    return Score(value=value, low=value / factor, high=value * factor, n=n)
 
 
-def _by_chance(influence: Sequence[NDArray[np.float64]], value: float, n: int, miss: float = 0.05) -> Score:
-    """A figure of made clips over one of real ones, both drawn by chance: influence of each prompt's, made and real."""
-    groups = [i for i, effects in enumerate(influence) for _ in effects]
-    score = delta(value, np.concatenate(influence), groups, len(groups), miss, least=0)
-    return score.model_copy(update={"n": n})
+def _half(made: Influence, drawn: Influence, miss: float = 0.05) -> float:
+    """Half the interval of a figure of made clips and of real ones, both drawn by chance (Zou and Donner 2008)."""
+    halves = []
+    for sample in (made, drawn):
+        groups = [i for i, effects in enumerate(sample) for _ in effects]
+        halves.append(delta(0, np.concatenate(sample), groups, miss).high)
+    return math.hypot(*halves)
 
 
 def summarise(verdicts: Verdicts, real: Verdicts = (), seen: Collection[Case] = ()) -> dict[str, Score]:

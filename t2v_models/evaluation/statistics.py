@@ -69,18 +69,17 @@ def least(scores: Sequence[Score], wider: Sequence[Score]) -> Score:
 
 
 def delta(
-    value: float, influence: ArrayLike, groups: Sequence[Hashable], n: int, miss: float = 0.05, least: float = -math.inf
+    value: float, influence: ArrayLike, groups: Sequence[Hashable], miss: float = 0.05, least: float = -math.inf
 ) -> Score:
     """Any smooth figure of clips by the delta method, for other clips of the same prompts (Cochran 1977, chapter 5).
 
     The prompts are all that a split asks, so the clips of each are drawn anew and the prompts are not: what other
-    prompts would give, the interval does not know. A prompt with a single clip is taken as one of a mean prompt.
+    prompts would give, the interval does not know. Prompts with a single clip that counts are taken together as one.
 
     Args:
         value: the figure.
-        influence: `(m,)` its derivative by the weight of each clip, at equal weights; sums to 0.
+        influence: `(n,)` its derivative by the weight of each clip, at equal weights; nan for one that does not count.
         groups: the prompt of each clip.
-        n: clips that the figure rests on; others have no influence.
         miss: how often the interval may miss the truth.
         least: what the figure cannot be less than.
 
@@ -88,27 +87,31 @@ def delta(
         A t-interval, unbounded where a single clip says nothing of the others.
     """
     effect = np.asarray(influence, np.float64)
+    counts = np.isfinite(effect)
     names = {name: i for i, name in enumerate(dict.fromkeys(groups))}
     place = np.array([names[group] for group in groups], np.intp)
-    count = np.bincount(place)
-    centre = np.where(count > 1, np.bincount(place, effect) / count, 0)
+    several = np.bincount(place, counts)[place] > 1
+    place = np.where(several, place, len(names))
+    part = several | counts  # how many clips of a prompt count is chance, too
+    place, effect, counts = place[part], np.nan_to_num(effect[part]), counts[part]
+    size = np.bincount(place)
+    centre = np.where(size > 1, np.bincount(place, effect) / np.maximum(size, 1), 0)
     inner = np.bincount(place, (effect - centre[place]) ** 2)
-    variance = float((inner * count / np.maximum(count - 1, 1)).sum())
-    freedom = n - max(1, int((count > 1).sum()))
+    variance = float((inner * size / np.maximum(size - 1, 1)).sum())
+    freedom = int(counts.sum()) - int((size > 0).sum())
     half = float(stdtrit(freedom, 1 - miss / 2)) * math.sqrt(variance) if freedom > 0 else math.inf
-    return Score(value=value, low=max(least, value - half), high=value + half, n=n)
+    return Score(value=value, low=max(least, value - half), high=value + half, n=int(counts.sum()))
 
 
-def mean(values: ArrayLike, groups: Sequence[Hashable]) -> Score:
-    """The mean of the finite values with the interval of `delta`; not below 0 where none of them is."""
+def mean(values: ArrayLike, groups: Sequence[Hashable], least: float = -math.inf) -> Score:
+    """The mean of the finite values with the interval of `delta`."""
     found = np.asarray(values, np.float64)
-    kept = np.isfinite(found)
-    n = int(kept.sum())
+    found = np.where(np.isfinite(found), found, math.nan)
+    n = int(np.isfinite(found).sum())
     if n == 0:
         return Score(value=math.nan, low=math.nan, high=math.nan, n=0)
-    value = float(found[kept].mean())
-    influence = np.where(kept, found - value, 0) / n  # that others are left out is chance, too
-    return delta(value, influence, groups, n, least=0 if found[kept].min() >= 0 else -math.inf)
+    value = float(np.nanmean(found))
+    return delta(value, (found - value) / n, groups, least=least)
 
 
 def block_mean(values: Sequence[float], n: int) -> Score:
