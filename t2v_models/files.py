@@ -14,7 +14,7 @@ from t2v_models.config import LabError
 BUFFER = 1 << 20
 """Bytes that are written at once: thousands of small writes cost more than making what is written."""
 
-HOST = socket.gethostname().replace(".", "-")
+HOST = socket.gethostname().replace(".", "-") or "here"
 """Stands in the names of temporary files: in a folder that several machines share, a process number says too little."""
 
 

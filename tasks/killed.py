@@ -21,7 +21,7 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import PrefectException
 from prefect.states import AwaitingRetry, Cancelled, Crashed, Running
 
-from tasks.orchestration import GOES_ON, SILENT
+from tasks.orchestration import GOES_ON, LIVES, SILENT
 
 AWAY = (httpx.HTTPError, PrefectException)
 """What the client raises when the server is away."""
@@ -66,7 +66,7 @@ def keep_living(workers: Collection[str]) -> None:
     with suppress(*AWAY), get_client(sync_client=True) as client:
         for run, process in _runs(client, workers, StateType.CRASHED):
             if process and run.state and run.state.message == SILENT:
-                client.set_flow_run_state(run.id, Running(message="was silent, but its process lives"), force=True)
+                client.set_flow_run_state(run.id, Running(message=LIVES), force=True)
 
 
 def end_cancelled(workers: Collection[str]) -> None:

@@ -46,6 +46,8 @@ STARTS = 10
 GOES_ON = "t2v: a crashed run goes on"
 SILENT = f"no sign of life for {SILENCE_SECONDS} s: the process was killed or its machine is gone"
 """What is said of a silent run."""
+LIVES = "was silent, but its process lives"
+"""What is said of it where that turns out; it is no start."""
 
 _DEPLOYED = {"prefect.resource.role": "deployment", "prefect.resource.id": "prefect.deployment.*"}
 _EACH_RUN = {"prefect.resource.id": "prefect.flow-run.*"}
@@ -135,7 +137,7 @@ def check_starts() -> None:
         LabError: this run was started too often.
         Abort: this run was cancelled before it crashed.
     """
-    if flow_run.run_count > STARTS:
+    if flow_run.run_count > STARTS and flow_run.run_count - _awakenings() > STARTS:
         raise LabError(
             f"this run was started {STARTS} times and crashed every time: read the log of its worker in logs/ for "
             "the reason (most often memory), mend it, and start a new run, which goes on from what is finished"
@@ -148,6 +150,11 @@ def check_starts() -> None:
                 # a task that stands for a stage is taken up again together with its run
                 if left.state and left.state.is_running() and not left.state.state_details.child_flow_run_id:
                     client.set_task_run_state(left.id, Crashed(message="its process was killed"), force=True)
+
+
+def _awakenings() -> int:
+    with get_client(sync_client=True) as client:
+        return sum(state.message == LIVES for state in client.read_flow_run_states(UUID(flow_run.id)))
 
 
 def end_if_cancelled(message: str) -> None:

@@ -14,6 +14,8 @@ from prefect.exceptions import ObjectNotFound, TerminationSignal
 from prefect.states import Cancelling
 
 from t2v_models.config import LabError
+from tasks.console import say
+from tasks.killed import AWAY
 from tasks.orchestration import was_cancelled
 
 POLL_SECONDS = 2.0
@@ -39,8 +41,11 @@ def run_on_pool(deployment: str, parameters: dict[str, Any]) -> None:
     try:
         ended = _ended(_started(deployment, parameters, key))
     except (KeyboardInterrupt, TerminationSignal):
-        if runtime.deployment.id is None or was_cancelled():
-            _cancel(key)
+        try:
+            if runtime.deployment.id is None or was_cancelled():
+                _cancel(key)
+        except AWAY:
+            say(f"the Prefect server is away: a run of {deployment} may go on, cancel it there")
         raise
     assert ended.state
     if not ended.state.is_completed():

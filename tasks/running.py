@@ -9,6 +9,9 @@ from pydantic import ValidationError
 from t2v_models import files
 from t2v_models.config import Config
 
+SAME_SECONDS = 60
+"""The start of a process moves when the clock is set; no other process has had its number so soon."""
+
 
 class Running(Config):
     """The addresses of the servers, once they answer, and the processes behind them as `pid start`."""
@@ -41,7 +44,8 @@ def write(work: Path, found: Running) -> None:
 def note(work: Path, **changed: object) -> None:
     """Write down what of this process's note has changed."""
     found = written(work)
-    mine = found if found and found.up == identity() else Running(up=identity(), parts={})
+    is_mine = found is not None and process(found.up) == psutil.Process()
+    mine = found if found and is_mine else Running(up=identity(), parts={})
     write(work, mine.model_copy(update=changed))
 
 
@@ -60,7 +64,8 @@ def process(name: str) -> psutil.Process | None:
     """The process of an `identity`, unless it has ended."""
     with suppress(psutil.NoSuchProcess):
         found = psutil.Process(int(name.split()[0]))
-        if identity(found.pid) == name and found.status() != psutil.STATUS_ZOMBIE:
+        same = abs(found.create_time() - float(name.split()[1])) < SAME_SECONDS
+        if same and found.status() != psutil.STATUS_ZOMBIE:
             return found
     return None
 

@@ -4,16 +4,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from threading import Thread
+from threading import Event, Thread
 from uuid import UUID
 
 import pytest
 
+from t2v_models.config import LabError
 from tasks import killed
-from tasks.orchestration import GOES_ON, SILENT
+from tasks.orchestration import GOES_ON, LIVES, SILENT, STARTS, check_starts
 from tasks.runtime import prefect_api
 from tests.conftest import prepared
 
@@ -113,6 +113,26 @@ def test_a_silent_run_whose_process_lives_is_not_started_again(sleeper) -> None:
     assert [state_of(run) for run in (silent, ending, dead)] == ["Running", "Crashed", "Crashed"]
 
 
+def test_a_run_that_crashes_every_time_is_not_started_for_ever_and_one_that_slept_is(monkeypatch) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.states import Crashed, Running
+
+    run = run_with(Running(), "f")
+    monkeypatch.setenv("PREFECT__FLOW_RUN_ID", str(run))
+
+    def again(message: str | None, times: int) -> None:
+        with get_client(sync_client=True) as client:
+            for state in (Crashed(message=SILENT), Running(message=message)) * times:
+                client.set_flow_run_state(run, state, force=True)
+
+    again(LIVES, STARTS + 1)
+    again(None, STARTS - 1)
+    check_starts()
+    again(None, 1)
+    with pytest.raises(LabError, match=f"started {STARTS} times and crashed every time"):
+        check_starts()
+
+
 def test_a_cancelled_run_whose_worker_does_not_hear_is_asked_to_end(sleeper, monkeypatch: pytest.MonkeyPatch) -> None:
     from prefect.client.orchestration import get_client
     from prefect.states import Cancelling, Running
@@ -170,14 +190,19 @@ def test_a_stage_ends_with_a_lab_begun_by_hand_and_waits_for_one_that_goes_on(de
             runs = client.read_flow_runs()
             return [run.id for run in runs if run.parent_task_run_id and run.created and run.created > started]
 
+        over = Event()
+
         def interrupt() -> None:
-            while not stages():
-                time.sleep(0.05)
-            os.kill(os.getpid(), signal.SIGINT)
+            while not over.wait(0.05):
+                if stages():
+                    return os.kill(os.getpid(), signal.SIGINT)
 
         Thread(target=interrupt, daemon=True).start()
-        with pytest.raises(KeyboardInterrupt):
-            run_flow(lab, flow_run=run if deployed else None)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                run_flow(lab, flow_run=run if deployed else None)
+        finally:
+            over.set()
         [stage] = stages()
     assert state_of(stage) == end
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 
@@ -200,7 +201,10 @@ def test_a_killed_process_of_a_rendering_is_one_sentence(api: Path, tmp_path: Pa
     def kill() -> None:
         while not list(tmp_path.glob("*.tar")):
             time.sleep(0.05)
-        next(p for p in psutil.Process().children() if "spawn_main" in " ".join(p.cmdline())).kill()
+        for process in psutil.Process().children():
+            with suppress(psutil.Error):  # one that has just ended
+                if "spawn_main" in " ".join(process.cmdline()):
+                    return process.kill()
 
     killer = Thread(target=kill, daemon=True)
     killer.start()

@@ -213,7 +213,7 @@ def test_a_dead_writers_files_are_removed_and_a_living_ones_kept(tmp_path: Path)
     assert living.exists()
 
 
-def test_a_file_that_another_machine_writes_is_kept_and_goes_a_day_after_it_died(
+def test_a_file_that_another_machine_writes_is_kept_and_goes_an_hour_after_it_died(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
@@ -227,11 +227,15 @@ def test_a_file_that_another_machine_writes_is_kept_and_goes_a_day_after_it_died
         assert is_being_written(Path(stream.name))
         stream.write(b"whole")
     assert [path.name for path in tmp_path.iterdir()] == [shard_name(0)]
-    here, there = (tmp_path / f"{shard_name(0)}.{gone.pid}@{host}.tmp" for host in (HOST, "elsewhere"))
+    nowhere, here, there = (tmp_path / f"{shard_name(0)}.{gone.pid}@{host}.tmp" for host in ("", HOST, "elsewhere"))
     here.touch()
     there.touch()
     clear_stale(tmp_path / shard_name(0))
     assert not here.exists()
+    nowhere.touch()  # by a machine that has no name
+    os.utime(nowhere, (0, 0))
+    clear_stale(tmp_path / shard_name(0))
+    assert not nowhere.exists()
     os.utime(there, (0, time.time() - FOREIGN_SECONDS + 60))
     clear_stale(tmp_path / shard_name(0))
     assert there.exists()

@@ -197,6 +197,15 @@ def test_commands_find_the_servers_of_a_living_up_and_forget_those_of_a_dead_one
     assert running.running(tmp_path) is None
 
 
+def test_a_clock_that_is_set_does_not_hide_a_process(tmp_path: Path) -> None:
+    pid, start = running.identity().split()
+    moved = f"{pid} {int(start) + 5}"
+    running.write(tmp_path, running.Running(prefect="http://127.0.0.1:1", up=moved, parts={}))
+    running.note(tmp_path, parts={"worker": moved})
+    assert running.running(tmp_path) == running.Running(prefect="http://127.0.0.1:1", up=moved, parts={"worker": moved})
+    assert running.process(f"{pid} {int(start) - 3600}") is None, "an earlier process of the same number"
+
+
 @pytest.mark.parametrize("url", ["mysql://localhost/x", "localhost", "postgresql://"])
 def test_an_address_that_is_not_of_postgres_is_one_sentence(url: str) -> None:
     with pytest.raises(LabError, match="write it as postgresql://user:password@host:5432"):

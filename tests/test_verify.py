@@ -244,6 +244,8 @@ def test_what_may_not_be_read_is_named(data: Path) -> None:
         Path(scratch).chmod(0o755)
         for name in (*BESIDE_SHARDS, shard_name(0)):
             folder = Path(shutil.copytree(data, Path(scratch) / name))
+            for path in folder.iterdir():
+                path.chmod(0o644)
             (folder / name).chmod(0)
             with without_rights():
                 assert verify(folder) == [f"{name} cannot be read: Permission denied"]

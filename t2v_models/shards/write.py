@@ -33,9 +33,9 @@ from t2v_models.shards.tar import TarWriter
 META_SUFFIX = ".json"
 DRAWN_CLIPS, DRAWN_PIXELS = 1000, 25_000_000
 """Most clips, and pixels of clips, that are drawn together: many are cheaper each, fewer need less memory."""
-FOREIGN_SECONDS = 24 * 3600
+FOREIGN_SECONDS = 3600
 """After which a file that a process on another machine was writing counts as left behind."""
-_WRITER = re.compile(r"\.([0-9]+)(?:@([^.]+))?\.tmp$")
+_WRITER = re.compile(r"\.([0-9]+)(?:@([^.]*))?\.tmp$")
 """Without a host in names of earlier versions."""
 _WORD = pa.dictionary(pa.int32(), pa.string())
 _HASH = pa.binary(32)
@@ -205,7 +205,7 @@ def clear_stale(path: Path) -> None:
     """Remove the temporary files that killed writers of `path` left beside it.
 
     Those of this machine go at once. Whether a writer on another machine lives cannot be asked: its file goes when
-    nothing has been written to it for a day.
+    nothing has been written to it for an hour.
     """
     for temporary in path.parent.glob(f"{path.name}.*.tmp"):
         if _WRITER.search(temporary.name) and not is_being_written(temporary):
