@@ -723,9 +723,7 @@ def test_folders_that_cannot_be_used_are_said(tmp_path: Path, data: Path) -> Non
     assert (source / "2024-thesis.backup.tmp").exists()
 
 
-def test_an_ingest_that_fails_leaves_no_manifest_of_an_earlier_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_ingest_that_fails_leaves_no_manifest_of_an_earlier_one(tmp_path: Path) -> None:
     source, out = tmp_path / "source", tmp_path / "out"
     for i in range(4):
         put(source, f"{i}.webp", to_webp(noise(i), 10))
