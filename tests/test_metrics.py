@@ -108,9 +108,9 @@ def test_the_interval_of_one_prompt_is_students_and_of_one_clip_unbounded() -> N
     t = 4.3027  # 97.5 % of Student's t with two degrees of freedom
     score = mean([-1.0, 0.0, 1.0], "aaa")
     assert (score.low, score.high) == pytest.approx((-t / math.sqrt(3), t / math.sqrt(3)), abs=1e-3)
-    assert mean([1.0, 2.0, 3.0], "aaa", least=0).low == 0
+    assert mean([1.0, 2.0, 3.0], "aaa", minimum=0).low == 0
     assert mean([1.0, 2.0, 3.0], "abc").high == pytest.approx(2 + t / math.sqrt(3), abs=1e-3)
-    assert (mean([5.0, math.nan], "aa").low, mean([5.0], "a", least=0).low, mean([5.0], "a").high) == (
+    assert (mean([5.0, math.nan], "aa").low, mean([5.0], "a", minimum=0).low, mean([5.0], "a").high) == (
         -math.inf,
         0,
         math.inf,

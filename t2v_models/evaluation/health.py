@@ -14,6 +14,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import betainc
 
 from t2v_models.clips.dataset import draw
 from t2v_models.clips.motions import NUMBERS, traces
@@ -159,10 +160,7 @@ def _ignored(group: Sequence[Verdict], everyone: Sequence[Verdict]) -> str:
 
 def at_least(hits: int, n: int, chance: float) -> float:
     """Probability of `hits` or more in `n` trials: the upper tail of the binomial distribution."""
-    if not 0 < chance < 1:
-        return float(hits <= n * chance)
-    yes, no = math.log(chance), math.log1p(-chance)
-    return math.fsum(math.exp(math.log(math.comb(n, k)) + k * yes + (n - k) * no) for k in range(hits, n + 1))
+    return float(betainc(hits, n - hits + 1, chance)) if hits else 1.0
 
 
 def least_ratio(freedom: int, level: float) -> float:

@@ -44,7 +44,7 @@ def share(verdicts: Verdicts, true: Callable[[Verdict], bool]) -> Score:
 
 def average(verdicts: Verdicts, number: Callable[[Verdict], float]) -> Score:
     """Mean of a number, 0 or more, over the clips that have it."""
-    return mean_of([number(v) for v in verdicts], [v.prompt for v in verdicts], least=0)
+    return mean_of([number(v) for v in verdicts], [v.prompt for v in verdicts], minimum=0)
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def mult_ratio(verdicts: Verdicts) -> Score:
         return Score(value=math.nan, low=math.nan, high=math.nan, n=len(rows))
     value = float(whole.mean() / rates.prod())
     influence = ((whole - whole.mean()) / rates.prod() - value * (parts / rates - 1).sum(1)) / len(rows)
-    return delta(value, influence, [v.prompt for v in rows], least=0)
+    return delta(value, influence, [v.prompt for v in rows], minimum=0)
 
 
 def _parts_right(v: Verdict) -> tuple[bool, bool, bool]:

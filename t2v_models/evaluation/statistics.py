@@ -69,7 +69,7 @@ def least(scores: Sequence[Score], wider: Sequence[Score]) -> Score:
 
 
 def delta(
-    value: float, influence: ArrayLike, groups: Sequence[Hashable], miss: float = 0.05, least: float = -math.inf
+    value: float, influence: ArrayLike, groups: Sequence[Hashable], miss: float = 0.05, minimum: float = -math.inf
 ) -> Score:
     """Any smooth figure of clips by the delta method, for other clips of the same prompts (Cochran 1977, chapter 5).
 
@@ -81,7 +81,7 @@ def delta(
         influence: `(n,)` its derivative by the weight of each clip, at equal weights; nan for one that does not count.
         groups: the prompt of each clip.
         miss: how often the interval may miss the truth.
-        least: what the figure cannot be less than.
+        minimum: what the figure cannot be less than.
 
     Returns:
         A t-interval, unbounded where a single clip says nothing of the others.
@@ -100,10 +100,10 @@ def delta(
     variance = float((inner * size / np.maximum(size - 1, 1)).sum())
     freedom = int(counts.sum()) - int((size > 0).sum())
     half = float(stdtrit(freedom, 1 - miss / 2)) * math.sqrt(variance) if freedom > 0 else math.inf
-    return Score(value=value, low=max(least, value - half), high=value + half, n=int(counts.sum()))
+    return Score(value=value, low=max(minimum, value - half), high=value + half, n=int(counts.sum()))
 
 
-def mean(values: ArrayLike, groups: Sequence[Hashable], least: float = -math.inf) -> Score:
+def mean(values: ArrayLike, groups: Sequence[Hashable], minimum: float = -math.inf) -> Score:
     """The mean of the finite values with the interval of `delta`."""
     found = np.asarray(values, np.float64)
     found = np.where(np.isfinite(found), found, math.nan)
@@ -111,7 +111,7 @@ def mean(values: ArrayLike, groups: Sequence[Hashable], least: float = -math.inf
     if n == 0:
         return Score(value=math.nan, low=math.nan, high=math.nan, n=0)
     value = float(np.nanmean(found))
-    return delta(value, (found - value) / n, groups, least=least)
+    return delta(value, (found - value) / n, groups, minimum=minimum)
 
 
 def block_mean(values: Sequence[float], n: int) -> Score:

@@ -84,25 +84,32 @@ def _beside(folder: Path, shards: int) -> list[str]:
     return [CARD, MANIFEST, *(sidecar_path(folder, index).name for index in range(shards))]
 
 
+class _Fault(str):
+    """Why a file has no digest: the predicate of a sentence about it."""
+
+
 def _digest(path: Path) -> str:
-    """Hex digest of a file's bytes; of one that cannot be read, what is to be said of it: words, with spaces."""
+    """Hex digest of a file's bytes, or why it has none."""
     try:
         if not path.is_file():
-            return "is no file" if os.path.lexists(path) else "is missing"
+            return _Fault("is no file" if os.path.lexists(path) else "is missing")
         return file_sha256(path)
     except OSError as error:
-        return f"cannot be read: {error.strerror}"
+        return _Fault(f"cannot be read: {error.strerror}")
 
 
 def _faults(folder: Path, names: Iterable[str], digest_of: Callable[[Path], str]) -> list[str]:
     """A sentence for each of these files that cannot be read."""
-    return [f"{name} {digest_of(folder / name)}" for name in names if " " in digest_of(folder / name)]
+    found = {name: digest_of(folder / name) for name in names}
+    return [f"{name} {fault}" for name, fault in found.items() if isinstance(fault, _Fault)]
 
 
 def _unproven(folder: Path, names: Iterable[str], digest_of: Callable[[Path], str]) -> list[str]:
     """Those of these files that can be read and have another digest than `SHA256SUMS` names, if there are any sums."""
     sums, digests = _sums(folder), {name: digest_of(folder / name) for name in names}
-    return [name for name, digest in digests.items() if sums and " " not in digest and digest != sums.get(name)]
+    return [
+        name for name, digest in digests.items() if sums and not isinstance(digest, _Fault) and digest != sums.get(name)
+    ]
 
 
 def _damage_by_sums(folder: Path, digest_of: Callable[[Path], str]) -> list[str]:
