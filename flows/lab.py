@@ -19,7 +19,7 @@ from t2v_models.evaluation.scores import EvaluateConfig, Evaluation
 from t2v_models.training import TrainConfig
 from tasks import stopwatch
 from tasks.console import print_scores
-from tasks.mlflow_store import tracking_uri
+from tasks.mlflow_store import store_name
 from tasks.orchestration import check_starts
 from tasks.placement import run_on_pool
 from tasks.publish import log_lab, publish
@@ -109,7 +109,7 @@ def lab(config: LabConfig, work: Path = WORK) -> LabResult:
     log_lab(report, config.settings, [out for _, out in evaluations], data, runs, stopwatch.stages(started), work)
     seconds = time.perf_counter() - started
     return LabResult(
-        run=next(iter(runs.values())), runs=runs, data=data, report=report, mlflow=tracking_uri(work),
+        run=next(iter(runs.values())), runs=runs, data=data, report=report, mlflow=store_name(work),
         evaluations=tuple(e for e, _ in evaluations), stages=stopwatch.stages(started), seconds=seconds,
         orchestration=1 - stopwatch.busy(started) / seconds,
     )  # fmt: skip

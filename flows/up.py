@@ -10,6 +10,7 @@ from t2v_models.config import LabError
 from t2v_models.files import held
 from tasks import running
 from tasks.console import say
+from tasks.mlflow_store import without_passwords
 from tasks.postgres import databases
 from tasks.runtime import SERVER_SETTINGS, check_prefect
 from tasks.services import Services, answers, end, free_port
@@ -47,8 +48,8 @@ def serve(work: Path, prefect_port: int, mlflow_port: int, postgres: str | None 
     work = work.absolute()
     if already := running.running(work):
         raise LabError(
-            f"'t2v up' runs already for {work}: Prefect is at {already.prefect} and MLflow at {already.mlflow}; stop "
-            f"process {already.up.split()[0]} to start it anew"
+            f"'t2v up' runs already for {work}: Prefect is at {already.prefect} and MLflow at "
+            f"{without_passwords(already.mlflow)}; stop process {already.up.split()[0]} to start it anew"
         )
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts background jobs with SIGINT ignored
         signal.signal(number, signal.default_int_handler)
@@ -61,7 +62,7 @@ def serve(work: Path, prefect_port: int, mlflow_port: int, postgres: str | None 
                 prefect, mlflow = servers(services, work, prefect_port, mlflow_port, postgres)
                 _workers(services)
                 running.note(work, prefect=prefect, mlflow=mlflow)
-                say(f"Prefect  {prefect}\nMLflow   {mlflow}\nlogs     {work / 'logs'}")
+                say(f"Prefect  {prefect}\nMLflow   {without_passwords(mlflow)}\nlogs     {work / 'logs'}")
                 say(f"ready after {time.monotonic() - started:.0f} s; Ctrl-C stops everything")
                 _look_after(services, since)
             except KeyboardInterrupt:
@@ -84,8 +85,8 @@ def servers(
         check_prefect(prefect)
     if mlflow and not answers(f"{mlflow}/health"):
         raise LabError(
-            f"MLFLOW_TRACKING_URI is {mlflow}, but no MLflow server answers there; start it or unset the "
-            "variable, and one is started here"
+            f"MLFLOW_TRACKING_URI is {without_passwords(mlflow)}, but no MLflow server answers there; start it or "
+            "unset the variable, and one is started here"
         )
     stores = databases(postgres) if postgres else {"prefect": None, "mlflow": f"sqlite:///{work}/mlflow.db"}
     started: dict[str, str] = {}

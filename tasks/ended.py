@@ -10,7 +10,7 @@ from pathlib import Path
 
 from t2v_models.config import LabError
 from t2v_models.evaluation.scores import Scores, metric_rows
-from tasks.mlflow_store import client, faults, first_line, tracking_uri
+from tasks.mlflow_store import client, faults, first_line, store_name
 from tasks.outbox import BATCH_METRICS
 
 
@@ -72,5 +72,5 @@ def _said(work: Path) -> Iterator[None]:
         yield
     except faults() as error:
         raise LabError(
-            f"cannot add to a run in {tracking_uri(work)}: {first_line(error)}; do the same again once MLflow answers"
+            f"cannot add to a run in {store_name(work)}: {first_line(error)}; do the same again once MLflow answers"
         ) from error

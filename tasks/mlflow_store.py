@@ -6,6 +6,7 @@ MLflow is imported on first use, since that takes seconds.
 import json
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -24,6 +25,16 @@ SCHEMA_SECONDS = 120.0
 def tracking_uri(work: Path) -> str:
     """Where runs are tracked: `MLFLOW_TRACKING_URI`, or an SQLite file in the work folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(work).absolute()}/mlflow.db"
+
+
+def store_name(work: Path) -> str:
+    """`tracking_uri` as people are told of it: without the password that the URL of a server may hold."""
+    return without_passwords(tracking_uri(work))
+
+
+def without_passwords(text: str) -> str:
+    """A text in which `***` stands for the password of every URL."""
+    return re.sub(r"(://[^\s:/@]*):[^\s/]*@", r"\1:***@", text)
 
 
 def client(work: Path) -> "MlflowClient":
@@ -47,15 +58,15 @@ def client(work: Path) -> "MlflowClient":
             found.search_experiments(max_results=1)
     except faults() as error:
         raise LabError(
-            f"MLflow does not answer at {uri} ({first_line(error)}); start it, or unset MLFLOW_TRACKING_URI to track "
-            "in the work folder"
+            f"MLflow does not answer at {store_name(work)} ({first_line(error)}); start it, or unset "
+            "MLFLOW_TRACKING_URI to track in the work folder"
         ) from error
     return found
 
 
 def run_page(work: Path, run_id: str) -> str | None:
-    """Where a browser shows a run, if its store is a server."""
-    server = tracking_uri(work)
+    """Where a browser shows a run, if its store is a server; who may see it, the server asks there."""
+    server = re.sub("://[^/@]*@", "://", tracking_uri(work))
     if not server.startswith("http"):
         return None
     return f"{server}/#/experiments/{client(work).get_run(run_id).info.experiment_id}/runs/{run_id}"
@@ -92,9 +103,9 @@ def refuses(error: BaseException) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """An error in one line, for a sentence or a tag."""
+    """An error in one line without passwords, for a sentence or a tag: MLflow's errors name the URL that was asked."""
     first, *_ = str(error).strip().splitlines() or [type(error).__name__]
-    return first[:300]
+    return without_passwords(first)[:300]
 
 
 COLUMNS = (

@@ -20,7 +20,7 @@ from t2v_models.media import load_npz
 from t2v_models.shards.manifest import Manifest
 from tasks.chart import Chart
 from tasks.ended import adopt, attach, known
-from tasks.mlflow_store import run_page, tracking_uri
+from tasks.mlflow_store import run_page, store_name
 from tasks.page import Clip
 from tasks.report import ModelReport, Report, write_report
 from tasks.stopwatch import working
@@ -62,7 +62,7 @@ def publish(
                 "held out": ", ".join(manifest.config.hold_out) or "nothing",
                 "machine": f"{platform.processor() or platform.machine()}, {platform.system()}",
                 "runs": ", ".join(str(run) for run in runs.values()),
-                "MLflow": f"mlflow ui --backend-store-uri {tracking_uri(work)}",
+                "MLflow": f"mlflow ui --backend-store-uri {store_name(work)}",
             },
             models=[model for model in models if model.name in runs],
             fps=manifest.spec.fps,

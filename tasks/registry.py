@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from t2v_models.config import LabError, near
-from tasks.mlflow_store import client, environment, faults, first_line, tracking_uri
+from tasks.mlflow_store import client, environment, faults, first_line, store_name, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -106,7 +106,9 @@ def fetch_model(work: Path, uri: str) -> Path:
                 got = mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=f"{part}/model")
                 os.replace(got, folder)
     except faults() as error:
-        raise LabError(f"no model {uri} in {place}: {_what_there_is(store, uri, first_line(error))}") from error
+        raise LabError(
+            f"no model {uri} in {store_name(work)}: {_what_there_is(store, uri, first_line(error))}"
+        ) from error
     if not (folder / "artifacts" / "run").is_dir():
         raise LabError(f"model {uri} in {place} was not logged by this lab: it holds no run folder; choose another")
     return folder / "artifacts" / "run"

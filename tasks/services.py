@@ -6,11 +6,13 @@ import socket
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.request import urlopen
+from urllib.parse import unquote, urlsplit
+from urllib.request import Request, urlopen
 
 import psutil
 
@@ -144,10 +146,18 @@ def end(pids: Sequence[int]) -> None:
 def answers(url: str) -> bool:
     """Whether a server answers there with success."""
     try:  # not httpx, which reads all certificates anew for each question: 0.1 s of a core that starts servers
-        with urlopen(url, timeout=5) as answer:
+        with urlopen(_request(url), timeout=5) as answer:
             return int(answer.status) == 200
     except (OSError, ValueError):  # away, refusing, or not a URL
         return False
+
+
+def _request(url: str) -> Request:
+    """A question to a URL; its `user:password@`, which urllib takes for a part of the host, goes into a header."""
+    parts = urlsplit(url)
+    user, _, host = parts.netloc.rpartition("@")
+    secret = b64encode(unquote(user).encode()).decode()
+    return Request(parts._replace(netloc=host).geturl(), headers={"Authorization": f"Basic {secret}"} if user else {})
 
 
 def free_port(port: int, what: str) -> int:

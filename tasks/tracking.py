@@ -23,7 +23,7 @@ import psutil
 from t2v_models.config import LabError, flatten
 from t2v_models.evaluation.scores import metric_rows
 from t2v_models.evaluation.statistics import Score
-from tasks.mlflow_store import client, experiment_tags, faults, first_line, refuses, tracking_uri
+from tasks.mlflow_store import client, experiment_tags, faults, first_line, refuses, store_name, tracking_uri
 from tasks.outbox import Item, Outbox, deliver
 from tasks.registry import log_model
 
@@ -109,7 +109,7 @@ class Tracker:
             if refuses(error):  # a fault of ours, or of the store: the traceback tells more than a sentence
                 raise
             raise LabError(
-                f"{run_dir} is trained, but MLflow at {tracking_uri(self._work)} is away and has not registered it "
+                f"{run_dir} is trained, but MLflow at {store_name(self._work)} is away and has not registered it "
                 f"({first_line(error)}): start MLflow, then the same command again registers the model"
             ) from error
         return f"models:/{name}/{number}"
@@ -207,7 +207,7 @@ def track(
             tracker = Tracker(store, work, run_id, _resume(store, run_id, ours))
     except faults() as error:
         raise LabError(
-            f"cannot track the run in {tracking_uri(work)}: {first_line(error)}; name a run of that store, or start a "
+            f"cannot track the run in {store_name(work)}: {first_line(error)}; name a run of that store, or start a "
             "new one"
         ) from error
     status = "FINISHED"
@@ -236,7 +236,7 @@ def close_stale(work: Path) -> int:
     try:
         deliver(store, unsent(work))
     except faults() as error:
-        raise LabError(f"cannot send what is left to {tracking_uri(work)}: {first_line(error)}; try again") from error
+        raise LabError(f"cannot send what is left to {store_name(work)}: {first_line(error)}; try again") from error
     running = "attributes.status = 'RUNNING'"
     experiments = [e.experiment_id for e in store.search_experiments()]
     dead = [

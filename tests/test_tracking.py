@@ -147,13 +147,19 @@ with track(Path({str(work)!r}), "exp", "dead", params={{}}, tags={{}}) as t:
     assert close_stale(work) == 0
 
 
-def test_a_store_that_does_not_answer_is_one_sentence(monkeypatch, work):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+@pytest.mark.parametrize("user", ["", "ann:secret@", "ann:sec:ret@"])
+def test_a_store_that_does_not_answer_is_one_sentence_without_the_password(monkeypatch, work, user: str):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{user}127.0.0.1:9")
+    shown = "ann:***@" if user else ""
     with (
-        pytest.raises(LabError, match=r"MLflow does not answer at http://127.0.0.1:9"),
+        pytest.raises(LabError, match=re.escape(f"MLflow does not answer at http://{shown}127.0.0.1:9")) as found,
         track(work, "exp", "x", params={}, tags={}),
     ):
         pass
+    assert "ret@" not in str(found.value), "MLflow's own error names the URL as well"
+    with pytest.raises(LabError, match=re.escape(shown)) as found:
+        known(work, ["0123"])
+    assert "ret@" not in str(found.value)
 
 
 def test_unknown_runs_and_models_are_one_sentence(work):

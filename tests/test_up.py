@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -111,7 +112,8 @@ def healthy() -> Iterator[str]:
 
     class Well(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(200 if self.path in ("/api/health", "/health") else 404)
+            allowed = self.headers["Authorization"] in (None, f"Basic {b64encode(b'ann:secr@t').decode()}")
+            self.send_response(401 if not allowed else 200 if self.path in ("/api/health", "/health") else 404)
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
@@ -128,6 +130,11 @@ def test_servers_that_are_named_are_used_and_none_is_started(healthy: str, tmp_p
     monkeypatch.setenv("MLFLOW_TRACKING_URI", healthy)
     with Services(tmp_path / "logs", tmp_path) as parts:
         assert servers(parts, tmp_path, 0, 0) == (healthy, healthy)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", healthy.replace("://", "://ann:secr%40t@"))
+        assert servers(parts, tmp_path, 0, 0)[0] == healthy
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", healthy.replace("://", "://ann:wrong@"))
+        with pytest.raises(LabError, match="no MLflow server answers"):
+            servers(parts, tmp_path, 0, 0)
         assert parts.processes() == {}
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
         with pytest.raises(LabError, match="MLFLOW_TRACKING_URI is http://127.0.0.1:9, but no MLflow server answers"):
@@ -227,6 +234,13 @@ def test_a_postgres_that_is_away_is_one_sentence_without_the_password() -> None:
     pytest.importorskip("psycopg")
     with pytest.raises(LabError, match="PostgreSQL at 127.0.0.1:9 refuses") as found:
         databases("postgresql://lab:secret@127.0.0.1:9")
+    assert "secret" not in str(found.value)
+
+
+def test_an_mlflow_that_is_away_is_one_sentence_without_the_password(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:secret@127.0.0.1:9")
+    with pytest.raises(LabError, match=r"is http://ann:\*\*\*@127.0.0.1:9, but no MLflow server answers") as found:
+        servers(Services(tmp_path, tmp_path), tmp_path, 0, 0)
     assert "secret" not in str(found.value)
 
 
