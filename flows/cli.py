@@ -260,7 +260,7 @@ def _model(name: str, settings: list[str]) -> "ModelConfig":
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals:
-            raise LabError(f"--set {setting!r} is not KEY=VALUE: write for example --set batch_size=72")
+            raise LabError(f"--set {setting!r} is not KEY=VALUE: write for example --set batch_size=144")
         try:
             values[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:

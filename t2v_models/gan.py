@@ -42,12 +42,12 @@ class GanConfig(FamilyConfig):
     """The measured recipe: the gamma, learning rates and batch statistics below belong together."""
 
     name: Literal["gan"] = "gan"
-    batch_size: int = Field(72, ge=1, description="clips per update, over all ranks")
+    batch_size: int = Field(144, ge=1, description="clips per update, over all ranks")
     group: int = Field(4, ge=1, description="clips with the same caption that stand together in a batch")
     threads: int | None = Field(1, ge=1, description="CPU threads of each rank: its small matrices gain from one alone")
     noise: int = Field(6, ge=1, le=4096, description="angles of noise per clip: about as many as a clip has freedoms")
     text: int = Field(64, ge=1, le=4096, description="length of the generator's word vectors")
-    width: int = Field(256, ge=8, le=8192, description="width of the hidden layers over whole clips")
+    width: int = Field(512, ge=8, le=8192, description="width of the hidden layers over whole clips")
     frame_code: int = Field(24, ge=1, le=4096, description="numbers that describe one frame inside the generator")
     frame_width: int = Field(128, ge=8, le=8192, description="width of the layer that decodes one frame")
     spots: int = Field(2, ge=1, le=256, description="soft spots that a frame is the sum of")
@@ -55,14 +55,14 @@ class GanConfig(FamilyConfig):
     look: int = Field(16, ge=1, le=4096, description="numbers that the discriminator reads from a frame by itself")
     features: int = Field(128, ge=1, le=8192, description="features of the discriminator, length of its word vectors")
     painter_width: int = Field(16, ge=1, le=1024, description="width of the painter's layers at each pixel")
-    painter_frames: int = Field(16, ge=1, le=65536, description="frames the painter learns from in each update")
+    painter_frames: int = Field(32, ge=1, le=65536, description="frames the painter learns from in each update")
     painter_pixels: int = Field(256, ge=4, le=65536, description="pixels of each of them, most of them near the object")
     painter_certainty: float = Field(
         0.1, ge=0, le=100, description="weight of inside against outside, by cross-entropy"
     )
     painter_noise: float = Field(0.01, ge=0, le=1, description="greatest noise on the painter's input, of full opacity")
     painter_lr: float = Field(5e-3, gt=0, le=1, description="Adam step of the painter at the start; falls to 0")
-    lr: float = Field(1.5e-3, gt=0, le=1, description="Adam step of generator and discriminator after warm-up")
+    lr: float = Field(2.2e-3, gt=0, le=1, description="Adam step of generator and discriminator after warm-up")
     lr_end: float = Field(1e-4, gt=0, le=1, description="the same at the end of the run")
     warmup_steps: int = Field(50, ge=1, le=100_000, description="updates over which all learning rates rise from 0")
     gamma: float = Field(0.05, gt=0, le=10_000, description="weight of R1 and R2 at the start")
