@@ -77,7 +77,7 @@ def train(
     minutes: Annotated[float | None, typer.Option(help="Minutes to train; give this or --steps.")] = None,
     seed: Annotated[int, typer.Option(help="Of weights, order and noise.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    precision: Annotated[str, typer.Option(help="float32, or bfloat16 on a GPU.")] = "float32",
+    precision: Annotated[str, typer.Option(help="float32, or bfloat16 where a GPU or CPU has it.")] = "float32",
     ranks: Annotated[int, typer.Option(help="Processes that share every batch: one a GPU, or one a CPU core.")] = 1,
     cache_gib: Annotated[float, typer.Option(help="Of a URL: disk space for its shards, in --work.")] = 10,
     set_: Annotated[

@@ -36,6 +36,8 @@ from t2v_models.text import bag_of_words, same_meaning, word_table
 
 WORDS = 0.03
 """Deviation of fresh word vectors: small, so that unseen sums of words start near seen ones."""
+CACHED = 16_384
+"""Pixels painted at a time: what the painter has in hand stays in a core's cache."""
 
 
 class GanConfig(FamilyConfig):
@@ -269,12 +271,16 @@ class Gan(VideoModel):
 
     @torch.no_grad()
     def make(self, bags: Tensor, noise: Tensor) -> Tensor:
-        """By the averaged weights: the generator once for all clips, the painter once a clip, to stay in the cache."""
+        """By the averaged weights: the generator once for all clips, the painter a few frames of a clip at a time."""
         generator, painter = self.average
         small: Tensor = generator(noise, bags)  # (b, t, 3, 8, 8)
-        each = zip(small, bags.unsqueeze(1).expand(-1, self.spec.frames, -1), strict=True)
-        opacity = torch.stack([painter(frames, said, self.pixels) for frames, said in each])
-        clips = opacity.view(len(bags), self.spec.frames, self.spec.size, self.spec.size, 3)
+        few = max(1, CACHED // self.spec.size**2)
+        opacity = [
+            painter(frames, said.expand(len(frames), -1), self.pixels)
+            for clip, said in zip(small, bags[:, None], strict=True)
+            for frames in clip.split(few)
+        ]
+        clips = torch.cat(opacity).view(len(bags), self.spec.frames, self.spec.size, self.spec.size, 3)
         return (1 - 2 * clips).clamp(-1, 1).permute(0, 4, 1, 2, 3)
 
     def _painter_loss(self, batch: Batch, small: Tensor, bags: Tensor) -> Tensor:

@@ -103,8 +103,8 @@ class Painter(nn.Module):
         far = (away.square().sum(-1, keepdim=True) + 0.01).sqrt()
         waves = (math.pi * torch.arange(1, WAVES + 1, device=far.device) * far).cos()  # (n, p, WAVES)
         gain1, bias1, gain2, bias2 = self.shape(text)[:, None].chunk(4, -1)
-        h = F.leaky_relu(torch.baddbmm(bias1, torch.cat([away, far, waves], -1), self.first * (1 + gain1)), SLOPE)
-        h = F.leaky_relu(torch.baddbmm(bias2, h, self.second * (1 + gain2)), SLOPE)
+        h = F.leaky_relu_(torch.baddbmm(bias1, torch.cat([away, far, waves], -1), self.first * (1 + gain1)), SLOPE)
+        h = F.leaky_relu_(torch.baddbmm(bias2, h, self.second * (1 + gain2)), SLOPE)
         inside = 12 * sharp.exp() * radius * (1 - far + h @ self.last)  # cells from the edge: soft
         return inside, 0.7 + 0.3 * state[..., 4:]
 

@@ -157,6 +157,12 @@ def keep_memory() -> None:
         library.mallopt(trim_threshold, -1)
 
 
+def has_bfloat16() -> bool:
+    """Whether this processor multiplies in bfloat16; one that does not is hundreds of times slower than in float32."""
+    found = torch.cpu.get_capabilities()
+    return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+
+
 def cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -28,7 +28,7 @@ from t2v_models.files import held
 from t2v_models.model import Metrics, VideoModel
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.stream import DeviceClips, batches
-from t2v_models.speed import Clock, cores, keep_memory, matrix_gflops
+from t2v_models.speed import Clock, cores, has_bfloat16, keep_memory, matrix_gflops
 
 METRICS = "metrics.jsonl"
 """In the run folder: one line for each time figures are logged."""
@@ -49,7 +49,7 @@ class TrainConfig(Config):
     seed: int = Field(0, ge=0, description="of weights, order and noise")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU when there is one")
     ranks: int = Field(1, ge=1, description="processes on each machine that share every batch; torchrun starts them")
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="of the networks' arithmetic, on a GPU")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="of the networks' arithmetic")
     probe_seconds: float = Field(1, ge=0, description="seconds to measure the machine's matrix rate; 0 leaves it out")
     log_every: int = Field(50, ge=1, description="steps between logged figures")
     save_seconds: float = Field(30, gt=0, description="seconds between checkpoints: the most a kill can lose")
@@ -113,7 +113,7 @@ def fit(
                 with clock.waiting():
                     batch = next(stream).to(device)
                 torch.manual_seed(_mix(run.seed, step))
-                with _arithmetic(device, config.precision):
+                with arithmetic(device, config.precision):
                     metrics = clock.counting(model.training_step, batch, step, progress)
                 step += 1
                 if step % config.log_every == 0:
@@ -267,8 +267,11 @@ def _device(config: TrainConfig) -> torch.device:
     if config.device == "cuda" and not torch.cuda.is_available():
         raise LabError("device 'cuda' was asked for and this machine has none: use --device cpu or auto")
     if config.device == "cpu" or not torch.cuda.is_available():
-        if config.precision == "bfloat16":
-            raise LabError("precision 'bfloat16' needs a GPU, on a CPU it is far slower: use precision float32")
+        if config.precision == "bfloat16" and not has_bfloat16():
+            raise LabError(
+                "precision 'bfloat16' needs a GPU or a processor with AVX-512 BF16 or AMX, on others it is far slower: "
+                "use precision float32"
+            )
         return torch.device("cpu")
     if ranks.on_this_machine() > (there := torch.cuda.device_count()):
         raise LabError(
@@ -279,7 +282,7 @@ def _device(config: TrainConfig) -> torch.device:
     return device
 
 
-def _arithmetic(device: torch.device, precision: str) -> torch.autocast:
+def arithmetic(device: torch.device, precision: str) -> torch.autocast:
     """In which precision networks compute. No cache: a step updates weights and uses them again."""
     return torch.autocast(device.type, torch.bfloat16, precision == "bfloat16", cache_enabled=False)
 

@@ -223,13 +223,29 @@ print(first, faults())
 
 def test_mixed_precision_uses_weights_as_they_are_after_an_update() -> None:
     layer = torch.nn.Linear(4, 4)
-    with training._arithmetic(torch.device("cpu"), "bfloat16"):
+    with training.arithmetic(torch.device("cpu"), "bfloat16"):
         before = layer(torch.ones(1, 4))
         with torch.no_grad():
             layer.weight.add_(1)
         after = layer(torch.ones(1, 4))
     assert before.dtype == torch.bfloat16
     torch.testing.assert_close(after, before + 4, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_cpu_trains_in_bfloat16_where_it_has_it(
+    name: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False, "avx512_f": True})
+    with pytest.raises(LabError, match="'bfloat16' needs a GPU or a processor with AVX-512 BF16 or AMX, .* use prec"):
+        train(data, tmp_path / "mixed", 2, name, device="cpu", precision="bfloat16")
+    assert not (tmp_path / "mixed").exists(), "refused before anything is written"
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    train(data, tmp_path / "mixed", 2, name, device="cpu", precision="bfloat16")
+    train(data, tmp_path / "exact", 2, name, device="cpu")
+    mixed, exact = tensors(tmp_path / "mixed"), tensors(tmp_path / "exact")
+    assert all(value.isfinite().all() and value.dtype == exact[key].dtype for key, value in mixed.items())
+    assert any(not torch.equal(value, exact[key]) for key, value in mixed.items()), "it was float32 all the same"
 
 
 def test_more_ranks_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
