@@ -23,7 +23,7 @@ from torch.optim import Adam, Optimizer
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.layers import full_precision
-from t2v_models.model import Batch, FamilyConfig, Metrics, VideoModel, to_video
+from t2v_models.model import Batch, FamilyConfig, Metrics, VideoModel, mean, to_video
 from t2v_models.ranks import average_gradients
 from t2v_models.text import bag_of_words
 
@@ -108,24 +108,29 @@ class FrameGan(VideoModel):
 
     def training_step(self, batch: Batch, step: int, progress: float) -> Metrics:
         """One update of each network on one random frame of each clip: the article's shuffled frames."""
-        n, whole = len(batch.captions), len(batch.all_captions)
-        frame = batch.own(torch.randint(self.spec.frames, (whole,), device=self.device))
-        chosen = batch.frames[torch.arange(n, device=self.device), frame]  # (n, s, s, 3)
-        real = to_video(chosen[:, None])[:, :, 0]  # (n, 3, s, s)
-        noise = batch.own(torch.randn(whole, self.config.noise, device=self.device))
-        bags = bag_of_words(batch.captions, self.vocabulary).to(self.device)
-        fake = self.generator(torch.cat([noise, self._text(bags)], 1))
-
-        on_real, on_fake = self.discriminator(torch.cat([real, fake.detach()])).split(n)
-        judged = cross_entropy(on_real, 1.0) + cross_entropy(on_fake, 0.0)
-        self._update("discriminator", judged)
-        fooled = cross_entropy(self.discriminator(fake), 1.0)
-        self._update("generator", fooled)
-        return {
-            "loss/discriminator": judged.detach(),
-            "loss/generator": fooled.detach(),
-            "score_gap": (on_real - on_fake).mean().detach(),
-        }
+        self.forget_gradients()
+        whole = len(batch.all_captions)
+        frame = torch.randint(self.spec.frames, (whole,), device=self.device)
+        noise = torch.randn(whole, self.config.noise, device=self.device)
+        parts, fakes, metrics = batch.parts(self.config.accumulate, self.config.group), [], []
+        for part in parts:
+            n = len(part.captions)
+            chosen = part.frames[torch.arange(n, device=self.device), part.own(frame)]  # (n, s, s, 3)
+            real = to_video(chosen[:, None])[:, :, 0]  # (n, 3, s, s)
+            bags = bag_of_words(part.captions, self.vocabulary).to(self.device)
+            fake = self.generator(torch.cat([part.own(noise), self._text(bags)], 1))
+            on_real, on_fake = self.discriminator(torch.cat([real, fake.detach()])).split(n)
+            judged = cross_entropy(on_real, 1.0) + cross_entropy(on_fake, 0.0)
+            self._add_gradients("discriminator", judged / len(parts))
+            fakes.append(fake)
+            metrics.append({"loss/discriminator": judged.detach(), "score_gap": (on_real - on_fake).mean().detach()})
+        self._step("discriminator")
+        for fake, figures in zip(fakes, metrics, strict=True):
+            fooled = cross_entropy(self.discriminator(fake), 1.0)
+            self._add_gradients("generator", fooled / len(parts))
+            figures["loss/generator"] = fooled.detach()
+        self._step("generator")
+        return mean(metrics)
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
@@ -142,13 +147,14 @@ class FrameGan(VideoModel):
         """The mean of the word vectors of each bag, `(n, text)`."""
         return bags @ self.words / bags.sum(1, keepdim=True).clamp_min(1)
 
-    def _update(self, name: str, loss: Tensor) -> None:
+    def _add_gradients(self, name: str, loss: Tensor) -> None:
+        """Add the gradients of one network by its loss; the other gets none."""
+        loss.backward(inputs=list(getattr(self, name).parameters()))  # type: ignore[no-untyped-call]
+
+    def _step(self, name: str) -> None:
         """One Adam step of one network."""
-        optimizer, parameters = self.optimizers[name], list(getattr(self, name).parameters())
-        optimizer.zero_grad()
-        loss.backward(inputs=parameters)  # type: ignore[no-untyped-call]
-        average_gradients(parameters)
-        optimizer.step()
+        average_gradients(list(getattr(self, name).parameters()))
+        self.optimizers[name].step()
 
 
 @full_precision

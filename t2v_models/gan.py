@@ -16,7 +16,7 @@ Inside the model a pixel is its opacity over the white ground, (1 - value) / 2: 
 
 import copy
 import math
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Literal, final
 
 import torch
@@ -28,8 +28,8 @@ from torch.optim import Adam, Optimizer
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.layers import SLOPE, full_precision, he_normal, perceptron
-from t2v_models.model import Batch, FamilyConfig, Metrics, VideoModel
-from t2v_models.painter import SMALL, Painter, moments, painter_loss, pixel_centres, sample_pixels, shrink
+from t2v_models.model import Batch, FamilyConfig, Metrics, VideoModel, mean
+from t2v_models.painter import SMALL, Painter, draw_lesson, moments, pixel_centres, shrink
 from t2v_models.ranks import average_gradients
 from t2v_models.spots import draw_spots
 from t2v_models.text import bag_of_words, same_meaning, word_table
@@ -238,32 +238,49 @@ class Gan(VideoModel):
         """One update of the discriminator, the generator, the painter and the averaged weights."""
         config = self.config
         self._set_learning_rates(step, progress)
+        self.forget_gradients()
         captions = bag_of_words(batch.all_captions, self.vocabulary).to(self.device)
-        bags = batch.own(captions)
-        same = batch.own(same_meaning(batch.all_captions).to(self.device))
-        real = shrink(batch.frames)
-        fake = self.generator(batch.own(torch.randn(len(captions), *self.noise_shape, device=self.device)), bags)
+        same = same_meaning(batch.all_captions).to(self.device)
+        noise = torch.randn(len(captions), *self.noise_shape, device=self.device)
+        shape = (config.painter_frames, config.painter_pixels)
+        lesson = draw_lesson(len(captions), self.spec.frames, *shape, config.painter_noise, self.device)
+        gamma = math.exp(cosine(math.log(config.gamma), math.log(config.gamma_end), progress))
+        gamma = gamma if step % config.penalty_every == 0 else 0.0
+        parts = [
+            _Part(part, part.own(captions), shrink(part.frames))
+            for part in batch.parts(config.accumulate, config.group)
+        ]
 
-        penalised = step % config.penalty_every == 0
-        clips = torch.stack([real, fake.detach()]).requires_grad_(penalised)
+        for part in parts:
+            part.fake = self.generator(part.clips.own(noise), part.bags)
+            self._add_gradients(len(parts), discriminator=self._discriminator_loss(part, captions, same, gamma))
+        self._step("discriminator")
+        for part in parts:
+            fake_score = self.discriminator.score(self.discriminator(part.fake), part.bags)
+            fooled = generator_loss(part.real_score, fake_score)  # of real clips the scores of before: a pass saved
+            painted = lesson.loss(self.painter, part.clips, part.real, part.bags, self.pixels, config.painter_certainty)
+            part.metrics |= {"loss/generator": fooled.detach(), "loss/painter": painted.detach()}
+            self._add_gradients(len(parts), generator=fooled, painter=painted)
+        self._step("generator", "painter")
+        self._update_average(step)
+        return mean([part.metrics for part in parts])
+
+    def _discriminator_loss(self, part: "_Part", captions: Tensor, same: Tensor, gamma: float) -> Tensor:
+        """Pairs, wrong captions, centring and, with a gamma, R1 and R2; notes metrics and the scores of real clips."""
+        config = self.config
+        clips = torch.stack([part.real, part.fake.detach()]).requires_grad_(gamma > 0)
         phi = self.discriminator(clips)
-        scores = self.discriminator.score(phi, bags)  # (2, b)
-        wrong = wrong_caption_loss(self.discriminator.match(phi[0], captions), scores[0], same)
+        scores = self.discriminator.score(phi, part.bags)  # (2, b)
+        wrong = wrong_caption_loss(self.discriminator.match(phi[0], captions), scores[0], part.clips.own(same))
         judged = discriminator_loss(*scores)
         loss = judged + config.wrong_captions * wrong + config.centring * scores.sum(0).square().mean()
-        if penalised:
-            gamma = math.exp(cosine(math.log(config.gamma), math.log(config.gamma_end), progress))
+        if gamma:
             loss = loss + config.penalty_every * gradient_penalty(scores, clips, gamma)
-        self._update(discriminator=loss)
-
-        fake_score = self.discriminator.score(self.discriminator(fake), bags)
-        fooled = generator_loss(scores[0].detach(), fake_score)  # real clips keep the scores of before: a pass saved
-        painted = self._painter_loss(batch, real, bags)
-        self._update(generator=fooled, painter=painted)
-        self._update_average(step)
-        metrics = {"discriminator": judged, "generator": fooled, "wrong_captions": wrong, "painter": painted}
-        gap = (scores[0] - scores[1]).mean()
-        return {**{f"loss/{name}": value.detach() for name, value in metrics.items()}, "score_gap": gap.detach()}
+        part.real_score, fake_score = scores.detach()
+        gap = (part.real_score - fake_score).mean()
+        losses = {"loss/discriminator": judged.detach(), "loss/wrong_captions": wrong.detach()}
+        part.metrics |= losses | {"score_gap": gap}
+        return loss
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
@@ -283,33 +300,6 @@ class Gan(VideoModel):
         clips = torch.cat(opacity).view(len(bags), self.spec.frames, self.spec.size, self.spec.size, 3)
         return (1 - 2 * clips).clamp(-1, 1).permute(0, 4, 1, 2, 3)
 
-    def _painter_loss(self, batch: Batch, small: Tensor, bags: Tensor) -> Tensor:
-        """Error of painted pixels of random real frames, from slightly noisy 8x8 versions.
-
-        Frame k is of a clip in the k-th of equal parts of the batch, so that every rank has as many to paint.
-        """
-        config, whole = self.config, len(batch.all_captions)
-        count = config.painter_frames
-        mine, rest = divmod(count * len(small), whole)
-        if rest:
-            raise LabError(
-                f"painter_frames {count} is not a multiple of {whole // len(small)} ranks: change one of them"
-            )
-        first = count * len(batch.before) // whole
-        draw = partial(torch.rand, device=self.device)
-        part = torch.arange(count, device=self.device) + draw(count).double()  # float32 may round up to the next part
-        clip = (part * (whole / count)).long()
-        frame = (draw(count) * self.spec.frames).long()
-        noise = config.painter_noise * draw(count, 1, 1, 1) * torch.randn(count, *small.shape[2:], device=self.device)
-        place = draw(count, config.painter_pixels, 2)
-        clip, frame, noise, place = (drawn[first : first + mine] for drawn in (clip, frame, noise, place))
-        clip = clip - len(batch.before)
-        seen = small[clip, frame]
-        pixels = sample_pixels(seen, place, self.spec.size)
-        target = 1 - batch.frames.flatten(2, 3)[clip[:, None], frame[:, None], pixels] / 255.0  # (n, p, 3)
-        inside, colour = self.painter.parts(seen + noise, bags[clip], self.pixels[pixels])
-        return painter_loss(inside, colour, target, config.painter_certainty)
-
     def _set_learning_rates(self, step: int, progress: float) -> None:
         """Linear warm-up by step, half a cosine by progress."""
         warm = min(1.0, (step + 1) / self.config.warmup_steps)
@@ -318,20 +308,33 @@ class Gan(VideoModel):
             for group in optimizer.param_groups:
                 group["lr"] = warm * cosine(start, end, progress)
 
-    def _update(self, **losses: Tensor) -> None:
-        """One Adam step of each named network by its own loss; no other network gets a gradient, nor pays for one."""
-        optimizers = [self.optimizers[name] for name in losses]
-        parameters = [[p for group in optimizer.param_groups for p in group["params"]] for optimizer in optimizers]
-        for own, loss in zip(parameters, losses.values(), strict=True):
-            gradients = torch.autograd.grad(loss, own)
-            for parameter, gradient in zip(own, gradients, strict=True):
-                parameter.grad = gradient
-        average_gradients([p for own in parameters for p in own])
-        for optimizer in optimizers:
-            optimizer.step()
+    def _add_gradients(self, parts: int, **losses: Tensor) -> None:
+        """Add one part's share of the gradients of each named network by its own loss; no other network pays for it."""
+        for name, loss in losses.items():
+            own = list(getattr(self, name).parameters())
+            for parameter, gradient in zip(own, torch.autograd.grad(loss / parts, own), strict=True):
+                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+
+    def _step(self, *names: str) -> None:
+        """One Adam step of the named networks, by the mean of their gradients over ranks."""
+        average_gradients([p for name in names for p in getattr(self, name).parameters()])
+        for name in names:
+            self.optimizers[name].step()
 
     def _update_average(self, step: int) -> None:
         """Exponential averages with a half-life of 5 % of the steps so far, at most `average_steps`."""
         half_life = min(self.config.average_steps, 0.05 * (step + 1))
         now = [p.detach() for network in (self.generator, self.painter) for p in network.parameters()]
         torch._foreach_lerp_(list(self.average.parameters()), now, 1 - 0.5 ** (1 / half_life))
+
+
+@dataclass
+class _Part:
+    """What an update holds of one part of its batch."""
+
+    clips: Batch
+    bags: Tensor
+    real: Tensor
+    fake: Tensor = field(init=False)
+    real_score: Tensor = field(init=False)
+    metrics: Metrics = field(default_factory=dict)

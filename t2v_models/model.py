@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from t2v_models.clips.spec import ClipSpec
-from t2v_models.config import Config
+from t2v_models.config import Config, LabError
 from t2v_models.text import bag_of_words
 
 Metrics = dict[str, Tensor]
@@ -49,6 +49,29 @@ class Batch:
         """The rows of this part, `(b, …)`, of rows for every clip of the whole batch."""
         return rows[len(self.before) : len(self.before) + len(self.captions)]
 
+    def parts(self, count: int, group: int) -> list["Batch"]:
+        """So many equal parts made of whole runs of `group`, to learn from one after the other in less memory.
+
+        Raises:
+            LabError: there are none.
+        """
+        size, rest = divmod(len(self.captions), count)
+        if rest or size % group:
+            raise LabError(
+                f"{len(self.captions)} clips are not {count} equal parts made of runs of {group}: change accumulate or "
+                "batch_size"
+            )
+        cuts = range(0, len(self.captions), size)
+        return [
+            Batch(
+                self.frames[cut : cut + size],
+                self.captions[cut : cut + size],
+                before=self.before + self.captions[:cut],
+                after=self.captions[cut + size :] + self.after,
+            )
+            for cut in cuts
+        ]
+
     def to(self, device: torch.device) -> "Batch":
         """The same batch on another device."""
         return replace(self, frames=self.frames.to(device, non_blocking=True))
@@ -59,6 +82,7 @@ class FamilyConfig(Config):
 
     batch_size: int = Field(ge=1, description="clips per update, over all ranks")
     group: int = Field(1, ge=1, description="clips with the same caption that stand together in a batch")
+    accumulate: int = Field(1, ge=1, description="parts of a rank's batch, one after the other: less memory, more time")
     threads: int | None = Field(None, ge=1, description="CPU threads of each rank; by default its share of all cores")
 
 
@@ -82,6 +106,11 @@ class VideoModel(nn.Module, ABC):
     @abstractmethod
     def new_optimizers(self) -> dict[str, Optimizer]:
         """Fresh optimisers of all that is trained."""
+
+    def forget_gradients(self) -> None:
+        """Those of the update before; until then they can be looked at."""
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad()
 
     @abstractmethod
     def training_step(self, batch: Batch, step: int, progress: float) -> Metrics:
@@ -125,6 +154,11 @@ class VideoModel(nn.Module, ABC):
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
+
+
+def mean(metrics: Sequence[Metrics]) -> Metrics:
+    """The mean of each over the parts of a batch."""
+    return {name: torch.stack([part[name] for part in metrics]).mean(0) for name in metrics[0]}
 
 
 def to_video(frames: Tensor | NDArray[np.uint8]) -> Tensor:

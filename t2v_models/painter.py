@@ -6,13 +6,16 @@ regression from real frames and their averages, frame by frame, and knows neithe
 """
 
 import math
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from t2v_models.config import LabError
 from t2v_models.layers import SLOPE, full_precision, perceptron
+from t2v_models.model import Batch
 from t2v_models.text import word_table
 
 SMALL = 8
@@ -143,3 +146,65 @@ def sample_pixels(small: Tensor, draw: Tensor, size: int) -> Tensor:
     place = torch.where(everywhere, anywhere, near)
     x, y = ((place / SMALL + 0.5) * size).long().clamp(0, size - 1).unbind(-1)
     return y * size + x
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Which frames of a batch the painter learns from in an update, and where in them: for the batch of all ranks.
+
+    Frame k is of a clip in the k-th of equal parts of the batch, so that every rank has as many to paint.
+    """
+
+    clip: Tensor
+    """int64 `(n,)`: the clip in the whole batch that each frame is of."""
+    frame: Tensor
+    """int64 `(n,)`: its number within the clip."""
+    noise: Tensor
+    """`(n, 3, 8, 8)`: what is added to its small version."""
+    place: Tensor
+    """Uniform in [0, 1), `(n, p, 2)`: draws for `sample_pixels`."""
+
+    def loss(
+        self, painter: Painter, part: Batch, small: Tensor, bags: Tensor, centres: Tensor, certainty: float
+    ) -> Tensor:
+        """`painter_loss` of those of the frames that are of one part of the batch, painted from their small versions.
+
+        Args:
+            small: frames of the part, `(b, t, 3, 8, 8)`.
+            bags: its captions, `(b, v)`.
+            centres: of the pixels of a frame.
+            certainty: weight of inside against outside.
+
+        Raises:
+            LabError: the frames cannot be shared equally.
+        """
+        count, whole = len(self.clip), len(part.all_captions)
+        mine, rest = divmod(count * len(small), whole)
+        if rest:
+            raise LabError(
+                f"painter_frames {count} is not a multiple of {whole // len(small)}, which is ranks times accumulate: "
+                "change one of them"
+            )
+        first = count * len(part.before) // whole
+        clip, frame, noise, place = (
+            drawn[first : first + mine] for drawn in (self.clip, self.frame, self.noise, self.place)
+        )
+        clip = clip - len(part.before)
+        seen = small[clip, frame]
+        pixels = sample_pixels(seen, place, part.frames.shape[-2])
+        target = 1 - part.frames.flatten(2, 3)[clip[:, None], frame[:, None], pixels] / 255.0  # (n, p, 3)
+        inside, colour = painter.parts(seen + noise, bags[clip], centres[pixels])
+        return painter_loss(inside, colour, target, certainty)
+
+
+def draw_lesson(clips: int, length: int, count: int, pixels: int, noise: float, device: torch.device) -> Lesson:
+    """A lesson of `count` frames of `clips` clips of `length` frames, `pixels` places in each.
+
+    Args:
+        noise: greatest noise on a small frame, of full opacity.
+    """
+    draw = partial(torch.rand, device=device)
+    share = torch.arange(count, device=device) + draw(count).double()  # float32 may round up to the next part
+    clip, frame = (share * (clips / count)).long(), (draw(count) * length).long()
+    added = noise * draw(count, 1, 1, 1) * torch.randn(count, 3, SMALL, SMALL, device=device)
+    return Lesson(clip, frame, added, draw(count, pixels, 2))

@@ -190,7 +190,8 @@ def test_an_update_of_one_network_leaves_the_others_alone():
     before = {name: value.clone() for name, value in model.named_parameters()}
     bags = torch.eye(4, 6)
     fake = model.generator(torch.randn(4, *model.noise_shape), bags)
-    model._update(discriminator=model.discriminator.score(model.discriminator(fake), bags).sum())
+    model._add_gradients(1, discriminator=model.discriminator.score(model.discriminator(fake), bags).sum())
+    model._step("discriminator")
     changed = {name.split(".")[0] for name, value in model.named_parameters() if not torch.equal(value, before[name])}
     assert changed == {"discriminator"}
     assert all(parameter.grad is None for parameter in model.generator.parameters())
@@ -201,8 +202,16 @@ def test_the_painter_s_frames_are_of_the_batch_however_rare_the_draw(monkeypatch
     model = model_of(ClipSpec(size=16, frames=4))
     frames = torch.randint(256, (2, 4, 16, 16, 3), dtype=torch.uint8)
     monkeypatch.setattr(torch, "rand", lambda *shape, device: torch.full(shape, 1 - 2**-24, device=device))
-    loss = model._painter_loss(Batch(frames, VOCABULARY[:2]), painter.shrink(frames), torch.eye(2, 6))
-    assert torch.isfinite(loss)
+    lesson = painter.draw_lesson(2, 4, 16, 256, 0.01, torch.device("cpu"))
+    batch = Batch(frames, VOCABULARY[:2])
+    assert torch.isfinite(lesson.loss(model.painter, batch, painter.shrink(frames), torch.eye(2, 6), model.pixels, 0.1))
+
+
+def test_a_lesson_that_parts_cannot_share_equally_is_one_sentence():
+    model = model_of(ClipSpec(size=16, frames=4), painter_frames=2, accumulate=4, group=1)
+    batch = Batch(torch.zeros(4, 4, 16, 16, 3, dtype=torch.uint8), VOCABULARY[:4])
+    with pytest.raises(LabError, match="painter_frames 2 is not a multiple of 4, which is ranks times accumulate"):
+        model.training_step(batch, 0, 0.0)
 
 
 def test_training_goes_on_after_clips_were_made_without_gradients():

@@ -1,4 +1,5 @@
-"""Two ranks with half a batch each take the steps of one process: in double precision, where rounding hides little."""
+"""Two ranks with half a batch each, and parts one after the other, take the steps of one process with the whole batch:
+in double precision, where rounding hides little."""
 
 from pathlib import Path
 
@@ -21,13 +22,14 @@ STEPS = 5
 """One more than there are between penalties."""
 
 
-def steps(out: Path) -> None:
-    """Train every family for some steps on this rank's part of a batch; gradients, weights and metrics to `out`."""
+def steps(out: Path, parts: int = 1) -> None:
+    """Train every family for some steps on this rank's share of a batch, in so many parts; gradients, weights and
+    metrics to `out`."""
     torch.set_default_dtype(torch.float64)
     found: dict[str, torch.Tensor] = {}
     for name in FAMILIES:
         torch.manual_seed(0)
-        model = build(SMALL[name], SPEC, vocabulary_of(CAPTIONS)).double()
+        model = build(SMALL[name].model_copy(update={"accumulate": parts}), SPEC, vocabulary_of(CAPTIONS)).double()
         frames = torch.randint(256, (8, SPEC.frames, SPEC.size, SPEC.size, 3), dtype=torch.uint8)
         batch = part(frames, tuple(caption for caption in CAPTIONS for _ in range(2)))
         for step in range(STEPS):
@@ -41,6 +43,7 @@ def steps(out: Path) -> None:
 
 def steps_of_rank(folder: Path) -> None:
     steps(folder / f"rank-{share().rank}")
+    steps(folder / f"parts-of-rank-{share().rank}", parts=2)
 
 
 def part(frames: torch.Tensor, captions: tuple[str, ...]) -> Batch:
@@ -55,13 +58,17 @@ def test_gradients_losses_and_weights_are_those_of_one_process(tmp_path: Path) -
     by_two_ranks(steps_of_rank, tmp_path)
     try:
         steps(tmp_path / "alone")
+        steps(tmp_path / "two-parts", parts=2)
+        steps(tmp_path / "four-parts", parts=4)
     finally:
         torch.set_default_dtype(torch.float32)
-    alone, *of_ranks = (safetensors.torch.load_file(tmp_path / name) for name in ("alone", "rank-0", "rank-1"))
-    assert len(alone) > 100
-    for found in of_ranks:
+    files = {file.name: safetensors.torch.load_file(file) for file in tmp_path.iterdir()}
+    alone = files.pop("alone")
+    assert len(alone) > 100 and len(files) == 6
+    for name, found in files.items():
         assert found.keys() == alone.keys()
         for key, value in alone.items():
-            torch.testing.assert_close(found[key], value, rtol=1e-6, atol=1e-8, msg=lambda text, key=key: key + text)
-    for key, value in of_ranks[0].items():
-        assert torch.equal(of_ranks[1][key], value), f"{key} differs between ranks"
+            torch.testing.assert_close(found[key], value, rtol=1e-6, atol=1e-8, msg=lambda t, k=f"{name} {key}": k + t)
+    for kind in ("", "parts-of-"):
+        for key, value in files[f"{kind}rank-0"].items():
+            assert torch.equal(files[f"{kind}rank-1"][key], value), f"{key} differs between ranks"
