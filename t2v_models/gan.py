@@ -244,8 +244,8 @@ class Gan(VideoModel):
         noise = torch.randn(len(captions), *self.noise_shape, device=self.device)
         shape = (config.painter_frames, config.painter_pixels)
         lesson = draw_lesson(len(captions), self.spec.frames, *shape, config.painter_noise, self.device)
-        gamma = math.exp(cosine(math.log(config.gamma), math.log(config.gamma_end), progress))
-        gamma = gamma if step % config.penalty_every == 0 else 0.0
+        penalised = step % config.penalty_every == 0
+        gamma = math.exp(cosine(math.log(config.gamma), math.log(config.gamma_end), progress)) if penalised else 0.0
         parts = [
             _Part(part, part.own(captions), shrink(part.frames))
             for part in batch.parts(config.accumulate, config.group)
