@@ -172,7 +172,5 @@ def test_an_unknown_word_is_named(config):
 @each_family
 def test_a_batch_that_cannot_be_cut_into_parts_of_whole_runs_is_one_sentence(config):
     model = fresh(config.model_copy(update={"accumulate": 5}), SMALL)
-    with pytest.raises(
-        LabError, match="16 clips are not 5 equal parts made of runs of .: change acc"
-    ):
+    with pytest.raises(LabError, match="16 clips are not 5 equal parts made of runs of .: change acc"):
         step(model, batch_of(SMALL, group=4))
