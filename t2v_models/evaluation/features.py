@@ -79,8 +79,9 @@ def moments(codes: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 @cache
-def _weights() -> dict[str, NDArray[np.float32]]:
-    return {name: array.astype(np.float32) for name, array in load(WEIGHTS.read_bytes()).items()}
+def _weights() -> dict[str, NDArray[np.float64]]:
+    """In double precision, so that the order in which a processor adds shows in the last digits only."""
+    return {name: array.astype(np.float64) for name, array in load(WEIGHTS.read_bytes()).items()}
 
 
 @cache
