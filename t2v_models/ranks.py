@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn.functional  # imported after `join`, it would hold the group: see `leave`
 from torch import nn
 
 from t2v_models.config import LabError
@@ -44,7 +45,12 @@ def join() -> None:
 
 
 def leave() -> None:
-    """Part from the other ranks."""
+    """Part from the other ranks, which ends the group's threads, as long as nothing else holds the group.
+
+    A thread of gloo that is still there while the interpreter unloads may abort the process (a rank then seems to have
+    failed after all its work). `torch.distributed.nn.functional` would hold it: its functions have the group that was
+    there when it was first imported as their default, and torch's compiler imports it at the first step.
+    """
     dist.destroy_process_group()
 
 

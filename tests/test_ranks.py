@@ -1,6 +1,9 @@
 """Two ranks with half a batch each, and parts one after the other, take the steps of one process with the whole batch:
 in double precision, where rounding hides little."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,6 +54,29 @@ def part(frames: torch.Tensor, captions: tuple[str, ...]) -> Batch:
     count = len(captions) // share().world
     first, end = share().rank * count, (share().rank + 1) * count
     return Batch(frames[first:end], captions[first:end], before=captions[:first], after=captions[end:])
+
+
+PARTING = """
+from pathlib import Path
+import torch
+from t2v_models import ranks
+ranks.join()
+torch.compile(torch.nn.Linear(1, 1), backend="eager")(torch.ones(1, 1))  # as the first step of a training would
+ranks.leave()
+print(*sorted({name.read_text().strip() for name in Path("/proc/self/task").glob("*/comm")}))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the names of threads in /proc")
+def test_no_thread_of_the_group_outlives_it() -> None:
+    """One that did has aborted a rank after its work, while the interpreter unloaded."""
+    alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", PARTING], env=os.environ | alone | meeting, capture_output=True, text=True, check=True
+    )
+    assert "python" in done.stdout
+    assert "gloo" not in done.stdout
 
 
 @pytest.mark.slow
