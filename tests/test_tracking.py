@@ -19,7 +19,7 @@ from t2v_models.config import LabError
 from t2v_models.evaluation.statistics import Score
 from tasks import tracking
 from tasks.ended import add_scores, adopt, attach, known
-from tasks.mlflow_store import tracking_uri
+from tasks.mlflow_store import run_page, tracking_uri
 from tasks.outbox import Outbox
 from tasks.registry import fetch_model
 from tasks.tracking import close_stale, track
@@ -293,6 +293,9 @@ def test_a_server_that_goes_away_gets_everything_once_it_is_back(tmp_path, monke
         assert client_of(tmp_path).get_run(tracker.run_id).info.status == "RUNNING"
         assert history(tmp_path, tracker.run_id, "loss") == {0: [0.0]}
         assert pictures(tmp_path, tracker.run_id) == []
+        with monkeypatch.context() as patch:
+            patch.setenv("MLFLOW_TRACKING_URI", url.replace("://", "://ann:secret@"))
+            assert run_page(tmp_path, tracker.run_id) == f"{url}/#/experiments/1/runs/{tracker.run_id}"
         for _ in range(2):  # the second time nothing is left to send
             assert close_stale(tmp_path) == 0
             assert not list(tracking.unsent(tmp_path).iterdir())
