@@ -36,8 +36,8 @@ from t2v_models.text import bag_of_words, same_meaning, word_table
 
 WORDS = 0.03
 """Deviation of fresh word vectors: small, so that unseen sums of words start near seen ones."""
-CACHED = 16_384
-"""Pixels painted at a time: what the painter has in hand stays in a core's cache."""
+CACHED = 65_536
+"""Pixels looked at together: what the painter has in hand stays in a core's cache."""
 
 
 class GanConfig(FamilyConfig):
@@ -46,7 +46,7 @@ class GanConfig(FamilyConfig):
     name: Literal["gan"] = "gan"
     batch_size: int = Field(144, ge=1, description="clips per update, over all ranks")
     group: int = Field(4, ge=1, description="clips with the same caption that stand together in a batch")
-    threads: int | None = Field(1, ge=1, description="CPU threads of each rank: its small matrices gain from one alone")
+    threads: int | None = Field(1, ge=1, description="CPU threads, of each rank: small matrices gain from one alone")
     noise: int = Field(6, ge=1, le=4096, description="angles of noise per clip: about as many as a clip has freedoms")
     text: int = Field(64, ge=1, le=4096, description="length of the generator's word vectors")
     width: int = Field(512, ge=8, le=8192, description="width of the hidden layers over whole clips")
@@ -290,15 +290,17 @@ class Gan(VideoModel):
     def make(self, bags: Tensor, noise: Tensor) -> Tensor:
         """By the averaged weights: the generator once for all clips, the painter a few frames of a clip at a time."""
         generator, painter = self.average
+        assert isinstance(painter, Painter)
         small: Tensor = generator(noise, bags)  # (b, t, 3, 8, 8)
         few = max(1, CACHED // self.spec.size**2)
+        axis = self.pixels[: self.spec.size, 0]
         opacity = [
-            painter(frames, said.expand(len(frames), -1), self.pixels)
-            for clip, said in zip(small, bags[:, None], strict=True)
+            painter.paint(frames, said, axis)
+            for clip, said in zip(small, bags, strict=True)
             for frames in clip.split(few)
         ]
-        clips = torch.cat(opacity).view(len(bags), self.spec.frames, self.spec.size, self.spec.size, 3)
-        return (1 - 2 * clips).clamp(-1, 1).permute(0, 4, 1, 2, 3)
+        clips = torch.cat(opacity).view(*small.shape[:2], len(axis), len(axis), 3)
+        return clips.mul_(-2).add_(1).clamp_(-1, 1).permute(0, 4, 1, 2, 3)
 
     def _set_learning_rates(self, step: int, progress: float) -> None:
         """Linear warm-up by step, half a cosine by progress."""

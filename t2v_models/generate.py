@@ -12,6 +12,7 @@ from t2v_models import checkpoint
 from t2v_models.clips.prompts import words
 from t2v_models.config import LabError
 from t2v_models.model import VideoModel, to_frames
+from t2v_models.speed import threads
 from t2v_models.text import bag_of_words
 
 
@@ -35,7 +36,7 @@ def sample_frames(
     """
     assert len(prompts) == len(seeds), (len(prompts), len(seeds))
     _check_words(model, prompts)
-    with torch.inference_mode():
+    with torch.inference_mode(), threads(model.config.threads):
         parts = [
             to_frames(model.sample(prompts[i : i + batch_size], seeds[i : i + batch_size]))
             for i in range(0, len(prompts), batch_size)
@@ -61,7 +62,7 @@ def between(model: VideoModel, prompts: tuple[str, str], seeds: tuple[int, int],
     first, last = bag_of_words(prompts, model.vocabulary).to(model.device)
     one, other = model.noise(seeds)
     turn = (share * math.pi / 2 if seeds[0] != seeds[1] else 0 * share).view(-1, *(1 for _ in model.noise_shape))
-    with torch.inference_mode():
+    with torch.inference_mode(), threads(model.config.threads):
         return to_frames(model.make(torch.lerp(first, last, share[:, None]), one * turn.cos() + other * turn.sin()))
 
 

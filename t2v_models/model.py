@@ -83,7 +83,9 @@ class FamilyConfig(Config):
     batch_size: int = Field(ge=1, description="clips per update, over all ranks")
     group: int = Field(1, ge=1, description="clips with the same caption that stand together in a batch")
     accumulate: int = Field(1, ge=1, description="parts of a rank's batch, one after the other: less memory, more time")
-    threads: int | None = Field(None, ge=1, description="CPU threads of each rank; by default its share of all cores")
+    threads: int | None = Field(
+        None, ge=1, description="CPU threads of each rank (by default its share of all cores), and of sampling"
+    )
 
 
 class VideoModel(nn.Module, ABC):

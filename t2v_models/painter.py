@@ -24,6 +24,8 @@ TEXT = 32
 """Length of the painter's word vectors."""
 REACH = 3.0
 """Radii from the centre, along x and along y, beyond which all points are alike."""
+PAINTED = 2.0
+"""Radii from the centre, along x and along y, beyond which clips are blank."""
 WAVES = 3
 """Cosines of the distance from the centre (Fourier features, Tancik et al. 2020): without them rings are filled."""
 
@@ -90,26 +92,58 @@ class Painter(nn.Module):
         self.second = nn.Parameter(torch.randn(width, width) * math.sqrt(2 / (1 + SLOPE**2) / width))
         self.last = nn.Parameter(0.3 * torch.randn(width, 1) * math.sqrt(2 / (1 + SLOPE**2) / width))
 
-    def forward(self, small: Tensor, bags: Tensor, points: Tensor) -> Tensor:
-        """Opacity `(n, p, 3)` at points `(n or 1, p, 2)`, in cells from the middle, of frames `(n, 3, 8, 8)`."""
-        inside, colour = self.parts(small, bags, points)
-        return torch.sigmoid(inside) * colour
+    def forward(self, small: Tensor, bags: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+        """How surely each point is inside the object, as a logit `(n, p, 1)`, and the object's opacity `(n, 1, 3)`.
 
-    def parts(self, small: Tensor, bags: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-        """How surely each point is inside the object, as a logit `(n, p, 1)`, and the object's opacity `(n, 1, 3)`."""
+        Args:
+            small: frames `(n, 3, 8, 8)`.
+            bags: their captions, `(n, v)`.
+            points: `(n, p, 2)`, in cells from the middle.
+        """
         text = self.words(bags)
+        centre, radius, edge, colour = self.measure(small, text)
+        return edge * self.depth((points - centre) / radius, text), colour
+
+    def paint(self, small: Tensor, bag: Tensor, axis: Tensor) -> Tensor:
+        """Opacity `(t, s, s, 3)` of the frames `(t, 3, 8, 8)` of a clip with one caption `(v,)`.
+
+        Pixels farther than `PAINTED` radii from the object's centre are left blank: most are.
+
+        Args:
+            axis: centres of the pixels along x, and along y, in cells from the middle, `(s,)`.
+        """
+        text = self.words(bag[None])
+        centre, radius, edge, colour = self.measure(small, text.expand(len(small), -1))
+        x, y = ((axis - centre.mT) / radius).unbind(1)  # (t, s)
+        near = (y.abs() < PAINTED)[:, :, None] & (x.abs() < PAINTED)[:, None]
+        frame, row, column = near.nonzero(as_tuple=True)
+        points = torch.stack([x[frame, column], y[frame, row]]).mT
+        inside = edge[frame, 0, 0] * self.depth(points[None], text)[0, :, 0]
+        opacity = torch.zeros_like(near, dtype=small.dtype)
+        opacity[frame, row, column] = torch.sigmoid(inside)
+        return opacity[..., None] * colour[:, None]
+
+    def measure(self, small: Tensor, text: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Of the object in each frame: its centre `(n, 1, 2)` and radius `(n, 1, 1)` in cells, by how much the logit
+        changes a radius from the edge `(n, 1, 1)`, and its opacity `(n, 1, 3)`."""
         seen = moments(small)
         turns = math.pi * torch.cat([2 * seen[:, :2], 4 * seen[:, :2]], 1)  # place within a cell
         state = self.state(torch.cat([seen, turns.sin(), turns.cos(), small.sum((2, 3)), text], 1))[:, None]
-        centre, radius, sharp = seen[:, None, :2] + 0.3 * state[..., :2], (0.5 * state[..., 2:3]).exp(), state[..., 3:4]
-        away = ((points - centre) / radius).clamp(-REACH, REACH)  # (n, p, 2), in radii
+        centre, radius = seen[:, None, :2] + 0.3 * state[..., :2], (0.5 * state[..., 2:3]).exp()
+        return centre, radius, 12 * state[..., 3:4].exp() * radius, 0.7 + 0.3 * state[..., 4:]
+
+    def depth(self, away: Tensor, text: Tensor) -> Tensor:
+        """How far inside the edge of its shape, in radii, each point is that lies so `away` from the centre, in radii
+        `(n, p, 2)`: `(n, p, 1)`, negative outside."""
+        away = away.clamp(-REACH, REACH)
         far = (away.square().sum(-1, keepdim=True) + 0.01).sqrt()
-        waves = (math.pi * torch.arange(1, WAVES + 1, device=far.device) * far).cos()  # (n, p, WAVES)
+        waves = (math.pi * torch.arange(1, WAVES + 1, device=far.device)[:, None] * far.mT).cos()  # (n, WAVES, p)
+        place = torch.cat([away.mT, far.mT, waves], 1).mT
         gain1, bias1, gain2, bias2 = self.shape(text)[:, None].chunk(4, -1)
-        h = F.leaky_relu_(torch.baddbmm(bias1, torch.cat([away, far, waves], -1), self.first * (1 + gain1)), SLOPE)
+        h = F.leaky_relu_(torch.baddbmm(bias1, place, self.first * (1 + gain1)), SLOPE)
         h = F.leaky_relu_(torch.baddbmm(bias2, h, self.second * (1 + gain2)), SLOPE)
-        inside = 12 * sharp.exp() * radius * (1 - far + h @ self.last)  # cells from the edge: soft
-        return inside, 0.7 + 0.3 * state[..., 4:]
+        depth: Tensor = 1 - far + h @ self.last
+        return depth
 
 
 def painter_loss(inside: Tensor, colour: Tensor, target: Tensor, certainty: float) -> Tensor:
@@ -193,7 +227,7 @@ class Lesson:
         seen = small[clip, frame]
         pixels = sample_pixels(seen, place, part.frames.shape[-2])
         target = 1 - part.frames.flatten(2, 3)[clip[:, None], frame[:, None], pixels] / 255.0  # (n, p, 3)
-        inside, colour = painter.parts(seen + noise, bags[clip], centres[pixels])
+        inside, colour = painter(seen + noise, bags[clip], centres[pixels])
         return painter_loss(inside, colour, target, certainty)
 
 

@@ -127,20 +127,18 @@ class CountFlops(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def matrix_gflops(device: torch.device, seconds: float) -> float:
     """GFLOP/s that fp32 matrices of 1024 x 1024 reach within about `seconds`, on all cores of a CPU or on one GPU."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(cores())
     side = 1024
     left = torch.ones(side, side, device=device)
     result = torch.empty_like(left)
-    torch.mm(left, left, out=result)
-    best, start = 0.0, time.perf_counter()
-    while (since := time.perf_counter()) - start < seconds:
-        for _ in range(8):
-            torch.mm(left, left, out=result)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        best = max(best, 8 * 2 * side**3 / (time.perf_counter() - since) / 1e9)
-    torch.set_num_threads(threads)
+    with threads(cores()):
+        torch.mm(left, left, out=result)
+        best, start = 0.0, time.perf_counter()
+        while (since := time.perf_counter()) - start < seconds:
+            for _ in range(8):
+                torch.mm(left, left, out=result)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            best = max(best, 8 * 2 * side**3 / (time.perf_counter() - since) / 1e9)
     return best
 
 
@@ -161,6 +159,17 @@ def has_bfloat16() -> bool:
     """Whether this processor multiplies in bfloat16; one that does not is hundreds of times slower than in float32."""
     found = torch.cpu.get_capabilities()
     return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+
+
+@contextmanager
+def threads(wanted: int | None) -> Iterator[None]:
+    """CPU threads of torch while the block runs; None leaves them as they are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(wanted or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def cores() -> int:

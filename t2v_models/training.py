@@ -28,7 +28,7 @@ from t2v_models.files import held
 from t2v_models.model import Metrics, VideoModel
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.stream import DeviceClips, batches
-from t2v_models.speed import Clock, cores, has_bfloat16, keep_memory, matrix_gflops
+from t2v_models.speed import Clock, cores, has_bfloat16, keep_memory, matrix_gflops, threads
 
 METRICS = "metrics.jsonl"
 """In the run folder: one line for each time figures are logged."""
@@ -93,7 +93,7 @@ def fit(
     device = _device(config)
     keep_memory()
     size, group = run.model.batch_size, run.model.group
-    with stop_signals() as stop, _sole_trainer(run_dir), _threads(run.model.threads):
+    with stop_signals() as stop, _sole_trainer(run_dir), threads(run.model.threads or _share_of_cores()):
         model, last = _begin(run, run_dir, device)
         step, seconds = (last.step, last.seconds) if last else (0, 0.0)
         if last and config.progress(step, seconds) >= 1:
@@ -246,15 +246,9 @@ def _tidy(run_dir: Path) -> None:
             file.write("\n")
 
 
-@contextmanager
-def _threads(wanted: int | None) -> Iterator[None]:
-    """CPU threads of this process while the block runs: as wanted, or its share of the cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(wanted or max(1, cores() // ranks.on_this_machine()))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def _share_of_cores() -> int:
+    """CPU threads of each of the ranks on this machine."""
+    return max(1, cores() // ranks.on_this_machine())
 
 
 def _machine_rate(device: torch.device, seconds: float) -> float:

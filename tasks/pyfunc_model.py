@@ -36,9 +36,7 @@ class TextToVideo(PythonModel):
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the newest checkpoint of the run folder that was logged with the model."""
-        torch.set_num_threads(
-            1
-        )  # requests share the cores; two threads a clip wait for each other where cores are busy
+        torch.set_num_threads(1)  # requests share the cores; where those are busy, threads wait for each other
         self.model = generate.load_run(Path(context.artifacts["run"]))
 
     def predict(

@@ -178,7 +178,8 @@ def test_words_that_always_come_together_share_what_they_mean_to_the_painter():
     optimizer = torch.optim.Adam(artist.parameters(), 0.01)
     for _ in range(30):
         optimizer.zero_grad()
-        artist(small, bags, points).square().mean().backward()
+        inside, colour = artist(small, bags, points)
+        (torch.sigmoid(inside) * colour).square().mean().backward()
         optimizer.step()
     together = artist.words.weight.T[2:]
     assert together.abs().max() > 0.05
@@ -253,7 +254,7 @@ def test_the_painter_loss_is_zero_where_all_is_right_and_pulls_where_it_is_surel
 
 def test_the_painter_learns_where_a_disc_is_how_large_and_of_what_colour():
     torch.manual_seed(0)
-    network, grid = painter.Painter(16, 2), painter.pixel_centres(24)
+    network, grid, bags = painter.Painter(16, 2), painter.pixel_centres(24), torch.eye(2)[:1].expand(32, -1)
     optimizer = torch.optim.Adam(network.parameters(), 5e-3)
     for _ in range(401):
         centre, radius = 4 * torch.rand(32, 1, 2) - 2, 0.8 + 0.6 * torch.rand(32, 1)
@@ -262,8 +263,16 @@ def test_the_painter_learns_where_a_disc_is_how_large_and_of_what_colour():
         small = F.avg_pool2d(frames.view(32, 24, 24, 3).permute(0, 3, 1, 2), 3)
         pixels = painter.sample_pixels(small, torch.rand(32, 128, 2), 24)
         target = frames.gather(1, pixels[..., None].expand(-1, -1, 3))
-        error = network(small, torch.eye(2)[torch.zeros(32, dtype=torch.long)], grid[pixels]) - target
+        inside, colour = network(small, bags, grid[pixels])
+        error = torch.sigmoid(inside) * colour - target
         optimizer.zero_grad()
         error.square().mean().backward()
         optimizer.step()
     assert error.abs().mean() < 0.25 * target.abs().mean()
+    painted = network.paint(small, bags[0], grid[:24, 0])  # whole frames; nothing is lost where it does not look
+    inside, colour = network(small, bags, grid)
+    whole = (torch.sigmoid(inside) * colour).view_as(painted)
+    near = painted.any(-1)
+    assert 0.1 < near.float().mean() < 0.5
+    torch.testing.assert_close(painted[near], whole[near], rtol=0, atol=1e-5)
+    assert whole[~near].max() < 0.01
