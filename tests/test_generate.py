@@ -9,6 +9,7 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.generate import between, sample_frames
 from t2v_models.model import VideoModel
+from t2v_models.speed import threads
 
 VOCABULARY = ("circle", "left", "moving", "right")
 LEFT, RIGHT = "circle moving left", "circle moving right"
@@ -30,6 +31,17 @@ def test_both_ends_are_the_samples_of_their_prompt_and_seed(model: VideoModel) -
 def test_between_equal_seeds_the_noise_stays(model: VideoModel) -> None:
     frames = between(model, (LEFT, LEFT), (3, 3), 3).astype(int)
     assert np.abs(frames - sample_frames(model, [LEFT], [3])).max() <= 1
+
+
+def test_clips_are_made_by_as_many_threads_as_the_family_asks_for(model: VideoModel) -> None:
+    seen = []
+    for network in model.modules():
+        network.register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
+    with threads(2):
+        sample_frames(model, [LEFT], [0])
+        between(model, (LEFT, RIGHT), (0, 1), 2)
+        assert torch.get_num_threads() == 2
+    assert set(seen) == {model.config.threads or 2}
 
 
 def test_a_prompt_without_words_is_refused_on_the_way_too(model: VideoModel) -> None:
