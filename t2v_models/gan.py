@@ -32,7 +32,7 @@ from t2v_models.model import Batch, FamilyConfig, Metrics, VideoModel, mean
 from t2v_models.painter import SMALL, Painter, draw_lesson, moments, pixel_centres, shrink
 from t2v_models.ranks import average_gradients
 from t2v_models.spots import draw_spots
-from t2v_models.steps import bounded_step
+from t2v_models.steps import BoundedAdam
 from t2v_models.text import bag_of_words, same_meaning, word_table
 
 WORDS = 0.03
@@ -231,7 +231,7 @@ class Gan(VideoModel):
         config = self.config
         return {
             "generator": Adam(self.generator.parameters(), config.lr, (0.0, 0.99), fused=True),
-            "discriminator": Adam(self.discriminator.parameters(), config.lr, (0.0, 0.99), fused=True),
+            "discriminator": BoundedAdam(self.discriminator.parameters(), config.lr, (0.0, 0.99), fused=True),
             "painter": Adam(self.painter.parameters(), config.painter_lr, (0.9, 0.99), fused=True),
         }
 
@@ -319,10 +319,10 @@ class Gan(VideoModel):
                 parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
     def _step(self, *names: str) -> None:
-        """One Adam step of the named networks, of bounded length, by the mean of their gradients over ranks."""
+        """One Adam step of the named networks, by the mean of their gradients over ranks."""
         average_gradients([p for name in names for p in getattr(self, name).parameters()])
         for name in names:
-            bounded_step(self.optimizers[name])
+            self.optimizers[name].step()
 
     def _update_average(self, step: int) -> None:
         """Exponential averages with a half-life of 5 % of the steps so far, at most `average_steps`."""
