@@ -24,7 +24,8 @@ class BoundedAdam(Adam):
         """As that of Adam; there is no closure."""
         assert closure is None
         (group,) = self.param_groups
-        rate, beta2, parameters = group["lr"], group["betas"][1], group["params"]
+        rate, (beta1, beta2), parameters = group["lr"], group["betas"], group["params"]
+        assert beta1 == 0, beta1
         if self.state:  # the first step is as long as its rate
             squares = torch.stack([self._square(parameter, beta2) for parameter in parameters])
             steps = self.state[parameters[0]]["step"] + 1
