@@ -172,7 +172,13 @@ def _member(
 ) -> None:
     torch.set_num_threads(threads)
     if size > 1:
-        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": size, "RANK": rank}
+        meeting = {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+            "WORLD_SIZE": size,
+            "RANK": rank,
+            "LOCAL_WORLD_SIZE": size,
+        }
         os.environ.update({key: str(value) for key, value in meeting.items()})
         ranks.join()
     loop = make()

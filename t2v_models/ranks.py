@@ -3,19 +3,24 @@
 Rank r of `world` works on the r-th of `world` equal parts of every batch, and all hold the same weights bit for bit:
 they start from one seed and step by the same averaged gradients. Gradients are averaged explicitly, in one flat buffer:
 the GAN differentiates twice and by chosen inputs, where wrappers that listen to `backward` go wrong, and every message
-is a wait for the slowest rank, which on a CPU costs more than what is sent.
+is a wait for the slowest rank, which on a CPU costs more than what is sent. Ranks of one machine write what they have
+on a `Board`; those of several send it by gloo, and GPUs by NCCL.
 """
 
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 import torch.distributed.nn.functional  # imported after `join`, it would hold the group: see `leave`
-from torch import nn
+from torch import Tensor, nn
 
+from t2v_models.board import Board, board_bytes
 from t2v_models.config import LabError
 from t2v_models.model import Metrics
 
@@ -34,7 +39,7 @@ ALONE = Share()
 
 
 def join() -> None:
-    """Meet the other ranks that torchrun started with this one; figures travel by gloo, tensors of GPUs by NCCL.
+    """Meet the other ranks that torchrun started with this one.
 
     Raises:
         LabError: torchrun's variables are missing.
@@ -51,6 +56,7 @@ def leave() -> None:
     failed after all its work). `torch.distributed.nn.functional` would hold it: its functions have the group that was
     there when it was first imported as their default, and torch's compiler imports it at the first step.
     """
+    _board.cache_clear()
     dist.destroy_process_group()
 
 
@@ -78,19 +84,18 @@ def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
     """Put the mean over ranks in place of each parameter's gradient, in one message."""
     if not dist.is_initialized():
         return
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-    dist.all_reduce(flat)
-    parts = torch.split(flat.div_(dist.get_world_size()), [gradient.numel() for gradient in gradients])
-    torch._foreach_copy_(gradients, [part.view_as(g) for part, g in zip(parts, gradients, strict=True)])
+    learnt = [p for p in parameters if p.grad is not None]
+    gradients = [p.grad.reshape(-1) for p in learnt if p.grad is not None]
+    mean = _combine(gradients).div_(dist.get_world_size())
+    for parameter, part in zip(learnt, torch.split(mean, [len(part) for part in gradients]), strict=True):
+        parameter.grad = part.view_as(parameter)
 
 
 def average(metrics: Metrics) -> Metrics:
     """The mean of every metric over ranks."""
     if not dist.is_initialized():
         return metrics
-    total = torch.stack([value.double() for value in metrics.values()])
-    dist.all_reduce(total)
+    total = _combine([torch.stack([value.double() for value in metrics.values()])])
     return dict(zip(metrics, total / dist.get_world_size(), strict=True))
 
 
@@ -98,18 +103,51 @@ def greatest(*numbers: float) -> list[float]:
     """The greatest of each number over ranks: how they agree on what a clock or a signal told only one of them."""
     if not dist.is_initialized():
         return list(numbers)
-    values = torch.tensor(numbers, dtype=torch.float64)
-    dist.all_reduce(values, dist.ReduceOp.MAX)
-    return values.tolist()
+    return _combine([torch.tensor(numbers, dtype=torch.float64)], dist.ReduceOp.MAX).tolist()
 
 
 def total(number: float) -> float:
     """The sum of a number over ranks."""
     if not dist.is_initialized():
         return number
-    value = torch.tensor(number, dtype=torch.float64)
-    dist.all_reduce(value)
-    return value.item()
+    return _combine([torch.tensor([number], dtype=torch.float64)]).item()
+
+
+def _combine(parts: Sequence[Tensor], operation: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> Tensor:
+    """Of the joined flat parts the sum over ranks, or the greatest, bit for bit the same on all."""
+    if parts[0].is_cuda or dist.get_world_size() > on_this_machine():
+        joined = torch.cat(list(parts))
+        dist.all_reduce(joined, operation)
+        return joined
+    everybodys = _board(sum(len(part) for part in parts), parts[0].dtype).exchange(parts)
+    return everybodys.sum(0) if operation == dist.ReduceOp.SUM else everybodys.amax(0)
+
+
+@cache
+def _board(length: int, dtype: torch.dtype) -> Board:
+    """One for all messages of a length and type, behind a file that has its name only until all have opened it."""
+    mine = share()
+    path = of_the_lead(_blank_file(board_bytes(mine.world, length, dtype)) if leads() else "")
+    board = Board(path, mine.rank, mine.world, length, dtype)
+    dist.barrier()
+    if leads():
+        os.unlink(path)
+    return board
+
+
+def _blank_file(size: int) -> str:
+    """A new file of zeros, all written: a process that touches memory for which the disk has no room is killed."""
+    number, path = tempfile.mkstemp(prefix="t2v-ranks-")
+    os.close(number)
+    try:
+        Path(path).write_bytes(bytes(size))
+    except OSError as error:
+        os.unlink(path)
+        raise LabError(
+            f"ranks of one machine share {size / 1e6:.1f} MB of memory as a file in {tempfile.gettempdir()} "
+            f"({error.strerror}): set TMPDIR to a folder with more room"
+        ) from error
+    return path
 
 
 def of_the_lead(value: T) -> T:

@@ -2,8 +2,10 @@
 in double precision, where rounding hides little."""
 
 import os
+import resource
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,10 +14,11 @@ import torch
 
 from t2v_models.build import FAMILIES, build
 from t2v_models.clips.spec import ClipSpec
+from t2v_models.config import LabError
 from t2v_models.model import Batch
-from t2v_models.ranks import average, share
+from t2v_models.ranks import average, average_gradients, greatest, join, share, total
 from t2v_models.text import vocabulary_of
-from tests.forked import by_two_ranks
+from tests.forked import by_two_ranks, ended, start
 from tests.test_training import SMALL
 
 CAPTIONS = ("circle moving left", "circle moving up-left", "circle moving diagonally up-left", "circle expanding")
@@ -56,6 +59,11 @@ def part(frames: torch.Tensor, captions: tuple[str, ...]) -> Batch:
     return Batch(frames[first:end], captions[first:end], before=captions[:first], after=captions[end:])
 
 
+ALONE = {
+    "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1",
+    "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0",
+}  # fmt: skip
+"""What torchrun says to a rank that has no others."""
 PARTING = """
 from pathlib import Path
 import torch
@@ -70,13 +78,52 @@ print(*sorted({name.read_text().strip() for name in Path("/proc/self/task").glob
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the names of threads in /proc")
 def test_no_thread_of_the_group_outlives_it() -> None:
     """One that did has aborted a rank after its work, while the interpreter unloaded."""
-    alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
-    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
     done = subprocess.run(
-        [sys.executable, "-c", PARTING], env=os.environ | alone | meeting, capture_output=True, text=True, check=True
+        [sys.executable, "-c", PARTING], env=os.environ | ALONE, capture_output=True, text=True, check=True
     )
     assert "python" in done.stdout
     assert "gloo" not in done.stdout
+
+
+def figures_of_rank(folder: Path) -> None:
+    """What two ranks tell each other on one machine, and then as if they were on two."""
+    tempfile.tempdir = str(folder)
+    ways = []
+    for here in ("2", "1"):
+        os.environ["LOCAL_WORLD_SIZE"] = here
+        rank = share().rank
+        layer = torch.nn.Linear(3, 2)
+        for number, parameter in enumerate(layer.parameters()):
+            parameter.grad = torch.full_like(parameter, number + 0.1 * (rank + 1))
+        average_gradients(list(layer.parameters()))
+        gradients = [parameter.grad.tolist() for parameter in layer.parameters() if parameter.grad is not None]
+        found = average({"loss": torch.tensor(rank + 1.0)})["loss"].item()
+        ways.append((gradients, found, greatest(rank, -rank), total(rank + 0.5)))
+    assert ways[0] == ways[1]
+    (weight, bias), *figures = ways[0]
+    assert torch.allclose(torch.tensor(weight), torch.full((2, 3), 0.15))
+    assert torch.allclose(torch.tensor(bias), torch.full((2,), 1.15))
+    assert figures == [1.5, [1.0, 0.0], 2.0]
+
+
+def test_ranks_tell_each_other_the_same_on_one_machine_as_between_two(tmp_path: Path) -> None:
+    by_two_ranks(figures_of_rank, tmp_path)
+    assert not list(tmp_path.iterdir()), "the files behind boards should have no name once all have opened them"
+
+
+def refused_for_room(folder: Path) -> None:
+    """As on a full disk, no file can grow."""
+    os.environ |= ALONE
+    tempfile.tempdir = str(folder)
+    join()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, resource.RLIM_INFINITY))
+    with pytest.raises(LabError, match=r"share .* MB of memory as a file in .* \(File too large\): set TMPDIR"):
+        greatest(0)
+
+
+def test_without_room_for_shared_memory_a_rank_says_what_to_do(tmp_path: Path) -> None:
+    assert ended(start(refused_for_room, tmp_path)) == 0
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
