@@ -127,11 +127,13 @@ def _combine(parts: Sequence[Tensor], operation: dist.ReduceOp.RedOpType = dist.
 def _board(length: int, dtype: torch.dtype) -> Board:
     """One for all messages of a length and type, behind a file that has its name only until all have opened it."""
     mine = share()
-    path = of_the_lead(_blank_file(board_bytes(mine.world, length, dtype)) if leads() else "")
-    board = Board(path, mine.rank, mine.world, length, dtype)
-    dist.barrier()
-    if leads():
-        os.unlink(path)
+    blank = _blank_file(board_bytes(mine.world, length, dtype)) if leads() else ""
+    try:
+        board = Board(of_the_lead(blank), mine.rank, mine.world, length, dtype)
+        dist.barrier()
+    finally:
+        if leads():
+            os.unlink(blank)
     return board
 
 
