@@ -101,7 +101,7 @@ def threads(work: Path) -> Iterator[Figure]:
 
 
 def two_ranks(work: Path) -> Iterator[Figure]:
-    """Two processes with gloo between them against one, at the same batch and at one twice as large.
+    """Two ranks of one machine against one, at the same batch and at one twice as large.
 
     Two that know nothing of each other say what a second core can give at most.
     """

@@ -13,9 +13,13 @@ import torch
 from torch import Tensor
 
 AWAKE_SECONDS = 0.02
-"""How long a process that waits for the others keeps its core: as long as equal shares of work differ."""
+"""For so long a process that waits for the others keeps its core: about as much as their shares of work differ by."""
+LOOK_SECONDS = 1.0
+"""How often it then sees whether the others are still there."""
+PATIENCE_SECONDS = 1800.0
+"""When it gives up on one that is there and does not write."""
 LINE = 64
-"""Bytes of a line of cache: no two processes write into the same."""
+"""Bytes of a line of cache: heads of two rows share none."""
 
 
 def board_bytes(world: int, length: int, dtype: torch.dtype) -> int:
@@ -26,44 +30,64 @@ def board_bytes(world: int, length: int, dtype: torch.dtype) -> int:
 class Board:
     """A board on which each of `world` processes writes `length` numbers in its own row, and reads the rows of all.
 
-    All of them open the same file of `board_bytes` zeros, and exchange equally often.
+    All of them open the same file of `board_bytes` zeros before the first exchange, and exchange equally often.
     """
 
     def __init__(self, path: str, rank: int, world: int, length: int, dtype: torch.dtype) -> None:
-        memory = np.memmap(path, np.uint8, "r+")
-        # of each process how often it has written, and its number in the system
-        self.heads = memory[: world * LINE].view(np.int64).reshape(world, -1)
+        memory = np.memmap(path, np.uint8, "r+").view(np.ndarray)  # plain views of it are three times as fast
+        heads = memory[: world * LINE].view(np.int64).reshape(world, -1)
+        self.counts, self.processes = heads[:, 0], heads[:, 1]
         self.sides = torch.from_numpy(memory[world * LINE :]).view(dtype).view(2, world, length)
         self.rank = rank
         self.count = 0
-        self.heads[rank, 1] = os.getpid()
+        self.processes[rank] = os.getpid()
 
     def exchange(self, parts: Sequence[Tensor]) -> Tensor:
-        """Write the joined parts, wait until all have written: the rows of all, `(world, length)`, until the next call.
+        """Write the joined parts, wait until all have written.
+
+        Returns:
+            the rows of all, `(world, length)`: the shared memory itself, to be read before the next call.
 
         Raises:
-            RuntimeError: a process has ended and will never write.
+            RuntimeError: a process has ended before it wrote, or has not written for half an hour.
         """
         self.count += 1
         side = self.sides[self.count % 2]  # the others may still read what stands on the other side
         torch.cat(list(parts), out=side[self.rank])
-        self.heads[self.rank, 0] = self.count
+        _keep_order()
+        self.counts[self.rank] = self.count
         self._wait()
+        _keep_order()
         return side
 
     def _wait(self) -> None:
-        since = time.perf_counter()
-        while True:
-            all_here = bool((self.heads[:, 0] >= self.count).all())
-            os.sched_yield()  # after the look: the interpreter's lock, let go and taken, keeps reading in this order
-            if all_here:
-                return
-            if time.perf_counter() - since > AWAKE_SECONDS:
-                self._look_for_the_others()
-                time.sleep(0.001)
+        since = looked = time.perf_counter()
+        while (self.counts < self.count).any():
+            now = time.perf_counter()
+            if now - since < AWAKE_SECONDS:
+                os.sched_yield()
+                continue
+            time.sleep(0.001)
+            if now - looked > LOOK_SECONDS:
+                looked = now
+                self._look_for_the_others(now - since)
 
-    def _look_for_the_others(self) -> None:
-        for rank, (count, process) in enumerate(self.heads[:, :2].tolist()):
-            opened = process > 0
-            if opened and count < self.count and not psutil.pid_exists(process):
-                raise RuntimeError(f"rank {rank} (process {process}) has ended")
+    def _look_for_the_others(self, seconds: float) -> None:
+        for rank, process in enumerate(self.processes.tolist()):
+            ended = _has_ended(process)  # looked up first: it may write and end at any time
+            if self.counts[rank] < self.count and (ended or seconds > PATIENCE_SECONDS):
+                what = "has ended" if ended else f"has not come for {seconds / 60:.0f} minutes"
+                raise RuntimeError(f"rank {rank} (process {process}) {what}")
+
+
+def _keep_order() -> None:
+    """What stands before is done before what stands after, also on processors that reorder reads and writes: the
+    interpreter's lock is let go and taken again."""
+    os.sched_yield()
+
+
+def _has_ended(process: int) -> bool:
+    try:
+        return process > 0 and psutil.Process(process).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

@@ -84,10 +84,10 @@ def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
     """Put the mean over ranks in place of each parameter's gradient, in one message."""
     if not dist.is_initialized():
         return
-    learnt = [p for p in parameters if p.grad is not None]
-    gradients = [p.grad.reshape(-1) for p in learnt if p.grad is not None]
-    mean = _combine(gradients).div_(dist.get_world_size())
-    for parameter, part in zip(learnt, torch.split(mean, [len(part) for part in gradients]), strict=True):
+    learnt = [(p, p.grad.reshape(-1)) for p in parameters if p.grad is not None]
+    mean = _combine([gradient for _, gradient in learnt]).div_(dist.get_world_size())
+    parts = torch.split(mean, [len(gradient) for _, gradient in learnt])
+    for (parameter, _), part in zip(learnt, parts, strict=True):
         parameter.grad = part.view_as(parameter)
 
 
@@ -103,7 +103,7 @@ def greatest(*numbers: float) -> list[float]:
     """The greatest of each number over ranks: how they agree on what a clock or a signal told only one of them."""
     if not dist.is_initialized():
         return list(numbers)
-    return _combine([torch.tensor(numbers, dtype=torch.float64)], dist.ReduceOp.MAX).tolist()
+    return _combine([torch.tensor(numbers, dtype=torch.float64)], maximum=True).tolist()
 
 
 def total(number: float) -> float:
@@ -113,14 +113,14 @@ def total(number: float) -> float:
     return _combine([torch.tensor([number], dtype=torch.float64)]).item()
 
 
-def _combine(parts: Sequence[Tensor], operation: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> Tensor:
-    """Of the joined flat parts the sum over ranks, or the greatest, bit for bit the same on all."""
+def _combine(parts: Sequence[Tensor], maximum: bool = False) -> Tensor:
+    """Of the joined flat parts the sum over ranks, or the maximum, bit for bit the same on all."""
     if parts[0].is_cuda or dist.get_world_size() > on_this_machine():
         joined = torch.cat(list(parts))
-        dist.all_reduce(joined, operation)
+        dist.all_reduce(joined, dist.ReduceOp.MAX if maximum else dist.ReduceOp.SUM)
         return joined
-    everybodys = _board(sum(len(part) for part in parts), parts[0].dtype).exchange(parts)
-    return everybodys.sum(0) if operation == dist.ReduceOp.SUM else everybodys.amax(0)
+    rows = _board(sum(len(part) for part in parts), parts[0].dtype).exchange(parts)
+    return rows.amax(0) if maximum else rows.sum(0)
 
 
 @cache
@@ -133,7 +133,7 @@ def _board(length: int, dtype: torch.dtype) -> Board:
         dist.barrier()
     finally:
         if leads():
-            os.unlink(blank)
+            Path(blank).unlink(missing_ok=True)
     return board
 
 
@@ -146,7 +146,7 @@ def _blank_file(size: int) -> str:
     except OSError as error:
         os.unlink(path)
         raise LabError(
-            f"ranks of one machine share {size / 1e6:.1f} MB of memory as a file in {tempfile.gettempdir()} "
+            f"ranks of one machine share memory, {size:,} bytes as a file in {tempfile.gettempdir()} "
             f"({error.strerror}): set TMPDIR to a folder with more room"
         ) from error
     return path

@@ -24,8 +24,10 @@ def start(work: Callable[..., None], *arguments: Any) -> BaseProcess:
 
 
 def ended(process: BaseProcess) -> int | None:
-    """The exit code of a process, once it has one."""
+    """The exit code of a process, once it has one; one that hangs is killed."""
     process.join(PATIENCE)
+    process.kill()
+    process.join()
     return process.exitcode
 
 

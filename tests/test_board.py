@@ -1,13 +1,17 @@
 """What processes of one machine write for each other is what the others read, whoever is late, and nobody waits for
 the dead."""
 
+import os
 import random
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from t2v_models import board as board_module
 from t2v_models.board import AWAKE_SECONDS, Board, board_bytes
 from tests.forked import ended, start
 
@@ -45,6 +49,23 @@ def blank(tmp_path: Path) -> Path:
 def test_all_read_what_each_has_written_in_every_round(blank: Path) -> None:
     processes = [start(exchange, blank, rank, ROUNDS) for rank in range(WORLD)]
     assert [ended(process) for process in processes] == [0] * WORLD
+
+
+def test_nobody_waits_for_a_process_that_has_ended_and_was_not_reaped(blank: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # ended, and still in the list of processes
+        board = Board(str(blank), 0, WORLD, LENGTH, torch.int64)
+        board.counts[2], board.processes[1] = 1, child.pid
+        with pytest.raises(RuntimeError, match=rf"rank 1 \(process {child.pid}\) has ended"):
+            board.exchange([numbers(0, 0)])
+
+
+def test_nobody_waits_for_ever(blank: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(board_module, "PATIENCE_SECONDS", 0.5)
+    board = Board(str(blank), 0, WORLD, LENGTH, torch.int64)
+    board.processes[1:] = os.getpid()
+    with pytest.raises(RuntimeError, match=rf"rank 1 \(process {os.getpid()}\) has not come for 0 minutes"):
+        board.exchange([numbers(0, 0)])
 
 
 def test_who_waits_for_a_process_that_has_ended_says_which(blank: Path) -> None:

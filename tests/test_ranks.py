@@ -87,10 +87,9 @@ def test_no_thread_of_the_group_outlives_it() -> None:
 
 def figures_of_rank(folder: Path) -> None:
     """What two ranks tell each other on one machine, and then as if they were on two."""
-    tempfile.tempdir = str(folder)
     ways = []
-    for here in ("2", "1"):
-        os.environ["LOCAL_WORLD_SIZE"] = here
+    for here, files in (("2", folder), ("1", folder / "missing")):  # two machines share no file
+        os.environ["LOCAL_WORLD_SIZE"], tempfile.tempdir = here, str(files)
         rank = share().rank
         layer = torch.nn.Linear(3, 2)
         for number, parameter in enumerate(layer.parameters()):
@@ -117,7 +116,7 @@ def refused_for_room(folder: Path) -> None:
     tempfile.tempdir = str(folder)
     join()
     resource.setrlimit(resource.RLIMIT_FSIZE, (64, resource.RLIM_INFINITY))
-    with pytest.raises(LabError, match=r"share .* MB of memory as a file in .* \(File too large\): set TMPDIR"):
+    with pytest.raises(LabError, match=r"share memory, \d+ bytes as a file in .* \(File too large\): set TMPDIR"):
         greatest(0)
 
 
