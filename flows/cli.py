@@ -119,7 +119,7 @@ def generate(
     as_json: Json = False,
 ) -> None:
     """Make clips from prompts, or on the way from one prompt or seed to another."""
-    from t2v_models.generate import between, load_run, repeat, sample_frames
+    from t2v_models.generate import between, load_run, repeat, sample_frames, stations
     from t2v_models.media import check_suffix, save_clips
 
     check_suffix(out)
@@ -128,10 +128,9 @@ def generate(
         raise LabError(f"--to and --to-seed go from one prompt and {len(prompts)} were given: give one")
     model = load_run(_run_folder(run, work))
     if on_the_way:
-        last = prompts[0] if to is None else to
-        ends = (prompts[0], last), (seed, seed if to_seed is None else to_seed)
-        asked, seeds = [prompts[0] if to is None else f"{prompts[0]} to {to}"] * count, [seed] * count
+        ends = (prompts[0], prompts[0] if to is None else to), (seed, seed if to_seed is None else to_seed)
         frames = between(model, *ends, count)
+        asked, seeds = stations(*ends, count)
     else:
         asked, seeds = repeat(prompts, count, seed)
         frames = sample_frames(model, asked, seeds)

@@ -55,15 +55,26 @@ def between(model: VideoModel, prompts: tuple[str, str], seeds: tuple[int, int],
     Words are mixed in proportion; noises of two seeds along a quarter circle, so that the mixture stays Gaussian.
 
     Raises:
-        LabError: a prompt without a word, or with one the model was never trained on.
+        LabError: a prompt without a word, or with one the model was never trained on; fewer than two clips.
     """
     _check_words(model, prompts)
+    if count < 2:
+        raise LabError(f"a way has two ends and --count {count} clip was asked for: use 2 or more")
     share = torch.linspace(0, 1, count, device=model.device)
     first, last = bag_of_words(prompts, model.vocabulary).to(model.device)
     one, other = model.noise(seeds)
     turn = (share * math.pi / 2 if seeds[0] != seeds[1] else 0 * share).view(-1, *(1 for _ in model.noise_shape))
     with torch.inference_mode(), threads(model.config.threads):
         return to_frames(model.make(torch.lerp(first, last, share[:, None]), one * turn.cos() + other * turn.sin()))
+
+
+def stations(prompts: tuple[str, str], seeds: tuple[int, int], count: int) -> tuple[list[str], list[int]]:
+    """What the clips of `between` are called, and their seeds: a clip that no seed alone gives has -1."""
+    what = " to ".join(dict.fromkeys(prompts))
+    noise = f", seed {seeds[0]} to {seeds[1]}" if seeds[0] != seeds[1] else ""
+    names = [f"{what}{noise}, {100 * i / (count - 1):.3g} %" for i in range(count)]
+    inner = seeds[0] if seeds[0] == seeds[1] else -1
+    return names, [seeds[0], *[inner] * (count - 2), seeds[1]]
 
 
 def _check_words(model: VideoModel, prompts: Sequence[str]) -> None:

@@ -139,7 +139,9 @@ def save_clips(path: Path, frames: Frames, prompts: Sequence[str], seeds: Sequen
         np.savez_compressed(buffer, frames=frames, prompts=np.array(prompts, np.str_), seeds=np.array(seeds, np.int64))
         return [write(path, buffer.getvalue())]
     if suffix == ".png":
-        captions = [f"{prompt}\nseed {seed}" for prompt, seed in zip(prompts, seeds, strict=True)]
+        captions = [
+            f"{prompt}\nseed {seed}" if seed >= 0 else prompt for prompt, seed in zip(prompts, seeds, strict=True)
+        ]
         return [write(path, contact_sheet(list(frames), captions))]
     encoders = {".mp4": to_mp4, ".gif": to_gif, ".webp": to_webp}
     check_suffix(path)

@@ -42,6 +42,8 @@ def watcher(run: RunConfig, run_dir: Path) -> Watch:
         files.write(sheet(run_dir, step), contact_sheet(list(frames[::CLIPS]), prompts, marks))
         scores = summarise(verdicts) if verdicts else {}
         watched = {f"watch/{name}": score.value for name, score in scores.items()}
-        return watched | health.figures(verdicts, history(run_dir))
+        rows = history(run_dir)
+        rows.setdefault(step, {}).update(watched)
+        return watched | health.figures(verdicts, rows)
 
     return watch

@@ -7,7 +7,7 @@ import torch
 from t2v_models.build import FAMILIES, build
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
-from t2v_models.generate import between, sample_frames
+from t2v_models.generate import between, sample_frames, stations
 from t2v_models.model import VideoModel
 from t2v_models.speed import threads
 
@@ -48,3 +48,15 @@ def test_a_prompt_without_words_is_refused_on_the_way_too(model: VideoModel) -> 
     for prompts in (("", RIGHT), (LEFT, "  ")):
         with pytest.raises(LabError, match="has no words"):
             between(model, prompts, (0, 0), 2)
+
+
+def test_the_way_is_named_by_its_ends_and_how_far_each_clip_is() -> None:
+    assert stations((LEFT, RIGHT), (3, 3), 2) == ([f"{LEFT} to {RIGHT}, 0 %", f"{LEFT} to {RIGHT}, 100 %"], [3, 3])
+    names, seeds = stations((LEFT, LEFT), (3, 8), 3)
+    assert names == [f"{LEFT}, seed 3 to 8, {share} %" for share in (0, 50, 100)]
+    assert seeds == [3, -1, 8]
+
+
+def test_a_way_of_one_clip_is_refused(model: VideoModel) -> None:
+    with pytest.raises(LabError, match="a way has two ends and --count 1"):
+        between(model, (LEFT, RIGHT), (0, 0), 1)

@@ -196,6 +196,19 @@ def test_the_score_gap_must_be_out_for_long() -> None:
     assert health.sentences([], history(1, 1)) == []
 
 
+def test_what_was_learnt_and_lost_is_named_even_if_it_came_back() -> None:
+    def watched(*shares: float) -> dict[int, dict[str, float]]:
+        return {100 * look: {"watch/prompt_acc": share} for look, share in enumerate(shares)}
+
+    for well in ((), (0.0,), (0.1, 0.6, 0.9, 0.87, 0.99), (0.3, 0.05)):
+        assert health.sentences([], watched(*well)) == []
+    assert health.sentences([], watched(0.2, 0.94, 0.8, 0.0, 0.4, 0.99)) == [
+        "94% of watched clips obeyed at update 100, 0% at update 300, 99% at the last look"
+    ]
+    assert health.figures([], watched(0.9, 0.5)) == {"health/relapse": 1}
+    assert health.figures([], watched(0.5, 0.9)) == {"health/relapse": 0}
+
+
 def test_closed_forms() -> None:
     assert health.at_least(0, 8, 0.3) == pytest.approx(1)
     assert health.at_least(3, 3, 0.5) == pytest.approx(1 / 8)
@@ -213,7 +226,7 @@ def test_training_logs_how_many_prompts_are_sick(data: Path, tmp_path: Path) -> 
     config = TrainConfig(steps=1, log_every=1, probe_seconds=0)
     fit(run, ClipStore(Manifest.load(data)), config, tmp_path, quiet, watcher(run, tmp_path))
     told = history(tmp_path)[1]
-    assert {f"health/{kind}" for kind in health.KINDS} | {"health/score_gap"} <= told.keys()
+    assert {f"health/{kind}" for kind in health.KINDS} | {"health/score_gap", "health/relapse"} <= told.keys()
 
 
 def test_the_report_names_what_fires_and_is_silent_otherwise(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import takewhile
+from itertools import accumulate, takewhile
+from operator import itemgetter
 from typing import Literal
 
 import numpy as np
@@ -40,6 +41,10 @@ GAP_LIMITS, GAP_STEPS = (0.05, 10.0), 200
 """|score gap| below which a discriminator has stopped telling real from fake, or above which its generator has lost;
 and the updates in a row that make it an alarm."""
 
+FALL = 0.25
+"""Share of all watched clips that obeyed and do so no longer: one look differs from the next by less than 0.04 where
+all is well, and by 0.9 where discriminators ran away (`LOG.md`)."""
+
 
 @dataclass(frozen=True)
 class Alarm:
@@ -69,29 +74,31 @@ def alarms(verdicts: Sequence[Verdict]) -> list[Alarm]:
 
 
 def figures(verdicts: Sequence[Verdict], history: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
-    """How many prompts fire, `health/<kind>`, and whether the score gap does, `health/score_gap` 0 or 1.
+    """How many prompts fire, `health/<kind>`; 0 or 1 for the score gap and for a relapse.
 
     Beside them `health/unjudged`: prompts of which too few clips can be read for silence to mean health.
 
     Args:
         verdicts: of the clips looked at; none, and nothing is said of prompts.
-        history: figures of the run by step; without `train/score_gap`, nothing is said of it.
+        history: figures of the run by step, this look's among them; nothing is said of what is not there.
     """
     fired = {(alarm.kind, alarm.prompt) for alarm in alarms(verdicts)}
     told = {f"health/{kind}": float(sum(k == kind for k, _ in fired)) for kind in KINDS} if verdicts else {}
     told |= {"health/unjudged": float(unjudged(verdicts))} if verdicts else {}
     if any("train/score_gap" in row for row in history.values()):
         told["health/score_gap"] = float(bool(score_gap(history)))
+    if any("watch/prompt_acc" in row for row in history.values()):
+        told["health/relapse"] = float(bool(relapse(history)))
     return told
 
 
 def sentences(verdicts: Sequence[Verdict], history: Mapping[int, Mapping[str, float]]) -> list[str]:
-    """All that fires at the end of a run, for people: one sentence each, none when all is well."""
+    """All that fires at the end of a run, and a relapse on the way: one sentence each, none when all is well."""
     seen = [v for v in verdicts if v.split == "s0"]
     told = [alarm.sentence for alarm in alarms(seen)]
     if count := unjudged(seen):
         told.append(f"{count} of {len(by_prompt(seen))} prompts have fewer than {LEAST_CLIPS} clips that can be read")
-    return told + [gap for gap in [score_gap(history)] if gap]
+    return told + [sentence for sentence in (score_gap(history), relapse(history)) if sentence]
 
 
 def unjudged(verdicts: Sequence[Verdict]) -> int:
@@ -116,6 +123,20 @@ def score_gap(history: Mapping[int, Mapping[str, float]]) -> str:
         if since and since[0] - since[-1] >= GAP_STEPS:
             return f"the score gap between real and fake clips is {words}, for {since[0] - since[-1]} updates"
     return ""
+
+
+def relapse(history: Mapping[int, Mapping[str, float]]) -> str:
+    """A sentence when the share of watched clips that obey once fell by more than `FALL` below its best before."""
+    looks = [(row["watch/prompt_acc"], step) for step, row in sorted(history.items()) if "watch/prompt_acc" in row]
+    best = list(accumulate(looks, lambda one, other: max(one, other, key=itemgetter(0))))
+    falls = [(high - low, high, since, low, step) for (high, since), (low, step) in zip(best, looks, strict=True)]
+    fall, high, since, low, step = max(falls, default=(0.0, 0.0, 0, 0.0, 0))
+    if fall <= FALL:
+        return ""
+    return (
+        f"{high:.0%} of watched clips obeyed at update {since:,}, {low:.0%} at update {step:,}, "
+        f"{looks[-1][0]:.0%} at the last look"
+    )
 
 
 def _vanished(group: Sequence[Verdict], level: float) -> str:
