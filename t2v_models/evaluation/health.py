@@ -129,7 +129,7 @@ def relapse(history: Mapping[int, Mapping[str, float]]) -> str:
     """A sentence when the share of watched clips that obey once fell by more than `FALL` below its best before."""
     looks = [(row["watch/prompt_acc"], step) for step, row in sorted(history.items()) if "watch/prompt_acc" in row]
     best = list(accumulate(looks, lambda one, other: max(one, other, key=itemgetter(0))))
-    falls = [(high - low, high, since, low, step) for (high, since), (low, step) in zip(best, looks, strict=True)]
+    falls = [(top - now, top, at, now, then) for (top, at), (now, then) in zip(best, looks, strict=True)]
     fall, high, since, low, step = max(falls, default=(0.0, 0.0, 0, 0.0, 0))
     if fall <= FALL:
         return ""
