@@ -33,14 +33,19 @@ def ended(process: BaseProcess) -> int | None:
 
 def by_two_ranks(work: Callable[..., None], *arguments: Any) -> None:
     """Have two processes do the work, which meet as those of torchrun do."""
+    by_ranks(2, work, *arguments)
+
+
+def by_ranks(world: int, work: Callable[..., None], *arguments: Any) -> None:
+    """Have so many processes do the work."""
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # a port found and kept in one step
-    processes = [start(_as_rank, rank, store.port, work, arguments) for rank in range(2)]
-    assert [ended(process) for process in processes] == [0, 0]
+    processes = [start(_as_rank, rank, world, store.port, work, arguments) for rank in range(world)]
+    assert [ended(process) for process in processes] == [0] * world
 
 
-def _as_rank(rank: int, port: int, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+def _as_rank(rank: int, world: int, port: int, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     os.environ |= {
-        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world),
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True",
     }  # fmt: skip
     ranks.join()

@@ -110,6 +110,21 @@ def test_generate_writes_clips_that_do_not_depend_on_their_batch(
     np.testing.assert_allclose(load_npz(one)[0][0].astype(int), frames[8 + 3].astype(int), atol=1)
 
 
+def test_generate_goes_from_one_prompt_and_seed_to_another(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    way, ends = tmp_path / "way.npz", tmp_path / "ends.npz"
+    one, other = "circle moving left", "circle moving right"
+    turn = ("--to", other, "--seed", 3, "--to-seed", 4, "--count", 3)
+    assert t2v("generate", run, one, *turn, "--out", way, monkeypatch=monkeypatch) == 0
+    assert t2v("generate", run, one, other, "--seed", 3, "--count", 2, "--out", ends, monkeypatch=monkeypatch) == 0
+    frames, asked, seeds = load_npz(way)
+    assert asked == [f"{one} to {other}, seed 3 to 4, {share} %" for share in (0, 50, 100)]
+    assert seeds == [3, -1, 4]
+    np.testing.assert_allclose(frames[[0, 2]].astype(int), load_npz(ends)[0][[0, 3]].astype(int), atol=1)
+    assert t2v("generate", run, one, *turn, "--out", tmp_path / "way.png", monkeypatch=monkeypatch) == 0
+
+
 @pytest.mark.parametrize("suffix", ["mp4", "gif", "webp", "png"])
 def test_generate_writes_every_format(
     suffix: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

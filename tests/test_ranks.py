@@ -1,4 +1,4 @@
-"""Two ranks with half a batch each, and parts one after the other, take the steps of one process with the whole batch:
+"""Ranks with a part of a batch each, and parts one after the other, take the steps of one process with the whole batch:
 in double precision, where rounding hides little."""
 
 import os
@@ -18,7 +18,7 @@ from t2v_models.config import LabError
 from t2v_models.model import Batch
 from t2v_models.ranks import average, average_gradients, greatest, join, share, total
 from t2v_models.text import vocabulary_of
-from tests.forked import by_two_ranks, ended, start
+from tests.forked import by_ranks, by_two_ranks, ended, start
 from tests.test_training import SMALL
 
 CAPTIONS = ("circle moving left", "circle moving up-left", "circle moving diagonally up-left", "circle expanding")
@@ -48,8 +48,13 @@ def steps(out: Path, parts: int = 1) -> None:
 
 
 def steps_of_rank(folder: Path) -> None:
-    steps(folder / f"rank-{share().rank}")
-    steps(folder / f"parts-of-rank-{share().rank}", parts=2)
+    """Whole and in parts; and whole as if every rank had a machine of its own, by gloo."""
+    who = f"{share().rank} of {share().world}"
+    steps(folder / f"rank {who}")
+    if share().world == 2:
+        steps(folder / f"parts of rank {who}", parts=2)
+    os.environ["LOCAL_WORLD_SIZE"] = "1"
+    steps(folder / f"distant rank {who}")
 
 
 def part(frames: torch.Tensor, captions: tuple[str, ...]) -> Batch:
@@ -127,20 +132,23 @@ def test_without_room_for_shared_memory_a_rank_says_what_to_do(tmp_path: Path) -
 
 @pytest.mark.slow
 def test_gradients_losses_and_weights_are_those_of_one_process(tmp_path: Path) -> None:
-    by_two_ranks(steps_of_rank, tmp_path)
+    for world in (2, 4):
+        by_ranks(world, steps_of_rank, tmp_path)
     try:
         steps(tmp_path / "alone")
-        steps(tmp_path / "two-parts", parts=2)
-        steps(tmp_path / "four-parts", parts=4)
+        steps(tmp_path / "two parts", parts=2)
+        steps(tmp_path / "four parts", parts=4)
     finally:
         torch.set_default_dtype(torch.float32)
     files = {file.name: safetensors.torch.load_file(file) for file in tmp_path.iterdir()}
     alone = files.pop("alone")
-    assert len(alone) > 100 and len(files) == 6
+    assert len(alone) > 100 and len(files) == 2 + 3 * 2 + 2 * 4
     for name, found in files.items():
         assert found.keys() == alone.keys()
         for key, value in alone.items():
             torch.testing.assert_close(found[key], value, rtol=1e-6, atol=1e-8, msg=lambda t, k=f"{name} {key}": k + t)
-    for kind in ("", "parts-of-"):
-        for key, value in files[f"{kind}rank-0"].items():
-            assert torch.equal(files[f"{kind}rank-1"][key], value), f"{key} differs between ranks"
+    for name, found in files.items():
+        if "rank" in name:
+            kind, _, of = name.partition("rank ")
+            lead = files[f"{kind}rank 0{of[1:]}"]
+            assert all(torch.equal(lead[key], value) for key, value in found.items()), f"{name} differs from its lead"

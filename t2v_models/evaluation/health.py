@@ -9,8 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import accumulate, takewhile
-from operator import itemgetter
+from itertools import takewhile
 from typing import Literal
 
 import numpy as np
@@ -128,9 +127,11 @@ def score_gap(history: Mapping[int, Mapping[str, float]]) -> str:
 def relapse(history: Mapping[int, Mapping[str, float]]) -> str:
     """A sentence when the share of watched clips that obey once fell by more than `FALL` below its best before."""
     looks = [(row["watch/prompt_acc"], step) for step, row in sorted(history.items()) if "watch/prompt_acc" in row]
-    best = list(accumulate(looks, lambda one, other: max(one, other, key=itemgetter(0))))
-    falls = [(top - now, top, at, now, then) for (top, at), (now, then) in zip(best, looks, strict=True)]
-    fall, high, since, low, step = max(falls, default=(0.0, 0.0, 0, 0.0, 0))
+    best, deepest = (0.0, 0), (0.0, 0.0, 0, 0.0, 0)
+    for look in looks:
+        best = max(best, look)
+        deepest = max(deepest, (best[0] - look[0], *best, *look))
+    fall, high, since, low, step = deepest
     if fall <= FALL:
         return ""
     return (
