@@ -23,9 +23,9 @@ def start(work: Callable[..., None], *arguments: Any) -> BaseProcess:
     return process
 
 
-def ended(process: BaseProcess) -> int | None:
+def ended(process: BaseProcess, patience: float = PATIENCE) -> int | None:
     """The exit code of a process, once it has one; one that hangs is killed."""
-    process.join(PATIENCE)
+    process.join(patience)
     process.kill()
     process.join()
     return process.exitcode
