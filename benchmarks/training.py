@@ -39,7 +39,7 @@ from t2v_models.gan import GanConfig
 from t2v_models.model import VideoModel
 from t2v_models.shards.manifest import Manifest, finish
 from t2v_models.shards.store import ClipStore
-from t2v_models.shards.stream import batches
+from t2v_models.shards.stream import DeviceClips, batches
 from t2v_models.shards.write import write_shard
 from t2v_models.speed import CountFlops, cores, has_bfloat16, keep_memory
 from t2v_models.text import vocabulary_of
@@ -61,24 +61,29 @@ def dataset(folder: Path, size: int, clips: int = 720) -> Manifest:
 class Loop:
     """A model and its batches, a step at a time: what `fit` does between two looks at the clock."""
 
-    def __init__(self, config: ModelConfig, manifest: Manifest, precision: str = "float32") -> None:
+    def __init__(
+        self, config: ModelConfig, manifest: Manifest, precision: str = "float32", device: str = "cpu"
+    ) -> None:
         keep_memory()  # as `fit` does
         self.config, self.precision = config, precision
         torch.manual_seed(0)
-        self.model: VideoModel = build(config, manifest.spec, vocabulary_of(manifest.captions))
-        share = ranks.share()
-        self.stream = batches(ClipStore(manifest), config.batch_size, config.group, 0, share=share)
+        self.model: VideoModel = build(config, manifest.spec, vocabulary_of(manifest.captions)).to(device)
+        store = ClipStore(manifest)
+        clips = store if device == "cpu" else DeviceClips(store, torch.device(device))
+        self.stream = batches(clips, config.batch_size, config.group, 0, share=ranks.share())
         self.step = 0
 
     def run(self, steps: int) -> None:
         """So many updates."""
         for _ in range(steps):
             ranks.greatest(0.0, 0.0)  # what the ranks of `fit` agree on before each step
-            batch = next(self.stream)
+            batch = next(self.stream).to(self.model.device)
             torch.manual_seed(self.step)
             with arithmetic(self.model.device, self.precision):
                 self.model.training_step(batch, self.step, 0.5)
             self.step += 1
+        if self.model.device.type == "cuda":
+            torch.cuda.synchronize()
 
 
 def threads(work: Path) -> Iterator[Figure]:
@@ -188,25 +193,42 @@ def _member(
 
 
 def matrix_share(work: Path) -> Iterator[Figure]:
-    """Arithmetic per second of training against that of large fp32 matrices, one thread each, CPU seconds."""
+    """Arithmetic per second of training against that of large fp32 matrices.
+
+    One thread of each, CPU seconds; and a rank on every core, each with a batch of its own, against as many threads, by
+    the clock on the wall.
+    """
     manifest = dataset(work / "data", 32)
     left = torch.rand(1024, 1024)
     out = torch.empty_like(left)
+
+    def multiply(number: int, products: int) -> None:
+        torch.set_num_threads(number)
+        for _ in range(products):
+            torch.mm(left, left, out=out)
+        torch.set_num_threads(1)
+
     products, steps, turns = 16, 8, 3 * TURNS  # short turns and many: the machine's own rate drifts
     for name, config in MODELS.items():
         loop = Loop(config, manifest)
         with CountFlops() as counter:
             loop.run(8)
-        found = in_turns(
-            turns,
-            training=lambda turn: loop.run(steps),  # noqa: B023
-            matrices=lambda turn: [torch.mm(left, left, out=out) for _ in range(products)],
-        )
-        training = counter.flops / 8 * steps / found["training"] / 1e9
-        peak = products * 2 * 1024**3 / found["matrices"] / 1e9
-        figure: Figure = {"figure": f"{name} at 32 px, share of a core's fp32 matrix rate", "gflops": training}
+        whole = config.model_copy(update={"batch_size": cores() * config.batch_size})
+        team = Team(partial(Loop, whole, manifest), cores())
+        by_one = in_turns(turns, training=lambda turn: loop.run(steps), matrices=lambda turn: multiply(1, products))  # noqa: B023
+        by_all = in_turns(
+            turns, time.perf_counter,
+            training=lambda turn: team.run(steps), matrices=lambda turn: multiply(cores(), cores() * products),  # noqa: B023
+        )  # fmt: skip
+        team.end()
         gate = {"gate": 0.4, "target": 0.6} if name == "gan" else {}
-        yield figure | {"baseline": "1024 x 1024 matrices", "baseline_gflops": peak, "ratio": training / peak} | gate
+        for found, workers, where in ((by_one, 1, "a core's"), (by_all, cores(), "all cores'")):
+            training = workers * counter.flops / 8 * steps / found["training"] / 1e9
+            peak = workers * products * 2 * 1024**3 / found["matrices"] / 1e9
+            yield {
+                "figure": f"{name} at 32 px, share of {where} fp32 matrix rate", "gflops": training,
+                "baseline": "1024 x 1024 matrices", "baseline_gflops": peak, "ratio": training / peak,
+            } | gate  # fmt: skip
 
 
 class ArticleFrames(Dataset[tuple[Tensor, str]]):
@@ -244,15 +266,17 @@ def article_write(folder: Path, config: DatasetConfig, clips: int) -> None:
 class ArticleLoop:
     """The article's loop over the same networks: prompts encoded one by one, plain Adam, losses read every update."""
 
-    def __init__(self, folder: Path, size: int) -> None:
+    def __init__(self, folder: Path, size: int, device: str = "cpu") -> None:
         config = FrameGanConfig()
         torch.manual_seed(0)
+        self.device = torch.device(device)
         self.frames = iter(
             self._forever(DataLoader(ArticleFrames(folder), batch_size=16, shuffle=True, drop_last=True))
         )
         self.words = {word: i for i, word in enumerate(vocabulary_of(DatasetConfig().prompts))}
-        self.embedding = nn.Embedding(len(self.words), config.text)
-        self.generator, self.discriminator = frame_gan.generator(config, size), frame_gan.discriminator(config, size)
+        self.embedding = nn.Embedding(len(self.words), config.text).to(device)
+        self.generator = frame_gan.generator(config, size).to(device)
+        self.discriminator = frame_gan.discriminator(config, size).to(device)
         self.by_generator = torch.optim.Adam(self.generator.parameters(), lr=2e-4, betas=(0.5, 0.999))
         self.by_discriminator = torch.optim.Adam(self.discriminator.parameters(), lr=2e-4, betas=(0.5, 0.999))
         self.loss = nn.BCELoss()
@@ -263,24 +287,26 @@ class ArticleLoop:
             yield from loader
 
     def _encode(self, prompt: str) -> Tensor:
-        number = torch.tensor([self.words[word] for word in prompt.replace("-", " ").split()])
+        number = torch.tensor([self.words[word] for word in prompt.replace("-", " ").split()], device=self.device)
         return self.embedding(number).mean(0)
 
     def run(self, steps: int) -> None:
         """So many updates of both networks, on 16 frames each."""
         for _ in range(steps):
             real, prompts = next(self.frames)
+            real = real.to(self.device)
+            ones, zeros = torch.ones(len(real), device=self.device), torch.zeros(len(real), device=self.device)
             self.discriminator.zero_grad()
             on_real = self.discriminator(real).view(-1)
-            judged_real = self.loss(on_real, torch.ones(len(real)))
+            judged_real = self.loss(on_real, ones)
             judged_real.backward()
             text = torch.stack([self._encode(prompt) for prompt in prompts])
-            fake = self.generator(torch.cat([torch.randn(len(real), 100), text], 1))
-            judged_fake = self.loss(self.discriminator(fake.detach()).view(-1), torch.zeros(len(real)))
+            fake = self.generator(torch.cat([torch.randn(len(real), 100, device=self.device), text], 1))
+            judged_fake = self.loss(self.discriminator(fake.detach()).view(-1), zeros)
             judged_fake.backward()
             self.by_discriminator.step()
             self.generator.zero_grad()
-            fooled = self.loss(self.discriminator(fake).view(-1), torch.ones(len(real)))
+            fooled = self.loss(self.discriminator(fake).view(-1), ones)
             fooled.backward()
             self.by_generator.step()
             _ = judged_real.item() + judged_fake.item(), fooled.item()
@@ -289,23 +315,25 @@ class ArticleLoop:
 def article(work: Path) -> Iterator[Figure]:
     """The article's networks at 64 px, 16 frames an update: in our loop, and in a loop like its own.
 
-    On one core by CPU time, and on all cores by the clock on the wall, as both train if they are left to themselves;
-    ours in bfloat16 as well, where the processor has it.
+    On one core by CPU time, on all cores by the clock on the wall, as both train if they are left to themselves, and on
+    a GPU where there is one; ours in bfloat16 as well, where the processor has it.
     """
     manifest = dataset(work / "data", 64, clips=360)
     assert isinstance(manifest.config, DatasetConfig)
     article_write(work / "article", manifest.config, 90)
-    loops: dict[str, Callable[[], Loop | ArticleLoop]] = {
-        "theirs": partial(ArticleLoop, work / "article", 64),
-        "float32": partial(Loop, FrameGanConfig(), manifest),
-    }
-    if has_bfloat16():
-        loops["bfloat16"] = partial(Loop, FrameGanConfig(), manifest, "bfloat16")
-    steps = 4
-    for threads, where in ((1, "one core"), (cores(), "all cores")):
+    by_cpu, by_gpu = {"gate": 1.3, "target": 1.6}, {"gate": 15, "target": 40}
+    places = [("cpu", 1, "one core", 4, by_cpu), ("cpu", cores(), "all cores", 4, by_cpu)]
+    places += [("cuda", 1, "a GPU", 64, by_gpu)] * torch.cuda.is_available()
+    for device, threads, where, steps, limits in places:
+        loops: dict[str, Callable[[], Loop | ArticleLoop]] = {
+            "theirs": partial(ArticleLoop, work / "article", 64, device),
+            "float32": partial(Loop, FrameGanConfig(), manifest, "float32", device),
+        }
+        if device == "cuda" or has_bfloat16():
+            loops["bfloat16"] = partial(Loop, FrameGanConfig(), manifest, "bfloat16", device)
         # processes of their own: `fit` changes how one keeps memory
         teams = {name: Team(make, 1, threads) for name, make in loops.items()}
-        clock = partial(_cpu, teams) if threads == 1 else time.perf_counter
+        clock = partial(_cpu, teams) if where == "one core" else time.perf_counter
         found = in_turns(2 * TURNS, clock, **{name: partial(_work, team, steps) for name, team in teams.items()})
         for team in teams.values():
             team.end()
@@ -315,8 +343,8 @@ def article(work: Path) -> Iterator[Figure]:
                 "figure": f"the article's networks at 64 px in our loop, {where}, {precision}",
                 "frames_per_second": rate[precision],
                 "baseline": "article-style loop", "baseline_frames_per_second": rate["theirs"],
-                "ratio": rate[precision] / rate["theirs"], "gate": 1.3, "target": 1.6,
-            }  # fmt: skip
+                "ratio": rate[precision] / rate["theirs"],
+            } | limits  # fmt: skip
 
 
 def _cpu(teams: dict[str, Team]) -> float:
