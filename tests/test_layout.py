@@ -75,9 +75,12 @@ def test_a_lab_has_one_model_of_a_family() -> None:
         LabConfig.model_validate(twice)
 
 
-def test_every_file_in_the_readmes_tree_exists() -> None:
+def test_the_readmes_tree_names_every_file_and_no_other() -> None:
     readme = (ROOT / "README.md").read_text()
     assert len(readme.splitlines()) < 150
+    for folder in ("flows", "tasks", "t2v_models", "benchmarks"):
+        for path in (ROOT / folder).rglob("*.py"):
+            assert path.name == "__init__.py" or re.search(rf"\b{path.name}\b", readme), path
     for name in re.findall(r"\b[\w./-]+\.(?:py|md|yaml|toml|lock|css|png)\b", readme):
         assert list(ROOT.glob(f"**/{name}")), name
 
