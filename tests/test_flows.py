@@ -76,6 +76,7 @@ def test_the_report_plays_clips_and_names_every_model(lab: tuple[Path, dict, str
     assert all(str(source).startswith("data:image/webp") for source in images)
     assert "gan" in " ".join(text)
     assert "frame_gan" in " ".join(text)
+    assert "What is wrong" in text, "models of a few updates should have their faults named"
 
 
 def test_mlflow_holds_what_a_comparison_needs(lab: tuple[Path, dict, str]) -> None:
