@@ -5,18 +5,18 @@ matrices suffice and the caption is a sum of word vectors; a painter shared by a
 8x8 frames at full size, and never sees a fake. The generator composes a frame of a few soft spots, so that moving a
 thing is moving a number; discriminator and painter read the moments of a frame, so that place and size are numbers to
 them as well. All this suits one compact thing on an even ground, whose place and mass survive averaging; textures and
-scenes are out of its reach.
+scenes are out of its reach. What stands on black is learnt as its negative.
 
 The loss is the relativistic pairing with R1 and R2 of R3GAN (Huang et al. 2024, arXiv:2501.05441); the conditional
 score is the projection of Miyato and Koyama (2018), which makes wrong captions as cheap as a dot product.
 
 Letters in shapes: b clips, t frames, s the frame's size, v words of the vocabulary, d features of the discriminator.
-Inside the model a pixel is its opacity over the white ground, (1 - value) / 2: 0 is ground.
+Inside the model a pixel is its opacity over the ground, (1 - value) / 2 over white: 0 is ground.
 """
 
 import copy
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, final
 
 import torch
@@ -48,6 +48,7 @@ class GanConfig(FamilyConfig):
     batch_size: int = Field(144, ge=1, description="clips per update, over all ranks")
     group: int = Field(4, ge=1, description="clips with the same caption that stand together in a batch")
     threads: int | None = Field(1, ge=1, description="CPU threads, of each rank: small matrices gain from one alone")
+    ground: Literal["white", "black"] = Field("white", description="what is behind the object in the clips")
     noise: int = Field(6, ge=1, le=4096, description="angles of noise per clip: about as many as a clip has freedoms")
     text: int = Field(64, ge=1, le=4096, description="length of the generator's word vectors")
     width: int = Field(512, ge=8, le=8192, description="width of the hidden layers over whole clips")
@@ -238,6 +239,8 @@ class Gan(VideoModel):
     def training_step(self, batch: Batch, step: int, progress: float) -> Metrics:
         """One update of the discriminator, the generator, the painter and the averaged weights."""
         config = self.config
+        if config.ground == "black":
+            batch = replace(batch, frames=255 - batch.frames)
         self._set_learning_rates(step, progress)
         self.forget_gradients()
         captions = bag_of_words(batch.all_captions, self.vocabulary).to(self.device)
@@ -301,7 +304,8 @@ class Gan(VideoModel):
             for frames in clip.split(few)
         ]
         clips = torch.cat(opacity).view(*small.shape[:2], len(axis), len(axis), 3)
-        return clips.mul_(-2).add_(1).clamp_(-1, 1).permute(0, 4, 1, 2, 3)
+        over_white = clips.mul_(-2).add_(1).clamp_(-1, 1).permute(0, 4, 1, 2, 3)
+        return over_white if self.config.ground == "white" else -over_white
 
     def _set_learning_rates(self, step: int, progress: float) -> None:
         """Linear warm-up by step, half a cosine by progress."""

@@ -276,3 +276,17 @@ def test_the_painter_learns_where_a_disc_is_how_large_and_of_what_colour():
     assert 0.1 < near.float().mean() < 0.9
     torch.testing.assert_close(painted[near], whole[near], rtol=0, atol=1e-5)
     assert whole[~near].max() < 0.01
+
+
+def test_clips_on_black_are_learnt_as_the_negatives_of_clips_on_white():
+    frames = torch.randint(256, (8, 4, 16, 16, 3), dtype=torch.uint8)
+    captions, found = VOCABULARY[:4], []
+    for ground, shown in (("white", frames), ("black", 255 - frames)):
+        model = model_of(ClipSpec(size=16, frames=4), ground=ground, width=16, group=2)
+        for step in range(5):
+            torch.manual_seed(step)
+            model.training_step(Batch(shown, tuple(c for c in captions for _ in range(2))), step, 0.5)
+        found.append((model.state_dict(), model.sample(captions, range(4))))
+    (white, clips), (black, negatives) = found
+    assert all(torch.equal(black[name], value) for name, value in white.items())
+    assert torch.equal(negatives, -clips) and clips.std() > 0

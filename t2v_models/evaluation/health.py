@@ -41,8 +41,8 @@ GAP_LIMITS, GAP_STEPS = (0.05, 10.0), 200
 and the updates in a row that make it an alarm."""
 
 FALL = 0.15
-"""Share of all watched clips that obeyed and do so no longer: at most 0.04 in trainings where all is well, 0.26 and more
-where the discriminator ran away (`LOG.md`)."""
+"""Share of all watched clips that obeyed and do so no longer: at most 0.04 in trainings where all is well, 0.26 and
+more where the discriminator ran away (`LOG.md`)."""
 
 
 @dataclass(frozen=True)
