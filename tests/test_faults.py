@@ -8,6 +8,7 @@ import random
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -147,13 +148,25 @@ def test_two_ranks_that_are_stopped_or_whose_launcher_is_killed_go_on_bit_for_bi
     assert same(tmp_path / "whole", broken)
 
 
+def ranks_of_torchrun() -> dict[str, psutil.Process]:
+    """Processes that torchrun of this one started, by their number on this machine."""
+    found = {}
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # one that has just ended
+            if rank := process.environ().get("LOCAL_RANK"):
+                found[rank] = process
+    return found
+
+
 def test_a_rank_that_is_killed_ends_the_other_and_the_command_says_so(data: Path, tmp_path: Path) -> None:
+    killed: list[psutil.Process] = []
+
     def kill_second(step: int, figures: dict[str, float]) -> None:
-        ranks = [p for p in psutil.Process().children(recursive=True) if p.environ().get("LOCAL_RANK") == "1"]
-        for rank in ranks:
-            rank.kill()
+        if not killed:
+            killed.append(ranks_of_torchrun()["1"])
+            killed[0].kill()
 
     job = Job(data=str(data), cache=data, model=SMALL["gan"], training=of_two(FOREVER), run_dir=tmp_path)
     with pytest.raises(RuntimeError, match=r"a rank failed(.|\n)*SIGKILL"):
         launch.train(job, kill_second)
-    assert not [p for p in psutil.Process().children(recursive=True) if "LOCAL_RANK" in p.environ()]
+    assert killed and not ranks_of_torchrun()
