@@ -4,13 +4,17 @@ Gloo sends them through sockets, and whoever waits for them falls asleep: waking
 """
 
 import os
+import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import psutil
 import torch
 from torch import Tensor
+
+from t2v_models.config import LabError
 
 AWAKE_SECONDS = 0.02
 """For so long a process that waits for the others keeps its core: about as much as their shares of work differ by."""
@@ -22,15 +26,30 @@ LINE = 64
 """Bytes of a line of cache: heads of two rows share none."""
 
 
-def board_bytes(world: int, length: int, dtype: torch.dtype) -> int:
-    """Size of the file behind a board."""
-    return world * LINE + 2 * world * length * dtype.itemsize
+def blank_file(world: int, length: int, dtype: torch.dtype) -> str:
+    """A new file of zeros for a board, all written: a process that touches memory the disk has no room for is killed.
+
+    Raises:
+        LabError: there is no room.
+    """
+    size = world * LINE + 2 * world * length * dtype.itemsize
+    number, path = tempfile.mkstemp(prefix="t2v-ranks-")
+    os.close(number)
+    try:
+        Path(path).write_bytes(bytes(size))
+    except OSError as error:
+        os.unlink(path)
+        raise LabError(
+            f"ranks of one machine share memory, {size:,} bytes as a file in {tempfile.gettempdir()} "
+            f"({error.strerror}): set TMPDIR to a folder with more room"
+        ) from error
+    return path
 
 
 class Board:
     """A board on which each of `world` processes writes `length` numbers in its own row, and reads the rows of all.
 
-    All of them open the same file of `board_bytes` zeros before the first exchange, and exchange equally often.
+    All of them open the same `blank_file` before the first exchange, and exchange equally often.
     """
 
     def __init__(self, path: str, rank: int, world: int, length: int, dtype: torch.dtype) -> None:

@@ -8,7 +8,6 @@ on a `Board`; those of several send it by gloo, and GPUs by NCCL.
 """
 
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -20,7 +19,7 @@ import torch.distributed as dist
 import torch.distributed.nn.functional  # imported after `join`, it would hold the group: see `leave`
 from torch import Tensor, nn
 
-from t2v_models.board import Board, board_bytes
+from t2v_models.board import Board, blank_file
 from t2v_models.config import LabError
 from t2v_models.model import Metrics
 
@@ -127,7 +126,7 @@ def _combine(parts: Sequence[Tensor], maximum: bool = False) -> Tensor:
 def _board(length: int, dtype: torch.dtype) -> Board:
     """One for all messages of a length and type, behind a file that has its name only until all have opened it."""
     mine = share()
-    blank = _blank_file(board_bytes(mine.world, length, dtype)) if leads() else ""
+    blank = blank_file(mine.world, length, dtype) if leads() else ""
     try:
         board = Board(of_the_lead(blank), mine.rank, mine.world, length, dtype)
         dist.barrier()
@@ -135,21 +134,6 @@ def _board(length: int, dtype: torch.dtype) -> Board:
         if leads():
             Path(blank).unlink(missing_ok=True)
     return board
-
-
-def _blank_file(size: int) -> str:
-    """A new file of zeros, all written: a process that touches memory for which the disk has no room is killed."""
-    number, path = tempfile.mkstemp(prefix="t2v-ranks-")
-    os.close(number)
-    try:
-        Path(path).write_bytes(bytes(size))
-    except OSError as error:
-        os.unlink(path)
-        raise LabError(
-            f"ranks of one machine share memory, {size:,} bytes as a file in {tempfile.gettempdir()} "
-            f"({error.strerror}): set TMPDIR to a folder with more room"
-        ) from error
-    return path
 
 
 def of_the_lead(value: T) -> T:

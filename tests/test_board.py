@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from t2v_models import board as board_module
-from t2v_models.board import AWAKE_SECONDS, Board, board_bytes
+from t2v_models.board import AWAKE_SECONDS, Board, blank_file
 from tests.forked import ended, start
 
 WORLD, LENGTH, ROUNDS = 3, 1000, 300
@@ -40,10 +41,9 @@ def wait_for_the_dead(path: Path, rank: int) -> None:
 
 
 @pytest.fixture
-def blank(tmp_path: Path) -> Path:
-    path = tmp_path / "board"
-    path.write_bytes(bytes(board_bytes(WORLD, LENGTH, torch.int64)))
-    return path
+def blank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return Path(blank_file(WORLD, LENGTH, torch.int64))
 
 
 def test_all_read_what_each_has_written_in_every_round(blank: Path) -> None:
