@@ -279,7 +279,9 @@ class Gan(VideoModel):
         judged = discriminator_loss(*scores)
         loss = judged + config.wrong_captions * wrong + config.centring * scores.sum(0).square().mean()
         if gamma:
-            loss = loss + config.penalty_every * gradient_penalty(scores, clips, gamma)
+            penalty = gradient_penalty(scores, clips, gamma)
+            loss = loss + config.penalty_every * penalty
+            part.metrics["loss/penalty"] = penalty.detach()
         part.real_score, fake_score = scores.detach()
         gap = (part.real_score - fake_score).mean()
         losses = {"loss/discriminator": judged.detach(), "loss/wrong_captions": wrong.detach()}

@@ -159,8 +159,9 @@ class VideoModel(nn.Module, ABC):
 
 
 def mean(metrics: Sequence[Metrics]) -> Metrics:
-    """The mean of each over the parts of a batch."""
-    return {name: torch.stack([part[name] for part in metrics]).mean(0) for name in metrics[0]}
+    """The mean of each over the parts of a batch, or over those updates that have it."""
+    names = dict.fromkeys(name for part in metrics for name in part)
+    return {name: torch.stack([part[name] for part in metrics if name in part]).mean(0) for name in names}
 
 
 def to_video(frames: Tensor | NDArray[np.uint8]) -> Tensor:

@@ -25,7 +25,7 @@ from t2v_models.build import build
 from t2v_models.checkpoint import Checkpoint, RunConfig
 from t2v_models.config import Config, LabError, flatten
 from t2v_models.files import held
-from t2v_models.model import Metrics, VideoModel
+from t2v_models.model import Metrics, VideoModel, mean
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.stream import DeviceClips, batches
 from t2v_models.speed import Clock, cores, has_bfloat16, keep_memory, matrix_gflops, threads
@@ -104,6 +104,7 @@ def fit(
         clock = Clock(step, seconds, _machine_rate(device, config.probe_seconds))
         record = _Record(run, config, run_dir, model, clock, last, log, watch)
         metrics: Metrics = {}
+        untold: list[Metrics] = []  # of the updates since figures were logged
         with closing(stream):
             while True:
                 now = config.progress(step, clock.seconds) if ranks.leads() else 0.0
@@ -116,8 +117,11 @@ def fit(
                 with arithmetic(device, config.precision):
                     metrics = clock.counting(model.training_step, batch, step, progress)
                 step += 1
+                untold.append(metrics)
                 if step % config.log_every == 0:
-                    record.tell(step, ranks.average(metrics), {"train/progress": progress} | clock.speed(step, size))
+                    figures = {"train/progress": progress} | clock.speed(step, size)
+                    record.tell(step, ranks.average(mean(untold)), figures)
+                    untold.clear()
                 record.save_and_look_if_due(step, metrics, config.progress(step, clock.seconds))
         last = record.end(step, metrics, looks=not stopped)
     if stopped:
@@ -181,7 +185,7 @@ class _Record:
     watch: Watch | None
 
     def tell(self, step: int, metrics: Metrics, figures: dict[str, float]) -> None:
-        """Log the metrics of a step, the learning rates and `figures`."""
+        """Log mean metrics of the updates up to a step, the learning rates and `figures`."""
         self._write(step, _finite(metrics, step, self.last) | _learning_rates(self.model) | figures)
 
     def save_and_look_if_due(self, step: int, metrics: Metrics, progress: float) -> None:

@@ -109,6 +109,23 @@ def test_figures_are_logged_under_their_names(data: Path, tmp_path: Path) -> Non
     assert 0 <= seen[4]["speed/data_wait_share"] <= 1
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_logged_metrics_are_means_over_the_updates_since_the_last_log(data: Path, tmp_path: Path, name: str) -> None:
+    """Those that only some updates have, as the penalties of `gan`, too."""
+    train(data, tmp_path / "each", 6, name)
+    fit(run_of(data, SMALL[name]), ClipStore(Manifest.load(data)), TrainConfig(steps=6, log_every=3), tmp_path, quiet)
+    each, logged = training.history(tmp_path / "each"), training.history(tmp_path)
+    assert set(logged) == {3, 6}
+    for step, figures in logged.items():
+        since = [each[number] for number in range(step - 2, step + 1)]
+        metrics = [k for k in figures if k.startswith("train/") and not k.startswith(("train/lr/", "train/progress"))]
+        assert "train/score_gap" in metrics
+        for key in metrics:
+            found = [row[key] for row in since if key in row]
+            assert figures[key] == pytest.approx(sum(found) / len(found), rel=1e-5), key
+    assert ("train/loss/penalty" in logged[3]) == (name == "gan")
+
+
 def test_another_run_in_the_folder_is_refused_by_name(data: Path, tmp_path: Path) -> None:
     train(data, tmp_path, 1)
     with pytest.raises(LabError, match=r"holds another run \(.*model.name was 'gan', now 'frame_gan'"):
@@ -122,18 +139,22 @@ def test_another_run_in_the_folder_is_refused_by_name(data: Path, tmp_path: Path
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_last_good_checkpoint(data: Path, tmp_path: Path) -> None:
-    train(data, tmp_path, 1)
-    good = tensors(tmp_path)
-    wild = run_of(data, SMALL["gan"])
-    model, last = checkpoints.load(tmp_path)
-    with torch.no_grad():
-        next(model.parameters()).fill_(math.nan)
-    assert last is not None
-    checkpoints.save(model, wild, tmp_path / "bad", 1, 0.0, keep=2)
+    run, store = run_of(data, SMALL["gan"]), ClipStore(Manifest.load(data))
+    config = TrainConfig(steps=9, log_every=1).model_copy(update={"save_seconds": 0.0, "watch_seconds": 0.0})
+    good: dict[str, Tensor] = {}
+
+    def spoil(step: int, model: VideoModel) -> dict[str, float]:
+        good.update(tensors(tmp_path))
+        with torch.no_grad():
+            next(model.parameters()).fill_(math.nan)
+        return {}
+
     with pytest.raises(LabError, match="train/loss/.* is nan at step 2; the last good checkpoint is step 1"):
-        train(data, tmp_path / "bad", 3)
-    assert checkpoints.newest(tmp_path / "bad").step == 1  # type: ignore[union-attr]
-    assert all(torch.equal(good[k], v) for k, v in tensors(tmp_path).items())
+        fit(run, store, config, tmp_path, quiet, spoil)
+    assert checkpoints.newest(tmp_path).step == 1  # type: ignore[union-attr]
+    kept = tensors(tmp_path)
+    assert good.keys() == kept.keys()
+    assert all(value.isfinite().all() and torch.equal(value, kept[name]) for name, value in good.items())
 
 
 def test_weights_that_are_not_finite_are_never_saved(data: Path, tmp_path: Path) -> None:
