@@ -228,6 +228,25 @@ def compare(
 
 
 @app.command()
+def seeds(
+    runs: Annotated[list[Path], typer.Argument(help="Two or more evaluated run folders, equal in all but --seed.")],
+    as_json: Json = False,
+) -> None:
+    """What another seed would change: the mean of every score over runs of several seeds, with its interval.
+
+    for s in 0 1 2; do t2v train data/c32 --minutes 5 --seed $s --out runs/c32-$s && t2v evaluate runs/c32-$s; done
+    t2v seeds runs/c32-*
+    """
+    from tasks.seeds import print_seeds, repeats, scores_and_times
+
+    found = repeats(runs)
+    print_seeds(found)
+    scores, times = scores_and_times(found)
+    told = {split: {k: v.model_dump() for k, v in figures.items()} for split, figures in scores.items()}
+    print_json(as_json, {"runs": [str(folder) for folder in runs], "scores": told} | times)
+
+
+@app.command()
 def up(
     work: Work = WORK,
     prefect_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the Prefect UI; 0 for any.")] = 4200,

@@ -2,7 +2,10 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 from prefect import task
 from prefect.artifacts import create_link_artifact
@@ -12,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from t2v_models import checkpoint, training
+from t2v_models.checkpoint import Checkpoint
 from t2v_models.config import LabError, flatten
 from t2v_models.evaluation.baselines import CEILING
 from t2v_models.evaluation.compare import differences
@@ -25,6 +29,48 @@ from tasks.stopwatch import working
 from tasks.train import training_run
 
 
+@dataclass(frozen=True)
+class Judged:
+    """An evaluation and, where it is of a training, that run."""
+
+    place: Path
+    """Folder of the evaluation."""
+    evaluation: Evaluation
+    run_dir: Path
+    last: Checkpoint | None
+    """What was judged; None for a baseline or an archive of clips."""
+
+    @classmethod
+    def of(cls, folder: Path) -> Self:
+        """That of a run folder, or an evaluation folder.
+
+        Raises:
+            LabError: there is none, or the run was trained further since.
+        """
+        place = folder if (folder / "scores.json").is_file() else folder / "evaluation"
+        if not (place / "scores.json").is_file():
+            raise LabError(f"{folder} has no evaluation: run 't2v evaluate {folder}' first")
+        found = Evaluation.model_validate_json((place / "scores.json").read_bytes())
+        run_dir = folder if checkpoint.folder(folder).is_dir() else folder.parent
+        last = checkpoint.newest(run_dir) if checkpoint.folder(run_dir).is_dir() else None
+        if last and found.source != last.sha256:
+            raise LabError(
+                f"{place} has scores of other weights than {run_dir} holds now: run 't2v evaluate {run_dir}' again"
+            )
+        return cls(place, found, run_dir, last)
+
+    @cached_property
+    def history(self) -> dict[int, dict[str, float]]:
+        """Figures of the training by step; none for a baseline."""
+        return training.history(self.run_dir) if self.last else {}
+
+    @property
+    def reached(self) -> dict[str, float]:
+        """Seconds and clip-steps to the levels of `Milestones`."""
+        ways = Milestones(self.last.run.model.batch_size if self.last else 1)
+        return {name: v for step, figures in self.history.items() for name, v in ways.passed(step, figures).items()}
+
+
 def compared(folders: Sequence[Path]) -> list[Side]:
     """Read the evaluations of run folders, or evaluation folders, the first being the base.
 
@@ -34,15 +80,12 @@ def compared(folders: Sequence[Path]) -> list[Side]:
     """
     if len(folders) < 2:
         raise LabError(f"compare needs two runs or more, found {len(folders)}: name another one")
-    places = [folder if (folder / "scores.json").is_file() else folder / "evaluation" for folder in folders]
-    for folder, place in zip(folders, places, strict=True):
-        if not (place / "scores.json").is_file():
-            raise LabError(f"{folder} has no evaluation: run 't2v evaluate {folder}' first")
+    judged = [Judged.of(folder) for folder in folders]
     names = [_name(folder) for folder in folders]
     twice = {name for name, count in Counter(names).items() if count > 1}
     sides = [
-        _side(str(folder) if name in twice else name, folder, place)
-        for name, folder, place in zip(names, folders, places, strict=True)
+        _side(str(folder) if name in twice else name, folder, found)
+        for name, folder, found in zip(names, folders, judged, strict=True)
     ]
     for side in sides[1:]:
         _check_pair(sides[0], side)
@@ -59,28 +102,18 @@ def _name(folder: Path) -> str:
     return f"{place.parent.name} {place.name}" if checkpoint.folder(place.parent).is_dir() else place.name
 
 
-def _side(name: str, folder: Path, place: Path) -> Side:
-    found = Evaluation.model_validate_json((place / "scores.json").read_bytes())
-    run_dir = folder if checkpoint.folder(folder).is_dir() else folder.parent
-    last = checkpoint.newest(run_dir) if checkpoint.folder(run_dir).is_dir() else None
-    if last and found.source != last.sha256:
-        raise LabError(
-            f"{place} has scores of other weights than {run_dir} holds now: run 't2v evaluate {run_dir}' again"
-        )
+def _side(name: str, folder: Path, judged: Judged) -> Side:
+    found, last, place = judged.evaluation, judged.last, judged.place
     settings: dict[str, object] = {"model.name": found.name}
-    history = training.history(run_dir) if last else {}
-    ways = Milestones(last.run.model.batch_size if last else 1)
-    reached: dict[str, float] = {}
-    for step, figures in history.items():
-        reached |= ways.passed(step, figures)
     if last:
         settings = flatten(last.run.model_dump(mode="json", exclude={"vocabulary"}))
         settings |= {"steps": f"{last.step:,}", "minutes": f"{last.seconds / 60:.1f}"}
-    accuracy = [(f["train/seconds"], f["watch/prompt_acc"]) for f in history.values() if "watch/prompt_acc" in f]
+    looks = [figures for figures in judged.history.values() if "watch/prompt_acc" in figures]
+    accuracy = [(figures["train/seconds"], figures["watch/prompt_acc"]) for figures in looks]
     return Side(
         name, folder, found, {s: read_verdicts(place / s) for s in found.scores},
         {s: shown_clips(place / s) for s in found.scores}, last.run.spec.fps if last else 10,
-        settings | flatten({"evaluation": found.config.model_dump()}), accuracy, reached,
+        settings | flatten({"evaluation": found.config.model_dump()}), accuracy, judged.reached,
     )  # fmt: skip
 
 

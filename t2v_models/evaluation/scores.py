@@ -1,14 +1,14 @@
 """What is asked of a model, and the scores it got."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from pydantic import Field
 
 from t2v_models.clips.reader import READER_VERSION
 from t2v_models.clips.splits import SPLITS, Split
 from t2v_models.config import Config
-from t2v_models.evaluation.statistics import Score
+from t2v_models.evaluation.statistics import Score, block_mean
 
 SUITE_VERSION = "6"
 """Raise it whenever a figure changes its meaning."""
@@ -71,6 +71,27 @@ class Evaluation(Config):
     """Scores of the baselines on the same splits: the ceiling and the floors."""
     seconds: dict[Split, Seconds] = Field({})
     """Of each split; no score rests on them."""
+
+
+def over_seeds(runs: Sequence[Scores]) -> Scores:
+    """The mean of every figure over trainings that differ in their seed alone, where all have it, with a t-interval.
+
+    The interval is of what other seeds would give, cut to what a share can be; that each run was judged by so many
+    clips and no more is in it. `n` is the number of clips of all runs together.
+    """
+
+    def mean(split: Split, metric: str) -> Score:
+        found = [run[split][metric] for run in runs]
+        score = block_mean([one.value for one in found], sum(one.n for one in found))
+        if metric in SHARES:
+            return score.model_copy(update={"low": max(score.low, 0.0), "high": min(score.high, 1.0)})
+        return score
+
+    return {
+        split: {metric: mean(split, metric) for metric in figures if all(metric in run[split] for run in runs)}
+        for split, figures in runs[0].items()
+        if all(split in run for run in runs)
+    }
 
 
 def metric_rows(split: str, scores: Mapping[str, Score]) -> dict[str, float]:
