@@ -237,11 +237,12 @@ def seeds(
     for s in 0 1 2; do t2v train data/c32 --minutes 5 --seed $s --out runs/c32-$s && t2v evaluate runs/c32-$s; done
     t2v seeds runs/c32-*
     """
-    from tasks.seeds import print_seeds, repeats, scores_and_times
+    from t2v_models.evaluation.scores import over_seeds
+    from tasks.seeds import print_seeds, repeats, times_of
 
     found = repeats(runs)
-    print_seeds(found)
-    scores, times = scores_and_times(found)
+    scores, times = over_seeds([judged.evaluation.scores for judged in found]), times_of(found)
+    print_seeds(found, scores, times)
     told = {split: {k: v.model_dump() for k, v in figures.items()} for split, figures in scores.items()}
     print_json(as_json, {"runs": [str(folder) for folder in runs], "scores": told} | times)
 

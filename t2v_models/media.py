@@ -32,7 +32,7 @@ SHEET_CLIP_HEIGHT = 96
 SHEET_FRAMES = 10
 """Most frames of one clip on a contact sheet; longer clips show this many, evenly spaced, first and last among them."""
 
-H264 = {"crf": "10", "preset": "medium", "x264-params": "asm=0"}
+H264 = {"crf": "10", "preset": "medium", "x264-params": "asm=0:threads=1"}
 """No assembly, and one thread: with x264's AVX-512 code some clips had other bytes the next time (`LOG.md`)."""
 
 
@@ -53,7 +53,6 @@ def to_mp4(frames: Frames, fps: float, scale: int = 1) -> bytes:
             stream = container.add_stream("libx264", rate=_rate(fps), options=H264)
             stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
             codec = stream.codec_context
-            codec.thread_count = 1
             codec.colorspace, codec.color_range = Colorspace.ITU709, ColorRange.MPEG
             codec.color_primaries, codec.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
             for frame in frames:

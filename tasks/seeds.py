@@ -1,6 +1,7 @@
 """Trainings that differ in their seed alone: what of their scores another seed would change."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.box import SIMPLE
@@ -9,9 +10,9 @@ from rich.table import Table
 
 from t2v_models.checkpoint import Checkpoint
 from t2v_models.config import LabError, flatten
-from t2v_models.evaluation.scores import UNITS, Scores, interval, over_seeds, shown
-from tasks.compare import Judged
+from t2v_models.evaluation.scores import UNITS, Scores, interval, shown
 from tasks.console import WIDTH
+from tasks.judged import Judged
 
 REACHED = ("reach/90_seconds", "reach/95_seconds")
 """Seconds of training to 90 and 95 % of watched clips."""
@@ -39,8 +40,9 @@ def repeats(folders: Sequence[Path]) -> list[Judged]:
                 f"and {other.get(key)!r}): use 't2v compare'"
             )
     lasts = [_last(judged) for judged in found]
-    if twice := [last.run.seed for i, last in enumerate(lasts) if last.run.seed in {o.run.seed for o in lasts[:i]}]:
-        raise LabError(f"seed {twice[0]} is there twice: name every run once, of seeds that differ")
+    ((seed, times),) = Counter(last.run.seed for last in lasts).most_common(1)
+    if times > 1:
+        raise LabError(f"seed {seed} is there more than once: name every run once, of seeds that differ")
     minutes = [last.seconds / 60 for last in lasts]
     if len({last.step for last in lasts}) > 1 and max(minutes) > (1 + LENGTH) * min(minutes):
         raise LabError(
@@ -63,21 +65,19 @@ def _what(judged: Judged) -> dict[str, object]:
     )
 
 
-def scores_and_times(runs: Sequence[Judged]) -> tuple[Scores, dict[str, list[float | None]]]:
-    """Scores over the seeds; and updates, minutes and seconds to reach a level, run by run, None for never."""
+def times_of(runs: Sequence[Judged]) -> dict[str, list[float | None]]:
+    """Seed, updates, minutes, and seconds to reach a level, run by run; None for never."""
     lasts = [_last(judged) for judged in runs]
-    times: dict[str, list[float | None]] = {
+    return {
         "seed": [last.run.seed for last in lasts],
         "updates": [last.step for last in lasts],
         "minutes": [round(last.seconds / 60, 2) for last in lasts],
         **{name: [judged.reached.get(name) for judged in runs] for name in REACHED},
     }
-    return over_seeds([judged.evaluation.scores for judged in runs]), times
 
 
-def print_seeds(runs: Sequence[Judged]) -> None:
+def print_seeds(runs: Sequence[Judged], scores: Scores, times: Mapping[str, Sequence[float | None]]) -> None:
     """A table for each split: the mean over seeds, its interval, the least and the greatest; then times, run by run."""
-    scores, times = scores_and_times(runs)
     for split, figures in scores.items():
         table = Table(
             box=SIMPLE, padding=(0, 1, 0, 0), title=f"{split}, {len(runs)} seeds: {figures['valid'].n:,} clips",

@@ -17,7 +17,8 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.shards.manifest import finish
 from t2v_models.shards.write import write_shard
 
-# how long an example takes is no fault of what it proves; and whether a commit passes should not change from run to run
+# how long an example takes is no fault of what it proves; whether a commit passes should not change from run to run:
+# `pytest --hypothesis-profile default` looks for new examples
 settings.register_profile("any load", deadline=None, derandomize=True)
 settings.load_profile("any load")
 

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,20 +42,22 @@ def evaluated(
     return out
 
 
+def trained(
+    data: Path, out: Path, seed: int, readings: Iterator[float], steps: int = 2, splits: tuple[str, ...] = ("s1", "s3")
+) -> Path:
+    """The folder of a small run whose accuracy was read as told, and that was judged."""
+    config = TrainConfig(steps=steps, watch_seconds=1e-9)
+    store, run = ClipStore(Manifest.load(data)), run_of(data, SMALL["gan"], seed)
+    fit(run, store, config, out, quiet, lambda step, model: {"watch/prompt_acc": next(readings)})
+    evaluated(out, out / "evaluation", splits=splits)
+    return out
+
+
 @pytest.fixture(scope="module")
 def runs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two run folders that differ in their seed, trained for two steps, with the accuracy read twice, and judged."""
-    folders = []
-    for seed, name in enumerate(("one", "two")):
-        out = tmp_path_factory.mktemp("runs") / name
-        readings = iter((0.6 + 0.1 * seed, 0.9))
-        config = TrainConfig(steps=2, watch_seconds=1e-9)
-        run = run_of(data, SMALL["gan"], seed)
-        store = ClipStore(Manifest.load(data))
-        fit(run, store, config, out, quiet, lambda step, model, readings=readings: {"watch/prompt_acc": next(readings)})
-        evaluated(out, out / "evaluation")
-        folders.append(out)
-    return folders[0], folders[1]
+    folder = tmp_path_factory.mktemp("runs")
+    return trained(data, folder / "one", 0, iter((0.6, 0.9))), trained(data, folder / "two", 1, iter((0.7, 0.9)))
 
 
 @pytest.fixture(scope="module")

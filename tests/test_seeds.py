@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from itertools import repeat
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,8 @@ from t2v_models.config import LabError
 from t2v_models.evaluation.scores import Evaluation, over_seeds
 from t2v_models.evaluation.statistics import Score
 from t2v_models.shards.manifest import Manifest
-from t2v_models.shards.store import ClipStore
-from t2v_models.training import TrainConfig, fit
-from tasks.seeds import print_seeds, repeats, scores_and_times
-from tests.test_compare_page import evaluated
-from tests.test_training import SMALL, quiet, run_of
+from tasks.seeds import print_seeds, repeats, times_of
+from tests.test_compare_page import evaluated, trained
 
 
 def score(value: float, n: int = 100) -> Score:
@@ -43,23 +41,14 @@ def test_figures_that_not_all_runs_have_are_left_out() -> None:
     assert found["s0"].keys() == {"valid"}
 
 
-def trained(data: Path, out: Path, seed: int, steps: int = 2, splits: tuple[str, ...] = ("s1", "s3")) -> Path:
-    """The folder of a judged run of which 92 % of the watched clips obeyed."""
-    config = TrainConfig(steps=steps, watch_seconds=1e-9)
-    store, run = ClipStore(Manifest.load(data)), run_of(data, SMALL["gan"], seed)
-    fit(run, store, config, out, quiet, lambda step, model: {"watch/prompt_acc": 0.92})
-    evaluated(out, out / "evaluation", splits=splits)
-    return out
-
-
 @pytest.fixture(scope="module")
 def runs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return [trained(data, tmp_path_factory.mktemp("runs") / f"run-{seed}", seed) for seed in (4, 9)]
+    return [trained(data, tmp_path_factory.mktemp("runs") / f"run-{seed}", seed, repeat(0.92)) for seed in (4, 9)]
 
 
 def test_every_figure_is_the_mean_of_the_runs(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     found = repeats(runs)
-    scores, times = scores_and_times(found)
+    scores, times = over_seeds([judged.evaluation.scores for judged in found]), times_of(found)
     each = [Evaluation.model_validate_json((run / "evaluation" / "scores.json").read_bytes()).scores for run in runs]
     assert scores.keys() == {"s1", "s3"}
     for split, figures in scores.items():
@@ -71,7 +60,7 @@ def test_every_figure_is_the_mean_of_the_runs(runs: list[Path], capsys: pytest.C
     first_look = [next(f for f in training.history(run).values() if "train/seconds" in f) for run in runs]
     assert times["reach/90_seconds"] == [figures["train/seconds"] for figures in first_look]
     assert times["reach/95_seconds"] == [None, None]
-    print_seeds(found)
+    print_seeds(found, scores, times)
     said = capsys.readouterr().out
     assert "s3, 2 seeds: 24 clips" in said, said
     assert "never" in said
@@ -93,21 +82,21 @@ def test_the_command_prints_tables_and_json(runs: list[Path], monkeypatch, capsy
 def test_what_is_no_repetition_is_one_sentence(data: Path, runs: list[Path], tmp_path: Path) -> None:
     with pytest.raises(LabError, match="two runs or more, found 1"):
         repeats(runs[:1])
-    with pytest.raises(LabError, match="seed 4 is there twice"):
+    with pytest.raises(LabError, match="seed 4 is there more than once"):
         repeats([runs[0], runs[1], runs[0]])
     with pytest.raises(LabError, match="has no evaluation: run 't2v evaluate"):
         repeats([runs[0], tmp_path])
     baseline = evaluated("frozen", tmp_path / "frozen", Manifest.load(data).config)  # type: ignore[arg-type]
     with pytest.raises(LabError, match="frozen is no evaluation of a training: name run folders"):
         repeats([runs[0], baseline])
-    other = trained(data, tmp_path / "other", 5, splits=("s3",))
+    other = trained(data, tmp_path / "other", 5, repeat(0.92), splits=("s3",))
     with pytest.raises(LabError, match=r"other differ in more than their seed \(evaluation.*: use 't2v compare'"):
         repeats([runs[0], other])
 
 
 def test_runs_of_other_lengths_are_no_repetition(data: Path, runs: list[Path], tmp_path: Path) -> None:
     """Of equal updates the minutes may differ, as on a busy machine; of other numbers of updates they may not."""
-    longer = trained(data, tmp_path / "longer", 5, steps=3)
+    longer = trained(data, tmp_path / "longer", 5, repeat(0.92), steps=3)
 
     def after(minutes: float) -> list[Path]:
         folder = tmp_path / f"{minutes}"

@@ -80,7 +80,7 @@ def over_seeds(runs: Sequence[Scores]) -> Scores:
     clips and no more is in it. `n` is the number of clips of all runs together.
     """
 
-    def mean(split: Split, metric: str) -> Score:
+    def over(split: Split, metric: str) -> Score:
         found = [run[split][metric] for run in runs]
         score = block_mean([one.value for one in found], sum(one.n for one in found))
         if metric in SHARES:
@@ -88,7 +88,7 @@ def over_seeds(runs: Sequence[Scores]) -> Scores:
         return score
 
     return {
-        split: {metric: mean(split, metric) for metric in figures if all(metric in run[split] for run in runs)}
+        split: {metric: over(split, metric) for metric in figures if all(metric in run[split] for run in runs)}
         for split, figures in runs[0].items()
         if all(split in run for run in runs)
     }

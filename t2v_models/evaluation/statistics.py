@@ -115,7 +115,7 @@ def mean(values: ArrayLike, groups: Sequence[Hashable], minimum: float = -math.i
 
 
 def block_mean(values: Sequence[float], n: int) -> Score:
-    """The mean over disjoint blocks with a t-interval; `n` is the number of clips in all blocks together."""
+    """The mean over disjoint blocks, or runs, with a t-interval; `n` is the number of clips in all of them together."""
     found = np.array(values, np.float64)
     mean = float(found.mean())
     if len(found) < 2:
