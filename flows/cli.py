@@ -281,7 +281,7 @@ def _model(name: str, settings: list[str]) -> "ModelConfig":
         if not equals:
             raise LabError(f"--set {setting!r} is not KEY=VALUE: write for example --set batch_size=144")
         try:
-            values[key] = yaml.safe_load(value)
+            values[key] = value if value.startswith("#") else yaml.safe_load(value)  # to YAML #808080 is a comment
         except yaml.YAMLError as error:
             raise LabError(f"--set {setting!r} is not a number, a word or a list: put words in quotes") from error
     try:

@@ -2,8 +2,25 @@
 
 import difflib
 from collections.abc import Iterable, Mapping
+from typing import Annotated
 
-from pydantic import BaseModel, ValidationError
+from PIL import ImageColor
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic_core import PydanticCustomError
+
+
+def _colour(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return ImageColor.getrgb(value)
+    except ValueError as error:
+        raise PydanticCustomError("colour", "no such colour: give a name as in CSS, or #rrggbb") from error
+
+
+Channel = Annotated[int, Field(ge=0, le=255)]
+RGB = Annotated[tuple[Channel, Channel, Channel], BeforeValidator(_colour)]
+"""Red, green and blue; read also from a colour's name in CSS or #rrggbb."""
 
 
 class LabError(Exception):

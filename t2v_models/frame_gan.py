@@ -23,8 +23,8 @@ from torch.optim import Adam, Optimizer
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.layers import full_precision
-from t2v_models.model import Batch, FamilyConfig, Metrics, VideoModel, mean, to_video
-from t2v_models.ranks import average_gradients
+from t2v_models.model import Batch, FamilyConfig, Metrics, VideoModel, to_video, weighted
+from t2v_models.ranks import add_gradients
 from t2v_models.text import bag_of_words
 
 
@@ -121,16 +121,16 @@ class FrameGan(VideoModel):
             fake = self.generator(torch.cat([part.own(noise), self._text(bags)], 1))
             on_real, on_fake = self.discriminator(torch.cat([real, fake.detach()])).split(n)
             judged = cross_entropy(on_real, 1.0) + cross_entropy(on_fake, 0.0)
-            self._add_gradients("discriminator", judged / len(parts))
+            self._add_gradients("discriminator", judged * part.weight)
             fakes.append(fake)
             metrics.append({"loss/discriminator": judged.detach(), "score_gap": (on_real - on_fake).mean().detach()})
         self._step("discriminator")
-        for fake, figures in zip(fakes, metrics, strict=True):
+        for part, fake, figures in zip(parts, fakes, metrics, strict=True):
             fooled = cross_entropy(self.discriminator(fake), 1.0)
-            self._add_gradients("generator", fooled / len(parts))
+            self._add_gradients("generator", fooled * part.weight)
             figures["loss/generator"] = fooled.detach()
         self._step("generator")
-        return mean(metrics)
+        return weighted(parts, metrics)
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
@@ -152,8 +152,8 @@ class FrameGan(VideoModel):
         loss.backward(inputs=list(getattr(self, name).parameters()))  # type: ignore[no-untyped-call]
 
     def _step(self, name: str) -> None:
-        """One Adam step of one network."""
-        average_gradients(list(getattr(self, name).parameters()))
+        """One Adam step of one network, by its gradients over the whole batch."""
+        add_gradients(list(getattr(self, name).parameters()))
         self.optimizers[name].step()
 
 

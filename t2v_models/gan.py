@@ -5,18 +5,18 @@ matrices suffice and the caption is a sum of word vectors; a painter shared by a
 8x8 frames at full size, and never sees a fake. The generator composes a frame of a few soft spots, so that moving a
 thing is moving a number; discriminator and painter read the moments of a frame, so that place and size are numbers to
 them as well. All this suits one compact thing on an even ground, whose place and mass survive averaging; textures and
-scenes are out of its reach. What stands on black is learnt as its negative.
+scenes are out of its reach.
 
 The loss is the relativistic pairing with R1 and R2 of R3GAN (Huang et al. 2024, arXiv:2501.05441); the conditional
 score is the projection of Miyato and Koyama (2018), which makes wrong captions as cheap as a dot product.
 
 Letters in shapes: b clips, t frames, s the frame's size, v words of the vocabulary, d features of the discriminator.
-Inside the model a pixel is its opacity over the ground, (1 - value) / 2 over white: 0 is ground.
+Inside the model a pixel is its signed opacity over the ground, (ground - value) / 255 in each channel: 0 is ground.
 """
 
 import copy
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, final
 
 import torch
@@ -26,11 +26,11 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from t2v_models.clips.spec import ClipSpec
-from t2v_models.config import LabError
+from t2v_models.config import RGB, LabError
 from t2v_models.layers import SLOPE, full_precision, he_normal, perceptron
-from t2v_models.model import Batch, FamilyConfig, Metrics, VideoModel, mean
-from t2v_models.painter import SMALL, Painter, draw_lesson, moments, pixel_centres, shrink
-from t2v_models.ranks import average_gradients
+from t2v_models.model import Batch, FamilyConfig, Metrics, VideoModel, weighted
+from t2v_models.painter import SMALL, Painter, draw_lesson, moments, shrink
+from t2v_models.ranks import add_gradients
 from t2v_models.spots import draw_spots
 from t2v_models.steps import BoundedAdam
 from t2v_models.text import bag_of_words, same_meaning, word_table
@@ -48,7 +48,7 @@ class GanConfig(FamilyConfig):
     batch_size: int = Field(144, ge=1, description="clips per update, over all ranks")
     group: int = Field(4, ge=1, description="clips with the same caption that stand together in a batch")
     threads: int | None = Field(1, ge=1, description="CPU threads, of each rank: small matrices gain from one alone")
-    ground: Literal["white", "black"] = Field("white", description="what is behind the object in the clips")
+    ground: RGB = Field((255, 255, 255), description="colour behind the object in the clips; also by name, or #rrggbb")
     noise: int = Field(6, ge=1, le=4096, description="angles of noise per clip: about as many as a clip has freedoms")
     text: int = Field(64, ge=1, le=4096, description="length of the generator's word vectors")
     width: int = Field(512, ge=8, le=8192, description="width of the hidden layers over whole clips")
@@ -59,7 +59,7 @@ class GanConfig(FamilyConfig):
     look: int = Field(16, ge=1, le=4096, description="numbers that the discriminator reads from a frame by itself")
     features: int = Field(128, ge=1, le=8192, description="features of the discriminator, length of its word vectors")
     painter_width: int = Field(16, ge=1, le=1024, description="width of the painter's layers at each pixel")
-    painter_frames: int = Field(32, ge=1, le=65536, description="frames the painter learns from in each update")
+    painter_per_run: int = Field(1, ge=1, le=4096, description="frames of each run that the painter learns from")
     painter_pixels: int = Field(256, ge=4, le=65536, description="pixels of each of them, most of them near the object")
     painter_certainty: float = Field(
         0.1, ge=0, le=100, description="weight of inside against outside, by cross-entropy"
@@ -221,11 +221,9 @@ class Gan(VideoModel):
         self.spec = spec
         self.vocabulary = vocabulary
         self.generator = Generator(config, spec.frames, len(vocabulary))
-        self.painter = Painter(config.painter_width, len(vocabulary))
+        self.painter = Painter(config.painter_width, len(vocabulary), spec.size, config.ground)
         self.discriminator = Discriminator(config, spec.frames, len(vocabulary))
         self.average = nn.ModuleList(copy.deepcopy([self.generator, self.painter])).requires_grad_(False)
-        self.register_buffer("pixels", pixel_centres(spec.size), persistent=False)
-        self.pixels: Tensor
 
     def new_optimizers(self) -> dict[str, Optimizer]:
         """One for each network that is not an average."""
@@ -239,35 +237,33 @@ class Gan(VideoModel):
     def training_step(self, batch: Batch, step: int, progress: float) -> Metrics:
         """One update of the discriminator, the generator, the painter and the averaged weights."""
         config = self.config
-        if config.ground == "black":
-            batch = replace(batch, frames=255 - batch.frames)
         self._set_learning_rates(step, progress)
         self.forget_gradients()
         captions = bag_of_words(batch.all_captions, self.vocabulary).to(self.device)
         same = same_meaning(batch.all_captions).to(self.device)
         noise = torch.randn(len(captions), *self.noise_shape, device=self.device)
-        shape = (config.painter_frames, config.painter_pixels)
+        shape = (config.painter_per_run * len(captions) // config.group, config.painter_pixels)
         lesson = draw_lesson(len(captions), self.spec.frames, *shape, config.painter_noise, self.device)
         penalised = step % config.penalty_every == 0
         gamma = math.exp(cosine(math.log(config.gamma), math.log(config.gamma_end), progress)) if penalised else 0.0
         parts = [
-            _Part(part, part.own(captions), shrink(part.frames))
+            _Part(part, part.own(captions), shrink(part.frames, self.painter.ground))
             for part in batch.parts(config.accumulate, config.group)
         ]
 
         for part in parts:
             part.fake = self.generator(part.clips.own(noise), part.bags)
-            self._add_gradients(len(parts), discriminator=self._discriminator_loss(part, captions, same, gamma))
+            self._add_gradients(part.clips.weight, discriminator=self._discriminator_loss(part, captions, same, gamma))
         self._step("discriminator")
         for part in parts:
             fake_score = self.discriminator.score(self.discriminator(part.fake), part.bags)
             fooled = generator_loss(part.real_score, fake_score)  # of real clips the scores of before: a pass saved
-            painted = lesson.loss(self.painter, part.clips, part.real, part.bags, self.pixels, config.painter_certainty)
+            painted = lesson.loss(self.painter, part.clips, part.real, part.bags, config.painter_certainty)
             part.metrics |= {"loss/generator": fooled.detach(), "loss/painter": painted.detach()}
-            self._add_gradients(len(parts), generator=fooled, painter=painted)
+            self._add_gradients(part.clips.weight, generator=fooled, painter=painted)
         self._step("generator", "painter")
         self._update_average(step)
-        return mean([part.metrics for part in parts])
+        return weighted([part.clips for part in parts], [part.metrics for part in parts])
 
     def _discriminator_loss(self, part: "_Part", captions: Tensor, same: Tensor, gamma: float) -> Tensor:
         """Pairs, wrong captions, centring and, with a gamma, R1 and R2; notes metrics and the scores of real clips."""
@@ -299,15 +295,11 @@ class Gan(VideoModel):
         assert isinstance(painter, Painter)
         small: Tensor = generator(noise, bags)  # (b, t, 3, 8, 8)
         few = max(1, CACHED // self.spec.size**2)
-        axis = self.pixels[: self.spec.size, 0]
         opacity = [
-            painter.paint(frames, said, axis)
-            for clip, said in zip(small, bags, strict=True)
-            for frames in clip.split(few)
+            painter.paint(frames, said) for clip, said in zip(small, bags, strict=True) for frames in clip.split(few)
         ]
-        clips = torch.cat(opacity).view(*small.shape[:2], len(axis), len(axis), 3)
-        over_white = clips.mul_(-2).add_(1).clamp_(-1, 1).permute(0, 4, 1, 2, 3)
-        return over_white if self.config.ground == "white" else -over_white
+        clips = torch.cat(opacity).view(*small.shape[:2], *opacity[0].shape[1:])
+        return clips.mul_(-2).add_(2 * painter.ground - 1).clamp_(-1, 1).permute(0, 4, 1, 2, 3)
 
     def _set_learning_rates(self, step: int, progress: float) -> None:
         """Linear warm-up by step, half a cosine by progress."""
@@ -317,16 +309,16 @@ class Gan(VideoModel):
             for group in optimizer.param_groups:
                 group["lr"] = warm * cosine(start, end, progress)
 
-    def _add_gradients(self, parts: int, **losses: Tensor) -> None:
-        """Add one part's share of the gradients of each named network by its own loss; no other network pays for it."""
+    def _add_gradients(self, weight: float, **losses: Tensor) -> None:
+        """Add the gradients of each named network by its own loss, so weighted; no other network pays for it."""
         for name, loss in losses.items():
             own = list(getattr(self, name).parameters())
-            for parameter, gradient in zip(own, torch.autograd.grad(loss / parts, own), strict=True):
+            for parameter, gradient in zip(own, torch.autograd.grad(weight * loss, own), strict=True):
                 parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
     def _step(self, *names: str) -> None:
-        """One Adam step of the named networks, by the mean of their gradients over ranks."""
-        average_gradients([p for name in names for p in getattr(self, name).parameters()])
+        """One Adam step of the named networks, by their gradients over the whole batch."""
+        add_gradients([p for name in names for p in getattr(self, name).parameters()])
         for name in names:
             self.optimizers[name].step()
 

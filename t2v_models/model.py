@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -45,36 +46,58 @@ class Batch:
         """Captions of the whole batch, over all ranks."""
         return self.before + self.captions + self.after
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """Where this part begins and ends in the whole batch, clips."""
+        return len(self.before), len(self.before) + len(self.captions)
+
+    @property
+    def weight(self) -> float:
+        """Share of the whole batch: losses that are means over clips add up to the batch's, weighted so."""
+        return len(self.captions) / len(self.all_captions)
+
     def own(self, rows: Tensor) -> Tensor:
         """The rows of this part, `(b, …)`, of rows for every clip of the whole batch."""
-        return rows[len(self.before) : len(self.before) + len(self.captions)]
+        return rows[slice(*self.place)]
 
     def parts(self, count: int, group: int) -> list["Batch"]:
-        """So many equal parts made of whole runs of `group`, to learn from one after the other in less memory.
+        """So many parts made of whole runs of `group`, to learn from one after the other in less memory.
 
         Raises:
             LabError: there are none.
         """
-        size, rest = divmod(len(self.captions), count)
-        if rest or size % group:
-            raise LabError(
-                f"{len(self.captions)} clips are not {count} equal parts made of runs of {group}: change accumulate or "
-                "batch_size"
-            )
-        cuts = range(0, len(self.captions), size)
+        cuts = cut(len(self.captions), group, count)
         return [
             Batch(
-                self.frames[cut : cut + size],
-                self.captions[cut : cut + size],
-                before=self.before + self.captions[:cut],
-                after=self.captions[cut + size :] + self.after,
+                self.frames[first:end],
+                self.captions[first:end],
+                before=self.before + self.captions[:first],
+                after=self.captions[end:] + self.after,
             )
-            for cut in cuts
+            for first, end in pairwise(cuts)
         ]
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on another device."""
         return replace(self, frames=self.frames.to(device, non_blocking=True))
+
+
+def cut(size: int, group: int, parts: int) -> list[int]:
+    """Where to cut a batch of `size` clips into so many parts of whole runs of `group`, as equal as can be: `parts + 1`
+    places, both ends among them.
+
+    Raises:
+        LabError: the batch is not made of whole runs, or of fewer than there are parts.
+    """
+    runs, rest = divmod(size, group)
+    if rest:
+        raise LabError(f"batch_size {size} is not a multiple of group {group}: change one of them")
+    if runs < parts:
+        raise LabError(
+            f"{size} clips are {runs} runs of {group}, too few for {parts} parts: take fewer ranks, a smaller "
+            "accumulate or a greater batch_size"
+        )
+    return [group * (runs * k // parts) for k in range(parts + 1)]
 
 
 class FamilyConfig(Config):
@@ -122,6 +145,9 @@ class VideoModel(nn.Module, ABC):
             batch: captions as in the data; clips of one caption stand in runs of `config.group`.
             step: updates done before this one. The loop has seeded torch from (seed, step), alike on all ranks.
             progress: share of the run that is done, in [0, 1), for schedules.
+
+        Returns:
+            what this rank adds to each metric of the whole batch: see `weighted`.
         """
 
     @property
@@ -158,8 +184,16 @@ class VideoModel(nn.Module, ABC):
         return next(self.parameters()).device
 
 
+def weighted(parts: Sequence[Batch], metrics: Sequence[Metrics]) -> Metrics:
+    """Of metrics that are means over the clips of each part, what these add to the means over the whole batch."""
+    return {
+        name: torch.stack([found[name] * part.weight for part, found in zip(parts, metrics, strict=True)]).sum(0)
+        for name in metrics[0]
+    }
+
+
 def mean(metrics: Sequence[Metrics]) -> Metrics:
-    """The mean of each over the parts of a batch, or over those updates that have it."""
+    """The mean of each over those updates that have it."""
     names = dict.fromkeys(name for part in metrics for name in part)
     return {name: torch.stack([part[name] for part in metrics if name in part]).mean(0) for name in names}
 

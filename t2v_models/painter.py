@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from t2v_models.config import LabError
+from t2v_models.config import RGB
 from t2v_models.layers import SLOPE, full_precision, perceptron
 from t2v_models.model import Batch
 from t2v_models.text import word_table
@@ -30,8 +30,9 @@ WAVES = 3
 """Cosines of the distance from the centre (Fourier features, Tancik et al. 2020): without them rings are filled."""
 
 
-def shrink(frames: Tensor) -> Tensor:
-    """Opacity averaged over 8x8 cells, `(b, t, 3, 8, 8)`, of uint8 frames `(b, t, s, s, 3)`, s a multiple of 8.
+def shrink(frames: Tensor, ground: Tensor) -> Tensor:
+    """Opacity averaged over 8x8 cells, `(b, t, 3, 8, 8)`, of uint8 frames `(b, t, s, s, 3)`, s a multiple of 8, over a
+    ground of colour `(3,)` in [0, 1].
 
     Cells are summed as whole numbers, so nothing is lost and no frame need be made float. A few clips at a time stay in
     the processor's cache: eight times as fast as all at once.
@@ -40,7 +41,7 @@ def shrink(frames: Tensor) -> Tensor:
     cell = size // SMALL
     parts = [part.reshape(-1, t, SMALL, cell, 3 * size).sum(3, dtype=torch.int16) for part in torch.split(frames, 8)]
     rows = torch.cat(parts).view(-1, t, SMALL, SMALL, cell, 3)  # at most 64 * 255
-    return 1 - rows.permute(0, 1, 5, 2, 3, 4).sum(5, dtype=torch.int32) / (255.0 * cell**2)
+    return ground[:, None, None] - rows.permute(0, 1, 5, 2, 3, 4).sum(5, dtype=torch.int32) / (255.0 * cell**2)
 
 
 def pixel_centres(size: int) -> Tensor:
@@ -55,13 +56,14 @@ def moments(small: Tensor) -> Tensor:
 
     Centre x and y, variance along both, ink, and its mass: the sum of its squares, and a little, so that nothing is
     divided by 0. The squared opacity weighs the cells, so that a faint veil far away moves neither the centre nor,
-    through the penalty on gradients, the discriminator.
+    through the penalty on gradients, the discriminator; and so that what is darker than the ground counts as what is
+    lighter, in each channel by itself.
     """
-    ink = small.mean(-3).flatten(-2)
-    sums = ink.square() @ cell_powers(ink.device, ink.dtype)  # (…, 5)
+    ink = small.flatten(-2)
+    sums = ink.square().mean(-2) @ cell_powers(ink.device, ink.dtype)  # (…, 5)
     mass = sums[..., 4:] + 0.05
     centre, square = (sums[..., :4] / mass).chunk(2, -1)
-    return torch.cat([centre, square - centre.square(), ink.sum(-1, keepdim=True), mass], -1)
+    return torch.cat([centre, square - centre.square(), ink.mean(-2).sum(-1, keepdim=True), mass], -1)
 
 
 @cache
@@ -77,10 +79,21 @@ class Painter(nn.Module):
 
     Where the object is, how large and of what colour follows from moments and caption; what shape it has, measured in
     its own radii, from the caption alone. So every frame teaches the shape of all sizes and places. One object a frame.
+
+    Args:
+        width: of its layers at each pixel.
+        vocabulary: number of words.
+        size: height and width of the frames, px.
+        ground: what is behind the object: opacity is how much darker than that a pixel is, in each channel.
     """
 
-    def __init__(self, width: int, vocabulary: int):
+    def __init__(self, width: int, vocabulary: int, size: int, ground: RGB):
         super().__init__()
+        self.size = size
+        self.register_buffer("ground", torch.tensor(ground) / 255, persistent=False)
+        self.register_buffer("pixels", pixel_centres(size), persistent=False)
+        self.ground: Tensor
+        self.pixels: Tensor
         self.words = word_table(vocabulary, TEXT, 0.01)  # small: words that always come together share what they mean
         self.state = perceptron(TEXT + 6 + 8 + 3, 64, 64, 7)
         *_, weight, _ = self.state.parameters()
@@ -104,15 +117,12 @@ class Painter(nn.Module):
         centre, radius, edge, colour = self.measure(small, text)
         return edge * self.depth((points - centre) / radius, text), colour
 
-    def paint(self, small: Tensor, bag: Tensor, axis: Tensor) -> Tensor:
+    def paint(self, small: Tensor, bag: Tensor) -> Tensor:
         """Opacity `(t, s, s, 3)` of the frames `(t, 3, 8, 8)` of a clip with one caption `(v,)`.
 
         Pixels farther than `PAINTED` radii from the object's centre are left blank: most are.
-
-        Args:
-            axis: centres of the pixels along x, and along y, in cells from the middle, `(s,)`.
         """
-        text = self.words(bag[None])
+        text, axis = self.words(bag[None]), self.pixels[: self.size, 0]
         centre, radius, edge, colour = self.measure(small, text.expand(len(small), -1))
         x, y = ((axis - centre.mT) / radius).unbind(1)  # (t, s)
         near = (y.abs() < PAINTED)[:, :, None] & (x.abs() < PAINTED)[:, None]
@@ -128,9 +138,11 @@ class Painter(nn.Module):
         changes a radius from the edge `(n, 1, 1)`, and its opacity `(n, 1, 3)`."""
         seen = moments(small)
         turns = math.pi * torch.cat([2 * seen[:, :2], 4 * seen[:, :2]], 1)  # place within a cell
-        state = self.state(torch.cat([seen, turns.sin(), turns.cos(), small.sum((2, 3)), text], 1))[:, None]
+        ink = small.sum((2, 3))
+        hue = ink / ink.abs().amax(1, keepdim=True).clamp_min(0.1)  # darker than the ground or lighter, by channel
+        state = self.state(torch.cat([seen, turns.sin(), turns.cos(), ink, text], 1))[:, None]
         centre, radius = seen[:, None, :2] + 0.3 * state[..., :2], (0.5 * state[..., 2:3]).exp()
-        return centre, radius, 12 * state[..., 3:4].exp() * radius, 0.7 + 0.3 * state[..., 4:]
+        return centre, radius, 12 * state[..., 3:4].exp() * radius, 0.7 * hue[:, None] + 0.3 * state[..., 4:]
 
     def depth(self, away: Tensor, text: Tensor) -> Tensor:
         """How far inside the edge of its shape, in radii, each point is that lies so `away` from the centre, in radii
@@ -159,7 +171,7 @@ def painter_loss(inside: Tensor, colour: Tensor, target: Tensor, certainty: floa
         certainty: weight of the cross-entropy.
     """
     error = (torch.sigmoid(inside) * colour - target).abs().mean()
-    ink = target.amax(-1, keepdim=True)
+    ink = target.abs().amax(-1, keepdim=True)
     full = ink.amax(1, keepdim=True).clamp_min(0.2)  # a frame may be empty
     return error + certainty * F.binary_cross_entropy_with_logits(inside, (ink / full).clamp_max(1))
 
@@ -186,7 +198,8 @@ def sample_pixels(small: Tensor, draw: Tensor, size: int) -> Tensor:
 class Lesson:
     """Which frames of a batch the painter learns from in an update, and where in them: for the batch of all ranks.
 
-    Frame k is of a clip in the k-th of equal parts of the batch, so that every rank has as many to paint.
+    Frame k is of a clip in the k-th of equal parts of the batch. With as many frames for every run of one caption it is
+    known which are of a part made of whole runs.
     """
 
     clip: Tensor
@@ -198,36 +211,23 @@ class Lesson:
     place: Tensor
     """Uniform in [0, 1), `(n, p, 2)`: draws for `sample_pixels`."""
 
-    def loss(
-        self, painter: Painter, part: Batch, small: Tensor, bags: Tensor, centres: Tensor, certainty: float
-    ) -> Tensor:
+    def loss(self, painter: Painter, part: Batch, small: Tensor, bags: Tensor, certainty: float) -> Tensor:
         """`painter_loss` of those of the frames that are of one part of the batch, painted from their small versions.
 
         Args:
+            painter: who learns.
+            part: made of whole runs.
             small: frames of the part, `(b, t, 3, 8, 8)`.
             bags: its captions, `(b, v)`.
-            centres: of the pixels of a frame.
             certainty: weight of inside against outside.
-
-        Raises:
-            LabError: the frames cannot be shared equally.
         """
-        count, whole = len(self.clip), len(part.all_captions)
-        mine, rest = divmod(count * len(small), whole)
-        if rest:
-            raise LabError(
-                f"painter_frames {count} is not a multiple of {whole // len(small)}, which is ranks times accumulate: "
-                "change one of them"
-            )
-        first = count * len(part.before) // whole
-        clip, frame, noise, place = (
-            drawn[first : first + mine] for drawn in (self.clip, self.frame, self.noise, self.place)
-        )
+        first, end = (len(self.clip) * clips // len(part.all_captions) for clips in part.place)
+        clip, frame, noise, place = (drawn[first:end] for drawn in (self.clip, self.frame, self.noise, self.place))
         clip = clip - len(part.before)
         seen = small[clip, frame]
-        pixels = sample_pixels(seen, place, part.frames.shape[-2])
-        target = 1 - part.frames.flatten(2, 3)[clip[:, None], frame[:, None], pixels] / 255.0  # (n, p, 3)
-        inside, colour = painter(seen + noise, bags[clip], centres[pixels])
+        pixels = sample_pixels(seen, place, painter.size)
+        target = painter.ground - part.frames.flatten(2, 3)[clip[:, None], frame[:, None], pixels] / 255.0  # (n, p, 3)
+        inside, colour = painter(seen + noise, bags[clip], painter.pixels[pixels])
         return painter_loss(inside, colour, target, certainty)
 
 

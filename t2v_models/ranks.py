@@ -1,7 +1,8 @@
 """What the processes that train one model together do as one. In a process alone every function is the identity.
 
-Rank r of `world` works on the r-th of `world` equal parts of every batch, and all hold the same weights bit for bit:
-they start from one seed and step by the same averaged gradients. Gradients are averaged explicitly, in one flat buffer:
+Rank r of `world` works on the r-th of `world` parts of every batch, and all hold the same weights bit for bit: they
+start from one seed and step by the same gradients. Each weighs its losses by its share of the batch, so that gradients
+and figures are those of the whole batch once they are added, which is done explicitly and in one flat buffer:
 the GAN differentiates twice and by chosen inputs, where wrappers that listen to `backward` go wrong, and every message
 is a wait for the slowest rank, which on a CPU costs more than what is sent. Ranks of one machine write what they have
 on a `Board`; those of several send it by gloo, and GPUs by NCCL.
@@ -28,7 +29,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Share:
-    """Which part of every batch a process takes: rank r of `world` takes the r-th of `world` equal parts."""
+    """Which part of every batch a process takes: rank r of `world` takes the r-th of `world` parts."""
 
     rank: int = 0
     world: int = 1
@@ -79,23 +80,22 @@ def number_on_this_machine() -> int:
     return int(os.environ["LOCAL_RANK"]) if dist.is_initialized() else 0
 
 
-def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Put the mean over ranks in place of each parameter's gradient, in one message."""
+def add_gradients(parameters: Sequence[nn.Parameter]) -> None:
+    """Put the sum over ranks in place of each parameter's gradient, in one message."""
     if not dist.is_initialized():
         return
     learnt = [(p, p.grad.reshape(-1)) for p in parameters if p.grad is not None]
-    mean = _combine([gradient for _, gradient in learnt]).div_(dist.get_world_size())
-    parts = torch.split(mean, [len(gradient) for _, gradient in learnt])
+    whole = _combine([gradient for _, gradient in learnt])
+    parts = torch.split(whole, [len(gradient) for _, gradient in learnt])
     for (parameter, _), part in zip(learnt, parts, strict=True):
         parameter.grad = part.view_as(parameter)
 
 
-def average(metrics: Metrics) -> Metrics:
-    """The mean of every metric over ranks."""
+def add(metrics: Metrics) -> Metrics:
+    """The sum of every metric over ranks."""
     if not dist.is_initialized():
         return metrics
-    total = _combine([torch.stack([value.double() for value in metrics.values()])])
-    return dict(zip(metrics, total / dist.get_world_size(), strict=True))
+    return dict(zip(metrics, _combine([torch.stack([value.double() for value in metrics.values()])]), strict=True))
 
 
 def greatest(*numbers: float) -> list[float]:

@@ -53,7 +53,7 @@ class TrainConfig(Config):
     probe_seconds: float = Field(1, ge=0, description="seconds to measure the machine's matrix rate; 0 leaves it out")
     log_every: int = Field(50, ge=1, description="steps between logged figures")
     save_seconds: float = Field(30, gt=0, description="seconds between checkpoints: the most a kill can lose")
-    watch_seconds: float = Field(10, gt=0, description="least seconds between samples and their scores")
+    watch_seconds: float = Field(5, gt=0, description="least seconds between samples and their scores")
     cache_gib: float = Field(10, gt=0, description="disk space for shards that come from a URL")
     keep: int = Field(2, ge=2, description="checkpoints kept, newest first")
 
@@ -120,7 +120,7 @@ def fit(
                 untold.append(metrics)
                 if step % config.log_every == 0:
                     figures = {"train/progress": progress} | clock.speed(step, size)
-                    record.tell(step, ranks.average(mean(untold)), figures)
+                    record.tell(step, ranks.add(mean(untold)), figures)
                     untold.clear()
                 record.save_and_look_if_due(step, metrics, config.progress(step, clock.seconds))
         last = record.end(step, metrics, looks=not stopped)

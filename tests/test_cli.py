@@ -51,6 +51,10 @@ def t2v(*arguments: object, monkeypatch: pytest.MonkeyPatch) -> int:
         ),
         (("train", "DATA", "--out", "OUT", "--steps", "1", "--set", "batchsize=3"), "'batch_size'"),
         (("train", "DATA", "--out", "OUT", "--steps", "1", "--set", "width=0"), r"width: .*\(found 0\)"),
+        (
+            ("train", "DATA", "--out", "OUT", "--steps", "1", "--set", "ground=#80808"),
+            r"no such colour: .* \(found '#80808'\)",
+        ),
         (("train", "DATA", "--out", "OUT", "--steps", "1", "--set", "width"), "is not KEY=VALUE"),
         (("train", "DATA", "--out", "OUT", "--steps", "1", "--set", "width=[1"), "is not a number, a word or a list"),
         (("train", "DATA", "--out", "OUT", "--steps", "1", "--work", "FILE"), "--work .*is no folder"),

@@ -116,7 +116,7 @@ def test_a_clip_does_not_depend_on_its_batch_mates(config):
     step(model, batch_of(SMALL))
     together = model.sample(PROMPTS[:7], range(7))
     for i in (0, 3, 6):
-        torch.testing.assert_close(model.sample([PROMPTS[i]], [i])[0], together[i], rtol=0, atol=1e-5)
+        torch.testing.assert_close(model.sample([PROMPTS[i]], [i])[0], together[i], rtol=0, atol=5e-5)  # a byte is 8e-3
 
 
 @each_family
@@ -171,6 +171,6 @@ def test_an_unknown_word_is_named(config):
 
 @each_family
 def test_a_batch_that_cannot_be_cut_into_parts_of_whole_runs_is_one_sentence(config):
-    model = fresh(config.model_copy(update={"accumulate": 5}), SMALL)
-    with pytest.raises(LabError, match="16 clips are not 5 equal parts made of runs of .: change acc"):
+    model = fresh(config.model_copy(update={"accumulate": 17}), SMALL)
+    with pytest.raises(LabError, match="16 clips are .* runs of .*, too few for 17 parts: take .* smaller accumulate"):
         step(model, batch_of(SMALL, group=4))

@@ -15,8 +15,8 @@ import torch
 from t2v_models.build import FAMILIES, build
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
-from t2v_models.model import Batch
-from t2v_models.ranks import average, average_gradients, greatest, join, share, total
+from t2v_models.model import Batch, cut
+from t2v_models.ranks import add, add_gradients, greatest, join, share, total
 from t2v_models.text import vocabulary_of
 from tests.forked import by_ranks, by_two_ranks, ended, start
 from tests.test_training import SMALL
@@ -37,11 +37,11 @@ def steps(out: Path, parts: int = 1) -> None:
         torch.manual_seed(0)
         model = build(SMALL[name].model_copy(update={"accumulate": parts}), SPEC, vocabulary_of(CAPTIONS)).double()
         frames = torch.randint(256, (8, SPEC.frames, SPEC.size, SPEC.size, 3), dtype=torch.uint8)
-        batch = part(frames, tuple(caption for caption in CAPTIONS for _ in range(2)))
+        batch = part(frames, tuple(caption for caption in CAPTIONS for _ in range(2)), model.config.group)
         for step in range(STEPS):
             torch.manual_seed(step)
             metrics = model.training_step(batch, step, step / STEPS)
-            found |= {f"{name}.{step}.{key}": value for key, value in average(metrics).items()}
+            found |= {f"{name}.{step}.{key}": value for key, value in add(metrics).items()}
         found |= {f"{name}.{key}": value.detach() for key, value in model.state_dict().items()}
         found |= {f"{name}.gradient.{key}": p.grad for key, p in model.named_parameters() if p.grad is not None}
     safetensors.torch.save_file({key: value.contiguous() for key, value in found.items()}, out)
@@ -57,10 +57,9 @@ def steps_of_rank(folder: Path) -> None:
     steps(folder / f"distant rank {who}")
 
 
-def part(frames: torch.Tensor, captions: tuple[str, ...]) -> Batch:
+def part(frames: torch.Tensor, captions: tuple[str, ...], group: int) -> Batch:
     """What this rank has of a batch."""
-    count = len(captions) // share().world
-    first, end = share().rank * count, (share().rank + 1) * count
+    first, end = cut(len(captions), group, share().world)[share().rank :][:2]
     return Batch(frames[first:end], captions[first:end], before=captions[:first], after=captions[end:])
 
 
@@ -99,15 +98,15 @@ def figures_of_rank(folder: Path) -> None:
         layer = torch.nn.Linear(3, 2)
         for number, parameter in enumerate(layer.parameters()):
             parameter.grad = torch.full_like(parameter, number + 0.1 * (rank + 1))
-        average_gradients(list(layer.parameters()))
+        add_gradients(list(layer.parameters()))
         gradients = [parameter.grad.tolist() for parameter in layer.parameters() if parameter.grad is not None]
-        found = average({"loss": torch.tensor(rank + 1.0)})["loss"].item()
+        found = add({"loss": torch.tensor(rank + 1.0)})["loss"].item()
         ways.append((gradients, found, greatest(rank, -rank), total(rank + 0.5)))
     assert ways[0] == ways[1]
     (weight, bias), *figures = ways[0]
-    assert torch.allclose(torch.tensor(weight), torch.full((2, 3), 0.15))
-    assert torch.allclose(torch.tensor(bias), torch.full((2,), 1.15))
-    assert figures == [1.5, [1.0, 0.0], 2.0]
+    assert torch.allclose(torch.tensor(weight), torch.full((2, 3), 0.3))
+    assert torch.allclose(torch.tensor(bias), torch.full((2,), 2.3))
+    assert figures == [3.0, [1.0, 0.0], 2.0]
 
 
 def test_ranks_tell_each_other_the_same_on_one_machine_as_between_two(tmp_path: Path) -> None:
@@ -132,17 +131,19 @@ def test_without_room_for_shared_memory_a_rank_says_what_to_do(tmp_path: Path) -
 
 @pytest.mark.slow
 def test_gradients_losses_and_weights_are_those_of_one_process(tmp_path: Path) -> None:
-    for world in (2, 4):
+    """Three of them have one run, or two, of the four."""
+    for world in (2, 3, 4):
         by_ranks(world, steps_of_rank, tmp_path)
     try:
         steps(tmp_path / "alone")
         steps(tmp_path / "two parts", parts=2)
+        steps(tmp_path / "three parts", parts=3)
         steps(tmp_path / "four parts", parts=4)
     finally:
         torch.set_default_dtype(torch.float32)
     files = {file.name: safetensors.torch.load_file(file) for file in tmp_path.iterdir()}
     alone = files.pop("alone")
-    assert len(alone) > 100 and len(files) == 2 + 3 * 2 + 2 * 4
+    assert len(alone) > 100 and len(files) == 3 + 3 * 2 + 2 * 3 + 2 * 4
     for name, found in files.items():
         assert found.keys() == alone.keys()
         for key, value in alone.items():

@@ -166,7 +166,7 @@ def keys_of(batch: Batch) -> list[int]:
 
 
 @pytest.mark.parametrize("block", [None, 2])
-@pytest.mark.parametrize("world", [1, 2, 4])
+@pytest.mark.parametrize("world", [1, 2, 3, 5, 8])
 def test_any_ranks_and_workers_read_the_same_sequence_from_any_position(
     store: ClipStore, world: int, block: int | None
 ) -> None:
@@ -198,5 +198,5 @@ def test_clips_on_a_device_make_the_same_batches(store: ClipStore) -> None:
 
 
 def test_a_batch_that_ranks_cannot_share_is_refused(store: ClipStore) -> None:
-    with pytest.raises(LabError, match="batch_size 12 is not a multiple of group 2 times 4 ranks"):
-        batches(store, 12, 2, 0, share=Share(0, 4))
+    with pytest.raises(LabError, match="12 clips are 3 runs of 4, too few for 4 parts: take fewer ranks"):
+        batches(store, 12, 4, 0, share=Share(0, 4))

@@ -15,8 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from t2v_models.config import LabError
-from t2v_models.model import Batch
+from t2v_models.model import Batch, cut
 from t2v_models.ranks import ALONE, Share
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
@@ -107,12 +106,10 @@ def batches(
         block: shards to go through at a time (`blocked_order`); by default an epoch is shuffled as a whole.
 
     Raises:
-        LabError: a rank's part is not made of whole runs; a clip cannot be read.
+        LabError: a batch is not made of whole runs, or of fewer than there are ranks; a clip cannot be read.
     """
-    if batch_size % (group * share.world):
-        of_ranks = f" times {share.world} ranks" if share.world > 1 else ""
-        raise LabError(f"batch_size {batch_size} is not a multiple of group {group}{of_ranks}: change one of them")
     assert 0 <= share.rank < share.world, share
+    first, end = cut(batch_size, group, share.world)[share.rank : share.rank + 2]
     if share.rank == 0:
         _warn_of_short_runs(store.captions, group)
 
@@ -122,14 +119,13 @@ def batches(
             return blocked_order(store.manifest, block, group, seed, epoch)
         return order(store.captions, group, seed, epoch)
 
-    length, part = len(epoch_order(0)), batch_size // share.world
+    length = len(epoch_order(0))
 
     def make(k: int) -> Batch:
         positions = k * batch_size + np.arange(batch_size)
         epochs = positions // length
         rows = np.concatenate([epoch_order(int(e))[positions[epochs == e] % length] for e in np.unique(epochs)])
         captions = tuple(store.captions[row] for row in rows)
-        first, end = share.rank * part, (share.rank + 1) * part
         frames = torch.as_tensor(store.frames(rows[first:end]))
         return Batch(frames, captions[first:end], before=captions[:first], after=captions[end:])
 
