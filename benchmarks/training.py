@@ -316,30 +316,33 @@ class ArticleLoop:
 def article(work: Path) -> Iterator[Figure]:
     """The article's networks at 64 px, 16 frames an update: in our loop, and in a loop like its own.
 
-    On one core by CPU time, on all cores by the clock on the wall, as both train if they are left to themselves, and on
-    a GPU where there is one; ours in bfloat16 as well, where the processor has it.
+    On one core by CPU time; on all cores by the clock on the wall, theirs on as many threads as torch takes by itself,
+    ours on these or as that many ranks with a share of the same batch; on a GPU where there is one. Ours in bfloat16 as
+    well, where the processor has it.
     """
     manifest = dataset(work / "data", 64, clips=360)
     assert isinstance(manifest.config, DatasetConfig)
     article_write(work / "article", manifest.config, 90)
     by_cpu, by_gpu = {"gate": 1.3, "target": 1.6}, {"gate": 15, "target": 40}
-    places = [("cpu", 1, "one core", 4, by_cpu), ("cpu", cores(), "all cores", 4, by_cpu)]
-    places += [("cuda", 1, "a GPU", 64, by_gpu)] * torch.cuda.is_available()
-    for device, threads, where, steps, limits in places:
-        loops: dict[str, Callable[[], Loop | ArticleLoop]] = {
-            "theirs": partial(ArticleLoop, work / "article", 64, device),
-            "float32": partial(Loop, FrameGanConfig(), manifest, "float32", device),
-        }
-        if device == "cuda" or has_bfloat16():
-            loops["bfloat16"] = partial(Loop, FrameGanConfig(), manifest, "bfloat16", device)
+    places = [
+        ("cpu", 1, 1, "one core", 4, by_cpu),
+        ("cpu", 1, cores(), "threads on all cores", 4, by_cpu),
+        ("cpu", cores(), 1, "ranks on all cores", 4, by_cpu),
+    ]
+    places += [("cuda", 1, 1, "a GPU", 64, by_gpu)] * torch.cuda.is_available()
+    for device, size, threads, where, steps, limits in places:
+        theirs = partial(ArticleLoop, work / "article", 64, device)
+        precisions = ["float32", "bfloat16"] if device == "cuda" or has_bfloat16() else ["float32"]
         # processes of their own: `fit` changes how one keeps memory
-        teams = {name: Team(make, 1, threads) for name, make in loops.items()}
+        teams = {"theirs": Team(theirs, 1, size * threads)}
+        for precision in precisions:
+            teams[precision] = Team(partial(Loop, FrameGanConfig(), manifest, precision, device), size, threads)
         clock = partial(_cpu, teams) if where == "one core" else time.perf_counter
         found = in_turns(2 * TURNS, clock, **{name: partial(_work, team, steps) for name, team in teams.items()})
         for team in teams.values():
             team.end()
         rate = {name: steps * 16 / seconds for name, seconds in found.items()}
-        for precision in list(loops)[1:]:
+        for precision in precisions:
             yield {
                 "figure": f"the article's networks at 64 px in our loop, {where}, {precision}",
                 "frames_per_second": rate[precision],

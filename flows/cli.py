@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from flows.cli_data import commands as data_commands
 from flows.cli_play import commands as play_commands
@@ -81,7 +81,8 @@ def train(
     ranks: Annotated[int, typer.Option(help="Processes that share every batch: one a GPU, or one a CPU core.")] = 1,
     cache_gib: Annotated[float, typer.Option(help="Of a URL: disk space for its shards, in --work.")] = 10,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the model; may be repeated.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting of the model, see 't2v settings'; may be repeated."),
     ] = None,
     work: Work = WORK,
     as_json: Json = False,
@@ -104,6 +105,19 @@ def train(
         train_flow(data, settings, training, out, work)
     print(f"trained {out}: try 't2v generate {out} \"circle moving left\" --out clip.mp4'")
     print_json(as_json, {"run": str(out), "data": str(data)})
+
+
+@app.command()
+def settings(
+    model: Annotated[str, typer.Argument(help="gan, or frame_gan for the article's network.")] = "gan",
+    as_json: Json = False,
+) -> None:
+    """What 't2v train --set' may change of a model: defaults, what is allowed, and what it is."""
+    family = _family(model)
+    from tasks.console import print_settings
+
+    print_settings(family)
+    print_json(as_json, family.model_json_schema())
 
 
 @app.command()
@@ -268,13 +282,19 @@ def up(
     serve(work, prefect_port, mlflow_port, postgres)
 
 
-def _model(name: str, settings: list[str]) -> "ModelConfig":
-    """The configuration of a family with `key=value` settings."""
-    from t2v_models.build import FAMILIES, ModelConfig
+def _family(name: str) -> "type[ModelConfig]":
+    """The configuration of a family, by its name."""
+    from t2v_models.build import FAMILIES
     from t2v_models.config import near
 
     if name not in FAMILIES:
         raise LabError(f"unknown model {name!r}: {near(name, FAMILIES)}")
+    return FAMILIES[name]
+
+
+def _model(name: str, settings: list[str]) -> "ModelConfig":
+    """The configuration of a family with `key=value` settings."""
+    family = _family(name)
     values: dict[str, Any] = {"name": name}
     for setting in settings:
         key, equals, value = setting.partition("=")
@@ -285,9 +305,9 @@ def _model(name: str, settings: list[str]) -> "ModelConfig":
         except yaml.YAMLError as error:
             raise LabError(f"--set {setting!r} is not a number, a word or a list: put words in quotes") from error
     try:
-        return TypeAdapter(ModelConfig).validate_python(values)
+        return family.model_validate(values)
     except ValidationError as error:
-        raise LabError(in_words(error, FAMILIES[name])) from error
+        raise LabError(in_words(error, family)) from error
 
 
 def _run_folder(run: str, work: Path) -> Path:

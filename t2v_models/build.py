@@ -11,7 +11,9 @@ from t2v_models.gan import Gan, GanConfig
 from t2v_models.model import VideoModel
 
 ModelConfig = Annotated[GanConfig | FrameGanConfig, Field(discriminator="name")]
-FAMILIES = {family.model_fields["name"].default: family for family in get_args(get_args(ModelConfig)[0])}
+FAMILIES: dict[str, type[ModelConfig]] = {
+    family.model_fields["name"].default: family for family in get_args(get_args(ModelConfig)[0])
+}
 """The configuration class of each family, by the name it is chosen with."""
 
 

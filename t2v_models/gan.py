@@ -46,7 +46,7 @@ class GanConfig(FamilyConfig):
 
     name: Literal["gan"] = "gan"
     batch_size: int = Field(144, ge=1, description="clips per update, over all ranks")
-    group: int = Field(4, ge=1, description="clips with the same caption that stand together in a batch")
+    group: int = Field(4, ge=1, description="clips of one caption that stand together, a run")
     threads: int | None = Field(1, ge=1, description="CPU threads, of each rank: small matrices gain from one alone")
     ground: RGB = Field((255, 255, 255), description="colour behind the object in the clips; also by name, or #rrggbb")
     noise: int = Field(6, ge=1, le=4096, description="angles of noise per clip: about as many as a clip has freedoms")
@@ -74,7 +74,9 @@ class GanConfig(FamilyConfig):
     penalty_every: int = Field(4, ge=1, le=64, description="updates between penalties, whose weight grows by as much")
     wrong_captions: float = Field(0.5, ge=0, le=100, description="weight of real clips against wrong captions")
     centring: float = Field(1e-3, ge=0, le=1, description="weight that keeps the scores of a pair near 0")
-    average_steps: float = Field(150, gt=0, le=1e6, description="longest half-life of the averaged weights, in updates")
+    average_steps: float = Field(
+        150, gt=0, le=1_000_000, description="longest half-life of the averaged weights, in updates"
+    )
 
 
 def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:

@@ -104,7 +104,7 @@ class FamilyConfig(Config):
     """What the loop must know of every family's configuration."""
 
     batch_size: int = Field(ge=1, description="clips per update, over all ranks")
-    group: int = Field(1, ge=1, description="clips with the same caption that stand together in a batch")
+    group: int = Field(1, ge=1, description="clips of one caption that stand together, a run")
     accumulate: int = Field(1, ge=1, description="parts of a rank's batch, one after the other: less memory, more time")
     threads: int | None = Field(
         None, ge=1, description="CPU threads of each rank (by default its share of all cores), and of sampling"

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from t2v_models.config import Config
 from t2v_models.evaluation.baselines import CEILING
 from t2v_models.evaluation.scores import UNITS, Evaluation, deciding, interval, shown
 from t2v_models.evaluation.statistics import Score
@@ -94,6 +96,23 @@ def print_evaluation(evaluation: Evaluation) -> None:
             print(f"{split}: {evaluation.seconds[split]}")
     print("real: ceiling, real clips of the same prompts, or for distances real against real at the same n; floors:")
     print("deaf: real clips of random prompts; nearest: of the nearest seen prompt; frames: independent frames; frozen")
+
+
+LIMITS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "multiple_of": "multiple of"}
+"""Of a number, by pydantic's names for them."""
+
+
+def print_settings(config: type[Config]) -> None:
+    """A row for each field: its default, what is allowed, and what it is."""
+    table = Table(box=SIMPLE, padding=(0, 1, 0, 0))
+    for head in ("setting", "default", "allowed", "what it is"):
+        table.add_column(head, no_wrap=head != "what it is")
+    for name, field in config.model_fields.items():
+        limits = {key: value for bound in field.metadata for key, value in asdict(bound).items() if key in LIMITS}
+        allowed = ", ".join(f"{LIMITS[key]} {value:,}" for key, value in limits.items())
+        if field.description:
+            table.add_row(name, str(field.default), allowed, field.description)
+    Console(highlight=False, width=WIDTH).print(table)
 
 
 def _short(metric: str, score: Score) -> str:

@@ -11,6 +11,7 @@ import typer
 
 from flows.cli import app, main
 from t2v_models import checkpoint as checkpoints
+from t2v_models.build import FAMILIES
 from t2v_models.media import load_npz
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.stream import ClipStore
@@ -32,6 +33,19 @@ def t2v(*arguments: object, monkeypatch: pytest.MonkeyPatch) -> int:
     with pytest.raises(SystemExit) as ended:
         main()
     return int(ended.value.code or 0)
+
+
+@pytest.mark.parametrize("model", FAMILIES)
+def test_settings_names_all_that_set_may_change(
+    model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert t2v("settings", model, "--json", monkeypatch=monkeypatch) == 0
+    *table, schema = capsys.readouterr().out.splitlines()
+    shown = {cells[0]: cells[1] for line in table if (cells := re.findall(r"\S+(?: \S+)*", line)) and len(cells) > 2}
+    shown.pop("setting")
+    defaults = FAMILIES[model]().model_dump(exclude={"name"})
+    assert shown == {name: str(value) for name, value in defaults.items()}
+    assert json.loads(schema)["properties"].keys() == defaults.keys() | {"name"}
 
 
 @pytest.mark.parametrize(
