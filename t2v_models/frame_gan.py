@@ -24,7 +24,6 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.layers import full_precision
 from t2v_models.model import Batch, FamilyConfig, Metrics, VideoModel, to_video, weighted
-from t2v_models.ranks import add_gradients
 from t2v_models.text import bag_of_words
 
 
@@ -121,15 +120,15 @@ class FrameGan(VideoModel):
             fake = self.generator(torch.cat([part.own(noise), self._text(bags)], 1))
             on_real, on_fake = self.discriminator(torch.cat([real, fake.detach()])).split(n)
             judged = cross_entropy(on_real, 1.0) + cross_entropy(on_fake, 0.0)
-            self._add_gradients("discriminator", judged * part.weight)
+            self.learn(part.weight, discriminator=judged)
             fakes.append(fake)
             metrics.append({"loss/discriminator": judged.detach(), "score_gap": (on_real - on_fake).mean().detach()})
-        self._step("discriminator")
+        self.update("discriminator")
         for part, fake, figures in zip(parts, fakes, metrics, strict=True):
             fooled = cross_entropy(self.discriminator(fake), 1.0)
-            self._add_gradients("generator", fooled * part.weight)
+            self.learn(part.weight, generator=fooled)
             figures["loss/generator"] = fooled.detach()
-        self._step("generator")
+        self.update("generator")
         return weighted(parts, metrics)
 
     @property
@@ -146,15 +145,6 @@ class FrameGan(VideoModel):
     def _text(self, bags: Tensor) -> Tensor:
         """The mean of the word vectors of each bag, `(n, text)`."""
         return bags @ self.words / bags.sum(1, keepdim=True).clamp_min(1)
-
-    def _add_gradients(self, name: str, loss: Tensor) -> None:
-        """Add the gradients of one network by its loss; the other gets none."""
-        loss.backward(inputs=list(getattr(self, name).parameters()))  # type: ignore[no-untyped-call]
-
-    def _step(self, name: str) -> None:
-        """One Adam step of one network, by its gradients over the whole batch."""
-        add_gradients(list(getattr(self, name).parameters()))
-        self.optimizers[name].step()
 
 
 @full_precision

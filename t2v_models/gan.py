@@ -30,7 +30,6 @@ from t2v_models.config import RGB, LabError
 from t2v_models.layers import SLOPE, full_precision, he_normal, perceptron
 from t2v_models.model import Batch, FamilyConfig, Metrics, VideoModel, weighted
 from t2v_models.painter import SMALL, Painter, draw_lesson, moments, shrink
-from t2v_models.ranks import add_gradients
 from t2v_models.spots import draw_spots
 from t2v_models.steps import BoundedAdam
 from t2v_models.text import bag_of_words, same_meaning, word_table
@@ -255,15 +254,15 @@ class Gan(VideoModel):
 
         for part in parts:
             part.fake = self.generator(part.clips.own(noise), part.bags)
-            self._add_gradients(part.clips.weight, discriminator=self._discriminator_loss(part, captions, same, gamma))
-        self._step("discriminator")
+            self.learn(part.clips.weight, discriminator=self._discriminator_loss(part, captions, same, gamma))
+        self.update("discriminator")
         for part in parts:
             fake_score = self.discriminator.score(self.discriminator(part.fake), part.bags)
             fooled = generator_loss(part.real_score, fake_score)  # of real clips the scores of before: a pass saved
             painted = lesson.loss(self.painter, part.clips, part.real, part.bags, config.painter_certainty)
             part.metrics |= {"loss/generator": fooled.detach(), "loss/painter": painted.detach()}
-            self._add_gradients(part.clips.weight, generator=fooled, painter=painted)
-        self._step("generator", "painter")
+            self.learn(part.clips.weight, generator=fooled, painter=painted)
+        self.update("generator", "painter")
         self._update_average(step)
         return weighted([part.clips for part in parts], [part.metrics for part in parts])
 
@@ -310,19 +309,6 @@ class Gan(VideoModel):
             start, end = (self.config.painter_lr, 0.0) if name == "painter" else (self.config.lr, self.config.lr_end)
             for group in optimizer.param_groups:
                 group["lr"] = warm * cosine(start, end, progress)
-
-    def _add_gradients(self, weight: float, **losses: Tensor) -> None:
-        """Add the gradients of each named network by its own loss, so weighted; no other network pays for it."""
-        for name, loss in losses.items():
-            own = list(getattr(self, name).parameters())
-            for parameter, gradient in zip(own, torch.autograd.grad(weight * loss, own), strict=True):
-                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
-
-    def _step(self, *names: str) -> None:
-        """One Adam step of the named networks, by their gradients over the whole batch."""
-        add_gradients([p for name in names for p in getattr(self, name).parameters()])
-        for name in names:
-            self.optimizers[name].step()
 
     def _update_average(self, step: int) -> None:
         """Exponential averages with a half-life of 5 % of the steps so far, at most `average_steps`."""

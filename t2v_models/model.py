@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import Config, LabError
+from t2v_models.ranks import add_gradients
 from t2v_models.text import bag_of_words
 
 Metrics = dict[str, Tensor]
@@ -124,8 +125,8 @@ class VideoModel(nn.Module, ABC):
 
     @cached_property
     def optimizers(self) -> dict[str, Optimizer]:
-        """By the names of what they teach. Made on first use: torch then imports its compiler, which takes seconds
-        that a model which only makes clips does not need."""
+        """By the names of the networks they teach. Made on first use: torch then imports its compiler, which takes
+        seconds that a model which only makes clips does not need."""
         return self.new_optimizers()
 
     @abstractmethod
@@ -136,6 +137,19 @@ class VideoModel(nn.Module, ABC):
         """Those of the update before; until then they can be looked at."""
         for optimizer in self.optimizers.values():
             optimizer.zero_grad()
+
+    def learn(self, weight: float, **losses: Tensor) -> None:
+        """Add the gradients of each named network by its own loss, so weighted; no other network pays for it."""
+        for name, loss in losses.items():
+            own = list(getattr(self, name).parameters())
+            for parameter, gradient in zip(own, torch.autograd.grad(weight * loss, own), strict=True):
+                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+
+    def update(self, *names: str) -> None:
+        """One step of the named networks, by what all ranks have learnt from the whole batch."""
+        add_gradients([p for name in names for p in getattr(self, name).parameters()])
+        for name in names:
+            self.optimizers[name].step()
 
     @abstractmethod
     def training_step(self, batch: Batch, step: int, progress: float) -> Metrics:

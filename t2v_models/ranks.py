@@ -22,7 +22,6 @@ from torch import Tensor, nn
 
 from t2v_models.board import Board, blank_file
 from t2v_models.config import LabError
-from t2v_models.model import Metrics
 
 T = TypeVar("T")
 
@@ -91,7 +90,7 @@ def add_gradients(parameters: Sequence[nn.Parameter]) -> None:
         parameter.grad = part.view_as(parameter)
 
 
-def add(metrics: Metrics) -> Metrics:
+def add(metrics: dict[str, Tensor]) -> dict[str, Tensor]:
     """The sum of every metric over ranks."""
     if not dist.is_initialized():
         return metrics

@@ -202,8 +202,8 @@ def test_an_update_of_one_network_leaves_the_others_alone():
     before = {name: value.clone() for name, value in model.named_parameters()}
     bags = torch.eye(4, 6)
     fake = model.generator(torch.randn(4, *model.noise_shape), bags)
-    model._add_gradients(1, discriminator=model.discriminator.score(model.discriminator(fake), bags).sum())
-    model._step("discriminator")
+    model.learn(1, discriminator=model.discriminator.score(model.discriminator(fake), bags).sum())
+    model.update("discriminator")
     changed = {name.split(".")[0] for name, value in model.named_parameters() if not torch.equal(value, before[name])}
     assert changed == {"discriminator"}
     assert all(parameter.grad is None for parameter in model.generator.parameters())
