@@ -316,8 +316,8 @@ class ArticleLoop:
 def article(work: Path) -> Iterator[Figure]:
     """The article's networks at 64 px, 16 frames an update: in our loop, and in a loop like its own.
 
-    On one core by CPU time; on all cores by the clock on the wall, theirs on as many threads as torch takes by itself,
-    ours on these or as that many ranks with a share of the same batch; on a GPU where there is one. Ours in bfloat16 as
+    On one core by CPU time. On all cores by the clock on the wall: theirs on threads, which is what torch does if left
+    to itself, ours on threads and on ranks that share the same batch. On a GPU where there is one. Ours in bfloat16 as
     well, where the processor has it.
     """
     manifest = dataset(work / "data", 64, clips=360)
@@ -327,16 +327,16 @@ def article(work: Path) -> Iterator[Figure]:
     places = [
         ("cpu", 1, 1, "one core", 4, by_cpu),
         ("cpu", 1, cores(), "threads on all cores", 4, by_cpu),
-        ("cpu", cores(), 1, "ranks on all cores", 4, by_cpu),
+        ("cpu", min(cores(), FrameGanConfig().batch_size), 1, "ranks on all cores", 4, by_cpu),
     ]
     places += [("cuda", 1, 1, "a GPU", 64, by_gpu)] * torch.cuda.is_available()
-    for device, size, threads, where, steps, limits in places:
+    for device, world, threads, where, steps, limits in places:
         theirs = partial(ArticleLoop, work / "article", 64, device)
         precisions = ["float32", "bfloat16"] if device == "cuda" or has_bfloat16() else ["float32"]
         # processes of their own: `fit` changes how one keeps memory
-        teams = {"theirs": Team(theirs, 1, size * threads)}
+        teams = {"theirs": Team(theirs, 1, world * threads)}
         for precision in precisions:
-            teams[precision] = Team(partial(Loop, FrameGanConfig(), manifest, precision, device), size, threads)
+            teams[precision] = Team(partial(Loop, FrameGanConfig(), manifest, precision, device), world, threads)
         clock = partial(_cpu, teams) if where == "one core" else time.perf_counter
         found = in_turns(2 * TURNS, clock, **{name: partial(_work, team, steps) for name, team in teams.items()})
         for team in teams.values():

@@ -91,7 +91,7 @@ def train(
     from t2v_models.shards.remote import open_data
     from t2v_models.training import TrainConfig
 
-    settings = _model(model, set_ or [])
+    config = _model(model, set_ or [])
     length = {"steps": steps, "minutes": minutes, "seed": seed}
     machine = {"device": device, "precision": precision, "ranks": ranks, "cache_gib": cache_gib}
     training = TrainConfig.model_validate(length | machine)
@@ -102,7 +102,7 @@ def train(
     with prefect_api(work):
         from flows.train import train as train_flow
 
-        train_flow(data, settings, training, out, work)
+        train_flow(data, config, training, out, work)
     print(f"trained {out}: try 't2v generate {out} \"circle moving left\" --out clip.mp4'")
     print_json(as_json, {"run": str(out), "data": str(data)})
 
@@ -292,11 +292,11 @@ def _family(name: str) -> "type[ModelConfig]":
     return FAMILIES[name]
 
 
-def _model(name: str, settings: list[str]) -> "ModelConfig":
+def _model(name: str, given: list[str]) -> "ModelConfig":
     """The configuration of a family with `key=value` settings."""
     family = _family(name)
     values: dict[str, Any] = {"name": name}
-    for setting in settings:
+    for setting in given:
         key, equals, value = setting.partition("=")
         if not equals:
             raise LabError(f"--set {setting!r} is not KEY=VALUE: write for example --set batch_size=144")

@@ -18,7 +18,7 @@ from torch import Tensor
 from t2v_models import files
 from t2v_models.build import ModelConfig, build
 from t2v_models.clips.spec import ClipSpec
-from t2v_models.config import Config, LabError
+from t2v_models.config import Config, LabError, in_words
 from t2v_models.model import VideoModel
 from t2v_models.shards.ingested import DataConfig
 from t2v_models.text import vocabulary_of
@@ -93,6 +93,9 @@ def newest(run_dir: Path) -> Checkpoint | None:
     """The newest whole checkpoint, or None in a folder without any.
 
     A damaged one is passed over with a warning, for the one before it.
+
+    Raises:
+        LabError: it has settings that this version does not know.
     """
     for path in sorted(folder(run_dir).glob("step-*.json"), reverse=True):
         weights = path.with_suffix(".safetensors")
@@ -100,6 +103,10 @@ def newest(run_dir: Path) -> Checkpoint | None:
             checkpoint = Checkpoint.model_validate_json(path.read_bytes())
             found = hashlib.sha256(weights.read_bytes()).hexdigest()
         except (ValidationError, OSError) as error:
+            if isinstance(error, ValidationError) and error.errors()[0]["type"] != "json_invalid":
+                raise LabError(
+                    f"{path} is of another version of t2v-lab ({in_words(error)}): use that version, or another folder"
+                ) from error
             log.warning("checkpoint %s cannot be read (%s); trying the one before it", path, type(error).__name__)
             continue
         if found == checkpoint.sha256:

@@ -4,22 +4,27 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Annotated
 
-from PIL import ImageColor
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 
 def _colour(value: object) -> object:
+    """Red, green and blue of a colour in words, for pydantic."""
     if not isinstance(value, str):
         return value
+    from PIL import ImageColor  # seldom needed
+
     try:
         return ImageColor.getrgb(value)
     except ValueError as error:
-        raise PydanticCustomError("colour", "no such colour: give a name as in CSS, or #rrggbb") from error
+        raise PydanticCustomError(
+            "colour", "no such colour: give a name as in CSS, #rrggbb or [red, green, blue]"
+        ) from error
 
 
 Channel = Annotated[int, Field(ge=0, le=255)]
-RGB = Annotated[tuple[Channel, Channel, Channel], BeforeValidator(_colour)]
+Channels = tuple[Channel, Channel, Channel]
+RGB = Annotated[Channels, BeforeValidator(_colour, json_schema_input_type=str | Channels)]
 """Red, green and blue; read also from a colour's name in CSS or #rrggbb."""
 
 

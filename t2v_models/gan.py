@@ -29,7 +29,8 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import RGB, LabError
 from t2v_models.layers import SLOPE, full_precision, he_normal, perceptron
 from t2v_models.model import Batch, FamilyConfig, Metrics, VideoModel, weighted
-from t2v_models.painter import SMALL, Painter, draw_lesson, moments, shrink
+from t2v_models.painter import SMALL, Painter, draw_lesson, moments, shrink, warn_of_other_ground
+from t2v_models.ranks import leads
 from t2v_models.spots import draw_spots
 from t2v_models.steps import BoundedAdam
 from t2v_models.text import bag_of_words, same_meaning, word_table
@@ -238,13 +239,16 @@ class Gan(VideoModel):
     def training_step(self, batch: Batch, step: int, progress: float) -> Metrics:
         """One update of the discriminator, the generator, the painter and the averaged weights."""
         config = self.config
+        if step == 0 and leads():
+            warn_of_other_ground(batch.frames, config.ground)
         self._set_learning_rates(step, progress)
         self.forget_gradients()
         captions = bag_of_words(batch.all_captions, self.vocabulary).to(self.device)
         same = same_meaning(batch.all_captions).to(self.device)
         noise = torch.randn(len(captions), *self.noise_shape, device=self.device)
-        shape = (config.painter_per_run * len(captions) // config.group, config.painter_pixels)
-        lesson = draw_lesson(len(captions), self.spec.frames, *shape, config.painter_noise, self.device)
+        runs = len(captions) // config.group
+        pixels, dirt = config.painter_pixels, config.painter_noise
+        lesson = draw_lesson(runs, config.group, config.painter_per_run, self.spec.frames, pixels, dirt, self.device)
         penalised = step % config.penalty_every == 0
         gamma = math.exp(cosine(math.log(config.gamma), math.log(config.gamma_end), progress)) if penalised else 0.0
         parts = [

@@ -38,9 +38,9 @@ class Batch:
     """uint8 `(b, t, h, w, 3)`: a model makes numbers of what it needs, which is seldom all."""
     captions: tuple[str, ...]
     before: tuple[str, ...] = ()
-    """Captions of the ranks before this one."""
+    """Captions of the parts before this one."""
     after: tuple[str, ...] = ()
-    """Captions of the ranks after this one."""
+    """Captions of the parts after this one."""
 
     @property
     def all_captions(self) -> tuple[str, ...]:
@@ -48,7 +48,7 @@ class Batch:
         return self.before + self.captions + self.after
 
     @property
-    def place(self) -> tuple[int, int]:
+    def bounds(self) -> tuple[int, int]:
         """Where this part begins and ends in the whole batch, clips."""
         return len(self.before), len(self.before) + len(self.captions)
 
@@ -59,7 +59,7 @@ class Batch:
 
     def own(self, rows: Tensor) -> Tensor:
         """The rows of this part, `(b, …)`, of rows for every clip of the whole batch."""
-        return rows[slice(*self.place)]
+        return rows[slice(*self.bounds)]
 
     def parts(self, count: int, group: int) -> list["Batch"]:
         """So many parts made of whole runs of `group`, to learn from one after the other in less memory.
@@ -95,8 +95,8 @@ def cut(size: int, group: int, parts: int) -> list[int]:
         raise LabError(f"batch_size {size} is not a multiple of group {group}: change one of them")
     if runs < parts:
         raise LabError(
-            f"{size} clips are {runs} runs of {group}, too few for {parts} parts: take fewer ranks, a smaller "
-            "accumulate or a greater batch_size"
+            f"a batch of {size} clips is {runs} runs of {group}, too few for {parts} parts (ranks times accumulate): "
+            "change one of these"
         )
     return [group * (runs * k // parts) for k in range(parts + 1)]
 

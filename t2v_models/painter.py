@@ -5,6 +5,7 @@ videos as fields (DIGAN, Yu et al. 2022): asked for any point of a frame it answ
 regression from real frames and their averages, frame by frame, and knows neither motion nor fakes.
 """
 
+import logging
 import math
 from dataclasses import dataclass
 from functools import cache, partial
@@ -29,6 +30,10 @@ PAINTED = 2.0
 WAVES = 3
 """Cosines of the distance from the centre (Fourier features, Tancik et al. 2020): without them rings are filled."""
 
+NEAR = 16
+"""Levels of 255 that a ground may differ from what it was said to be, as in compressed films."""
+log = logging.getLogger(__name__)
+
 
 def shrink(frames: Tensor, ground: Tensor) -> Tensor:
     """Opacity averaged over 8x8 cells, `(b, t, 3, 8, 8)`, of uint8 frames `(b, t, s, s, 3)`, s a multiple of 8, over a
@@ -44,6 +49,17 @@ def shrink(frames: Tensor, ground: Tensor) -> Tensor:
     return ground[:, None, None] - rows.permute(0, 1, 5, 2, 3, 4).sum(5, dtype=torch.int32) / (255.0 * cell**2)
 
 
+def warn_of_other_ground(frames: Tensor, ground: RGB) -> None:
+    """Say so where most clips `(b, t, s, s, 3)` have another ground: objects would not be told from it."""
+    edges = torch.cat([frames[:, :, 0], frames[:, :, -1]])
+    seen = edges.flatten(0, 2).median(0).values.tolist()
+    if max(abs(a - b) for a, b in zip(seen, ground, strict=True)) > NEAR:
+        log.warning(
+            "behind the objects most clips are %s and not %s: train with --set ground=#%02x%02x%02x; little comes of "
+            "clips whose ground is not even", seen, list(ground), *seen,
+        )  # fmt: skip
+
+
 def pixel_centres(size: int) -> Tensor:
     """Centres of the pixels of a frame in cells from its middle, x then y, row by row: `(size², 2)`."""
     place = (torch.arange(size) + 0.5) * SMALL / size - SMALL / 2
@@ -56,8 +72,8 @@ def moments(small: Tensor) -> Tensor:
 
     Centre x and y, variance along both, ink, and its mass: the sum of its squares, and a little, so that nothing is
     divided by 0. The squared opacity weighs the cells, so that a faint veil far away moves neither the centre nor,
-    through the penalty on gradients, the discriminator; and so that what is darker than the ground counts as what is
-    lighter, in each channel by itself.
+    through the penalty on gradients, the discriminator; and so that red darker than the ground and blue lighter do not
+    cancel out.
     """
     ink = small.flatten(-2)
     sums = ink.square().mean(-2) @ cell_powers(ink.device, ink.dtype)  # (…, 5)
@@ -198,8 +214,8 @@ def sample_pixels(small: Tensor, draw: Tensor, size: int) -> Tensor:
 class Lesson:
     """Which frames of a batch the painter learns from in an update, and where in them: for the batch of all ranks.
 
-    Frame k is of a clip in the k-th of equal parts of the batch. With as many frames for every run of one caption it is
-    known which are of a part made of whole runs.
+    Every run of one caption has equally many frames, in the order of the batch, so those of a part made of whole runs
+    stand together.
     """
 
     clip: Tensor
@@ -221,7 +237,7 @@ class Lesson:
             bags: its captions, `(b, v)`.
             certainty: weight of inside against outside.
         """
-        first, end = (len(self.clip) * clips // len(part.all_captions) for clips in part.place)
+        first, end = (len(self.clip) * bound // len(part.all_captions) for bound in part.bounds)
         clip, frame, noise, place = (drawn[first:end] for drawn in (self.clip, self.frame, self.noise, self.place))
         clip = clip - len(part.before)
         seen = small[clip, frame]
@@ -231,14 +247,16 @@ class Lesson:
         return painter_loss(inside, colour, target, certainty)
 
 
-def draw_lesson(clips: int, length: int, count: int, pixels: int, noise: float, device: torch.device) -> Lesson:
-    """A lesson of `count` frames of `clips` clips of `length` frames, `pixels` places in each.
+def draw_lesson(
+    runs: int, group: int, per_run: int, length: int, pixels: int, noise: float, device: torch.device
+) -> Lesson:
+    """A lesson of `per_run` frames of each of `runs` runs of `group` clips of `length` frames, `pixels` places in each.
 
     Args:
         noise: greatest noise on a small frame, of full opacity.
     """
-    draw = partial(torch.rand, device=device)
-    share = torch.arange(count, device=device) + draw(count).double()  # float32 may round up to the next part
-    clip, frame = (share * (clips / count)).long(), (draw(count) * length).long()
+    count = runs * per_run
+    draw, whole = partial(torch.rand, device=device), partial(torch.randint, size=(count,), device=device)
+    clip = (group * torch.arange(count, device=device) + whole(group)) // per_run  # spread evenly over the run
     added = noise * draw(count, 1, 1, 1) * torch.randn(count, 3, SMALL, SMALL, device=device)
-    return Lesson(clip, frame, added, draw(count, pixels, 2))
+    return Lesson(clip, whole(length), added, draw(count, pixels, 2))

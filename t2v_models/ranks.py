@@ -1,11 +1,11 @@
 """What the processes that train one model together do as one. In a process alone every function is the identity.
 
 Rank r of `world` works on the r-th of `world` parts of every batch, and all hold the same weights bit for bit: they
-start from one seed and step by the same gradients. Each weighs its losses by its share of the batch, so that gradients
-and figures are those of the whole batch once they are added, which is done explicitly and in one flat buffer:
-the GAN differentiates twice and by chosen inputs, where wrappers that listen to `backward` go wrong, and every message
-is a wait for the slowest rank, which on a CPU costs more than what is sent. Ranks of one machine write what they have
-on a `Board`; those of several send it by gloo, and GPUs by NCCL.
+start from one seed and step by the same gradients. Each weighs its losses by its share of the batch, so the sums over
+ranks are the gradients and figures of the whole batch. They are added by name, not by wrappers that listen to
+`backward`, which go wrong where a GAN differentiates twice or by chosen inputs; and in one flat buffer, because every
+message is a wait for the slowest rank, which on a CPU costs more than what is sent. Ranks of one machine write what
+they have on a `Board`; those of several send it by gloo, and GPUs by NCCL.
 """
 
 import os

@@ -92,7 +92,8 @@ class Clock:
         return 2 * self._last_look <= room and self.due("watch", every)
 
     def speed(self, step: int, batch_size: int) -> dict[str, float]:
-        """Clips and arithmetic per second, over all ranks, and the share of waiting for data, since the last call."""
+        """Clips and arithmetic per second, over all ranks, and the share of waiting for data, since the last call: all
+        ranks must ask."""
         seconds, waited, since = self._mark
         now = self.seconds
         self._mark = (now, self._waited, step)

@@ -25,7 +25,7 @@ from t2v_models.build import build
 from t2v_models.checkpoint import Checkpoint, RunConfig
 from t2v_models.config import Config, LabError, flatten
 from t2v_models.files import held
-from t2v_models.model import Metrics, VideoModel, mean
+from t2v_models.model import Metrics, VideoModel, cut, mean
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.stream import DeviceClips, batches
 from t2v_models.speed import Clock, cores, has_bfloat16, keep_memory, matrix_gflops, threads
@@ -87,12 +87,13 @@ def fit(
     SIGINT and SIGTERM let the step finish, save, and then end the process the usual way.
 
     Raises:
-        LabError: `run_dir` holds another run, or is being trained by another process, or a loss or a weight is not
-            finite (earlier checkpoints stay as they are).
+        LabError: the batch has too few runs for all ranks, `run_dir` holds another run, or is being trained by another
+            process, or a loss or a weight is not finite (earlier checkpoints stay as they are).
     """
     device = _device(config)
     keep_memory()
     size, group = run.model.batch_size, run.model.group
+    cut(size, group, ranks.share().world * run.model.accumulate)  # what cannot be cut is refused now, and by all ranks
     with stop_signals() as stop, _sole_trainer(run_dir), threads(run.model.threads or _share_of_cores()):
         model, last = _begin(run, run_dir, device)
         step, seconds = (last.step, last.seconds) if last else (0, 0.0)

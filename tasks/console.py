@@ -1,8 +1,8 @@
 """What a person at the terminal sees: stages and progress on standard error, so that standard output is for results."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -103,15 +103,15 @@ LIMITS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "multiple_of": "multip
 
 
 def print_settings(config: type[Config]) -> None:
-    """A row for each field: its default, what is allowed, and what it is."""
+    """A row for each field: its default, as JSON, what is allowed, and what it is."""
     table = Table(box=SIMPLE, padding=(0, 1, 0, 0))
     for head in ("setting", "default", "allowed", "what it is"):
         table.add_column(head, no_wrap=head != "what it is")
     for name, field in config.model_fields.items():
-        limits = {key: value for bound in field.metadata for key, value in asdict(bound).items() if key in LIMITS}
-        allowed = ", ".join(f"{LIMITS[key]} {value:,}" for key, value in limits.items())
+        limits = [(sign, getattr(bound, key, None)) for bound in field.metadata for key, sign in LIMITS.items()]
+        allowed = ", ".join(f"{sign} {limit:,}" for sign, limit in limits if limit is not None)
         if field.description:
-            table.add_row(name, str(field.default), allowed, field.description)
+            table.add_row(name, json.dumps(field.default), allowed, field.description)
     Console(highlight=False, width=WIDTH).print(table)
 
 

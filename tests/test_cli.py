@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import typer
 
-from flows.cli import app, main
+from flows.cli import _model, app, main
 from t2v_models import checkpoint as checkpoints
 from t2v_models.build import FAMILIES
 from t2v_models.media import load_npz
@@ -44,7 +44,8 @@ def test_settings_names_all_that_set_may_change(
     shown = {cells[0]: cells[1] for line in table if (cells := re.findall(r"\S+(?: \S+)*", line)) and len(cells) > 2}
     shown.pop("setting")
     defaults = FAMILIES[model]().model_dump(exclude={"name"})
-    assert shown == {name: str(value) for name, value in defaults.items()}
+    assert shown.keys() == defaults.keys()
+    assert _model(model, [f"{name}={default}" for name, default in shown.items()]) == FAMILIES[model]()
     assert json.loads(schema)["properties"].keys() == defaults.keys() | {"name"}
 
 

@@ -209,22 +209,12 @@ def test_an_update_of_one_network_leaves_the_others_alone():
     assert all(parameter.grad is None for parameter in model.generator.parameters())
 
 
-def test_the_painter_s_frames_are_of_the_batch_however_rare_the_draw(monkeypatch):
-    """In float32, 15 and the greatest draw below 1 are 16, and there is no sixteenth part."""
-    model = model_of(ClipSpec(size=16, frames=4))
-    frames = torch.randint(256, (2, 4, 16, 16, 3), dtype=torch.uint8)
-    monkeypatch.setattr(torch, "rand", lambda *shape, device: torch.full(shape, 1 - 2**-24, device=device))
-    lesson = painter.draw_lesson(2, 4, 16, 256, 0.01, torch.device("cpu"))
-    batch = Batch(frames, VOCABULARY[:2])
-    assert torch.isfinite(
-        lesson.loss(model.painter, batch, painter.shrink(frames, torch.ones(3)), torch.eye(2, 6), 0.1)
-    )
-
-
 @given(st.integers(1, 9), st.integers(1, 5), st.integers(1, 4), st.data())
 def test_every_run_has_its_frames_in_a_lesson_and_every_part_its_runs(runs, group, per_run, data):
-    lesson = painter.draw_lesson(runs * group, 4, runs * per_run, 4, 0.01, torch.device("cpu"))
+    lesson = painter.draw_lesson(runs, group, per_run, 4, 4, 0.01, torch.device("cpu"))
     assert (lesson.clip // group).tolist() == [run for run in range(runs) for _ in range(per_run)]
+    in_turn = (lesson.clip % group).view(runs, per_run)
+    assert (in_turn.diff(dim=1) >= 0).all()
     artist, captions = painter.Painter(4, 6, 16, (0, 0, 0)), ("circle",) * (runs * group)
     frames = torch.randint(256, (len(captions), 4, 16, 16, 3), dtype=torch.uint8)
     parts = Batch(frames, captions).parts(data.draw(st.integers(1, runs)), group)
@@ -239,7 +229,7 @@ def test_every_run_has_its_frames_in_a_lesson_and_every_part_its_runs(runs, grou
         )
         for part in [Batch(frames, captions), *parts]
     ]
-    torch.testing.assert_close(sum(losses[1:]), losses[0])
+    torch.testing.assert_close(sum(losses[1:]), losses[0], rtol=1e-4, atol=0)
 
 
 def test_training_goes_on_after_clips_were_made_without_gradients():
@@ -281,7 +271,7 @@ def test_the_painter_loss_is_zero_where_all_is_right_and_pulls_where_it_is_surel
 
 @pytest.mark.parametrize("ink", [(0.9, 0.5, 0.1), (-0.9, -0.5, -0.1), (0.5, -0.4, 0.0)])
 def test_the_painter_learns_where_a_disc_is_how_large_and_of_what_colour(ink):
-    """Darker than the ground, lighter, and by channel the one or the other, of the same lightness on the whole."""
+    """Darker than the ground, lighter, and the one in one channel and the other in another."""
     torch.manual_seed(0)
     network, bags = painter.Painter(16, 2, 24, (255, 255, 255)), torch.eye(2)[:1].expand(32, -1)
     grid = network.pixels
@@ -308,24 +298,53 @@ def test_the_painter_learns_where_a_disc_is_how_large_and_of_what_colour(ink):
     assert whole[~near].abs().max() < 0.01
 
 
+@pytest.fixture
+def in_double():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.usefixtures("in_double")
+def test_the_same_contrasts_are_learnt_alike_on_every_ground():
+    contrast = torch.randint(180, (8, 4, 16, 16, 3))
+    captions, found = ("deep", "double", "exact", "long"), []  # words no other test says: what they are is remembered
+    for ground in ((255, 255, 255), (180, 230, 200)):
+        torch.manual_seed(0)
+        model = Gan(GanConfig(ground=ground, width=16, group=2), ClipSpec(size=16, frames=4), captions)
+        frames = (torch.tensor(ground) - contrast).to(torch.uint8)
+        for step in range(5):
+            torch.manual_seed(step)
+            model.training_step(Batch(frames, tuple(c for c in captions for _ in range(2))), step, 0.5)
+        opacity = (2 * torch.tensor(ground).view(3, 1, 1, 1) / 255 - 1 - model.sample(captions, range(4))) / 2
+        found.append((model.state_dict(), opacity))
+    (white, on_white), (other, on_other) = found
+    for name, value in white.items():
+        torch.testing.assert_close(other[name], value, msg=name)
+    shown = (on_white > 0) & (on_white < 0.7)  # beyond that a channel ends, on one ground or the other
+    assert on_white[shown].std() > 0.01
+    torch.testing.assert_close(on_other[shown], on_white[shown])
+
+
 @pytest.mark.parametrize("ground", [(255, 255, 255), (0, 0, 0), (128, 40, 200)])
-def test_clips_are_drawn_on_the_ground_they_were_learnt_on(ground):
-    frames = torch.tensor(ground, dtype=torch.uint8).repeat(8, 4, 16, 16, 1)
-    frames[:, :, 4:8, 4:8] = torch.tensor([90, 140, 90], dtype=torch.uint8)
-    captions = tuple(c for c in VOCABULARY[:4] for _ in range(2))
-    model = model_of(ClipSpec(size=16, frames=4), ground=ground, width=16, group=2)
-    for step in range(20):
-        torch.manual_seed(step)
-        model.training_step(Batch(frames, captions), step, 0.5)
-    made = to_frames(model.sample(captions, range(8)))
+def test_what_is_not_painted_has_the_colour_of_the_ground_to_the_byte(ground):
+    made = to_frames(model_of(ClipSpec(size=16, frames=4), ground=ground).sample(VOCABULARY, range(6)))
     blank = (made == ground).all(-1)
     assert 0.1 < blank.mean() < 1
 
 
-def test_a_ground_is_a_colour_by_name_or_numbers_and_old_runs_keep_theirs():
+def test_a_ground_is_a_colour_by_name_or_numbers():
     assert GanConfig(ground="black").ground == GanConfig(ground="#000000").ground == GanConfig(ground=(0, 0, 0)).ground
-    assert GanConfig.model_validate_json('{"ground": "white"}') == GanConfig()
     assert GanConfig.model_validate_json(GanConfig(ground="#8028c8").model_dump_json()).ground == (128, 40, 200)
     for wrong in ("sky", "#8028c8ff", (0, 0, 256)):
         with pytest.raises(ValidationError, match="ground"):
             GanConfig(ground=wrong)
+
+
+def test_clips_on_another_ground_are_told_at_the_first_step(caplog):
+    frames = torch.full((4, 4, 16, 16, 3), 128, dtype=torch.uint8)
+    frames[:, :, 4:12, :12] = 255
+    for ground, step, told in (("white", 0, True), ("white", 1, False), ("#888888", 0, False)):
+        caplog.clear()
+        model_of(ClipSpec(size=16, frames=4), ground=ground).training_step(Batch(frames, VOCABULARY[:4]), step, 0.0)
+        assert ("--set ground=#808080" in caplog.text) == told

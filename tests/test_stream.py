@@ -198,5 +198,5 @@ def test_clips_on_a_device_make_the_same_batches(store: ClipStore) -> None:
 
 
 def test_a_batch_that_ranks_cannot_share_is_refused(store: ClipStore) -> None:
-    with pytest.raises(LabError, match="12 clips are 3 runs of 4, too few for 4 parts: take fewer ranks"):
+    with pytest.raises(LabError, match="12 clips is 3 runs of 4, too few for 4 parts .ranks times"):
         batches(store, 12, 4, 0, share=Share(0, 4))

@@ -5,6 +5,7 @@ import json
 import math
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from t2v_models.shards.store import ClipStore
 from t2v_models.training import TrainConfig, fit
 
 SMALL: dict[str, ModelConfig] = {
-    "gan": GanConfig(batch_size=8, group=2, width=16, frame_width=16, features=8),
+    "gan": GanConfig(batch_size=8, group=2, width=16, frame_width=16, features=8, painter_per_run=2),
     "frame_gan": FrameGanConfig(batch_size=4, width=16, threads=1),
 }
 
@@ -185,6 +186,27 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
     (folder / "step-00000002.json").write_text('{"half": ')
     assert checkpoints.newest(tmp_path).step == 1  # type: ignore[union-attr]
     assert train(data, tmp_path, 2).step == 2
+
+
+def test_a_run_of_another_version_is_no_damage_and_stays_as_it_is(data: Path, tmp_path: Path) -> None:
+    train(data, tmp_path, 1)
+    folder = checkpoints.folder(tmp_path)
+    (path,) = folder.glob("*.json")
+    record = json.loads(path.read_text())
+    record["run"]["model"] |= {"painter_frames": 32}
+    path.write_text(json.dumps(record))
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    for use in (partial(train, data, tmp_path, 2), partial(checkpoints.load, tmp_path)):
+        with pytest.raises(LabError, match="another version of t2v-lab .*'run.model.gan.painter_frames'.*: use that"):
+            use()
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def test_too_many_parts_are_refused_before_anything_is_made(data: Path, tmp_path: Path) -> None:
+    model = SMALL["gan"].model_copy(update={"accumulate": 5})
+    with pytest.raises(LabError, match="a batch of 8 clips is 4 runs of 2, too few for 5 parts"):
+        fit(run_of(data, model), ClipStore(Manifest.load(data)), TrainConfig(steps=1), tmp_path / "run", quiet)
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_was_damaged_goes_when_the_run_has_passed_on_from_before_it(data: Path, tmp_path: Path) -> None:
