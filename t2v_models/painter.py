@@ -154,11 +154,10 @@ class Painter(nn.Module):
         changes a radius from the edge `(n, 1, 1)`, and its opacity `(n, 1, 3)`."""
         seen = moments(small)
         turns = math.pi * torch.cat([2 * seen[:, :2], 4 * seen[:, :2]], 1)  # place within a cell
-        ink = small.sum((2, 3))
-        hue = ink / ink.abs().amax(1, keepdim=True).clamp_min(0.1)  # darker than the ground or lighter, by channel
-        state = self.state(torch.cat([seen, turns.sin(), turns.cos(), ink, text], 1))[:, None]
+        state = self.state(torch.cat([seen, turns.sin(), turns.cos(), small.sum((2, 3)), text], 1))[:, None]
         centre, radius = seen[:, None, :2] + 0.3 * state[..., :2], (0.5 * state[..., 2:3]).exp()
-        return centre, radius, 12 * state[..., 3:4].exp() * radius, 0.7 * hue[:, None] + 0.3 * state[..., 4:]
+        colour = 0.7 * (2 * self.ground - 1) + 0.3 * state[..., 4:]  # on white all is darker, on black lighter
+        return centre, radius, 12 * state[..., 3:4].exp() * radius, colour
 
     def depth(self, away: Tensor, text: Tensor) -> Tensor:
         """How far inside the edge of its shape, in radii, each point is that lies so `away` from the centre, in radii
