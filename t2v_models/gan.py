@@ -246,9 +246,15 @@ class Gan(VideoModel):
         captions = bag_of_words(batch.all_captions, self.vocabulary).to(self.device)
         same = same_meaning(batch.all_captions).to(self.device)
         noise = torch.randn(len(captions), *self.noise_shape, device=self.device)
-        runs = len(captions) // config.group
-        pixels, dirt = config.painter_pixels, config.painter_noise
-        lesson = draw_lesson(runs, config.group, config.painter_per_run, self.spec.frames, pixels, dirt, self.device)
+        lesson = draw_lesson(
+            len(captions) // config.group,
+            config.group,
+            config.painter_per_run,
+            self.spec.frames,
+            config.painter_pixels,
+            config.painter_noise,
+            self.device,
+        )
         penalised = step % config.penalty_every == 0
         gamma = math.exp(cosine(math.log(config.gamma), math.log(config.gamma_end), progress)) if penalised else 0.0
         parts = [

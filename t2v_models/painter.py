@@ -29,9 +29,9 @@ PAINTED = 2.0
 """Radii from the centre, along x and along y, beyond which clips are blank."""
 WAVES = 3
 """Cosines of the distance from the centre (Fourier features, Tancik et al. 2020): without them rings are filled."""
-
-NEAR = 16
+GROUND_TOLERANCE = 16
 """Levels of 255 that a ground may differ from what it was said to be, as in compressed films."""
+
 log = logging.getLogger(__name__)
 
 
@@ -53,7 +53,7 @@ def warn_of_other_ground(frames: Tensor, ground: RGB) -> None:
     """Say so where most clips `(b, t, s, s, 3)` have another ground: objects would not be told from it."""
     edges = torch.cat([frames[:, :, 0], frames[:, :, -1]])
     seen = edges.flatten(0, 2).median(0).values.tolist()
-    if max(abs(a - b) for a, b in zip(seen, ground, strict=True)) > NEAR:
+    if max(abs(a - b) for a, b in zip(seen, ground, strict=True)) > GROUND_TOLERANCE:
         log.warning(
             "behind the objects most clips are %s and not %s: train with --set ground=#%02x%02x%02x; little comes of "
             "clips whose ground is not even", seen, list(ground), *seen,
@@ -255,7 +255,7 @@ def draw_lesson(
         noise: greatest noise on a small frame, of full opacity.
     """
     count = runs * per_run
-    draw, whole = partial(torch.rand, device=device), partial(torch.randint, size=(count,), device=device)
-    clip = (group * torch.arange(count, device=device) + whole(group)) // per_run  # spread evenly over the run
+    draw, draw_below = partial(torch.rand, device=device), partial(torch.randint, size=(count,), device=device)
+    clip = (group * torch.arange(count, device=device) + draw_below(group)) // per_run  # spread evenly over the run
     added = noise * draw(count, 1, 1, 1) * torch.randn(count, 3, SMALL, SMALL, device=device)
-    return Lesson(clip, whole(length), added, draw(count, pixels, 2))
+    return Lesson(clip, draw_below(length), added, draw(count, pixels, 2))

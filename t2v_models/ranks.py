@@ -90,7 +90,7 @@ def add_gradients(parameters: Sequence[nn.Parameter]) -> None:
         parameter.grad = part.view_as(parameter)
 
 
-def add(metrics: dict[str, Tensor]) -> dict[str, Tensor]:
+def totals(metrics: dict[str, Tensor]) -> dict[str, Tensor]:
     """The sum of every metric over ranks."""
     if not dist.is_initialized():
         return metrics

@@ -121,7 +121,7 @@ def fit(
                 untold.append(metrics)
                 if step % config.log_every == 0:
                     figures = {"train/progress": progress} | clock.speed(step, size)
-                    record.tell(step, ranks.add(mean(untold)), figures)
+                    record.tell(step, ranks.totals(mean(untold)), figures)
                     untold.clear()
                 record.save_and_look_if_due(step, metrics, config.progress(step, clock.seconds))
         last = record.end(step, metrics, looks=not stopped)

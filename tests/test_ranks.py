@@ -16,7 +16,7 @@ from t2v_models.build import FAMILIES, build
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.model import Batch, cut
-from t2v_models.ranks import add, add_gradients, greatest, join, share, total
+from t2v_models.ranks import add_gradients, greatest, join, share, total, totals
 from t2v_models.text import vocabulary_of
 from tests.forked import by_ranks, by_two_ranks, ended, start
 from tests.test_training import SMALL
@@ -41,7 +41,7 @@ def steps(out: Path, parts: int = 1) -> None:
         for step in range(STEPS):
             torch.manual_seed(step)
             metrics = model.training_step(batch, step, step / STEPS)
-            found |= {f"{name}.{step}.{key}": value for key, value in add(metrics).items()}
+            found |= {f"{name}.{step}.{key}": value for key, value in totals(metrics).items()}
         found |= {f"{name}.{key}": value.detach() for key, value in model.state_dict().items()}
         found |= {f"{name}.gradient.{key}": p.grad for key, p in model.named_parameters() if p.grad is not None}
     safetensors.torch.save_file({key: value.contiguous() for key, value in found.items()}, out)
@@ -100,7 +100,7 @@ def figures_of_rank(folder: Path) -> None:
             parameter.grad = torch.full_like(parameter, number + 0.1 * (rank + 1))
         add_gradients(list(layer.parameters()))
         gradients = [parameter.grad.tolist() for parameter in layer.parameters() if parameter.grad is not None]
-        found = add({"loss": torch.tensor(rank + 1.0)})["loss"].item()
+        found = totals({"loss": torch.tensor(rank + 1.0)})["loss"].item()
         ways.append((gradients, found, greatest(rank, -rank), total(rank + 0.5)))
     assert ways[0] == ways[1]
     (weight, bias), *figures = ways[0]
@@ -131,7 +131,7 @@ def test_without_room_for_shared_memory_a_rank_says_what_to_do(tmp_path: Path) -
 
 @pytest.mark.slow
 def test_gradients_losses_and_weights_are_those_of_one_process(tmp_path: Path) -> None:
-    """Of the seven runs none but one process has as many as the others, and some parts of a rank have one, some two."""
+    """Of seven runs, which neither ranks nor parts can share evenly."""
     for world in (2, 3, 4):
         by_ranks(world, steps_of_rank, tmp_path)
     try:
