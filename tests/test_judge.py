@@ -71,7 +71,12 @@ def test_one_wrong_attribute_is_the_reason_and_moves_its_own_figure_only() -> No
         x.model_copy(update={"radius": 3.0, "radius_end": 3.0, "start": (28.5, 16.0), "speed": 2.7}) for x in motions
     ]
     quick = judge(np.stack([render(x, SPEC) for x in fast]), [prompt] * 40, range(40), "s0")
+    flashing = np.stack([render(x, SPEC) for x in motions])
+    flashing[:, 4, ..., 0] = 255 - np.rint((255 - flashing[:, 4, ..., 0]) * (145 / 225))  # red from 30 to 110
+    flashed = judge(flashing, [prompt] * 40, range(40), "s0")
     assert all(v.success for v in right)
+    assert all(v.right and v.fault.startswith("wrong colour in a frame") for v in flashed)
+    assert summarise(flashed)["colour_change"].value == pytest.approx(80 * 0.9, abs=1)
     assert all(v.right and v.fault.startswith("wrong size") for v in large)
     assert all(v.right and v.fault.startswith("wrong speed") for v in quick)
     known, sized, sped = summarise(right), summarise(large), summarise(quick)
@@ -84,21 +89,27 @@ def test_one_wrong_attribute_is_the_reason_and_moves_its_own_figure_only() -> No
 
 @pytest.mark.parametrize(
     ("change", "moved"),
-    [("speed", {"speed": 0.207, "path": 1.863}), ("radius", {"size": 1.0}), ("hue", {"colour_err": 37.2})],
+    [
+        ("speed", {"speed": 0.207, "path": 1.863}),
+        ("radius", {"size": 1.0}),
+        ("hue", {"colour_err": 37.2}),
+        ("hue of a frame", {"colour_change": 37.2 * 0.9}),  # which is paler and so no part of the clip's fullest ink
+    ],
 )
 def test_v8_a_change_moves_its_own_number_and_no_other(change: str, moved: dict[str, float]) -> None:
     spec, names = ClipSpec(), ("speed", "path", "angle", "traj_rmse", "step_err", "radius_cv", "shape_iou",
-                               "colour_err", "opacity", "bg_err", "flicker")  # fmt: skip
+                               "colour_err", "colour_change", "opacity", "bg_err", "flicker")  # fmt: skip
     start = [Motion(action="right", start=(16.2 + k / 9, 30.7 - k / 7), radius=5, radius_end=5, speed=2.07)
              for k in range(12)]  # fmt: skip
-    update = {"speed": {"speed": 2.277}, "radius": {"radius": 6.0, "radius_end": 6.0}, "hue": {}}[change]
+    update = {"speed": {"speed": 2.277}, "radius": {"radius": 6.0, "radius_end": 6.0}}.get(change, {})
     before, after = (
         np.stack([render(m, spec) for m in motions])
         for motions in (start, [m.model_copy(update=update) for m in start])
     )
-    if change == "hue":  # at a right angle to blue, so that its opacity stays
-        ink = (255 - after[..., :1]) / (255 - 30)
-        after = np.rint(255 - ink * [255 - 52, 255 - 60, 255 - 220]).astype(np.uint8)
+    if change.startswith("hue"):  # at a right angle to blue, so that its opacity stays
+        turned = slice(None) if change == "hue" else slice(4, 5)
+        ink = (255 - after[:, turned, ..., :1]) / (255 - 30)
+        after[:, turned] = np.rint(255 - ink * [255 - 52, 255 - 60, 255 - 220])
     numbers = []
     for frames in (before, after):
         verdicts = judge(frames, ["circle moving right"] * 12, range(12), "s0")
@@ -106,7 +117,7 @@ def test_v8_a_change_moves_its_own_number_and_no_other(change: str, moved: dict[
         numbers.append({name: np.mean([getattr(v, name) for v in verdicts]) for name in names})
         numbers[-1]["size"] = np.mean([v.radius for v in verdicts])
     for name in numbers[0]:
-        near = {"colour_err": 1.0, "angle": 0.1}.get(name, 0.02)
+        near = {"colour_err": 1.0, "colour_change": 1.0, "angle": 0.1}.get(name, 0.02)
         assert numbers[1][name] - numbers[0][name] == pytest.approx(moved.get(name, 0), abs=near), name
 
 

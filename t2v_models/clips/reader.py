@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2v_models.clips import laws
-from t2v_models.clips.moments import FOREGROUND, full_ink, measure, name_shapes
+from t2v_models.clips.moments import FOREGROUND, FULL_INK, full_ink, measure, name_shapes
 from t2v_models.clips.motions import Action
 from t2v_models.clips.shapes import EXTENTS, cover
 from t2v_models.clips.spec import GROUND, PALETTE, SHAPES, UNIT_SIZE, Colour, Shape
 
-READER_VERSION = "3"
+READER_VERSION = "4"
 
 Floats = NDArray[np.float64]
 CHUNK = 16
@@ -70,6 +70,8 @@ class Reading:
     speed: Floats  # (n,) px/frame along that path, never negative
     angle: Floats  # (n,) degrees of the best straight line as seen: right 0, up 90, left 180, down -90
     colour: Floats  # (n, 3) mean RGB of the core as it would be with sharp edges, nan where there is none
+    colour_change: Floats
+    """(n,) RGB distance from that frame's colour in which it is farthest from their mean, softness and all."""
     colour_name: list[str]
     """Nearest colour of the palette at any opacity; empty where there is none."""
     opacity: Floats  # (n,) share of the full ink of that colour
@@ -114,7 +116,7 @@ def read(
         action, reason, _looks(seen, colours, asked, reason), seen.x, seen.y, seen.radius, rmse,
         law.x, law.y, law.rmse, law.speed,
         np.degrees(np.arctan2(-laws.slope(seen.y), laws.slope(seen.x))),
-        seen.colour, [_COLOURS[k] if k >= 0 else "" for k in seen.name], seen.opacity,
+        seen.colour, seen.colour_change, [_COLOURS[k] if k >= 0 else "" for k in seen.name], seen.opacity,
         [SHAPES[k] if k >= 0 else "" for k in seen.shape], seen.overlap, seen.ground_error.mean(1), seen.flicker,
     )  # fmt: skip
 
@@ -132,6 +134,7 @@ class _Seen:
     shape: NDArray[np.intp]  # (n,) place in `SHAPES`, -1 where there is no object
     overlap: Floats  # (n,) with the asked shape
     colour: Floats  # (n, 3)
+    colour_change: Floats  # (n,)
     name: NDArray[np.intp]  # (n,) place in the palette, -1 where there is no ink
     opacity: Floats
 
@@ -139,7 +142,7 @@ class _Seen:
 def _look(frames: NDArray[np.uint8], asked: NDArray[np.intp], unit: float) -> _Seen:
     n = len(frames)
     depth = np.ascontiguousarray(255 - frames.transpose(0, 4, 1, 2, 3))  # of ink on the white ground, (n, 3, t, h, w)
-    ink, name = _ink(depth)
+    ink, colour_change, name = _ink(depth)
     along = np.where(name[:, None] >= 0, _INKS[name] / (_INKS[name] ** 2).sum(1, keepdims=True), 0)
     red, green, blue = depth.swapaxes(0, 1)
     shares = (plane * share for plane, share in zip((red, green, blue), _per_clip(along.T), strict=True))
@@ -167,7 +170,7 @@ def _look(frames: NDArray[np.uint8], asked: NDArray[np.intp], unit: float) -> _S
     flicker = change.sum((1, 2, 3)) / np.maximum(both.sum((1, 2, 3)), 1) / (3 * 255)
     colour = np.clip(_GROUND - ink / core[:, None], 0, 255)
     return _Seen(
-        found.x, found.y, radius, spread, ground_error, flicker, shape, overlap, colour, name, opacity
+        found.x, found.y, radius, spread, ground_error, flicker, shape, overlap, colour, colour_change, name, opacity
     )  # fmt: skip
 
 
@@ -176,19 +179,34 @@ def _per_clip(numbers: Floats) -> NDArray[np.float32]:
     return numbers.astype(np.float32)[..., None, None, None]
 
 
-def _ink(depth: NDArray[np.uint8]) -> tuple[Floats, NDArray[np.intp]]:
-    """Mean ink of the core `(n, 3)`, nan where there is none, and its place in the palette `(n,)`."""
-    n = len(depth)
-    mean, name = np.full((n, 3), np.nan), np.full(n, -1)
+def _ink(depth: NDArray[np.uint8]) -> tuple[Floats, Floats, NDArray[np.intp]]:
+    """Mean ink of the core `(n, 3)`, its change from frame to frame `(n,)`, and its place in the palette `(n,)`."""
+    n, t = len(depth), depth.shape[2]
+    mean, change, name = np.full((n, 3), np.nan), np.full(n, np.nan), np.full(n, -1)
     for i, (planes, strength) in enumerate(zip(depth.reshape(n, 3, -1), depth.max(1).reshape(n, -1), strict=True)):
         inked = np.flatnonzero(strength > 255 * FOREGROUND)
         if not len(inked):
             continue
         strength = strength[inked]
         mean[i] = planes[:, inked[strength >= full_ink(strength)]].mean(1)
+        change[i] = _change(planes[:, inked], strength, inked // (planes.shape[1] // t), t)
         share = _INKS @ mean[i] / (_INKS**2).sum(1)
         name[i] = np.linalg.norm(mean[i] - np.clip(share, FOREGROUND, 1)[:, None] * _INKS, axis=1).argmin()
-    return mean, name
+    return mean, change, name
+
+
+def _change(ink: NDArray[np.uint8], strength: NDArray[np.uint8], frame: NDArray[np.intp], frames: int) -> float:
+    """Distance of the frame whose fullest ink is farthest from the mean of all, given pixels `(3, k)` and their frame.
+
+    Every frame has its own core, so that a pale one does not drop out; frames without ink are left out.
+    """
+    peak = np.zeros(frames)
+    np.maximum.at(peak, frame, strength)
+    core = strength >= FULL_INK * peak[frame]
+    count = np.bincount(frame[core], minlength=frames)
+    total = np.stack([np.bincount(frame[core], plane[core], frames) for plane in ink], 1)
+    colour = total[count > 0] / count[count > 0, None]
+    return float(np.linalg.norm(colour - colour.mean(0), axis=1).max())
 
 
 def _overlap(shape: Shape, weight: NDArray[np.float32], x: Floats, y: Floats, radius: Floats) -> float:

@@ -8,8 +8,8 @@ from t2v_models.evaluation.metrics import accuracy, by_prompt, direction, perman
 from t2v_models.evaluation.statistics import Score, mean, newcombe
 from t2v_models.evaluation.verdicts import Verdict
 
-NUMBERS = ("traj_rmse", "speed_err", "step_err", "angle_err", "shape_iou", "radius_err", "colour_err", "bg_err",
-           "radius_cv", "flicker")  # fmt: skip
+NUMBERS = ("traj_rmse", "speed_err", "step_err", "angle_err", "shape_iou", "radius_err", "colour_err",
+           "colour_change", "bg_err", "radius_cv", "flicker")  # fmt: skip
 """Numbers of a clip that are compared pairwise."""
 HIGHER_IS_BETTER = frozenset({"shape_iou"})
 

@@ -68,6 +68,10 @@ MEANS = {
     "shape_iou": Mean("0 to 1, soft overlap with the asked shape where it was read; valid only", lambda v: v.shape_iou),
     "radius_err": Mean("px outside the band asked for, or else the trained range; mean, valid", lambda v: v.radius_err),
     "colour_err": Mean("RGB distance from the asked colour, 0 to 442; valid only", lambda v: v.colour_err),
+    "colour_change": Mean(
+        "RGB distance of the frame farthest from the clip's mean colour, 0 to 442; valid only",
+        lambda v: v.colour_change,
+    ),
     "bg_err": Mean("0 to 1, absolute error of the ground; all clips with ground to look at", lambda v: v.bg_err),
     "radius_cv": Mean(
         "standard deviation of the radius over its mean; where motion is asked for and present",

@@ -115,7 +115,7 @@ SHARES = frozenset({
 """Figures between 0 and 1 that are shown in per cent."""
 UNITS = {  # f: frame; /442: of the greatest RGB distance
     "traj_rmse": "px", "traj_rmse_imputed": "px", "radius_err": "px", "speed_err": "px/f", "step_err": "px/f",
-    "angle_err": "deg", "colour_err": "/442",
+    "angle_err": "deg", "colour_err": "/442", "colour_change": "/442",
 }  # fmt: skip
 
 

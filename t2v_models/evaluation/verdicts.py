@@ -18,7 +18,8 @@ from t2v_models.clips.spec import PALETTE, UNIT_SIZE, ClipSpec
 from t2v_models.config import Config
 
 MOST_COLOUR_ERROR = 60.0
-"""RGB distance (0 to 442) up to which the colour is the asked one: about 10 % in every channel."""
+"""RGB distance (0 to 442) up to which the colour is the asked one, and that of a frame the clip's: about 10 % in every
+channel."""
 MOST_RADIUS_ERROR, MOST_SPEED_ERROR = 0.5, 0.25
 """px and px/frame at 64 px by which size and speed may leave the trained range where the prompt names no band. A band
 may be missed by half the gap to the next one, so that no clip is right for two words: a tenth of the trained range, at
@@ -75,6 +76,8 @@ class Verdict(Config):
     shape_iou: float = math.nan
     colour_err: float = math.nan
     """RGB distance of the object's mean colour from the asked one, 0 to 442."""
+    colour_change: float = math.nan
+    """RGB distance of the frame whose colour is farthest from the mean of all frames, 0 to 442."""
     opacity: float = math.nan
     path: float = math.nan
     """px travelled in the whole clip."""
@@ -193,6 +196,7 @@ def _numbers(reading: Reading, i: int, meaning: Meaning, spec: ClipSpec, asked: 
         "radius_cv": radius.std() / radius.mean(),
         "shape_iou": reading.shape_iou[i],
         "colour_err": np.linalg.norm(reading.colour[i] - np.array(PALETTE[meaning.colour])),
+        "colour_change": reading.colour_change[i],
         "opacity": reading.opacity[i],
         "path": steps.sum(),
     }
@@ -220,6 +224,7 @@ def _out_of_range(numbers: dict[str, float], asked: _Asked) -> str:
     """The first of colour, size and speed that is wrong, with its figure."""
     limits = {
         "colour_err": ("colour", MOST_COLOUR_ERROR),
+        "colour_change": ("colour in a frame", MOST_COLOUR_ERROR),
         "radius_err": ("size", asked.radius_slack),
         "speed_err": ("speed", asked.speed_slack),
     }
