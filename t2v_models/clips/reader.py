@@ -189,13 +189,13 @@ def _ink(depth: NDArray[np.uint8]) -> tuple[Floats, Floats, NDArray[np.intp]]:
             continue
         strength = strength[inked]
         mean[i] = planes[:, inked[strength >= full_ink(strength)]].mean(1)
-        change[i] = _change(planes[:, inked], strength, inked // (planes.shape[1] // t), t)
+        change[i] = _colour_change(planes[:, inked], strength, inked // (planes.shape[1] // t), t)
         share = _INKS @ mean[i] / (_INKS**2).sum(1)
         name[i] = np.linalg.norm(mean[i] - np.clip(share, FOREGROUND, 1)[:, None] * _INKS, axis=1).argmin()
     return mean, change, name
 
 
-def _change(ink: NDArray[np.uint8], strength: NDArray[np.uint8], frame: NDArray[np.intp], frames: int) -> float:
+def _colour_change(ink: NDArray[np.uint8], strength: NDArray[np.uint8], frame: NDArray[np.intp], frames: int) -> float:
     """Distance of the frame whose fullest ink is farthest from the mean of all, given pixels `(3, k)` and their frame.
 
     Every frame has its own core, so that a pale one does not drop out; frames without ink are left out.
