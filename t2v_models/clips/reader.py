@@ -71,7 +71,7 @@ class Reading:
     angle: Floats  # (n,) degrees of the best straight line as seen: right 0, up 90, left 180, down -90
     colour: Floats  # (n, 3) mean RGB of the core as it would be with sharp edges, nan where there is none
     colour_change: Floats
-    """(n,) RGB distance from that frame's colour in which it is farthest from their mean, softness and all."""
+    """(n,) RGB distance of the frame whose core, as drawn, is farthest from the mean of all frames'."""
     colour_name: list[str]
     """Nearest colour of the palette at any opacity; empty where there is none."""
     opacity: Floats  # (n,) share of the full ink of that colour
@@ -180,7 +180,10 @@ def _per_clip(numbers: Floats) -> NDArray[np.float32]:
 
 
 def _ink(depth: NDArray[np.uint8]) -> tuple[Floats, Floats, NDArray[np.intp]]:
-    """Mean ink of the core `(n, 3)`, its change from frame to frame `(n,)`, and its place in the palette `(n,)`."""
+    """Mean ink of the core `(n, 3)`, its change over the frames `(n,)`, and its place in the palette `(n,)`.
+
+    Where there is no ink they are nan, nan and -1.
+    """
     n, t = len(depth), depth.shape[2]
     mean, change, name = np.full((n, 3), np.nan), np.full(n, np.nan), np.full(n, -1)
     for i, (planes, strength) in enumerate(zip(depth.reshape(n, 3, -1), depth.max(1).reshape(n, -1), strict=True)):
@@ -189,24 +192,23 @@ def _ink(depth: NDArray[np.uint8]) -> tuple[Floats, Floats, NDArray[np.intp]]:
             continue
         strength = strength[inked]
         mean[i] = planes[:, inked[strength >= full_ink(strength)]].mean(1)
-        change[i] = _colour_change(planes[:, inked], strength, inked // (planes.shape[1] // t), t)
+        change[i] = _colour_change(planes[:, inked], strength, inked * t // planes.shape[1])
         share = _INKS @ mean[i] / (_INKS**2).sum(1)
         name[i] = np.linalg.norm(mean[i] - np.clip(share, FOREGROUND, 1)[:, None] * _INKS, axis=1).argmin()
     return mean, change, name
 
 
-def _colour_change(ink: NDArray[np.uint8], strength: NDArray[np.uint8], frame: NDArray[np.intp], frames: int) -> float:
-    """Distance of the frame whose fullest ink is farthest from the mean of all, given pixels `(3, k)` and their frame.
+def _colour_change(ink: NDArray[np.uint8], strength: NDArray[np.uint8], frame: NDArray[np.intp]) -> float:
+    """Distance of the frame whose core is farthest from the mean of all frames', given the ink `(3, k)` of k pixels,
+    their strength and their frame, which never falls.
 
     Every frame has its own core, so that a pale one does not drop out; frames without ink are left out.
     """
-    peak = np.zeros(frames)
-    np.maximum.at(peak, frame, strength)
-    core = strength >= FULL_INK * peak[frame]
-    count = np.bincount(frame[core], minlength=frames)
-    total = np.stack([np.bincount(frame[core], plane[core], frames) for plane in ink], 1)
-    colour = total[count > 0] / count[count > 0, None]
-    return float(np.linalg.norm(colour - colour.mean(0), axis=1).max())
+    first = np.flatnonzero(np.diff(frame, prepend=-1))
+    peak = np.maximum.reduceat(strength, first)
+    core = strength >= np.repeat(FULL_INK * peak, np.diff(first, append=len(frame)))
+    colour = np.add.reduceat(ink * core, first, axis=1, dtype=np.int64) / np.add.reduceat(core, first, dtype=np.int64)
+    return float(np.linalg.norm(colour - colour.mean(1, keepdims=True), axis=0).max())
 
 
 def _overlap(shape: Shape, weight: NDArray[np.float32], x: Floats, y: Floats, radius: Floats) -> float:
