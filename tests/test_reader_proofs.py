@@ -125,6 +125,7 @@ def test_states_are_read_exactly(size: int) -> None:
     assert right(reading, motions).mean() >= 0.995
     assert (np.linalg.norm(reading.colour - [PALETTE[m.colour] for m in motions], axis=1) < 10).all()
     np.testing.assert_allclose(reading.opacity, 1, atol=0.04)
+    assert reading.colour_change.max() < 8
     assert reading.shape_iou.min() > 0.94
     truth = [trace(m, spec) for m in motions]
     for shape in SHAPES:

@@ -202,7 +202,8 @@ def _colour_change(ink: NDArray[np.uint8], strength: NDArray[np.uint8], frame: N
     """Distance of the frame whose core is farthest from the mean of all frames', given the ink `(3, k)` of k pixels,
     their strength and their frame, which never falls.
 
-    Every frame has its own core, so that a pale one does not drop out; frames without ink are left out.
+    Every frame has its own core, from `FULL_INK` of its peak: a pale one would have no part in the clip's. Frames
+    without ink are left out.
     """
     first = np.flatnonzero(np.diff(frame, prepend=-1))
     peak = np.maximum.reduceat(strength, first)
