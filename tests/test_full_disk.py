@@ -17,7 +17,7 @@ from t2v_models.shards.manifest import MANIFEST, Manifest
 from t2v_models.shards.remote import RemoteStore
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.verify import verify
-from tests.test_ingest import OPTIONS, noise, put
+from tests.tiny import OPTIONS, noise, put
 
 Mount = Callable[..., Path]
 FULL = r"^cannot write [^\n]*: No space left on device; free some space or choose a folder you may write to$"

@@ -1,0 +1,75 @@
+"""Small clips of people's own, and what ingesting them left."""
+
+import io
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pyarrow.parquet as pq
+from PIL import Image
+
+from t2v_models.clips.spec import ClipSpec
+from t2v_models.media import to_gif, to_mp4, to_webp
+from t2v_models.shards.export import to_npz
+from t2v_models.shards.ingest import REJECTS
+from t2v_models.shards.ingested import IngestOptions
+from t2v_models.shards.manifest import Manifest
+from t2v_models.shards.store import ClipStore
+
+SPEC = ClipSpec(size=16, frames=6)
+OPTIONS = IngestOptions(spec=SPEC, validation=0)
+TO_FILE: dict[str, Callable[..., bytes]] = {"webp": to_webp, "gif": to_gif, "mp4": to_mp4, "npz": to_npz}
+
+
+def noise(seed: int, frames: int = 6, height: int = 16, width: int = 16) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (frames, height, width, 3), np.uint8)
+
+
+def smooth(seed: int, frames: int = 6, height: int = 32, width: int = 48) -> np.ndarray:
+    """A ramp that moves: what a film codec is made for."""
+    t, y, x = np.ogrid[:frames, :height, :width]
+    return np.stack([(seed * 9 + 2 * x + y + 5 * t + 40 * c) % 200 for c in range(3)], -1).astype(np.uint8)
+
+
+def put(folder: Path, name: str, content: bytes, caption: bytes | None = b"a cat walks") -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    if caption is not None:
+        path.with_suffix(".txt").write_bytes(caption)
+    return path
+
+
+def put_frames(folder: Path, clip: np.ndarray, caption: str = "a dog runs") -> None:
+    folder.mkdir(parents=True)
+    for i, frame in enumerate(clip):
+        Image.fromarray(frame).save(folder / f"frame_{i}.png")
+    folder.with_name(folder.name + ".txt").write_text(caption)
+
+
+def rejects(out: Path) -> dict[str, str]:
+    return {row["path"]: row["reason"] for row in pq.read_table(out / REJECTS).to_pylist()}
+
+
+def clips(out: Path) -> np.ndarray:
+    store = ClipStore(Manifest.load(out))
+    return store.frames(range(len(store)))
+
+
+def film(pixels: np.ndarray, codec: str, pixel_format: str, suffix: str, times: list[int] | None = None) -> bytes:
+    """A film by PyAV, with uneven times if given (in tenths of a second)."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format=suffix) as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.height, stream.width, stream.pix_fmt = pixels.shape[1], pixels.shape[2], pixel_format
+        for i, frame in enumerate(pixels):
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24").reformat(
+                format=pixel_format
+            )
+            picture.pts = times[i] if times else i
+            picture.time_base = Fraction(1, 10)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+    return buffer.getvalue()
