@@ -28,17 +28,17 @@ from figures import Figure, in_turns, run
 from PIL import Image, ImageDraw
 from torch.utils.data import DataLoader, Dataset
 
-from t2v_models.clips.dataset import DatasetConfig, draw_clips
-from t2v_models.clips.motions import traces
-from t2v_models.clips.reader import read
-from t2v_models.clips.render import render, sprites
-from t2v_models.model import to_video
+from t2v_models.batch import to_video
 from t2v_models.processes import process_pool
 from t2v_models.shards.codec import decoded, packed
 from t2v_models.shards.manifest import Manifest, finish
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.verify import verify
 from t2v_models.shards.write import shard_name, write_shard
+from t2v_models.worlds.dataset import DatasetConfig, draw_clips
+from t2v_models.worlds.motions import traces
+from t2v_models.worlds.reader import read
+from t2v_models.worlds.render import render, sprites
 
 CONFIG = DatasetConfig()
 """What `t2v render` makes by default: 10,000 clips of 64 x 64 pixels and 10 frames, 500 a shard."""

@@ -31,7 +31,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        from tasks.runtime import prepare
+        from tasks.servers.runtime import prepare
 
         prepare(work)
         orchestration(work)
@@ -42,7 +42,7 @@ def main() -> None:
 
 def orchestration(work: Path) -> None:
     """Milliseconds a task costs beyond its work, of 100 tasks in threads under one server of our own."""
-    from tasks.runtime import prefect_api
+    from tasks.servers.runtime import prefect_api
 
     with prefect_api(work):
         from prefect import flow, task
@@ -75,7 +75,7 @@ def orchestration(work: Path) -> None:
 
 def tracking(work: Path) -> None:
     """Processor time of telling MLflow figures, in the loop and in the sending thread, as a share of a training's."""
-    from tasks.tracking import track
+    from tasks.mlflow.tracking import track
 
     steps = 0.026  # seconds of the fastest GAN updates seen on two cores, assumed: slower ones make the share smaller
     with track(work, "benchmark", "tracking", params={}, tags={}) as tracker:

@@ -29,16 +29,18 @@ import psutil
 import torch
 from figures import Figure, tell
 
-from t2v_models import generate, media
+from t2v_models import generate
+from t2v_models.batch import to_frames
 from t2v_models.checkpoint import RunConfig
-from t2v_models.clips.dataset import DatasetConfig
-from t2v_models.gan import GanConfig
-from t2v_models.model import VideoModel, to_frames
+from t2v_models.clips import media
+from t2v_models.families.gan.model import GanConfig
+from t2v_models.model import VideoModel
 from t2v_models.shards.manifest import finish
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.write import write_shard
-from t2v_models.text import vocabulary_of
-from t2v_models.training import TrainConfig, fit
+from t2v_models.text.words import vocabulary_of
+from t2v_models.training.loop import TrainConfig, fit
+from t2v_models.worlds.dataset import DatasetConfig
 
 DATA = DatasetConfig(clips=360, clips_per_shard=360)
 """64 x 64 pixels, 10 frames."""
@@ -88,9 +90,9 @@ def parts(model: VideoModel) -> Iterator[Figure]:
 @contextmanager
 def served(run_dir: Path, work: Path) -> Iterator[tuple[str, psutil.Process]]:
     """A server of the run's model, registered in a store of its own: its address and its process."""
-    from tasks.mlflow_store import tracking_uri
-    from tasks.runtime import prepare
-    from tasks.tracking import track
+    from tasks.mlflow.store import tracking_uri
+    from tasks.mlflow.tracking import track
+    from tasks.servers.runtime import prepare
 
     prepare(work)
     with track(work, "benchmark", "serving", params={}, tags={}) as tracker:

@@ -29,22 +29,24 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from t2v_models import frame_gan, ranks
-from t2v_models.build import ModelConfig, build
-from t2v_models.clips.dataset import DatasetConfig, draw_clip
-from t2v_models.clips.render import render
 from t2v_models.clips.spec import ClipSpec
-from t2v_models.frame_gan import FrameGanConfig
-from t2v_models.gan import GanConfig
+from t2v_models.distributed import collectives
+from t2v_models.families import frame_gan
+from t2v_models.families.build import ModelConfig, build
+from t2v_models.families.frame_gan import FrameGanConfig
+from t2v_models.families.gan.model import GanConfig
 from t2v_models.generate import sample_frames
+from t2v_models.machine import cores, has_bfloat16, keep_memory
 from t2v_models.model import VideoModel
 from t2v_models.shards.manifest import Manifest, finish
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.stream import DeviceClips, batches
 from t2v_models.shards.write import write_shard
-from t2v_models.speed import CountFlops, cores, has_bfloat16, keep_memory
-from t2v_models.text import vocabulary_of
-from t2v_models.training import arithmetic
+from t2v_models.text.words import vocabulary_of
+from t2v_models.training.clock import CountFlops
+from t2v_models.training.loop import arithmetic
+from t2v_models.worlds.dataset import DatasetConfig, draw_clip
+from t2v_models.worlds.render import render
 
 TURNS, STEPS = 5, 8
 """How often each piece of work is measured, and its updates."""
@@ -71,13 +73,13 @@ class Loop:
         self.model: VideoModel = build(config, manifest.spec, vocabulary_of(manifest.captions)).to(device)
         store = ClipStore(manifest)
         clips = store if device == "cpu" else DeviceClips(store, torch.device(device))
-        self.stream = batches(clips, config.batch_size, config.group, 0, share=ranks.share())
+        self.stream = batches(clips, config.batch_size, config.group, 0, share=collectives.share())
         self.step = 0
 
     def run(self, steps: int) -> None:
         """So many updates."""
         for _ in range(steps):
-            ranks.greatest(0.0, 0.0)  # what the ranks of `fit` agree on before each step
+            collectives.greatest(0.0, 0.0)  # what the ranks of `fit` agree on before each step
             batch = next(self.stream).to(self.model.device)
             torch.manual_seed(self.step)
             with arithmetic(self.model.device, self.precision):
@@ -186,7 +188,7 @@ def _member(
             "LOCAL_WORLD_SIZE": size,
         }
         os.environ.update({key: str(value) for key, value in meeting.items()})
-        ranks.join()
+        collectives.join()
     loop = make()
     while steps := orders.recv():
         loop.run(steps)

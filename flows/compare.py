@@ -5,7 +5,7 @@ from pathlib import Path
 from prefect import flow
 
 from tasks.compare import compared, log_comparison, write_comparison
-from tasks.runtime import WORK
+from tasks.servers.runtime import WORK
 
 
 @flow(flow_run_name="compare {out.name}")

@@ -8,14 +8,14 @@ from prefect import flow
 from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from t2v_models.clips.dataset import DatasetConfig
 from t2v_models.config import LabError
 from t2v_models.processes import process_pool
 from t2v_models.shards.manifest import check_folder, is_complete
-from tasks.console import progress, say
-from tasks.orchestration import check_starts
+from t2v_models.worlds.dataset import DatasetConfig
 from tasks.render import render_shards, render_shards_here, write_manifest
-from tasks.stopwatch import working
+from tasks.report.console import progress, say
+from tasks.report.stopwatch import working
+from tasks.servers.orchestration import check_starts
 
 TASK_PIXELS = 100_000_000
 """Pixels of one task's clips: a third of a second on one core, ten times what Prefect adds; and the 10,000 clips of the
@@ -65,7 +65,7 @@ def dataset_on_dask(config: DatasetConfig, out: Path, workers: int = 2, address:
     Raises:
         LabError: prefect-dask is not installed; there is no cluster at the address, or it is lost.
     """
-    from tasks.dask import cluster_faults, dask_runner
+    from tasks.servers.dask import cluster_faults, dask_runner
 
     @flow(name="dataset", flow_run_name=FLOW_RUN_NAME, task_runner=dask_runner(workers, address))  # type: ignore[arg-type]
     def on_dask(config: DatasetConfig, out: Path) -> Path:

@@ -7,20 +7,20 @@ from prefect.artifacts import create_table_artifact
 from prefect.runtime import flow_run
 
 from t2v_models import files
-from t2v_models.clips.dataset import DatasetConfig
-from t2v_models.evaluation.features import features_digest
-from t2v_models.evaluation.gate import GateConfig
-from t2v_models.evaluation.scores import SUITE_VERSION, EvaluateConfig, Evaluation, digest, interval, shown
-from tasks.console import say
+from t2v_models.judging.features import features_digest
+from t2v_models.judging.scores import SUITE_VERSION, EvaluateConfig, Evaluation, digest, interval, shown
+from t2v_models.leaderboard.gate import GateConfig
+from t2v_models.worlds.dataset import DatasetConfig
 from tasks.evaluate import judge_split, log_evaluation, read_evaluation
 from tasks.gate import gate as decide_champion
-from tasks.mlflow_store import client
-from tasks.orchestration import check_starts
-from tasks.registry import fetch_model
-from tasks.runtime import WORK
+from tasks.mlflow.registry import fetch_model
+from tasks.mlflow.store import client
+from tasks.report.console import say
+from tasks.report.progress import show_artifact
+from tasks.servers.orchestration import check_starts
+from tasks.servers.runtime import WORK
 from tasks.subjects import asked_of, subject, title
 from tasks.train import training_run
-from tasks.watched import show_artifact
 
 
 def _name() -> str:

@@ -8,8 +8,8 @@ from prefect.cache_policies import NO_CACHE
 from t2v_models.shards.ingest import Ingested, isolated
 from t2v_models.shards.ingest import ingest as ingest_clips
 from t2v_models.shards.ingested import IngestOptions
-from tasks.console import progress
-from tasks.stopwatch import working
+from tasks.report.console import progress
+from tasks.report.stopwatch import working
 
 
 @flow(flow_run_name="ingest {source}", validate_parameters=False)

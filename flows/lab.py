@@ -11,20 +11,20 @@ from pydantic import Field, field_validator
 from flows.dataset import dataset, dataset_on_dask
 from flows.evaluate import evaluate
 from flows.train import train
-from t2v_models.build import ModelConfig
-from t2v_models.clips.dataset import DatasetConfig
 from t2v_models.config import Config
-from t2v_models.evaluation.gate import GateConfig
-from t2v_models.evaluation.scores import EvaluateConfig, Evaluation
-from t2v_models.training import TrainConfig
-from tasks import stopwatch
-from tasks.console import print_scores
-from tasks.mlflow_store import store_name
-from tasks.orchestration import check_starts
-from tasks.placement import run_on_pool
+from t2v_models.families.build import ModelConfig
+from t2v_models.judging.scores import EvaluateConfig, Evaluation
+from t2v_models.leaderboard.gate import GateConfig
+from t2v_models.training.loop import TrainConfig
+from t2v_models.worlds.dataset import DatasetConfig
+from tasks.mlflow.store import store_name
+from tasks.mlflow.tracking import close_stale
 from tasks.publish import log_lab, publish
-from tasks.runtime import WORK
-from tasks.tracking import close_stale
+from tasks.report import stopwatch
+from tasks.report.console import print_scores
+from tasks.servers.orchestration import check_starts
+from tasks.servers.pools import run_on_pool
+from tasks.servers.runtime import WORK
 
 
 class LabConfig(Config):

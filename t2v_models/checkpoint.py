@@ -16,12 +16,12 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from t2v_models import files
-from t2v_models.build import ModelConfig, build
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import Config, LabError, in_words
+from t2v_models.families.build import ModelConfig, build
 from t2v_models.model import VideoModel
 from t2v_models.shards.ingested import DataConfig
-from t2v_models.text import vocabulary_of
+from t2v_models.text.words import vocabulary_of
 
 if TYPE_CHECKING:  # a served model reads no dataset
     from t2v_models.shards.manifest import Manifest

@@ -9,11 +9,12 @@ import torch
 from numpy.typing import NDArray
 
 from t2v_models import checkpoint
-from t2v_models.clips.prompts import words
+from t2v_models.batch import to_frames
 from t2v_models.config import LabError
-from t2v_models.model import VideoModel, to_frames
-from t2v_models.speed import threads
-from t2v_models.text import bag_of_words
+from t2v_models.machine import threads
+from t2v_models.model import VideoModel
+from t2v_models.text.words import bag_of_words
+from t2v_models.worlds.prompts import words
 
 
 def load_run(run_dir: Path) -> VideoModel:

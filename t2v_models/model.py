@@ -6,99 +6,18 @@ files, batches and people have `(t, h, w, 3)` uint8. `to_video` and `to_frames` 
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from t2v_models.batch import Batch, Metrics
 from t2v_models.clips.spec import ClipSpec
-from t2v_models.config import Config, LabError
-from t2v_models.ranks import add_gradients
-from t2v_models.text import bag_of_words
-
-Metrics = dict[str, Tensor]
-"""Named scalars of one update: detached, still on the device."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What one update learns from: all of a batch, or this process's part of it where several ranks share it.
-
-    An update must not depend on how a batch is shared. So noise is drawn for the whole batch, on every rank alike,
-    and each takes its `own` rows; captions of the whole batch are known to all.
-    """
-
-    frames: Tensor
-    """uint8 `(b, t, h, w, 3)`: a model makes numbers of what it needs, which is seldom all."""
-    captions: tuple[str, ...]
-    before: tuple[str, ...] = ()
-    """Captions of the parts before this one."""
-    after: tuple[str, ...] = ()
-    """Captions of the parts after this one."""
-
-    @property
-    def all_captions(self) -> tuple[str, ...]:
-        """Captions of the whole batch, over all ranks."""
-        return self.before + self.captions + self.after
-
-    @property
-    def bounds(self) -> tuple[int, int]:
-        """Where this part begins and ends in the whole batch, clips."""
-        return len(self.before), len(self.before) + len(self.captions)
-
-    @property
-    def weight(self) -> float:
-        """Share of the whole batch: losses that are means over clips add up to the batch's, weighted so."""
-        return len(self.captions) / len(self.all_captions)
-
-    def own(self, rows: Tensor) -> Tensor:
-        """The rows of this part, `(b, …)`, of rows for every clip of the whole batch."""
-        return rows[slice(*self.bounds)]
-
-    def parts(self, count: int, group: int) -> list["Batch"]:
-        """So many parts made of whole runs of `group`, to learn from one after the other in less memory.
-
-        Raises:
-            LabError: there are none.
-        """
-        cuts = cut(len(self.captions), group, count)
-        return [
-            Batch(
-                self.frames[first:end],
-                self.captions[first:end],
-                before=self.before + self.captions[:first],
-                after=self.captions[end:] + self.after,
-            )
-            for first, end in pairwise(cuts)
-        ]
-
-    def to(self, device: torch.device) -> "Batch":
-        """The same batch on another device."""
-        return replace(self, frames=self.frames.to(device, non_blocking=True))
-
-
-def cut(size: int, group: int, parts: int) -> list[int]:
-    """Where to cut a batch of `size` clips into so many parts of whole runs of `group`, as equal as can be: `parts + 1`
-    places, both ends among them.
-
-    Raises:
-        LabError: the batch is not made of whole runs, or of fewer than there are parts.
-    """
-    runs, rest = divmod(size, group)
-    if rest:
-        raise LabError(f"batch_size {size} is not a multiple of group {group}: change one of them")
-    if runs < parts:
-        raise LabError(
-            f"a batch of {size} clips is {runs} runs of {group}, too few for {parts} parts (ranks times accumulate): "
-            "change one of these"
-        )
-    return [group * (runs * k // parts) for k in range(parts + 1)]
+from t2v_models.config import Config
+from t2v_models.distributed.collectives import add_gradients
+from t2v_models.text.words import bag_of_words
 
 
 class FamilyConfig(Config):
@@ -116,7 +35,7 @@ class VideoModel(nn.Module, ABC):
     """A text-to-video model that knows how to learn from a batch and how to make clips.
 
     Networks, losses, optimisers and averages are the model's own; data, schedule, seeds, logging, checkpoints
-    and signals are `training.fit`'s. All state is in parameters, buffers and `optimizers`.
+    and signals are `training.loop.fit`'s. All state is in parameters, buffers and `optimizers`.
     """
 
     config: FamilyConfig
@@ -196,28 +115,3 @@ class VideoModel(nn.Module, ABC):
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
-
-
-def weighted(parts: Sequence[Batch], metrics: Sequence[Metrics]) -> Metrics:
-    """Of metrics that are means over the clips of each part, what these add to the means over the whole batch."""
-    return {
-        name: torch.stack([found[name] * part.weight for part, found in zip(parts, metrics, strict=True)]).sum(0)
-        for name in metrics[0]
-    }
-
-
-def mean(metrics: Sequence[Metrics]) -> Metrics:
-    """The mean of each over those updates that have it."""
-    names = dict.fromkeys(name for part in metrics for name in part)
-    return {name: torch.stack([part[name] for part in metrics if name in part]).mean(0) for name in names}
-
-
-def to_video(frames: Tensor | NDArray[np.uint8]) -> Tensor:
-    """uint8 `(b, t, h, w, 3)` to `(b, 3, t, h, w)` in [-1, 1], float32 or what torch makes by default."""
-    return torch.as_tensor(frames).permute(0, 4, 1, 2, 3).to(torch.get_default_dtype()).mul_(2 / 255).sub_(1)
-
-
-def to_frames(video: Tensor) -> NDArray[np.uint8]:
-    """float `(b, 3, t, h, w)` in [-1, 1] to uint8 `(b, t, h, w, 3)`; values outside are clipped."""
-    bytes_ = video.float().add(1).mul(255 / 2).round().clamp(0, 255).to(torch.uint8)
-    return bytes_.permute(0, 2, 3, 4, 1).contiguous().cpu().numpy()

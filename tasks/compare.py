@@ -13,15 +13,15 @@ from rich.table import Table
 
 from t2v_models import checkpoint
 from t2v_models.config import LabError, flatten
-from t2v_models.evaluation.baselines import CEILING
-from t2v_models.evaluation.compare import differences
-from t2v_models.evaluation.scores import deciding, interval, shown
-from tasks.compare_page import Side, shared_splits, write_comparison_page
-from tasks.ended import attach, known
-from tasks.judged import Judged
-from tasks.page import NAMES
+from t2v_models.judging.baselines import CEILING
+from t2v_models.judging.scores import deciding, interval, shown
+from t2v_models.leaderboard.compare import differences
+from tasks.mlflow.finished_runs import attach, known
 from tasks.publish import read_verdicts, shown_clips
-from tasks.stopwatch import working
+from tasks.report.compare_page import Side, shared_splits, write_comparison_page
+from tasks.report.judged import Judged
+from tasks.report.page import NAMES
+from tasks.report.stopwatch import working
 from tasks.train import training_run
 
 

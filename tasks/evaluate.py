@@ -11,22 +11,22 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from t2v_models import files
-from t2v_models.clips.prompts import words
-from t2v_models.clips.reader import READER_VERSION
-from t2v_models.clips.splits import Split
-from t2v_models.evaluation.features import features_digest
-from t2v_models.evaluation.kept import kept_real
-from t2v_models.evaluation.metrics import best_first
-from t2v_models.evaluation.scores import SUITE_VERSION, EvaluateConfig, Evaluation, Seconds
-from t2v_models.evaluation.statistics import Score
-from t2v_models.evaluation.suite import Judged, judge_parts, score_split, together
-from t2v_models.evaluation.verdicts import Verdict, table
-from t2v_models.media import contact_sheet, load_npz, save_clips, to_mp4
-from tasks.console import progress
-from tasks.ended import add_scores, known
-from tasks.stopwatch import Stopwatch, working
+from t2v_models.clips.media import contact_sheet, load_npz, save_clips, to_mp4
+from t2v_models.judging.features import features_digest
+from t2v_models.judging.kept import kept_real
+from t2v_models.judging.metrics import best_first
+from t2v_models.judging.scores import SUITE_VERSION, EvaluateConfig, Evaluation, Seconds
+from t2v_models.judging.statistics import Score
+from t2v_models.judging.suite import Judged, judge_parts, score_split, together
+from t2v_models.judging.verdicts import Verdict, table
+from t2v_models.worlds.prompts import words
+from t2v_models.worlds.reader import READER_VERSION
+from t2v_models.worlds.splits import Split
+from tasks.mlflow.finished_runs import add_scores, known
+from tasks.mlflow.tracking import track
+from tasks.report.console import progress
+from tasks.report.stopwatch import Stopwatch, working
 from tasks.subjects import Asked, Subject
-from tasks.tracking import track
 from tasks.train import experiment_name, write_record
 
 Figures = dict[str, Score]

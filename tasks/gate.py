@@ -8,16 +8,16 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from t2v_models.clips.dataset import DatasetConfig
 from t2v_models.config import LabError
-from t2v_models.evaluation.gate import Decision, Figures, GateConfig, decide, figures_of
-from t2v_models.evaluation.scores import Evaluation, interval, shown
-from t2v_models.evaluation.statistics import Score
-from tasks.console import say
-from tasks.mlflow_store import client, faults, first_line
-from tasks.registry import champion_of, promote, version_with
+from t2v_models.judging.scores import Evaluation, interval, shown
+from t2v_models.judging.statistics import Score
+from t2v_models.leaderboard.gate import Decision, Figures, GateConfig, decide, figures_of
+from t2v_models.worlds.dataset import DatasetConfig
+from tasks.mlflow.registry import champion_of, promote, version_with
+from tasks.mlflow.store import client, faults, first_line
+from tasks.report.console import say
+from tasks.report.progress import show_artifact
 from tasks.subjects import Subject
-from tasks.watched import show_artifact
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion

@@ -11,22 +11,23 @@ from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from t2v_models import checkpoint, training
-from t2v_models.evaluation import health
-from t2v_models.evaluation.metrics import by_prompt
-from t2v_models.evaluation.scores import Evaluation
-from t2v_models.evaluation.verdicts import Verdict, verdicts_of
-from t2v_models.media import load_npz
+from t2v_models import checkpoint
+from t2v_models.clips.media import load_npz
+from t2v_models.judging import health
+from t2v_models.judging.metrics import by_prompt
+from t2v_models.judging.scores import Evaluation
+from t2v_models.judging.verdicts import Verdict, verdicts_of
 from t2v_models.shards.manifest import Manifest
-from tasks.chart import Chart
-from tasks.ended import adopt, attach, known
-from tasks.mlflow_store import run_page, store_name
-from tasks.page import Clip
-from tasks.report import ModelReport, Report, write_report
-from tasks.stopwatch import working
-from tasks.tracking import track
+from t2v_models.training import loop
+from tasks.mlflow.finished_runs import adopt, attach, known
+from tasks.mlflow.store import run_page, store_name
+from tasks.mlflow.tracking import track
+from tasks.report.chart import Chart
+from tasks.report.lab import ModelReport, Report, write_report
+from tasks.report.page import Clip
+from tasks.report.progress import show_artifact
+from tasks.report.stopwatch import working
 from tasks.train import experiment_name, read_record, write_record
-from tasks.watched import show_artifact
 
 ABOUT = {
     "gan": "a text-conditioned GAN whose discriminator sees the caption and the whole clip",
@@ -127,8 +128,8 @@ def _model(evaluation: Evaluation, out: Path, clips: Sequence[Clip], run_dir: Pa
         last = checkpoint.newest(run_dir)
         assert last is not None, run_dir
         about += f"; {last.step:,} updates in {last.seconds / 60:.1f} minutes"
-        charts = _charts(training.history(run_dir))
-        alarms = health.sentences(verdicts, training.history(run_dir))
+        charts = _charts(loop.history(run_dir))
+        alarms = health.sentences(verdicts, loop.history(run_dir))
     scores = {str(split): values for split, values in evaluation.scores.items()}
     return ModelReport(evaluation.name, about, scores, charts, verdicts, clips, alarms)
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from t2v_models.clips.dataset import DatasetConfig
 from t2v_models.shards.manifest import finish
 from t2v_models.shards.write import write_shard
-from tasks.stopwatch import working
+from t2v_models.worlds.dataset import DatasetConfig
+from tasks.report.stopwatch import working
 
 
 @task(task_run_name="render shards {first} to {last}", cache_policy=NO_CACHE, retries=1)

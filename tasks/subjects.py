@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from t2v_models import checkpoint
-from t2v_models.clips.bands import BEYOND
-from t2v_models.clips.dataset import DatasetConfig
-from t2v_models.clips.prompts import parse
+from t2v_models.clips.media import load_npz
 from t2v_models.clips.spec import ClipSpec
-from t2v_models.clips.splits import SPLITS, Split, trained_meanings
 from t2v_models.config import LabError, in_words, near
-from t2v_models.evaluation.baselines import BASELINES
-from t2v_models.evaluation.scores import EvaluateConfig
-from t2v_models.media import load_npz
+from t2v_models.judging.baselines import BASELINES
+from t2v_models.judging.scores import EvaluateConfig
 from t2v_models.shards.ingested import DataConfig, IngestConfig
 from t2v_models.shards.manifest import Manifest
+from t2v_models.worlds.bands import BEYOND
+from t2v_models.worlds.dataset import DatasetConfig
+from t2v_models.worlds.prompts import parse
+from t2v_models.worlds.splits import SPLITS, Split, trained_meanings
 
 Sampler = Callable[[Sequence[str], Sequence[int]], NDArray[np.uint8]]
 Asked = tuple[list[str], list[int]]

@@ -9,19 +9,20 @@ from prefect import task
 from prefect.artifacts import create_link_artifact
 from prefect.cache_policies import NO_CACHE
 
-from t2v_models import files, launch, training, watch
-from t2v_models.build import ModelConfig
+from t2v_models import files
 from t2v_models.checkpoint import RunConfig
-from t2v_models.evaluation.milestones import Milestones
+from t2v_models.families.build import ModelConfig
+from t2v_models.leaderboard.milestones import Milestones
 from t2v_models.shards.ingested import DataConfig
 from t2v_models.shards.remote import is_url, local_folder, open_data
 from t2v_models.shards.store import ClipStore
-from t2v_models.training import TrainConfig
-from tasks.console import progress, say
-from tasks.mlflow_store import run_page
-from tasks.stopwatch import working
-from tasks.tracking import Tracker, close_stale, track
-from tasks.watched import show_artifact
+from t2v_models.training import launch, loop, validation
+from t2v_models.training.loop import TrainConfig
+from tasks.mlflow.store import run_page
+from tasks.mlflow.tracking import Tracker, close_stale, track
+from tasks.report.console import progress, say
+from tasks.report.progress import show_artifact
+from tasks.report.stopwatch import working
 
 
 @task(task_run_name="train {model.name} into {run_dir.name}", cache_policy=NO_CACHE)
@@ -29,11 +30,11 @@ def train_model(data: Path | str, model: ModelConfig, config: TrainConfig, run_d
     """Train into `run_dir`, from its newest checkpoint if it has one, tracked in MLflow; returns `run_dir`."""
     store = open_data(data, work / "cache", config.cache_gib)
     run = RunConfig.of(store.manifest, model, config.seed)
-    if "model" in read_record(run_dir) and training.is_finished(run, config, run_dir):
+    if "model" in read_record(run_dir) and loop.is_finished(run, config, run_dir):
         say(f"train    {run_dir} is finished, nothing to train")
         return run_dir
     # from here on: a second process must not touch the MLflow run of the first
-    with files.held(run_dir / "tracked.lock", training.LOCK_SECONDS, "trains"):
+    with files.held(run_dir / "tracked.lock", loop.LOCK_SECONDS, "trains"):
         _train(data, store, run, config, run_dir, work)
     return run_dir
 
@@ -41,7 +42,7 @@ def train_model(data: Path | str, model: ModelConfig, config: TrainConfig, run_d
 def _train(
     data: Path | str, store: ClipStore, run: RunConfig, config: TrainConfig, run_dir: Path, work: Path
 ) -> None:  # fmt: skip
-    training.check_run(run, run_dir)
+    loop.check_run(run, run_dir)
     close_stale(work)
     model, manifest = run.model, store.manifest
     settings = {"model": model.model_dump(), "training": config.model_dump(), "dataset": manifest.config.model_dump()}
@@ -54,7 +55,7 @@ def _train(
         tracker.dataset(source.rsplit("/", 1)[-1], manifest.digest, source, "training")
         if page := run_page(work, tracker.run_id):
             show_artifact(create_link_artifact, page, link_text=f"{run_dir.name} in MLflow", key="mlflow-run")
-        tracker.catch_up(training.history(run_dir))
+        tracker.catch_up(loop.history(run_dir))
         with working(f"train {model.name}"), progress(f"train {model.name}") as show:
             log = reporter(run, run_dir, tracker, show)
             if launch.by_several(config):
@@ -63,7 +64,7 @@ def _train(
                 )
                 last = launch.train(job, log)
             else:
-                last = training.fit(run, store, config, run_dir, log, watch.watcher(run, run_dir))
+                last = loop.fit(run, store, config, run_dir, log, validation.watcher(run, run_dir))
             show(1.0, f"{last.step:,} steps")
         with working(f"register {model.name}"):
             uri = tracker.model(run_dir, "t2v-" + model.name.replace("_", "-"), run.dataset.prompts[0])
@@ -94,11 +95,11 @@ def write_record(run_dir: Path, **record: str) -> None:
     files.write(run_dir / "mlflow.json", json.dumps(record, indent=2))
 
 
-def reporter(run: RunConfig, run_dir: Path, tracker: Tracker, show: Callable[[float, str], None]) -> training.Log:
+def reporter(run: RunConfig, run_dir: Path, tracker: Tracker, show: Callable[[float, str], None]) -> loop.Log:
     """What becomes of the figures of a run: MLflow has them, its pictures too, and the bar moves on."""
-    share, accuracy = 0.0, "clips not read yet" if watch.can_judge(run) else "only eyes can judge these clips"
+    share, accuracy = 0.0, "clips not read yet" if validation.can_judge(run) else "only eyes can judge these clips"
     ways = Milestones(run.model.batch_size)
-    for past, figures in training.history(run_dir).items():  # what MLflow has already it does not take twice
+    for past, figures in loop.history(run_dir).items():  # what MLflow has already it does not take twice
         tracker.log(past, ways.passed(past, figures))
 
     def log(step: int, figures: dict[str, float]) -> None:
@@ -108,7 +109,7 @@ def reporter(run: RunConfig, run_dir: Path, tracker: Tracker, show: Callable[[fl
         if "watch/prompt_acc" in figures:
             accuracy = f"{figures['watch/prompt_acc']:.0%} of clips obey"
         if "train/seconds" in figures:  # the figures of a look, which leaves a sheet of clips
-            tracker.image("samples", step, watch.sheet(run_dir, step))
+            tracker.image("samples", step, validation.sheet(run_dir, step))
         show(share, f"step {step:,}, {accuracy}")
 
     return log

@@ -12,10 +12,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch: threads
 import pytest
 from hypothesis import settings
 
-from t2v_models.clips.dataset import DatasetConfig
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.shards.manifest import finish
 from t2v_models.shards.write import write_shard
+from t2v_models.worlds.dataset import DatasetConfig
 
 # how long an example takes is no fault of what it proves; whether a commit passes should not change from run to run:
 # `pytest --hypothesis-profile default` looks for new examples
@@ -50,7 +50,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @contextmanager
 def prepared(work: Path) -> Iterator[None]:
     """An environment as the commands make it for a work folder, for as long as the block runs."""
-    from tasks.runtime import prepare
+    from tasks.servers.runtime import prepare
 
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch.distributed import TCPStore
 
-from t2v_models import ranks
+from t2v_models.distributed import collectives
 
 PATIENCE = 300
 """Seconds after which something hangs, on however busy a machine."""
@@ -48,6 +48,6 @@ def _as_rank(rank: int, world: int, port: int, work: Callable[..., None], argume
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world),
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True",
     }  # fmt: skip
-    ranks.join()
+    collectives.join()
     work(*arguments)
-    ranks.leave()
+    collectives.leave()

@@ -7,9 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t2v_models.clips.bands import BEYOND, MOST_FRAMES, SIZES, SLACK, SPEEDS, TRAINED, Size, Speed, band
-from t2v_models.clips.dataset import DatasetConfig, draw_clip
-from t2v_models.clips.motions import (
+from t2v_models.clips.spec import SHAPES, ClipSpec, Shape, World
+from t2v_models.config import LabError
+from t2v_models.judging.baselines import BASELINES, oracle
+from t2v_models.judging.metrics import summarise
+from t2v_models.judging.verdicts import Verdict, judge
+from t2v_models.worlds.bands import BEYOND, MOST_FRAMES, SIZES, SLACK, SPEEDS, TRAINED, Size, Speed, band
+from t2v_models.worlds.dataset import DatasetConfig, draw_clip
+from t2v_models.worlds.motions import (
     ACTIONS,
     ORBITS,
     SIZE_MOTIONS,
@@ -20,15 +25,10 @@ from t2v_models.clips.motions import (
     speed_range,
     trace,
 )
-from t2v_models.clips.prompts import Meaning, parse, words
-from t2v_models.clips.render import render
-from t2v_models.clips.shapes import EXTENTS
-from t2v_models.clips.spec import SHAPES, ClipSpec, Shape, World
-from t2v_models.clips.splits import Coverage, check_no_leak
-from t2v_models.config import LabError
-from t2v_models.evaluation.baselines import BASELINES, oracle
-from t2v_models.evaluation.metrics import summarise
-from t2v_models.evaluation.verdicts import Verdict, judge
+from t2v_models.worlds.outlines import EXTENTS
+from t2v_models.worlds.prompts import Meaning, parse, words
+from t2v_models.worlds.render import render
+from t2v_models.worlds.splits import Coverage, check_no_leak
 
 SPEC = ClipSpec(size=32)
 WORLDS: tuple[World, ...] = ("circles", "shapes")

@@ -6,18 +6,18 @@ from functools import cache
 import numpy as np
 import pytest
 
-from t2v_models.clips.bands import BEYOND
-from t2v_models.clips.dataset import DatasetConfig
-from t2v_models.clips.motions import ACTIONS
-from t2v_models.clips.prompts import WORDINGS, Meaning, parse, say, words
 from t2v_models.clips.spec import PALETTE, SHAPES, ClipSpec
-from t2v_models.clips.splits import SPLITS, Coverage, Split, split_prompts, trained_meanings
-from t2v_models.evaluation.baselines import BASELINES, nearest_seen, oracle
-from t2v_models.evaluation.features import features
-from t2v_models.evaluation.metrics import summarise
-from t2v_models.evaluation.statistics import Score
-from t2v_models.evaluation.suite import Judged, Real, cases, real_clips, score_split
-from t2v_models.evaluation.verdicts import judge
+from t2v_models.judging.baselines import BASELINES, nearest_seen, oracle
+from t2v_models.judging.features import features
+from t2v_models.judging.metrics import summarise
+from t2v_models.judging.statistics import Score
+from t2v_models.judging.suite import Judged, Real, cases, real_clips, score_split
+from t2v_models.judging.verdicts import judge
+from t2v_models.worlds.bands import BEYOND
+from t2v_models.worlds.dataset import DatasetConfig
+from t2v_models.worlds.motions import ACTIONS
+from t2v_models.worlds.prompts import WORDINGS, Meaning, parse, say, words
+from t2v_models.worlds.splits import SPLITS, Coverage, Split, split_prompts, trained_meanings
 
 DATA = DatasetConfig(spec=ClipSpec(size=32))
 

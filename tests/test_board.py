@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from t2v_models import board as board_module
-from t2v_models.board import AWAKE_SECONDS, Board, blank_file
+from t2v_models.distributed import shared_memory as board_module
+from t2v_models.distributed.shared_memory import AWAKE_SECONDS, Board, blank_file
 from tests.forked import ended, start
 
 WORLD, LENGTH, ROUNDS = 3, 1000, 300

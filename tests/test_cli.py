@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import typer
 
-from flows.cli import _model, app, main
+from flows.cli.main import _model, app, main
 from t2v_models import checkpoint as checkpoints
-from t2v_models.build import FAMILIES
-from t2v_models.media import load_npz
+from t2v_models.clips.media import load_npz
+from t2v_models.families.build import FAMILIES
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.stream import ClipStore
-from t2v_models.training import TrainConfig, fit
+from t2v_models.training.loop import TrainConfig, fit
 from tests.test_training import SMALL, quiet, run_of
 
 

@@ -10,8 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from t2v_models.clips.dataset import DatasetConfig, draw_clip
-from t2v_models.clips.render import render
 from t2v_models.clips.spec import ClipSpec, Codec
 from t2v_models.config import LabError
 from t2v_models.shards.codec import FRAMES_SUFFIX, decoded, decoded_batch, packed
@@ -19,6 +17,8 @@ from t2v_models.shards.manifest import Manifest, finish
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.verify import verify
 from t2v_models.shards.write import write_shard
+from t2v_models.worlds.dataset import DatasetConfig, draw_clip
+from t2v_models.worlds.render import render
 
 CODECS: tuple[Codec, ...] = tuple(FRAMES_SUFFIX)
 SPEC = ClipSpec(size=16, frames=5)

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from t2v_models.clips.dataset import DatasetConfig
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
-from t2v_models.evaluation.compare import by_change, differences
-from t2v_models.evaluation.scores import SUITE_VERSION, EvaluateConfig, Evaluation
+from t2v_models.judging.scores import SUITE_VERSION, EvaluateConfig, Evaluation
+from t2v_models.leaderboard.compare import by_change, differences
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
-from t2v_models.training import TrainConfig, fit
+from t2v_models.training.loop import TrainConfig, fit
+from t2v_models.worlds.dataset import DatasetConfig
 from tasks.compare import compared, markdown_table
-from tasks.compare_page import Side, write_comparison_page
 from tasks.evaluate import judge_split
+from tasks.report.compare_page import Side, write_comparison_page
 from tasks.subjects import asked_of, subject
 from tests.conftest import TINY
 from tests.test_report import Page

@@ -3,9 +3,9 @@
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from t2v_models.build import FAMILIES, ModelConfig
-from t2v_models.clips.dataset import DatasetConfig
 from t2v_models.config import flatten, in_words, near
+from t2v_models.families.build import FAMILIES, ModelConfig
+from t2v_models.worlds.dataset import DatasetConfig
 
 
 def test_a_misspelt_key_is_refused_with_the_key_that_was_meant() -> None:

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from t2v_models.clips.media import to_gif, to_mp4, to_webp
 from t2v_models.clips.spec import ClipSpec
-from t2v_models.media import to_gif, to_mp4, to_webp
 from t2v_models.shards.decode import fitted, resampled, shown
 from t2v_models.shards.export import to_npz
 from t2v_models.shards.ingest import REJECTS, Ingested, ingest, isolated

@@ -9,16 +9,16 @@ import cv2
 import numpy as np
 import pytest
 
-from t2v_models.clips.dataset import DatasetConfig
-from t2v_models.clips.motions import Trace, draw_motion, trace
-from t2v_models.clips.prompts import parse
-from t2v_models.clips.shapes import cover
 from t2v_models.clips.spec import GROUND, PALETTE, ClipSpec
-from t2v_models.evaluation import distances as d
-from t2v_models.evaluation.baselines import oracle
-from t2v_models.evaluation.features import features
-from t2v_models.evaluation.metrics import std_ratios
-from t2v_models.evaluation.verdicts import Verdict, judge
+from t2v_models.judging import distances as d
+from t2v_models.judging.baselines import oracle
+from t2v_models.judging.features import features
+from t2v_models.judging.metrics import std_ratios
+from t2v_models.judging.verdicts import Verdict, judge
+from t2v_models.worlds.dataset import DatasetConfig
+from t2v_models.worlds.motions import Trace, draw_motion, trace
+from t2v_models.worlds.outlines import cover
+from t2v_models.worlds.prompts import parse
 
 Frames = np.ndarray
 Points = dict[str, Frames]

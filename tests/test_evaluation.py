@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from t2v_models.clips.spec import ClipSpec
-from t2v_models.clips.splits import split_prompts
-from t2v_models.evaluation.baselines import oracle
-from t2v_models.evaluation.metrics import accuracy, summarise
-from t2v_models.evaluation.statistics import Z95, wilson
-from t2v_models.evaluation.verdicts import Verdict, judge, table
+from t2v_models.judging.baselines import oracle
+from t2v_models.judging.metrics import accuracy, summarise
+from t2v_models.judging.statistics import Z95, wilson
+from t2v_models.judging.verdicts import Verdict, judge, table
+from t2v_models.worlds.splits import split_prompts
 
 
 @pytest.mark.parametrize(

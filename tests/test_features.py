@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors.numpy import load, save
 
-from t2v_models.clips.motions import ACTIONS, draw_motion
-from t2v_models.clips.render import render
 from t2v_models.clips.spec import ClipSpec, Colour, Shape
-from t2v_models.evaluation import feature_training as training
-from t2v_models.evaluation.features import CHUNK, FOLDS, NUMBERS, WEIGHTS, code, features, features_digest, ink, moments
+from t2v_models.judging import feature_training as training
+from t2v_models.judging.features import CHUNK, FOLDS, NUMBERS, WEIGHTS, code, features, features_digest, ink, moments
+from t2v_models.worlds.motions import ACTIONS, draw_motion
+from t2v_models.worlds.render import render
 
 
 def clips(spec: ClipSpec, count: int, shape: str = "circle", colour: str = "blue") -> np.ndarray:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.runtime import prefect_api
+from tasks.servers.runtime import prefect_api
 from tests.conftest import prepared
 
 ROOT = Path(__file__).parents[1]

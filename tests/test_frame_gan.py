@@ -3,13 +3,13 @@ import math
 import pytest
 import torch
 
-from t2v_models import frame_gan
-from t2v_models.clips.prompts import ARTICLE_PROMPTS
+from t2v_models.batch import Batch
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
-from t2v_models.frame_gan import FrameGan, FrameGanConfig
-from t2v_models.model import Batch
-from t2v_models.text import bag_of_words, vocabulary_of
+from t2v_models.families import frame_gan
+from t2v_models.families.frame_gan import FrameGan, FrameGanConfig
+from t2v_models.text.words import bag_of_words, vocabulary_of
+from t2v_models.worlds.prompts import ARTICLE_PROMPTS
 
 VOCABULARY = vocabulary_of(ARTICLE_PROMPTS)
 

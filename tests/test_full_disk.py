@@ -7,10 +7,10 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from flows.cli.main.main import main
 
-from flows.cli import main
+from t2v_models.clips.media import to_webp
 from t2v_models.config import LabError
-from t2v_models.media import to_webp
 from t2v_models.shards.export import KINDS, export
 from t2v_models.shards.ingest import REJECTS, ingest
 from t2v_models.shards.manifest import MANIFEST, Manifest

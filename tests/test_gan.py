@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch.nn.functional import softplus
 
-from t2v_models import gan, painter, text
+from t2v_models.batch import Batch, to_frames
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
-from t2v_models.gan import Gan, GanConfig
-from t2v_models.model import Batch, to_frames
+from t2v_models.families.gan import model, painter
+from t2v_models.families.gan.model import Gan, GanConfig
+from t2v_models.text import words
 
 colours = st.tuples(*[st.integers(0, 255)] * 3)
 VOCABULARY = ("circle", "down", "left", "moving", "right", "up")
@@ -26,37 +27,37 @@ def model_of(spec: ClipSpec, **options: object) -> Gan:
 
 def test_equal_scores_cost_log_2():
     scores = torch.tensor([3.0, -1.0])
-    assert gan.generator_loss(scores, scores).item() == pytest.approx(math.log(2))
-    assert gan.discriminator_loss(scores, scores).item() == pytest.approx(math.log(2))
+    assert model.generator_loss(scores, scores).item() == pytest.approx(math.log(2))
+    assert model.discriminator_loss(scores, scores).item() == pytest.approx(math.log(2))
 
 
 def test_only_the_difference_of_a_pair_counts():
     real, fake = torch.tensor([2.0]), torch.tensor([-1.0])
-    assert gan.discriminator_loss(real, fake).item() == pytest.approx(softplus(torch.tensor(-3.0)).item())
-    assert gan.generator_loss(real, fake).item() == pytest.approx(softplus(torch.tensor(3.0)).item())
-    assert torch.equal(gan.generator_loss(real + 7, fake + 7), gan.generator_loss(real, fake))
+    assert model.discriminator_loss(real, fake).item() == pytest.approx(softplus(torch.tensor(-3.0)).item())
+    assert model.generator_loss(real, fake).item() == pytest.approx(softplus(torch.tensor(3.0)).item())
+    assert torch.equal(model.generator_loss(real + 7, fake + 7), model.generator_loss(real, fake))
 
 
 def test_the_penalty_of_a_linear_score_is_its_squared_norm():
     slope = torch.tensor([3.0, 4.0])
     clips = torch.randn(2, 5, 2, requires_grad=True)
-    penalty = gan.gradient_penalty(clips @ slope, clips, gamma=0.1)
+    penalty = model.gradient_penalty(clips @ slope, clips, gamma=0.1)
     assert penalty.item() == pytest.approx(0.1 / 2 * (25 + 25))
 
 
 def test_synonyms_are_no_wrong_captions():
-    same = text.same_meaning(["circle moving up-left", "circle moving diagonally up-left", "circle moving left"])
+    same = words.same_meaning(["circle moving up-left", "circle moving diagonally up-left", "circle moving left"])
     assert same.tolist() == [[True, True, False], [True, True, False], [False, False, True]]
 
 
 def test_captions_outside_the_grammar_are_compared_by_their_words():
-    same = text.same_meaning(["a dog runs", "runs a dog!", "a dog sleeps"])
+    same = words.same_meaning(["a dog runs", "runs a dog!", "a dog sleeps"])
     assert same.tolist() == [[True, True, False], [True, True, False], [False, False, True]]
 
 
 def test_wrong_captions_cost_nothing_where_there_are_none():
     matches = torch.randn(3, 3, requires_grad=True)
-    loss = gan.wrong_caption_loss(matches, matches.diagonal(), torch.ones(3, 3, dtype=torch.bool))
+    loss = model.wrong_caption_loss(matches, matches.diagonal(), torch.ones(3, 3, dtype=torch.bool))
     loss.backward()
     assert loss.item() == 0 and matches.grad.abs().sum() == 0
 
@@ -65,7 +66,7 @@ def test_wrong_captions_are_the_mean_over_captions_that_mean_something_else():
     matches = torch.tensor([[1.0, 9.0, 0.0], [9.0, 1.0, 2.0], [0.0, 0.0, 0.0]])
     same = torch.tensor([[True, True, False], [True, True, False], [False, False, True]])
     expected = (softplus(torch.tensor([-1.0, 1.0])).sum() + softplus(torch.tensor([0.0, 0.0])).mean()) / 3
-    assert gan.wrong_caption_loss(matches, matches.diagonal(), same).item() == pytest.approx(expected.item())
+    assert model.wrong_caption_loss(matches, matches.diagonal(), same).item() == pytest.approx(expected.item())
 
 
 def test_match_agrees_with_score():
@@ -116,7 +117,7 @@ def test_mixed_precision_draws_and_differs_places_exactly():
 
 @given(st.integers(4, 64))
 def test_slow_waves_can_write_every_sequence_and_keep_the_size_of_codes(frames):
-    waves = gan.slow_waves(frames)
+    waves = model.slow_waves(frames)
     assert torch.linalg.matrix_rank(waves) == frames
     assert waves.square().sum(1).mean().item() == pytest.approx(1, abs=1e-5)
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from t2v_models.build import FAMILIES, build
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
+from t2v_models.families.build import FAMILIES, build
 from t2v_models.generate import between, sample_frames, stations
+from t2v_models.machine import threads
 from t2v_models.model import VideoModel
-from t2v_models.speed import threads
 
 VOCABULARY = ("circle", "left", "moving", "right")
 LEFT, RIGHT = "circle moving left", "circle moving right"

@@ -14,15 +14,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from t2v_models.clips.dataset import RENDERER_VERSION, DatasetConfig, draw_clip
-from t2v_models.clips.reader import READER_VERSION
-from t2v_models.clips.render import render
 from t2v_models.clips.spec import ClipSpec
-from t2v_models.evaluation import suite
-from t2v_models.evaluation.baselines import oracle
-from t2v_models.evaluation.features import features
-from t2v_models.evaluation.scores import SUITE_VERSION
-from t2v_models.evaluation.verdicts import judge
+from t2v_models.judging import suite
+from t2v_models.judging.baselines import oracle
+from t2v_models.judging.features import features
+from t2v_models.judging.scores import SUITE_VERSION
+from t2v_models.judging.verdicts import judge
+from t2v_models.worlds.dataset import RENDERER_VERSION, DatasetConfig, draw_clip
+from t2v_models.worlds.reader import READER_VERSION
+from t2v_models.worlds.render import render
 
 CLIPS = Path(__file__).parent / "golden" / "clips.json"
 SCORES = Path(__file__).parent / "golden" / "scores.json"

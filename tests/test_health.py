@@ -8,20 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from t2v_models.clips.dataset import DatasetConfig
-from t2v_models.clips.motions import draw_motion, trace
-from t2v_models.clips.prompts import parse
 from t2v_models.clips.spec import ClipSpec, World
-from t2v_models.clips.splits import split_prompts
-from t2v_models.evaluation import health
-from t2v_models.evaluation.baselines import blank, oracle, unconditional
-from t2v_models.evaluation.metrics import by_prompt
-from t2v_models.evaluation.verdicts import Verdict, judge
+from t2v_models.judging import health
+from t2v_models.judging.baselines import blank, oracle, unconditional
+from t2v_models.judging.metrics import by_prompt
+from t2v_models.judging.verdicts import Verdict, judge
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
-from t2v_models.training import TrainConfig, fit, history
-from t2v_models.watch import watcher
-from tasks.report import ModelReport, Report, write_report
+from t2v_models.training.loop import TrainConfig, fit, history
+from t2v_models.training.validation import watcher
+from t2v_models.worlds.dataset import DatasetConfig
+from t2v_models.worlds.motions import draw_motion, trace
+from t2v_models.worlds.prompts import parse
+from t2v_models.worlds.splits import split_prompts
+from tasks.report.lab import ModelReport, Report, write_report
 from tests.test_training import SMALL, quiet, run_of
 
 CLIPS = 8

@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from t2v_models.clips.dataset import DatasetConfig
+from t2v_models.clips.media import to_webp
 from t2v_models.config import LabError
-from t2v_models.media import to_webp
 from t2v_models.shards.export import KINDS, export, to_npz
 from t2v_models.shards.ingest import Ingested, Source, Windows, ingest, isolated
 from t2v_models.shards.manifest import MANIFEST, Manifest, finish
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.verify import verify
 from t2v_models.shards.write import write_shard
+from t2v_models.worlds.dataset import DatasetConfig
 from tests.tiny import OPTIONS, SPEC, TO_FILE, clips, noise, put, put_frames, rejects, smooth
 
 
@@ -99,10 +99,10 @@ def test_captions_of_any_script_train_a_model(tmp_path: Path) -> None:
     """Chinese, Hindi, Cyrillic, accents in either form, emoji beside words: through ingest, one step and a sample."""
     import torch  # here, so that the processes of other tests need not import it
 
-    from t2v_models import training
     from t2v_models.checkpoint import RunConfig
     from t2v_models.generate import load_run, sample_frames
-    from t2v_models.text import bag_of_words, vocabulary_of
+    from t2v_models.text.words import bag_of_words, vocabulary_of
+    from t2v_models.training import loop
     from tests.test_training import SMALL, quiet
 
     texts = ("一只猫在走", "बिल्ली चलती है", "Кошка идёт", "un café", "🐱 cat")
@@ -121,7 +121,7 @@ def test_captions_of_any_script_train_a_model(tmp_path: Path) -> None:
     run = RunConfig(
         model=SMALL["gan"], dataset=manifest.config, dataset_digest=manifest.digest, vocabulary=vocabulary, seed=0
     )
-    training.fit(run, ClipStore(manifest), training.TrainConfig(steps=1), tmp_path / "run", quiet)
+    loop.fit(run, ClipStore(manifest), loop.TrainConfig(steps=1), tmp_path / "run", quiet)
     assert sample_frames(load_run(tmp_path / "run"), ["猫在走"], [0]).shape == (1, 6, 16, 16, 3)
     with pytest.raises(LabError, match="was not trained on the word '狗'"):
         sample_frames(load_run(tmp_path / "run"), ["一只狗"], [0])
@@ -296,8 +296,8 @@ def test_ingesting_never_imports_torch() -> None:
 
 
 def test_every_model_trains_on_ingested_clips_and_cannot_be_judged(rendered: Path, tmp_path: Path) -> None:
-    from t2v_models import training  # here, so that the processes of other tests need not import torch
     from t2v_models.checkpoint import RunConfig, load
+    from t2v_models.training import loop  # here, so that the processes of other tests need not import torch
     from tasks.subjects import subject
     from tests.test_model_contract import FAMILIES
 
@@ -306,7 +306,7 @@ def test_every_model_trains_on_ingested_clips_and_cannot_be_judged(rendered: Pat
     manifest = Manifest.load(tmp_path / "data")
     for model in FAMILIES:
         folder, run = tmp_path / model.name, RunConfig.of(manifest, model, seed=0)
-        training.fit(run, ClipStore(manifest), training.TrainConfig(steps=1), folder, log=lambda step, figures: None)
+        loop.fit(run, ClipStore(manifest), loop.TrainConfig(steps=1), folder, log=lambda step, figures: None)
         assert load(folder)[1].run == run
         with pytest.raises(LabError, match="ingested clips, whose ground truth is unknown"):
             subject(folder)

@@ -5,17 +5,17 @@ from functools import partial
 import numpy as np
 import pytest
 
-from t2v_models.clips.dataset import DatasetConfig
-from t2v_models.clips.motions import Motion, draw_motion
-from t2v_models.clips.prompts import parse
-from t2v_models.clips.render import render
 from t2v_models.clips.spec import ClipSpec
-from t2v_models.evaluation import suite
-from t2v_models.evaluation.baselines import BASELINES, oracle
-from t2v_models.evaluation.features import features
-from t2v_models.evaluation.metrics import summarise
-from t2v_models.evaluation.suite import Judged, bounds, real_clips, score_split
-from t2v_models.evaluation.verdicts import judge, table
+from t2v_models.judging import suite
+from t2v_models.judging.baselines import BASELINES, oracle
+from t2v_models.judging.features import features
+from t2v_models.judging.metrics import summarise
+from t2v_models.judging.suite import Judged, bounds, real_clips, score_split
+from t2v_models.judging.verdicts import judge, table
+from t2v_models.worlds.dataset import DatasetConfig
+from t2v_models.worlds.motions import Motion, draw_motion
+from t2v_models.worlds.prompts import parse
+from t2v_models.worlds.render import render
 
 SPEC = ClipSpec(size=32)
 DATA = DatasetConfig(spec=SPEC, clips=360)

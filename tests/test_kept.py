@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from t2v_models.clips.dataset import DatasetConfig
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
-from t2v_models.evaluation import kept
-from t2v_models.evaluation.baselines import retrieval
-from t2v_models.evaluation.features import features
-from t2v_models.evaluation.kept import kept_real
-from t2v_models.evaluation.suite import Judged, Real, score_split
-from t2v_models.evaluation.verdicts import judge
+from t2v_models.judging import kept
+from t2v_models.judging.baselines import retrieval
+from t2v_models.judging.features import features
+from t2v_models.judging.kept import kept_real
+from t2v_models.judging.suite import Judged, Real, score_split
+from t2v_models.judging.verdicts import judge
+from t2v_models.worlds.dataset import DatasetConfig
 
 DATA = DatasetConfig(clips=90, spec=ClipSpec(size=16, frames=6))
 PROMPTS = [p for p in DATA.prompts for _ in range(8)]
@@ -115,16 +115,16 @@ def test_other_prompts_and_splits_have_files_of_their_own(tmp_path: Path) -> Non
 
 def test_the_digest_changes_with_any_line_of_the_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a copy of the package's layout: a changed, a new and a removed file all count, and so do the weights."""
-    for name in ("evaluation/kept.py", "evaluation/features.safetensors", "clips/reader.py"):
+    for name in ("judging/kept.py", "judging/features.safetensors", "worlds/reader.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("1")
-    monkeypatch.setattr(kept, "__file__", str(tmp_path / "evaluation" / "kept.py"))
+    monkeypatch.setattr(kept, "__file__", str(tmp_path / "judging" / "kept.py"))
     found = {kept.judge_digest.__wrapped__()}
-    names = ("evaluation/kept.py", "evaluation/features.safetensors", "clips/reader.py", "clips/new.py")
+    names = ("judging/kept.py", "judging/features.safetensors", "worlds/reader.py", "worlds/new.py")
     for content, name in enumerate(names, 2):
         (tmp_path / name).write_text(str(content))
         found.add(kept.judge_digest.__wrapped__())
-    (tmp_path / "clips/reader.py").unlink()
+    (tmp_path / "worlds/reader.py").unlink()
     found.add(kept.judge_digest.__wrapped__())
     assert len(found) == 6
     monkeypatch.setattr(np, "__version__", "0")

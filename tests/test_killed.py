@@ -12,9 +12,9 @@ from uuid import UUID
 import pytest
 
 from t2v_models.config import LabError
-from tasks import killed
-from tasks.orchestration import GOES_ON, LIVES, SILENT, STARTS, check_starts
-from tasks.runtime import prefect_api
+from tasks.servers import orphans
+from tasks.servers.orchestration import GOES_ON, LIVES, SILENT, STARTS, check_starts
+from tasks.servers.runtime import prefect_api
 from tests.conftest import prepared
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # prefect's own
@@ -78,7 +78,7 @@ def test_runs_that_ended_with_their_worker_are_marked_and_living_ones_are_asked_
     crashed, cancelled = (run_with(state, "a", gone.pid) for state in (Running(), Cancelling()))
     other = run_with(Running(), "b", gone.pid)
     now = datetime.now(UTC)
-    assert not killed.mark_killed("a", now), "there is nothing left to ask"
+    assert not orphans.mark_killed("a", now), "there is nothing left to ask"
     assert [state_of(run) for run in (crashed, cancelled, other)] == ["Crashed", "Cancelled", "Running"]
 
     early = run_with(Running(), "b", gone.pid)  # of the next worker, which has started since
@@ -88,13 +88,13 @@ def test_runs_that_ended_with_their_worker_are_marked_and_living_ones_are_asked_
 
     with get_client(sync_client=True) as client:
         client.update_flow_run(living, infrastructure_pid=str(process.pid))
-    killed.mark_killed("b", now)
+    orphans.mark_killed("b", now)
     assert [state_of(run) for run in (other, early)] == ["Crashed", "Running"]
     later = datetime.now(UTC)
-    assert killed.mark_killed("c", later), "its process lives"
+    assert orphans.mark_killed("c", later), "its process lives"
     process.kill()
     process.wait()
-    assert not killed.mark_killed("c", later)
+    assert not orphans.mark_killed("c", later)
     assert state_of(living) == "Crashed"
 
 
@@ -107,9 +107,9 @@ def test_a_silent_run_whose_process_lives_is_not_started_again(sleeper) -> None:
     with get_client(sync_client=True) as client:
         for run in (silent, ending):
             client.update_flow_run(run, infrastructure_pid=str(sleeper(run).pid))
-    killed.keep_living(["another"])
+    orphans.keep_living(["another"])
     assert state_of(silent) == "Crashed", "it is not of this worker"
-    killed.keep_living(["e"])
+    orphans.keep_living(["e"])
     assert [state_of(run) for run in (silent, ending, dead)] == ["Running", "Crashed", "Crashed"]
 
 
@@ -142,12 +142,12 @@ def test_a_cancelled_run_whose_worker_does_not_hear_is_asked_to_end(sleeper, mon
     with get_client(sync_client=True) as client:
         client.update_flow_run(run, infrastructure_pid=str(process.pid))
         client.set_flow_run_state(run, Cancelling(), force=True)
-    killed.end_cancelled(["d"])
+    orphans.end_cancelled(["d"])
     assert process.poll() is None, "its worker still has time"
-    monkeypatch.setattr(killed, "HEARD_SECONDS", 0)
-    killed.end_cancelled(["another"])
+    monkeypatch.setattr(orphans, "HEARD_SECONDS", 0)
+    orphans.end_cancelled(["another"])
     assert process.poll() is None, "it is not of this worker"
-    killed.end_cancelled(["d"])
+    orphans.end_cancelled(["d"])
     assert process.wait(60) == -15
 
 
@@ -155,21 +155,21 @@ def test_crashed_runs_that_the_rule_has_missed_are_put_back(monkeypatch: pytest.
     from prefect.automations import Automation
     from prefect.states import Crashed
 
-    from tasks.orchestration import AUTOMATIONS
+    from tasks.servers.orchestration import AUTOMATIONS
 
     earlier = run_with(Crashed())
     since = datetime.now(UTC)
     forgotten, by_hand = run_with(Crashed()), run_with(Crashed(), deployed=False)
-    killed.put_back_forgotten(since)
+    orphans.put_back_forgotten(since)
     assert state_of(forgotten) == "Crashed", "the rule still has time"
-    monkeypatch.setattr(killed, "FORGOTTEN_SECONDS", 0)
+    monkeypatch.setattr(orphans, "FORGOTTEN_SECONDS", 0)
     [rule] = [Automation(**a.model_dump()) for a in AUTOMATIONS if a.name == GOES_ON]
     rule.enabled = False
     rule.create()
-    killed.put_back_forgotten(since)
+    orphans.put_back_forgotten(since)
     assert state_of(forgotten) == "Crashed", "a person has paused the rule"
     rule.enable()
-    killed.put_back_forgotten(since)
+    orphans.put_back_forgotten(since)
     assert [state_of(run) for run in (earlier, forgotten, by_hand)] == ["Crashed", "AwaitingRetry", "Crashed"]
 
 
@@ -179,7 +179,7 @@ def test_a_stage_ends_with_a_lab_begun_by_hand_and_waits_for_one_that_goes_on(de
     from prefect.client.orchestration import get_client
     from prefect.flow_engine import run_flow
 
-    from tasks.placement import run_on_pool
+    from tasks.servers.pools import run_on_pool
 
     lab, started = flow(lambda: run_on_pool("wanted/stage", {}), name="lab"), datetime.now(UTC)
     with get_client(sync_client=True) as client:
@@ -211,4 +211,4 @@ def test_a_server_that_is_away_is_asked_again(monkeypatch: pytest.MonkeyPatch) -
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
-        assert killed.mark_killed("a", datetime.now(UTC) + timedelta(hours=1))
+        assert orphans.mark_killed("a", datetime.now(UTC) + timedelta(hours=1))

@@ -10,13 +10,13 @@ import pytest
 
 from flows.lab import LabConfig
 from t2v_models.clips.spec import ClipSpec
-from t2v_models.evaluation.baselines import oracle
-from t2v_models.evaluation.scores import SUITE_VERSION, EvaluateConfig, Evaluation
+from t2v_models.judging.baselines import oracle
+from t2v_models.judging.scores import SUITE_VERSION, EvaluateConfig, Evaluation
 from tasks.evaluate import judge_split, log_evaluation
-from tasks.mlflow_store import client
-from tasks.orchestration import AUTOMATIONS, POOLS, set_up
+from tasks.mlflow.store import client
 from tasks.publish import log_lab
-from tasks.runtime import prefect_api
+from tasks.servers.orchestration import AUTOMATIONS, POOLS, set_up
+from tasks.servers.runtime import prefect_api
 from tasks.subjects import asked_of, subject
 from tasks.train import read_record
 

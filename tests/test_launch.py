@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from t2v_models import checkpoint as checkpoints
-from t2v_models import launch, training
-from t2v_models.build import FAMILIES
-from t2v_models.launch import Job
-from t2v_models.training import TrainConfig
-from tasks.services import free_port
+from t2v_models.families.build import FAMILIES
+from t2v_models.training import launch, loop
+from t2v_models.training.launch import Job
+from t2v_models.training.loop import TrainConfig
+from tasks.servers.supervisor import free_port
 from tests.forked import PATIENCE, by_two_ranks
 from tests.test_training import SMALL, tensors, train
 
@@ -27,13 +27,13 @@ STEPS = 6
 
 def by_torchrun(data: Path, run_dir: Path, name: str, ranks: int = 2) -> None:
     """Also: what the ranks tell comes back, each step once."""
-    before = training.history(run_dir)
+    before = loop.history(run_dir)
     seen: dict[int, dict[str, float]] = {}
     config = TrainConfig(steps=STEPS, log_every=1, probe_seconds=0, ranks=ranks, device="cpu")
     job = Job(data=str(data), cache=data, model=SMALL[name], training=config, run_dir=run_dir)
     last = launch.train(job, lambda step, row: seen.setdefault(step, {}).update(row))
     assert last.step == STEPS
-    assert before | seen == training.history(run_dir)
+    assert before | seen == loop.history(run_dir)
 
 
 def forked(data: Path, run_dir: Path, name: str) -> None:
@@ -52,8 +52,8 @@ def test_two_ranks_learn_what_one_learns_from_the_same_batches(
     one, two = tmp_path / "one", tmp_path / "two"
     train(data, one, STEPS, name)
     by_two(data, two, name)
-    seen = training.history(two)
-    for step, figures in training.history(one).items():
+    seen = loop.history(two)
+    for step, figures in loop.history(one).items():
         losses = {name: value for name, value in figures.items() if name.startswith("train/")}
         assert losses == pytest.approx({name: seen[step][name] for name in losses}, abs=1e-5)
     weights, others = (checkpoints.load(run_dir)[0].state_dict() for run_dir in (one, two))
@@ -73,11 +73,11 @@ def test_two_machines_go_on_as_two_ranks_of_one_would(data: Path, tmp_path: Path
     meeting = {"PET_NNODES": "2", "PET_RDZV_BACKEND": "c10d", "PET_RDZV_ENDPOINT": f"127.0.0.1:{free_port(0, 'c10d')}"}
     for variable, value in meeting.items():
         monkeypatch.setenv(variable, value)
-    other = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=1", "-m", "t2v_models.launch"]
+    other = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=1", "-m", "t2v_models.training.launch"]
     with subprocess.Popen([*other, str(two / "job.json")], env=os.environ | {"OMP_NUM_THREADS": "1"}) as machine:
         by_torchrun(data, two, name, ranks=1)
         assert machine.wait(PATIENCE) == 0
-    assert list(training.history(two)) == list(range(1, STEPS + 1))
+    assert list(loop.history(two)) == list(range(1, STEPS + 1))
     states = (tensors(run_dir) for run_dir in (one, two))
     for (key, value), (_, other_value) in zip(*(sorted(state.items()) for state in states), strict=True):
         assert torch.equal(value, other_value), f"{key} differs"

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from prefect.flows import load_flow_from_entrypoint
 
+from flows.cli.profiles import profile
 from flows.lab import LabConfig
-from flows.profiles import profile
 
 ROOT = Path(__file__).parents[1]
 DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
@@ -19,10 +19,10 @@ DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
 @pytest.mark.parametrize(
     ("module", "absent"),
     [
-        ("t2v_models.clips.reader, t2v_models.shards.verify", {"torch"}),
+        ("t2v_models.worlds.reader, t2v_models.shards.verify", {"torch"}),
         ("tasks.render", {"torch"}),
-        ("flows.dataset, flows.cli", {"torch"}),
-        ("t2v_models.training", {"prefect", "mlflow"}),
+        ("flows.dataset, flows.cli.main", {"torch"}),
+        ("t2v_models.training.loop", {"prefect", "mlflow"}),
     ],
 )
 def test_light_modules_stay_light(module: str, absent: set[str]) -> None:
@@ -39,7 +39,7 @@ from tests.test_training import SMALL, quiet, run_of
 from t2v_models.generate import load_run, sample_frames
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.stream import ClipStore
-from t2v_models.training import TrainConfig, fit
+from t2v_models.training.loop import TrainConfig, fit
 data, out = Path({str(data)!r}), Path({str(tmp_path)!r})
 fit(run_of(data, SMALL["gan"]), ClipStore(Manifest.load(data)), TrainConfig(steps=1), out, quiet)
 print(sample_frames(load_run(out), ["circle moving left"], [0]).shape)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from t2v_models import media
-from t2v_models.clips.dataset import DatasetConfig, draw_clip
-from t2v_models.clips.reader import read
-from t2v_models.clips.render import render
+from t2v_models.clips import media
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
+from t2v_models.worlds.dataset import DatasetConfig, draw_clip
+from t2v_models.worlds.reader import read
+from t2v_models.worlds.render import render
 
 
 def clips(count=3, size=32, frames=6):

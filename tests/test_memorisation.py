@@ -5,11 +5,9 @@ from functools import cache
 import numpy as np
 import pytest
 
-from t2v_models.clips.dataset import DatasetConfig, draw_clip
-from t2v_models.clips.render import render
 from t2v_models.clips.spec import ClipSpec
-from t2v_models.evaluation.baselines import oracle
-from t2v_models.evaluation.memorisation import (
+from t2v_models.judging.baselines import oracle
+from t2v_models.judging.memorisation import (
     UNSEEN_PER_CLIP,
     copy_rate,
     ct_z,
@@ -18,7 +16,9 @@ from t2v_models.evaluation.memorisation import (
     training_paths,
     unseen_paths,
 )
-from t2v_models.evaluation.verdicts import Verdict, judge
+from t2v_models.judging.verdicts import Verdict, judge
+from t2v_models.worlds.dataset import DatasetConfig, draw_clip
+from t2v_models.worlds.render import render
 
 DATA = DatasetConfig(spec=ClipSpec(size=32), clips=1440)
 PER_PROMPT = 56

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from t2v_models.evaluation import metrics as m
-from t2v_models.evaluation.compare import by_change, differences
-from t2v_models.evaluation.milestones import Milestones
-from t2v_models.evaluation.statistics import Score, block_mean, exact, mean, newcombe, wilson
-from t2v_models.evaluation.verdicts import Verdict
+from t2v_models.judging import metrics as m
+from t2v_models.judging.statistics import Score, block_mean, exact, mean, newcombe, wilson
+from t2v_models.judging.verdicts import Verdict
+from t2v_models.leaderboard.compare import by_change, differences
+from t2v_models.leaderboard.milestones import Milestones
 
 
 def verdict(asked: str, shown: str, prompt: str = "", seed: int = 0, **numbers: object) -> Verdict:

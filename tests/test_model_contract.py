@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from t2v_models.build import ModelConfig, build
-from t2v_models.clips.dataset import DatasetConfig, draw_clip
-from t2v_models.clips.render import render
+from t2v_models.batch import Batch, to_frames, to_video
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
-from t2v_models.frame_gan import FrameGanConfig
-from t2v_models.gan import GanConfig
-from t2v_models.model import Batch, VideoModel, to_frames, to_video
-from t2v_models.text import vocabulary_of
+from t2v_models.families.build import ModelConfig, build
+from t2v_models.families.frame_gan import FrameGanConfig
+from t2v_models.families.gan.model import GanConfig
+from t2v_models.model import VideoModel
+from t2v_models.text.words import vocabulary_of
+from t2v_models.worlds.dataset import DatasetConfig, draw_clip
+from t2v_models.worlds.render import render
 
 FAMILIES: list[ModelConfig] = [GanConfig(), FrameGanConfig(width=32)]
 PROMPTS = DatasetConfig().prompts

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from t2v_models.clips.moments import full_ink, measure, name_shapes
-from t2v_models.clips.shapes import SQUARE, cover
 from t2v_models.clips.spec import SHAPES, Shape
+from t2v_models.worlds.moments import full_ink, measure, name_shapes
+from t2v_models.worlds.outlines import SQUARE, cover
 
 
 def drawn(shape: Shape, radius: float, blur: float = 0.0, opacity: float = 1.0) -> NDArray[np.float32]:

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t2v_models.clips.motions import (
+from t2v_models.clips.spec import SHAPES, ClipSpec, Shape
+from t2v_models.worlds.motions import (
     ACTIONS,
     DIRECTIONS,
     Action,
@@ -17,8 +18,7 @@ from t2v_models.clips.motions import (
     trace,
     triangle,
 )  # fmt: skip
-from t2v_models.clips.shapes import EXTENTS
-from t2v_models.clips.spec import SHAPES, ClipSpec, Shape
+from t2v_models.worlds.outlines import EXTENTS
 
 specs = st.builds(ClipSpec, frames=st.integers(4, 40), size=st.integers(16, 96))
 seeds = st.integers(0, 2**32)

@@ -25,12 +25,12 @@ import psutil
 import pytest
 from PIL import Image
 
-from t2v_models.training import history
-from tasks import running, services
+from t2v_models.training.loop import history
+from tasks.servers import running, supervisor
 from tests.browser import CHROMIUM, browser
 
 ROOT = Path(__file__).parents[1]
-UP = [sys.executable, "-m", "flows.cli", "up"]
+UP = [sys.executable, "-m", "flows.cli.main", "up"]
 PATIENCE_SECONDS = 600
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.filterwarnings("ignore")]
@@ -258,7 +258,7 @@ def test_a_training_outlives_its_server_and_is_cancelled_when_a_person_says_so(u
     before = lines.stat().st_size
     until(lambda: up.part("prefect") not in (server, None))
     until(lambda: lines.stat().st_size > before)
-    until(lambda: services.answers(f"{up.said['Prefect']}/api/health"))
+    until(lambda: supervisor.answers(f"{up.said['Prefect']}/api/health"))
     until(lambda: up.run(run_id)["state_type"] == "RUNNING")
     up.api("POST", f"/flow_runs/{run_id}/set_state", json={"state": {"type": "CANCELLING"}})
     run = up.wait(run_id, "CANCELLED", "FAILED", "COMPLETED")

@@ -11,20 +11,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from t2v_models.clips.dataset import DatasetConfig, draw_clip
-from t2v_models.clips.motions import trace
-from t2v_models.clips.prompts import parse
-from t2v_models.clips.render import render
+from t2v_models.clips.media import MARKS, enlarge
+from t2v_models.clips.overlay import draw_verdict
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
-from t2v_models.evaluation.verdicts import judge
-from t2v_models.media import MARKS, enlarge
-from t2v_models.overlay import draw_verdict
+from t2v_models.judging.verdicts import judge
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
-from t2v_models.text import vocabulary_of
-from t2v_models.training import TrainConfig, fit
-from tasks.play import REAL, matching, next_words, player, runs_in, show, with_word
+from t2v_models.text.words import vocabulary_of
+from t2v_models.training.loop import TrainConfig, fit
+from t2v_models.worlds.dataset import DatasetConfig, draw_clip
+from t2v_models.worlds.motions import trace
+from t2v_models.worlds.prompts import parse
+from t2v_models.worlds.render import render
+from tasks.report.play import REAL, matching, next_words, player, runs_in, show, with_word
 from tests.browser import CHROMIUM, browser
 from tests.test_training import SMALL, quiet, run_of
 
@@ -151,9 +151,8 @@ def environment(folder: Path) -> dict[str, str]:
 )
 @pytest.mark.slow
 def test_what_stops_the_playground_is_one_sentence(before, arguments, sentence, tmp_path: Path) -> None:
-    code = (
-        f"import sys; {before or 'pass'}; sys.argv = ['t2v', 'play', *{arguments}]; import flows.cli; flows.cli.main()"
-    )
+    start = f"sys.argv = ['t2v', 'play', *{arguments}]; from flows.cli.main import main; main()"
+    code = f"import sys; {before or 'pass'}; {start}"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment(tmp_path), capture_output=True,
                           text=True)  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "")

@@ -4,17 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from t2v_models.clips.dataset import DatasetConfig, draw_clip
-from t2v_models.clips.motions import ACTIONS, DIRECTIONS
-from t2v_models.clips.prompts import (
+from t2v_models.config import LabError
+from t2v_models.worlds.dataset import DatasetConfig, draw_clip
+from t2v_models.worlds.motions import ACTIONS, DIRECTIONS
+from t2v_models.worlds.prompts import (
     ARTICLE_PROMPTS,
     PHRASES,
     check_hold_out,
     parse,
     words,
 )
-from t2v_models.clips.splits import Split, check_no_leak, split_prompts, train_prompts
-from t2v_models.config import LabError
+from t2v_models.worlds.splits import Split, check_no_leak, split_prompts, train_prompts
 
 
 def test_the_articles_18_prompts_render_and_mean_what_they_say() -> None:

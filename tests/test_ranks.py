@@ -12,12 +12,12 @@ import pytest
 import safetensors.torch
 import torch
 
-from t2v_models.build import FAMILIES, build
+from t2v_models.batch import Batch, cut
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
-from t2v_models.model import Batch, cut
-from t2v_models.ranks import add_gradients, greatest, join, share, total, totals
-from t2v_models.text import vocabulary_of
+from t2v_models.distributed.collectives import add_gradients, greatest, join, share, total, totals
+from t2v_models.families.build import FAMILIES, build
+from t2v_models.text.words import vocabulary_of
 from tests.forked import by_ranks, by_two_ranks, ended, start
 from tests.test_training import SMALL
 
@@ -71,10 +71,10 @@ ALONE = {
 PARTING = """
 from pathlib import Path
 import torch
-from t2v_models import ranks
-ranks.join()
+from t2v_models.distributed import collectives
+collectives.join()
 torch.compile(torch.nn.Linear(1, 1), backend="eager")(torch.ones(1, 1))  # as the first step of a training would
-ranks.leave()
+collectives.leave()
 print(*sorted({name.read_text().strip() for name in Path("/proc/self/task").glob("*/comm")}))
 """
 

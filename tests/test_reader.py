@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t2v_models.clips.laws import fit
-from t2v_models.clips.motions import ACTIONS, Action, draw_motion, trace
-from t2v_models.clips.reader import read
-from t2v_models.clips.render import render
 from t2v_models.clips.spec import GROUND, PALETTE, ClipSpec
+from t2v_models.worlds.laws import fit
+from t2v_models.worlds.motions import ACTIONS, Action, draw_motion, trace
+from t2v_models.worlds.reader import read
+from t2v_models.worlds.render import render
 
 OPPOSITE: dict[str, str] = {
     "right": "left", "left": "right", "up": "down", "down": "up", "up-right": "down-left", "down-left": "up-right",

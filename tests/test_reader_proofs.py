@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from t2v_models.clips import laws
-from t2v_models.clips.motions import ACTIONS, DIRECTIONS, Action, Motion, draw_motion, radius_range, trace
-from t2v_models.clips.prompts import WORDINGS, Meaning, say
-from t2v_models.clips.reader import TOLERANCE, Reading, read
-from t2v_models.clips.render import render
-from t2v_models.clips.shapes import EXTENTS, cover
 from t2v_models.clips.spec import GROUND, PALETTE, SHAPES, ClipSpec, Colour, Shape, World
-from t2v_models.evaluation.verdicts import judge
+from t2v_models.judging.verdicts import judge
+from t2v_models.worlds import laws
+from t2v_models.worlds.motions import ACTIONS, DIRECTIONS, Action, Motion, draw_motion, radius_range, trace
+from t2v_models.worlds.outlines import EXTENTS, cover
+from t2v_models.worlds.prompts import WORDINGS, Meaning, say
+from t2v_models.worlds.reader import TOLERANCE, Reading, read
+from t2v_models.worlds.render import render
 
 Frames = NDArray[np.uint8]
 Motions = list[Motion]

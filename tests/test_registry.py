@@ -10,21 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from t2v_models import checkpoint
-from t2v_models.build import build
 from t2v_models.checkpoint import RunConfig
-from t2v_models.clips.dataset import DatasetConfig
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
-from t2v_models.evaluation.gate import GateConfig, decide, figures_of
-from t2v_models.evaluation.scores import SUITE_VERSION, EvaluateConfig, Evaluation
-from t2v_models.evaluation.statistics import Score, newcombe, wilson
-from t2v_models.gan import GanConfig
-from t2v_models.text import vocabulary_of
-from tasks.mlflow_store import client
-from tasks.registry import champion_of, fetch_model
-from tasks.runtime import prefect_api
+from t2v_models.families.build import build
+from t2v_models.families.gan.model import GanConfig
+from t2v_models.judging.scores import SUITE_VERSION, EvaluateConfig, Evaluation
+from t2v_models.judging.statistics import Score, newcombe, wilson
+from t2v_models.leaderboard.gate import GateConfig, decide, figures_of
+from t2v_models.text.words import vocabulary_of
+from t2v_models.worlds.dataset import DatasetConfig
+from tasks.mlflow.registry import champion_of, fetch_model
+from tasks.mlflow.store import client
+from tasks.mlflow.tracking import track
+from tasks.servers.runtime import prefect_api
 from tasks.subjects import Subject, subject
-from tasks.tracking import track
 
 N = 1152
 CONFIG = GateConfig()

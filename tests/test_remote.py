@@ -23,16 +23,16 @@ import boto3
 import pytest
 import torch
 
-from flows.cli import main
+from flows.cli.main import main
 from t2v_models.config import LabError
-from t2v_models.ranks import Share
+from t2v_models.distributed.collectives import Share
 from t2v_models.shards import manifest as manifests
 from t2v_models.shards import remote
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.remote import RemoteStore, make_room, open_data, verify_at
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.stream import batches
-from t2v_models.training import TrainConfig, fit
+from t2v_models.training.loop import TrainConfig, fit
 from tests.conftest import TINY, rendered
 from tests.test_training import SMALL, quiet, run_of, tensors
 

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from t2v_models.clips.dataset import DatasetConfig, draw_clip, draw_clips
-from t2v_models.clips.motions import ACTIONS, draw_motion, trace, traces
-from t2v_models.clips.render import render, sprites
-from t2v_models.clips.shapes import CROSS, DIAMOND, EXTENTS, SQUARE, TRIANGLE, cover
 from t2v_models.clips.spec import GROUND, PALETTE, SHAPES, ClipSpec, Shape, World
+from t2v_models.worlds.dataset import DatasetConfig, draw_clip, draw_clips
+from t2v_models.worlds.motions import ACTIONS, draw_motion, trace, traces
+from t2v_models.worlds.outlines import CROSS, DIAMOND, EXTENTS, SQUARE, TRIANGLE, cover
+from t2v_models.worlds.render import render, sprites
 
 WORLDS: tuple[World, ...] = ("circles", "shapes")
 

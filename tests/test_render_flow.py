@@ -17,14 +17,14 @@ import psutil
 import pytest
 from distributed.client import FutureCancelledError
 
-from t2v_models.clips.dataset import DatasetConfig
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.shards.manifest import finish
 from t2v_models.shards.verify import verify
 from t2v_models.shards.write import read_metadata, sidecar_path, write_shard
-from tasks.dask import cluster_faults, dask_runner
-from tasks.runtime import prefect_api, prepare
+from t2v_models.worlds.dataset import DatasetConfig
+from tasks.servers.dask import cluster_faults, dask_runner
+from tasks.servers.runtime import prefect_api, prepare
 
 CONFIG = DatasetConfig(clips=3000, clips_per_shard=50, spec=ClipSpec(size=32, frames=10))
 MOMENTS = int(os.environ.get("T2V_KILLS", "1"))
@@ -33,11 +33,11 @@ MOMENTS = int(os.environ.get("T2V_KILLS", "1"))
 RENDER = """
 import sys
 from pathlib import Path
-from tasks.runtime import prepare
+from tasks.servers.runtime import prepare
 if __name__ == "__main__":
     prepare(Path(sys.argv[1]))
     from flows import dataset
-    from t2v_models.clips.dataset import DatasetConfig
+    from t2v_models.worlds.dataset import DatasetConfig
     dataset.TASK_PIXELS = 1_000_000
     config = DatasetConfig.model_validate_json(sys.argv[3])
     out, runner = Path(sys.argv[2]), sys.argv[4]
@@ -88,7 +88,7 @@ def test_dask_writes_the_same_bytes_with_one_server(api: Path, whole: Path, tmp_
     process = start(api, tmp_path / "out", "dask")
     most = 0
     while process.poll() is None:
-        servers = [p for p in psutil.process_iter(["cmdline"]) if "tasks.server" in (p.info["cmdline"] or ())]
+        servers = [p for p in psutil.process_iter(["cmdline"]) if "tasks.servers.server" in (p.info["cmdline"] or ())]
         most = max(most, sum(str(api) in environment(p).get("PREFECT_HOME", "") for p in servers))
         time.sleep(0.3)
     _, errors = process.communicate()

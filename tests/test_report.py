@@ -10,17 +10,17 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from t2v_models.clips.motions import draw_motion
-from t2v_models.clips.render import render
+from t2v_models.clips.media import decode
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
-from t2v_models.evaluation.metrics import summarise
-from t2v_models.evaluation.statistics import wilson
-from t2v_models.evaluation.verdicts import judge
-from t2v_models.media import decode
-from tasks.chart import Chart, draw, ticks
-from tasks.confusion import confusion
-from tasks.report import Clip, ModelReport, Report, verdict_in_words, write_report
+from t2v_models.judging.metrics import summarise
+from t2v_models.judging.statistics import wilson
+from t2v_models.judging.verdicts import judge
+from t2v_models.worlds.motions import draw_motion
+from t2v_models.worlds.render import render
+from tasks.report.chart import Chart, draw, ticks
+from tasks.report.confusion import confusion
+from tasks.report.lab import Clip, ModelReport, Report, verdict_in_words, write_report
 
 VOID = {"meta", "img", "br", "line", "circle", "polyline"}
 

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from t2v_models.config import LabError
-from tasks.runtime import OneLineHandler, prefect_api, prepare
+from tasks.servers.runtime import OneLineHandler, prefect_api, prepare
 
 pytestmark = pytest.mark.alone
 
@@ -25,7 +25,7 @@ PATIENCE_SECONDS = 600
 FLOW = """
 import os, sys, time
 from pathlib import Path
-from tasks.runtime import prefect_api, prepare
+from tasks.servers.runtime import prefect_api, prepare
 
 work = Path(sys.argv[1])
 prepare(work)
@@ -79,7 +79,7 @@ def servers_of(work: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            serves = any(word in ("tasks.server", "uvicorn") for word in process.cmdline())
+            serves = any(word in ("tasks.servers.server", "uvicorn") for word in process.cmdline())
             if serves and process.environ().get("PREFECT_HOME") == str(work / "prefect"):
                 found.append(process)
     return found

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli import main
-from t2v_models import checkpoint, training
+from flows.cli.main import main
+from t2v_models import checkpoint
 from t2v_models.config import LabError
-from t2v_models.evaluation.scores import Evaluation, over_seeds
-from t2v_models.evaluation.statistics import Score
+from t2v_models.judging.scores import Evaluation, over_seeds
+from t2v_models.judging.statistics import Score
 from t2v_models.shards.manifest import Manifest
-from tasks.seeds import print_seeds, repeats, times_of
+from t2v_models.training import loop
+from tasks.report.seeds import print_seeds, repeats, times_of
 from tests.test_compare_page import evaluated, trained
 
 
@@ -57,7 +58,7 @@ def test_every_figure_is_the_mean_of_the_runs(runs: list[Path], capsys: pytest.C
             mean = (each[0][split][metric].value + each[1][split][metric].value) / 2
             assert figure.value == pytest.approx(mean, nan_ok=True), metric
     assert (times["seed"], times["updates"]) == ([4, 9], [2, 2])
-    first_look = [next(f for f in training.history(run).values() if "train/seconds" in f) for run in runs]
+    first_look = [next(f for f in loop.history(run).values() if "train/seconds" in f) for run in runs]
     assert times["reach/90_seconds"] == [figures["train/seconds"] for figures in first_look]
     assert times["reach/95_seconds"] == [None, None]
     print_seeds(found, scores, times)

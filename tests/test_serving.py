@@ -15,11 +15,11 @@ import httpx
 import numpy as np
 import pytest
 
-from t2v_models import media
+from t2v_models.clips import media
 from t2v_models.generate import load_run, sample_frames
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
-from t2v_models.training import TrainConfig, fit
+from t2v_models.training.loop import TrainConfig, fit
 from tests.test_training import SMALL, quiet, run_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # mlflow's own
@@ -78,11 +78,11 @@ def store(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with serving(folder, "/health", *command, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false") as url:
         code = f"""
 from pathlib import Path
-from tasks.runtime import prepare
+from tasks.servers.runtime import prepare
 work = Path({str(folder / "work")!r}); prepare(work)
-from tasks.mlflow_store import client
-from tasks.registry import promote, version_with
-from tasks.tracking import track
+from tasks.mlflow.store import client
+from tasks.mlflow.registry import promote, version_with
+from tasks.mlflow.tracking import track
 from t2v_models.checkpoint import newest
 run = Path({str(run)!r})
 with track(work, "exp", "a", params={{}}, tags={{}}) as tracker:
@@ -214,7 +214,7 @@ def answers(store: str, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[
     folder = tmp_path_factory.mktemp("mistakes")
     code = f"""
 import contextlib, io, json, os, sys
-from flows.cli import main
+from flows.cli.main import main
 answers = []
 for model, prompt, uri in {[(model, prompt, store if uri is None else uri) for model, prompt, uri, _ in MISTAKES]!r}:
     os.environ["MLFLOW_TRACKING_URI"] = uri

@@ -20,9 +20,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from t2v_models.clips.dataset import DatasetConfig, draw_clip
-from t2v_models.clips.motions import Motion, trace
-from t2v_models.clips.render import render
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.files import HOST, atomic
@@ -39,13 +36,16 @@ from t2v_models.shards.write import (
     sidecar_path,
     write_shard,
 )
+from t2v_models.worlds.dataset import DatasetConfig, draw_clip
+from t2v_models.worlds.motions import Motion, trace
+from t2v_models.worlds.render import render
 
 CONFIG = DatasetConfig(clips=44, clips_per_shard=20, spec=ClipSpec(size=16, frames=5), seed=3)
 
 WRITE = """
 import sys
 from pathlib import Path
-from t2v_models.clips.dataset import DatasetConfig
+from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.shards.manifest import finish
 from t2v_models.shards.write import write_shard
 config = DatasetConfig.model_validate_json(sys.argv[2])

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from t2v_models.clips.media import to_webp
 from t2v_models.config import LabError
-from t2v_models.media import to_webp
 from t2v_models.shards.ingest import Ingested, ingest
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.sources import list_sources, printable

@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t2v_models.clips.bands import SIZES, SPEEDS
-from t2v_models.clips.dataset import DatasetConfig, draw_clip
-from t2v_models.clips.motions import ACTIONS, SIZE_MOTIONS
-from t2v_models.clips.prompts import (
+from t2v_models.clips.spec import PALETTE, SHAPES
+from t2v_models.config import LabError
+from t2v_models.worlds.bands import SIZES, SPEEDS
+from t2v_models.worlds.dataset import DatasetConfig, draw_clip
+from t2v_models.worlds.motions import ACTIONS, SIZE_MOTIONS
+from t2v_models.worlds.prompts import (
     CIRCLE_WORDING,
     UNSEEN_WORDING,
     WORDINGS,
@@ -19,9 +21,7 @@ from t2v_models.clips.prompts import (
     say,
     words,
 )
-from t2v_models.clips.spec import PALETTE, SHAPES
-from t2v_models.clips.splits import SPLITS, Coverage, check_no_leak, split_prompts, train_prompts, trained_cells
-from t2v_models.config import LabError
+from t2v_models.worlds.splits import SPLITS, Coverage, check_no_leak, split_prompts, train_prompts, trained_cells
 
 HELD = check_hold_out(["up-right"])
 COVERAGES: tuple[Coverage, ...] = (9, 43, 86, "one-factor")

@@ -7,8 +7,8 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from t2v_models.painter import moments
-from t2v_models.spots import draw_spots, within
+from t2v_models.families.gan.blobs import draw_spots, within
+from t2v_models.families.gan.painter import moments
 
 
 @given(st.floats(-1e4, 1e4), st.floats(0, 1e3))

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.optim import Adam
 
-from t2v_models.steps import BoundedAdam
+from t2v_models.families.gan.bounded_adam import BoundedAdam
 
 LR, BETAS = 1e-2, (0.0, 0.99)
 

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from t2v_models.evaluation.scores import Seconds
-from tasks.stopwatch import Stopwatch
+from t2v_models.judging.scores import Seconds
+from tasks.report.stopwatch import Stopwatch
 
 
 def test_every_call_adds_up_and_a_failing_one_too() -> None:

@@ -13,16 +13,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t2v_models.clips.dataset import DatasetConfig, draw_clip
-from t2v_models.clips.render import render
+from t2v_models.batch import Batch
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
-from t2v_models.model import Batch
-from t2v_models.ranks import Share
+from t2v_models.distributed.collectives import Share
 from t2v_models.shards.manifest import Manifest, finish
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.stream import DeviceClips, batches, blocked_order, order
 from t2v_models.shards.write import write_shard
+from t2v_models.worlds.dataset import DatasetConfig, draw_clip
+from t2v_models.worlds.render import render
 
 CONFIG = DatasetConfig(clips=47, clips_per_shard=10, spec=ClipSpec(size=16, frames=4))
 

@@ -5,15 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from t2v_models.clips.dataset import DatasetConfig
+from t2v_models.clips.media import save_clips
 from t2v_models.clips.spec import ClipSpec
-from t2v_models.clips.splits import SPLITS
 from t2v_models.config import LabError
-from t2v_models.evaluation.baselines import oracle
-from t2v_models.evaluation.metrics import accuracy
-from t2v_models.evaluation.scores import EvaluateConfig
-from t2v_models.evaluation.verdicts import judge
-from t2v_models.media import save_clips
+from t2v_models.judging.baselines import oracle
+from t2v_models.judging.metrics import accuracy
+from t2v_models.judging.scores import EvaluateConfig
+from t2v_models.judging.verdicts import judge
+from t2v_models.worlds.dataset import DatasetConfig
+from t2v_models.worlds.splits import SPLITS
 from tasks.subjects import asked_of, dataset_like, split_of, subject, title
 
 DATA = DatasetConfig(spec=ClipSpec(size=32))

@@ -14,15 +14,16 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from t2v_models import files, training, watch
+from t2v_models import files
 from t2v_models.config import LabError
-from t2v_models.evaluation.statistics import Score
-from tasks import tracking
-from tasks.ended import add_scores, adopt, attach, known
-from tasks.mlflow_store import run_page, tracking_uri
-from tasks.outbox import Outbox
-from tasks.registry import fetch_model
-from tasks.tracking import close_stale, track
+from t2v_models.judging.statistics import Score
+from t2v_models.training import loop, validation
+from tasks.mlflow import tracking
+from tasks.mlflow.finished_runs import add_scores, adopt, attach, known
+from tasks.mlflow.outbox import Outbox
+from tasks.mlflow.registry import fetch_model
+from tasks.mlflow.store import run_page, tracking_uri
+from tasks.mlflow.tracking import close_stale, track
 from tasks.train import read_record, reporter, train_model
 from tests.test_training import SMALL, run_of
 
@@ -64,7 +65,7 @@ def test_a_given_store_is_respected(monkeypatch, tmp_path):
 
 
 def test_processes_that_start_together_find_one_fresh_store(tmp_path):
-    code = f"from pathlib import Path; from tasks.mlflow_store import client; client(Path({str(tmp_path)!r}))"
+    code = f"from pathlib import Path; from tasks.mlflow.store import client; client(Path({str(tmp_path)!r}))"
     started = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(3)]
     for process in started:
         _, told = process.communicate(timeout=120)
@@ -135,7 +136,7 @@ def test_a_run_that_breaks_says_how(work, error, status):
 
 def test_runs_of_dead_processes_are_closed_and_living_ones_are_not(work):
     code = f"""
-import os; from pathlib import Path; from tasks.tracking import track
+import os; from pathlib import Path; from tasks.mlflow.tracking import track
 with track(Path({str(work)!r}), "exp", "dead", params={{}}, tags={{}}) as t:
     print(t.run_id, flush=True); os._exit(9)
 """
@@ -205,12 +206,12 @@ def test_a_resumed_run_catches_up_with_its_folder(work):
 
 
 def test_a_second_start_leaves_the_run_of_the_first_alone(work, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(loop, "LOCK_SECONDS", 0.1)
     with files.held(tmp_path / "run" / "tracked.lock", 0, "trains"):  # as the first start has it
         with pytest.raises(LabError, match="another process trains in"):
-            train_model.fn(data, SMALL["gan"], training.TrainConfig(steps=1), tmp_path / "run", work)
+            train_model.fn(data, SMALL["gan"], loop.TrainConfig(steps=1), tmp_path / "run", work)
         assert not (tmp_path / "run" / "mlflow.json").exists()
-    train_model.fn(data, SMALL["gan"], training.TrainConfig(steps=1), tmp_path / "run", work)
+    train_model.fn(data, SMALL["gan"], loop.TrainConfig(steps=1), tmp_path / "run", work)
     assert client_of(work).get_run(read_record(tmp_path / "run")["run_id"]).info.status == "FINISHED"
 
 
@@ -254,7 +255,7 @@ def test_a_server_that_goes_away_gets_everything_once_it_is_back(tmp_path, monke
     """Away in the middle and still at the end: the next run in the folder delivers what is left, each thing once."""
     from PIL import Image
 
-    from tasks.services import Services, answers, free_port
+    from tasks.servers.supervisor import Services, answers, free_port
 
     monkeypatch.setattr(tracking, "PATIENCE_SECONDS", 1.0)
     for name, value in {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -307,12 +308,12 @@ def test_a_server_that_goes_away_gets_everything_once_it_is_back(tmp_path, monke
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from t2v_models import checkpoint
-    from t2v_models.build import build
     from t2v_models.checkpoint import RunConfig
-    from t2v_models.clips.dataset import DatasetConfig
     from t2v_models.clips.spec import ClipSpec
-    from t2v_models.gan import GanConfig
-    from t2v_models.text import vocabulary_of
+    from t2v_models.families.build import build
+    from t2v_models.families.gan.model import GanConfig
+    from t2v_models.text.words import vocabulary_of
+    from t2v_models.worlds.dataset import DatasetConfig
 
     dataset = DatasetConfig(clips=17, spec=ClipSpec(frames=4, size=16))
     run = RunConfig(
@@ -333,7 +334,8 @@ def test_a_logged_model_answers_prompts_as_the_run_folder_does(work, run_dir):
     import mlflow
     import pandas as pd
 
-    from t2v_models import generate, media
+    from t2v_models import generate
+    from t2v_models.clips import media
 
     with track(work, "exp", "model", params={}, tags={}) as tracker:
         assert tracker.model(run_dir, "t2v-test", "circle moving up") == "models:/t2v-test/1"
@@ -359,9 +361,9 @@ def test_tracking_says_nothing(tmp_path):
     """A fresh store, a run and its end, in a process of its own: nothing on the terminal, nothing in the home."""
     code = f"""
 from pathlib import Path
-from tasks.runtime import prepare
+from tasks.servers.runtime import prepare
 work = Path({str(tmp_path / "work")!r}); prepare(work)
-from tasks.tracking import track
+from tasks.mlflow.tracking import track
 with track(work, "exp", "quiet", params={{"a": 1}}, tags={{}}) as t:
     t.log(1, {{"loss": 1.0}})
 """
@@ -421,7 +423,7 @@ def test_levels_of_accuracy_are_logged_when_reached_and_never_twice(work, data, 
                 figures = {"watch/prompt_acc": readings[step], "train/seconds": step / 2}
                 with (tmp_path / "metrics.jsonl").open("a") as file:
                     file.write(json.dumps({"step": step} | figures) + "\n")
-                sheet = watch.sheet(tmp_path, step)
+                sheet = validation.sheet(tmp_path, step)
                 sheet.parent.mkdir(exist_ok=True)
                 Image.new("RGB", (4, 4)).save(sheet)
                 log(step, figures)

@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 
 from t2v_models import checkpoint as checkpoints
-from t2v_models import speed, training
-from t2v_models.build import FAMILIES, ModelConfig
 from t2v_models.checkpoint import RunConfig
 from t2v_models.config import LabError
-from t2v_models.frame_gan import FrameGanConfig
-from t2v_models.gan import GanConfig
+from t2v_models.families.build import FAMILIES, ModelConfig
+from t2v_models.families.frame_gan import FrameGanConfig
+from t2v_models.families.gan.model import GanConfig
 from t2v_models.model import VideoModel
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
-from t2v_models.training import TrainConfig, fit
+from t2v_models.training import clock, loop
+from t2v_models.training.loop import TrainConfig, fit
 
 SMALL: dict[str, ModelConfig] = {
     "gan": GanConfig(batch_size=8, group=2, width=16, frame_width=16, features=8, painter_per_run=2),
@@ -57,8 +57,8 @@ def test_two_steps_resume_and_two_steps_equal_four_bit_for_bit(
 ) -> None:
     whole = train(data, tmp_path / "whole", 4, name)
     # The schedule looks at the whole run, so the first part is a run of four steps that is stopped after two.
-    real = training.Clock.due
-    monkeypatch.setattr(training.Clock, "due", lambda clock, what, every: what == "save" or real(clock, what, every))
+    real = loop.Clock.due
+    monkeypatch.setattr(loop.Clock, "due", lambda clock, what, every: what == "save" or real(clock, what, every))
     calls = []
 
     def stop_after_two(step: int, figures: dict[str, float]) -> None:
@@ -94,7 +94,7 @@ def test_figures_are_logged_under_their_names(data: Path, tmp_path: Path) -> Non
 
     store = ClipStore(Manifest.load(data))
     fit(run_of(data, SMALL["gan"]), store, config, tmp_path, log, lambda step, model: {"watch/seen": step})
-    assert training.history(tmp_path) == seen
+    assert loop.history(tmp_path) == seen
     assert set(seen) == {2, 3, 4}
     assert {
         "train/loss/generator",
@@ -115,7 +115,7 @@ def test_logged_metrics_are_means_over_the_updates_since_the_last_log(data: Path
     """Those that only some updates have, as the penalties of `gan`, too."""
     train(data, tmp_path / "each", 6, name)
     fit(run_of(data, SMALL[name]), ClipStore(Manifest.load(data)), TrainConfig(steps=6, log_every=3), tmp_path, quiet)
-    each, logged = training.history(tmp_path / "each"), training.history(tmp_path)
+    each, logged = loop.history(tmp_path / "each"), loop.history(tmp_path)
     assert set(logged) == {3, 6}
     for step, figures in logged.items():
         since = [each[number] for number in range(step - 2, step + 1)]
@@ -247,7 +247,7 @@ def test_a_run_folder_without_checkpoints_is_said_to_be_so(tmp_path: Path) -> No
 def test_memory_that_a_step_frees_serves_the_next_one() -> None:
     program = """
 import resource, torch
-from t2v_models.speed import keep_memory
+from t2v_models.machine import keep_memory
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(50):
@@ -266,7 +266,7 @@ print(first, faults())
 
 def test_mixed_precision_uses_weights_as_they_are_after_an_update() -> None:
     layer = torch.nn.Linear(4, 4)
-    with training.arithmetic(torch.device("cpu"), "bfloat16"):
+    with loop.arithmetic(torch.device("cpu"), "bfloat16"):
         before = layer(torch.ones(1, 4))
         with torch.no_grad():
             layer.weight.add_(1)
@@ -294,9 +294,9 @@ def test_a_cpu_trains_in_bfloat16_where_it_has_it(
 def test_more_ranks_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(training.ranks, "on_this_machine", lambda: 2)
+    monkeypatch.setattr(loop.collectives, "on_this_machine", lambda: 2)
     with pytest.raises(LabError, match="2 ranks need a GPU each and this machine has 1: use --ranks 1"):
-        training._device(TrainConfig(steps=1))
+        loop._device(TrainConfig(steps=1))
 
 
 def test_a_schedule_has_one_length() -> None:
@@ -315,21 +315,21 @@ def test_looking_at_the_model_takes_three_per_cent_at_most(
     step_seconds: float, look_seconds: float, first: float, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
-    monkeypatch.setattr(speed.time, "perf_counter", lambda: now)
-    clock, looks = speed.Clock(step=0, before=500.0, matrix_gflops=0), []
+    monkeypatch.setattr(clock.time, "perf_counter", lambda: now)
+    timer, looks = clock.Clock(step=0, before=500.0, matrix_gflops=0), []
     for _ in range(steps):
         now += step_seconds
         planned = 500 + 1.03 * steps * step_seconds
-        if clock.may_watch(20.0, clock.seconds / planned):
+        if timer.may_watch(20.0, timer.seconds / planned):
             looks.append(now)
-            with clock.watching():
+            with timer.watching():
                 now += look_seconds * (1 + len(looks) % 2) * (first if len(looks) == 1 else 1)  # looks differ in length
-    with clock.watching():  # the one at the end
+    with timer.watching():  # the one at the end
         now += look_seconds
-    assert clock.watch_share <= speed.WATCH_SHARE
+    assert timer.watch_share <= clock.WATCH_SHARE
     assert all(b - a >= 20 for a, b in itertools.pairwise(looks))
     assert len(looks) >= 3  # a dear first look does not keep all others away
     if look_seconds == 0.01:
         assert len(looks) == pytest.approx(steps * step_seconds / 20, abs=2)  # cheap looks keep their pace
     else:
-        assert clock.watch_share >= 0.6 * speed.WATCH_SHARE  # dear ones use what they may
+        assert timer.watch_share >= 0.6 * clock.WATCH_SHARE  # dear ones use what they may

@@ -15,12 +15,12 @@ from threading import Thread
 import psutil
 import pytest
 
-from flows.up import port_for, servers
+from flows.cli.up import port_for, servers
 from t2v_models.config import LabError
-from tasks import running, services
-from tasks.postgres import NAMES, databases
-from tasks.runtime import prepare
-from tasks.services import Services, answers, end, free_port
+from tasks.servers import running, supervisor
+from tasks.servers.postgres import NAMES, databases
+from tasks.servers.runtime import prepare
+from tasks.servers.supervisor import Services, answers, end, free_port
 
 SLEEP = ("python", "-c", "import time; time.sleep(600)")
 
@@ -65,11 +65,11 @@ def test_ctrl_c_while_a_part_starts_waits_until_it_is_known(tmp_path: Path) -> N
 def test_a_part_that_keeps_ending_is_not_started_for_ever(tmp_path: Path) -> None:
     with Services(tmp_path / "logs", tmp_path) as parts:
         parts.start("broken", "python", "-c", "raise SystemExit(3)")
-        for _ in range(services.ENDINGS - 1):
+        for _ in range(supervisor.ENDINGS - 1):
             until(lambda: not parts.processes())
             assert parts.revive() == ["broken"]
         until(lambda: not parts.processes())
-        with pytest.raises(LabError, match=f"broken has ended with code 3 {services.ENDINGS} times: read .*broken.log"):
+        with pytest.raises(LabError, match=f"ended with code 3 {supervisor.ENDINGS} times: read .*broken.log"):
             parts.revive()
 
 
@@ -83,7 +83,7 @@ def test_a_server_that_ends_before_it_answers_is_one_sentence(tmp_path: Path) ->
 
 
 def test_ending_takes_the_children_along_even_deaf_ones(monkeypatch) -> None:
-    monkeypatch.setattr(services, "STOP_SECONDS", 1)
+    monkeypatch.setattr(supervisor, "STOP_SECONDS", 1)
     code = (
         "import signal, subprocess, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
         "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); time.sleep(600)"
@@ -155,7 +155,16 @@ def test_a_server_at_the_usual_port_is_not_used_unasked(healthy: str, capsys) ->
 @pytest.mark.alone
 def test_two_ups_do_not_start_at_once_and_the_parts_of_a_killed_one_are_ended(tmp_path: Path, request) -> None:
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "T2V_WORK"))}
-    asked = [sys.executable, "-m", "flows.cli", "up", "--work", str(tmp_path), "--prefect-port=0", "--mlflow-port=0"]
+    asked = [
+        sys.executable,
+        "-m",
+        "flows.cli.main",
+        "up",
+        "--work",
+        str(tmp_path),
+        "--prefect-port=0",
+        "--mlflow-port=0",
+    ]
 
     def begun() -> subprocess.Popen[str]:
         """A `t2v up` that has started its first parts, which need some seconds until they answer."""

@@ -7,7 +7,7 @@ import time
 import httpx
 import pytest
 
-from tasks.watched import _Told
+from tasks.report.progress import _Told
 
 
 def test_a_server_that_is_away_is_asked_now_and_then_and_not_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:

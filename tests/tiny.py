@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
+from t2v_models.clips.media import to_gif, to_mp4, to_webp
 from t2v_models.clips.spec import ClipSpec
-from t2v_models.media import to_gif, to_mp4, to_webp
 from t2v_models.shards.export import to_npz
 from t2v_models.shards.ingest import REJECTS
 from t2v_models.shards.ingested import IngestOptions

@@ -40,7 +40,7 @@ class Packer:
     def packed(self) -> bytes:
         """The member of the clip that is in `frames`."""
         if self._codec == "webp":
-            from t2v_models import media  # brings decoders of films, which processes that write LZ4 need not load
+            from t2v_models.clips import media  # brings decoders of films, which processes that write LZ4 need not load
 
             return media.to_webp(self.frames, self._spec.fps)
         content: bytes = _LZ4.compress(self._content, asbytes=True)
@@ -63,7 +63,7 @@ def decoded(stored: Stored, spec: ClipSpec, codec: Codec) -> Frames:
     shape = _shape(spec)
     try:
         if codec == "webp":
-            from t2v_models import media
+            from t2v_models.clips import media
 
             pixels: Frames = media.decode(bytes(stored), spec.fps)
             if len(pixels) == 1:  # a clip that stands still is one picture

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from t2v_models.clips.media import to_gif, to_mp4, to_webp
 from t2v_models.config import LabError, near
 from t2v_models.files import write
-from t2v_models.media import to_gif, to_mp4, to_webp
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.write import clear_stale, clip_key
 

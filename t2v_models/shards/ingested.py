@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from t2v_models.clips.dataset import DatasetConfig
 from t2v_models.clips.spec import ClipSpec, Codec
 from t2v_models.config import Config
+from t2v_models.worlds.dataset import DatasetConfig
 
 INGEST_VERSION = "2"
 """Part of every ingested dataset's digest: raise it whenever the same files would give other clips."""

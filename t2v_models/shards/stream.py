@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from t2v_models.model import Batch, cut
-from t2v_models.ranks import ALONE, Share
+from t2v_models.batch import Batch, cut
+from t2v_models.distributed.collectives import ALONE, Share
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
 

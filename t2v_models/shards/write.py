@@ -19,16 +19,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic_core import to_json
 
-from t2v_models.clips.dataset import DatasetConfig, draw_clips
-from t2v_models.clips.motions import traces
-from t2v_models.clips.render import sprites
 from t2v_models.clips.spec import Codec
-from t2v_models.clips.splits import check_no_leak
 from t2v_models.config import LabError, flatten
 from t2v_models.files import HOST, atomic, remove
 from t2v_models.shards.codec import FRAMES_SUFFIX, Packer
 from t2v_models.shards.ingested import DataConfig, IngestConfig
 from t2v_models.shards.tar import TarWriter
+from t2v_models.worlds.dataset import DatasetConfig, draw_clips
+from t2v_models.worlds.motions import traces
+from t2v_models.worlds.render import sprites
+from t2v_models.worlds.splits import check_no_leak
 
 META_SUFFIX = ".json"
 DRAWN_CLIPS, DRAWN_PIXELS = 1000, 25_000_000

@@ -1,0 +1,214 @@
+"""The commands that make datasets and look after them: render, ingest, export, verify."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.cli.options import Data, Json, Work, print_json
+from t2v_models.config import LabError
+from tasks.servers.runtime import WORK
+
+commands = typer.Typer()
+
+SHOWN_REJECTS = 5
+
+
+@commands.command()
+def render(
+    out: Annotated[Path, typer.Argument(help="Folder to write shards and manifest to.")],
+    world: Annotated[str, typer.Option(help="circles: one disc, 16 motions; shapes: 6 shapes, 6 colours.")] = "circles",
+    clips: Annotated[int, typer.Option(help="Number of clips.")] = 10_000,
+    size: Annotated[int, typer.Option(help="Height and width in pixels, 16 to 512.")] = 64,
+    frames: Annotated[int, typer.Option(help="Frames per clip, 4 to 256.")] = 10,
+    fps: Annotated[int, typer.Option(help="Frames per second when played.")] = 10,
+    seed: Annotated[int, typer.Option(help="Clip i is drawn from (seed, i).")] = 0,
+    hold_out: Annotated[
+        str, typer.Option(help="Motions never rendered, under any wording, with commas between; or 'none'.")
+    ] = "up-right",
+    coverage: Annotated[
+        str | None,
+        typer.Option(help="Of shapes: 9, 43 or 86 % of the (object, motion) pairs, or one-factor."),
+    ] = None,
+    bands: Annotated[
+        bool, typer.Option("--bands", help="Captions may also say how large and how fast; s4 asks for more of both.")
+    ] = False,
+    codec: Annotated[str, typer.Option(help="lz4: fastest; webp: lossless too, slow, plays in any browser.")] = "lz4",
+    workers: Annotated[int, typer.Option(help="Processes that render; the bytes are the same for any number.")] = 2,
+    runner: Annotated[
+        str, typer.Option(help="local, or dask: a cluster of --workers, or the one at an address.")
+    ] = "local",
+    dask_address: Annotated[str | None, typer.Option(help="Of a running scheduler, e.g. tcp://host:8786.")] = None,
+    work: Work = WORK,
+    as_json: Json = False,
+) -> None:
+    """Render captioned clips into WebDataset shards. Run again, it finishes what is missing.
+
+    \b
+    t2v render data/circles                             10,000 clips
+    t2v render data/small --clips 2000 --size 32        seconds, not minutes
+    t2v render data/shapes --world shapes --coverage 43
+    t2v render data/bands --bands                       "small circle moving
+                                                        left very slowly"
+    t2v render data/all --hold-out none                 nothing kept for s3
+    t2v render data/big --runner dask --workers 8       a cluster of its own
+    t2v render data/big --runner dask --dask-address tcp://host:8786
+
+    Clips are a function of the options alone: any number of processes, any
+    runner and any day give the same bytes. A killed run loses only what its
+    processes had in hand; the same command does the rest.
+    """
+    from t2v_models.worlds.dataset import DatasetConfig
+
+    held = [] if hold_out == "none" else hold_out.split(",")
+    spec = {"size": size, "frames": frames, "fps": fps}
+    config = DatasetConfig.model_validate(
+        {
+            "world": world, "clips": clips, "spec": spec, "seed": seed, "hold_out": held,
+            "coverage": int(coverage) if coverage and coverage.isdigit() else coverage, "bands": bands,
+            "codec": codec,
+        }
+    )  # fmt: skip
+    from t2v_models.config import near
+
+    if runner not in ("local", "dask"):
+        raise LabError(f"unknown runner {runner!r}: {near(runner, ('local', 'dask'))}")
+    from tasks.servers.runtime import prefect_api, prepare
+
+    prepare(work)
+    with prefect_api(work):
+        from flows.dataset import dataset, dataset_on_dask
+
+        if runner == "dask":
+            dataset_on_dask(config, out, workers, dask_address)
+        else:
+            dataset(config, out, workers)
+    from t2v_models.shards.manifest import Manifest
+
+    manifest = Manifest.load(out)
+    print(f"{len(manifest.captions):,} clips in {len(manifest.shards)} shards, digest {manifest.digest}, in {out}")
+    print_json(as_json, {"data": str(out), "clips": len(manifest.captions), "digest": manifest.digest})
+
+
+@commands.command()
+def ingest(
+    source: Annotated[Path, typer.Argument(help="Folder of clips, or a table (.csv, .jsonl, .parquet) of them.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write the dataset to.")],
+    captions: Annotated[
+        Path | None, typer.Option(help="Table with the columns path and caption; by default CLIP.txt beside each clip.")
+    ] = None,
+    size: Annotated[int, typer.Option(help="Height and width in pixels, 16 to 512.")] = 64,
+    frames: Annotated[int, typer.Option(help="Frames per clip, 4 to 256.")] = 10,
+    fps: Annotated[int, typer.Option(help="Frames per second; films of other rates are resampled.")] = 10,
+    fit: Annotated[str, typer.Option(help="crop, or letterbox to keep all of a frame that is not square.")] = "crop",
+    stride: Annotated[
+        int | None, typer.Option(help="Frames from one clip's start to the next; --frames if left out.")
+    ] = None,
+    validation: Annotated[float, typer.Option(help="Share of the files kept for OUT/validation.")] = 0.05,
+    codec: Annotated[str, typer.Option(help="lz4: fastest; webp: lossless too, slow, plays in any browser.")] = "lz4",
+    workers: Annotated[int, typer.Option(min=1, help="Processes that decode; the bytes are the same for any.")] = 2,
+    work: Work = WORK,
+    as_json: Json = False,
+) -> None:
+    """Turn your own captioned clips into a dataset that any model trains on; what cannot be used is listed with why.
+
+    \b
+    t2v ingest films data/mine                          a.mp4, caption in a.txt
+    t2v ingest films data/mine --captions films/list.csv
+    t2v ingest films/list.jsonl data/mine               paths beside the table
+    t2v ingest films data/mine --frames 16 --stride 4   windows that overlap
+    t2v ingest films data/mine --fit letterbox          black bars, all is kept
+    t2v ingest films data/mine --validation 0.2         a fifth of the files
+
+    Read are mp4, webm, mov, mkv, avi, gif, webp, npz (frames: uint8 t, h, w, 3)
+    and folders of numbered images. Of equal clips the first is kept; all clips
+    of one file go either to training or to OUT/validation.
+    """
+    from t2v_models.shards.ingested import IngestOptions
+
+    spec = {"size": size, "frames": frames, "fps": fps}
+    options = IngestOptions.model_validate(
+        {"spec": spec, "fit": fit, "stride": stride, "validation": validation, "codec": codec}
+    )
+    from tasks.servers.runtime import prefect_api, prepare
+
+    prepare(work)
+    with prefect_api(work):
+        from flows.ingest import ingest as ingest_flow
+
+        result = ingest_flow(source, out, options, captions, workers)
+    print(f"{result.sources:,} files: {result.train:,} clips in {out}, {result.validation:,} in {out / 'validation'}")
+    _print_rejects(out, result.rejects)
+    print_json(as_json, {"data": str(out), **vars(result)})
+
+
+def _print_rejects(out: Path, count: int) -> None:
+    """How many, and the first few with their reasons: enough to see what is wrong with most."""
+    import pyarrow.parquet as pq
+
+    from t2v_models.shards.ingest import REJECTS
+
+    print(f"{count:,} rejected" + (f", for the reasons in {out / REJECTS}" if count else ""))
+    for row in pq.read_table(out / REJECTS).slice(0, SHOWN_REJECTS).to_pylist():
+        print(f"  {row['path']}: {row['reason']}")
+
+
+@commands.command()
+def export(
+    data: Data,
+    out: Annotated[Path, typer.Argument(help="Folder to write the files to.")],
+    kind: Annotated[str, typer.Option(help="mp4, gif, webp, npz, or png: a folder of frames a clip.")] = "mp4",
+    work: Work = WORK,
+    as_json: Json = False,
+) -> None:
+    """Write each clip as a media file with its caption in a text file beside it; 't2v ingest' reads them back.
+
+    \b
+    t2v export data/circles films                       mp4 and txt, as
+                                                        fine-tuners read
+    t2v export data/circles frames --kind png           a folder a clip
+    t2v export s3://bucket/circles arrays --kind npz    from a URL
+
+    Kinds webp, npz and png keep every pixel; mp4 and gif do not. A broken
+    export is finished by the same command.
+    """
+    from t2v_models.shards.export import export as export_clips
+    from t2v_models.shards.remote import open_data
+    from tasks.report.console import progress
+
+    store = open_data(data, work / "cache")
+    with progress("export") as show:
+        count = export_clips(store, out, kind, lambda done, total: show(done / total, f"clip {done:,} of {total:,}"))
+    print(f"{count:,} clips as {kind} in {out}")
+    print_json(as_json, {"data": data, "out": str(out), "clips": count})
+
+
+@commands.command()
+def verify(data: Data, work: Work = WORK, as_json: Json = False) -> None:
+    """Read every byte of a dataset and name all damage, one line each; exit code 1 if there is any.
+
+    \b
+    t2v verify data/circles
+    t2v verify https://host/circles                     what arrives from there
+
+    Found are flipped bytes in any file; cut, missing or swapped shards; missing or extra
+    members; the manifest of another dataset; what a killed writer left. To mend
+    a folder, delete the damaged shards and render or ingest again with the same
+    options.
+    """
+    from t2v_models.shards.manifest import require_finished
+    from t2v_models.shards.remote import is_url, local_folder, verify_at
+    from t2v_models.shards.verify import verify as damages
+    from tasks.report.console import progress
+
+    def show_shard(done: int, total: int) -> None:
+        show(done / total, f"shard {done} of {total}")
+
+    if not is_url(data):
+        require_finished(local_folder(data))
+    with progress("verify") as show:
+        found = verify_at(data, work / "cache", show_shard) if is_url(data) else damages(local_folder(data), show_shard)
+    print("\n".join(found) if found else f"{data} is sound")
+    print_json(as_json, {"data": data, "damages": found})
+    if found:
+        raise typer.Exit(1)

@@ -1,0 +1,326 @@
+"""The `t2v` command. Every command calls the same functions as the flows; heavy imports wait until they are needed."""
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+import yaml
+from pydantic import ValidationError
+
+from flows.cli.data import commands as data_commands
+from flows.cli.options import Data, Json, Run, Work, print_json
+from flows.cli.play import commands as play_commands
+from t2v_models.config import LabError, in_words
+from tasks.servers.runtime import WORK
+
+if TYPE_CHECKING:
+    from t2v_models.families.build import ModelConfig
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+    help="Train small text-to-video models from scratch and measure how often their clips do what the prompt says.\n\n"
+    "Start with 't2v run': it renders data, trains, judges and reports. Then look at the report it names.",
+)
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells expect it."""
+
+app.add_typer(data_commands)
+app.add_typer(play_commands)
+
+
+def main() -> NoReturn:
+    """Run the command; a user's mistake is one sentence and exit code 2."""
+    try:
+        app()
+    except (LabError, ValidationError) as error:
+        sentence = in_words(error) if isinstance(error, ValidationError) else str(error)
+        print(f"t2v: {sentence}", file=sys.stderr)
+        sys.exit(2)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            print("t2v: stopped; the same command again goes on from here", file=sys.stderr)
+        raise
+    sys.exit(0)
+
+
+@app.command()
+def run(
+    profile: Annotated[str, typer.Option(help="A deployment of the lab flow in prefect.yaml.")] = "quick",
+    work: Work = WORK,
+    as_json: Json = False,
+) -> None:
+    """Render, train, judge and report: the whole lab. Run again, it goes on where it stopped."""
+    from flows.cli.profiles import profile as parameters_of
+    from tasks.servers.runtime import prefect_api, prepare
+
+    parameters = parameters_of(profile)
+    prepare(work)
+    with prefect_api(work):
+        from flows.lab import LabConfig, lab, summary
+
+        result = lab(LabConfig.model_validate(parameters), work)
+    summary(result)
+    print_json(as_json, result.model_dump(mode="json"))
+
+
+@app.command()
+def train(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Run folder; the same command again resumes from it.")],
+    model: Annotated[str, typer.Option(help="gan, or frame_gan for the article's network.")] = "gan",
+    steps: Annotated[int | None, typer.Option(help="Updates to make; give this or --minutes.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Minutes to train; give this or --steps.")] = None,
+    seed: Annotated[int, typer.Option(help="Of weights, order and noise.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[str, typer.Option(help="float32, or bfloat16 where a GPU or CPU has it.")] = "float32",
+    ranks: Annotated[int, typer.Option(help="Processes that share every batch: one a GPU, or one a CPU core.")] = 1,
+    cache_gib: Annotated[float, typer.Option(help="Of a URL: disk space for its shards, in --work.")] = 10,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting of the model, see 't2v settings'; may be repeated."),
+    ] = None,
+    work: Work = WORK,
+    as_json: Json = False,
+) -> None:
+    """Train a model on a dataset, tracked in MLflow. The same command again resumes."""
+    from t2v_models.shards.remote import open_data
+    from t2v_models.training.loop import TrainConfig
+
+    config = _model(model, set_ or [])
+    length = {"steps": steps, "minutes": minutes, "seed": seed}
+    machine = {"device": device, "precision": precision, "ranks": ranks, "cache_gib": cache_gib}
+    training = TrainConfig.model_validate(length | machine)
+    open_data(data, work / "cache", cache_gib)  # before the server is started: a missing dataset is said at once
+    from tasks.servers.runtime import prefect_api, prepare
+
+    prepare(work)
+    with prefect_api(work):
+        from flows.train import train as train_flow
+
+        train_flow(data, config, training, out, work)
+    print(f"trained {out}: try 't2v generate {out} \"circle moving left\" --out clip.mp4'")
+    print_json(as_json, {"run": str(out), "data": str(data)})
+
+
+@app.command()
+def settings(
+    model: Annotated[str, typer.Argument(help="gan, or frame_gan for the article's network.")] = "gan",
+    as_json: Json = False,
+) -> None:
+    """What 't2v train --set' may change of a model: defaults, what is allowed, and what it is."""
+    family = _family(model)
+    from tasks.report.console import print_settings
+
+    print_settings(family)
+    print_json(as_json, family.model_json_schema())
+
+
+@app.command()
+def generate(
+    run: Run,
+    prompts: Annotated[list[str], typer.Argument(help="What the clips should show, e.g. 'circle moving left'.")],
+    out: Annotated[Path, typer.Option(help="clips.npz, .mp4, .gif, .webp, or .png for a contact sheet.")],
+    count: Annotated[int, typer.Option(min=1, help="Clips for each prompt.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, max=2**62, help="Clip i of each prompt has seed + i.")] = 0,
+    to: Annotated[str | None, typer.Option(help="Clips on the way from the one prompt to this one.")] = None,
+    to_seed: Annotated[int | None, typer.Option(min=0, max=2**62, help="Clips on the way from --seed to this.")] = None,
+    work: Work = WORK,
+    as_json: Json = False,
+) -> None:
+    """Make clips from prompts, or on the way from one prompt or seed to another."""
+    from t2v_models.clips.media import check_suffix, save_clips
+    from t2v_models.generate import between, load_run, repeat, sample_frames, stations
+
+    check_suffix(out)
+    on_the_way = to is not None or to_seed is not None
+    if on_the_way and len(prompts) > 1:
+        raise LabError(f"--to and --to-seed go from one prompt and {len(prompts)} were given: give one")
+    model = load_run(_run_folder(run, work))
+    if on_the_way:
+        ends = (prompts[0], prompts[0] if to is None else to), (seed, seed if to_seed is None else to_seed)
+        frames = between(model, *ends, count)
+        asked, seeds = stations(*ends, count)
+    else:
+        asked, seeds = repeat(prompts, count, seed)
+        frames = sample_frames(model, asked, seeds)
+    paths = save_clips(out, frames, asked, seeds, model.spec.fps)
+    print("\n".join(str(path) for path in paths))
+    print_json(as_json, {"out": [str(path) for path in paths], "prompts": asked, "seeds": seeds})
+
+
+@app.command()
+def evaluate(
+    run: Annotated[
+        str,
+        typer.Argument(
+            help="A run folder, a model URI, an .npz of clips (frames, prompts, seeds), or a baseline: oracle, "
+            "unconditional, retrieval, independent, frozen, blank, noise."
+        ),
+    ],
+    split: Annotated[list[str] | None, typer.Option(help="As s0, s3, s4; may be repeated; all by default.")] = None,
+    tier: Annotated[str, typer.Option(help="Clips per prompt: smoke 8, standard 64, release 256.")] = "standard",
+    clips_per_prompt: Annotated[int | None, typer.Option(help="Clips per prompt, in place of a tier.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the samples' noise.")] = 0,
+    like: Annotated[
+        Path | None, typer.Option(help="Run or dataset that a baseline, or an .npz of clips, is judged by.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for scores and clips; by default inside the run, or in --work.")
+    ] = None,
+    work: Work = WORK,
+    as_json: Json = False,
+) -> None:
+    """Sample a model, read the motion back from the pixels, and score it with intervals."""
+    from t2v_models.config import near
+    from t2v_models.judging.scores import TIERS, EvaluateConfig
+    from tasks.servers.runtime import prefect_api, prepare
+    from tasks.subjects import asked_of, dataset_like, subject
+
+    if tier not in TIERS:
+        raise LabError(f"unknown tier {tier!r}: {near(tier, TIERS)}")
+    count = TIERS[tier] if clips_per_prompt is None else clips_per_prompt
+    config = EvaluateConfig.model_validate({"splits": split, "clips_per_prompt": count, "seed": seed})
+    prepare(work)
+    folder = _run_folder(run, work)
+    data = dataset_like(like) if like else None
+    who = subject(folder, data)  # before the server is started: a missing run is said at once
+    asked_of(who, config)
+    if out is None:
+        # scores of other splits or numbers of clips never replace those of the default ones
+        kind = "" if config == EvaluateConfig() else f"-{'-'.join(config.splits or ('all',))}-{count}x-seed{seed}"
+        here = folder.is_dir()
+        out = folder / f"evaluation{kind}" if here else work / "evaluations" / f"{who.name}-{who.data.digest[:8]}{kind}"
+    with prefect_api(work):
+        from flows.evaluate import evaluate as evaluate_flow
+
+        result = evaluate_flow(run, config, out, work, data)
+    from tasks.report.console import print_evaluation
+
+    print_evaluation(result)
+    print(f"verdicts and contact sheets  {out}")
+    print_json(as_json, {"run": run, "out": str(out)} | result.model_dump(mode="json", include={"scores", "seconds"}))
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[str], typer.Argument(help="Two or more run folders that were evaluated; the first is the base.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Folder of the page; in --work by default.")] = None,
+    markdown: Annotated[
+        bool, typer.Option(help="Print one table of all runs and baselines by split, for a README, and write nothing.")
+    ] = False,
+    work: Work = WORK,
+    as_json: Json = False,
+) -> None:
+    """Set evaluated runs side by side: differences with intervals, prompts that got better or worse, their clips."""
+    from tasks.servers.runtime import prefect_api, prepare
+
+    prepare(work)
+    from tasks.compare import compared, markdown_table, print_differences
+
+    folders = [_run_folder(run, work) for run in runs]
+    sides = compared(folders)  # before the server is started: a run without an evaluation is said at once
+    if markdown:
+        print(markdown_table(sides))
+        print_json(as_json, {"runs": [str(folder) for folder in folders]})
+        return
+    name = re.sub(r"[^\w.-]+", "-", "-".join(side.name for side in sides)).strip("-")
+    page = (out or work / "compare" / name).absolute()
+    with prefect_api(work):
+        from flows.compare import compare as compare_flow
+
+        path = compare_flow([str(folder) for folder in folders], page, work)
+    print_differences(sides)
+    print(f"page  {path}")
+    print_json(as_json, {"runs": [str(folder) for folder in folders], "page": str(path)})
+
+
+@app.command()
+def seeds(
+    runs: Annotated[list[Path], typer.Argument(help="Two or more evaluated run folders, equal in all but --seed.")],
+    as_json: Json = False,
+) -> None:
+    """What another seed would change: the mean of every score over runs of several seeds, with its interval.
+
+    for s in 0 1 2; do t2v train data/c32 --minutes 5 --seed $s --out runs/c32-$s && t2v evaluate runs/c32-$s; done
+    t2v seeds runs/c32-*
+    """
+    from t2v_models.judging.scores import over_seeds
+    from tasks.report.seeds import print_seeds, repeats, times_of
+
+    found = repeats(runs)
+    scores, times = over_seeds([judged.evaluation.scores for judged in found]), times_of(found)
+    print_seeds(found, scores, times)
+    told = {split: {k: v.model_dump() for k, v in figures.items()} for split, figures in scores.items()}
+    print_json(as_json, {"runs": [str(folder) for folder in runs], "scores": told} | times)
+
+
+@app.command()
+def up(
+    work: Work = WORK,
+    prefect_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the Prefect UI; 0 for any.")] = 4200,
+    mlflow_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the MLflow UI; 0 for any.")] = 5000,
+    postgres: Annotated[
+        str | None,
+        typer.Option(
+            help="Keep both databases in PostgreSQL: postgresql://user:password@host:5432", envvar="T2V_POSTGRES"
+        ),
+    ] = None,
+) -> None:
+    """Start the Prefect server and UI, the MLflow UI, the deployments and their workers; Ctrl-C stops all."""
+    from tasks.servers.runtime import prepare
+
+    prepare(work)
+    from flows.cli.up import serve
+
+    serve(work, prefect_port, mlflow_port, postgres)
+
+
+def _family(name: str) -> "type[ModelConfig]":
+    """The configuration of a family, by its name."""
+    from t2v_models.config import near
+    from t2v_models.families.build import FAMILIES
+
+    if name not in FAMILIES:
+        raise LabError(f"unknown model {name!r}: {near(name, FAMILIES)}")
+    return FAMILIES[name]
+
+
+def _model(name: str, given: list[str]) -> "ModelConfig":
+    """The configuration of a family with `key=value` settings."""
+    family = _family(name)
+    values: dict[str, Any] = {"name": name}
+    for setting in given:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise LabError(f"--set {setting!r} is not KEY=VALUE: write for example --set batch_size=144")
+        try:
+            values[key] = value if value.startswith("#") else yaml.safe_load(value)  # to YAML #808080 is a comment
+        except yaml.YAMLError as error:
+            raise LabError(f"--set {setting!r} is not a number, a word or a list: put words in quotes") from error
+    try:
+        return family.model_validate(values)
+    except ValidationError as error:
+        raise LabError(in_words(error, family)) from error
+
+
+def _run_folder(run: str, work: Path) -> Path:
+    """A run folder as given, or the one inside an MLflow model."""
+    if ":/" not in run:
+        return Path(run)
+    from tasks.servers.runtime import prepare
+
+    prepare(work)
+    from tasks.mlflow.registry import fetch_model
+
+    return fetch_model(work, run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""What the processes that train one model together do as one. In a process alone every function is the identity.
+
+Rank r of `world` works on the r-th of `world` parts of every batch, and all hold the same weights bit for bit: they
+start from one seed and step by the same gradients. Each weighs its losses by its share of the batch, so the sums over
+ranks are the gradients and figures of the whole batch. They are added by name, not by wrappers that listen to
+`backward`, which go wrong where a GAN differentiates twice or by chosen inputs; and in one flat buffer, because every
+message is a wait for the slowest rank, which on a CPU costs more than what is sent. Ranks of one machine write what
+they have on a `Board`; those of several send it by gloo, and GPUs by NCCL.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+import torch.distributed.nn.functional  # imported after `join`, it would hold the group: see `leave`
+from torch import Tensor, nn
+
+from t2v_models.config import LabError
+from t2v_models.distributed.shared_memory import Board, blank_file
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of every batch a process takes: rank r of `world` takes the r-th of `world` parts."""
+
+    rank: int = 0
+    world: int = 1
+
+
+ALONE = Share()
+
+
+def join() -> None:
+    """Meet the other ranks that torchrun started with this one.
+
+    Raises:
+        LabError: torchrun's variables are missing.
+    """
+    if "RANK" not in os.environ:
+        raise LabError("no RANK in the environment: start ranks with 't2v train … --ranks N' or with torchrun")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+
+
+def leave() -> None:
+    """Part from the other ranks, which ends the group's threads, as long as nothing else holds the group.
+
+    A thread of gloo that is still there while the interpreter unloads may abort the process (a rank then seems to have
+    failed after all its work). `torch.distributed.nn.functional` would hold it: its functions have the group that was
+    there when it was first imported as their default, and torch's compiler imports it at the first step.
+    """
+    _board.cache_clear()
+    dist.destroy_process_group()
+
+
+def share() -> Share:
+    """Which part of every batch is this process's."""
+    return Share(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else ALONE
+
+
+def leads() -> bool:
+    """Whether this process logs and saves: rank 0, or a process alone."""
+    return share().rank == 0
+
+
+def on_this_machine() -> int:
+    """How many ranks share this machine."""
+    return int(os.environ["LOCAL_WORLD_SIZE"]) if dist.is_initialized() else 1
+
+
+def number_on_this_machine() -> int:
+    """0 for the first rank of each machine, 1 for the second."""
+    return int(os.environ["LOCAL_RANK"]) if dist.is_initialized() else 0
+
+
+def add_gradients(parameters: Sequence[nn.Parameter]) -> None:
+    """Put the sum over ranks in place of each parameter's gradient, in one message."""
+    if not dist.is_initialized():
+        return
+    learnt = [(p, p.grad.reshape(-1)) for p in parameters if p.grad is not None]
+    whole = _combine([gradient for _, gradient in learnt])
+    parts = torch.split(whole, [len(gradient) for _, gradient in learnt])
+    for (parameter, _), part in zip(learnt, parts, strict=True):
+        parameter.grad = part.view_as(parameter)
+
+
+def totals(metrics: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The sum of every metric over ranks."""
+    if not dist.is_initialized():
+        return metrics
+    return dict(zip(metrics, _combine([torch.stack([value.double() for value in metrics.values()])]), strict=True))
+
+
+def greatest(*numbers: float) -> list[float]:
+    """The greatest of each number over ranks: how they agree on what a clock or a signal told only one of them."""
+    if not dist.is_initialized():
+        return list(numbers)
+    return _combine([torch.tensor(numbers, dtype=torch.float64)], maximum=True).tolist()
+
+
+def total(number: float) -> float:
+    """The sum of a number over ranks."""
+    if not dist.is_initialized():
+        return number
+    return _combine([torch.tensor([number], dtype=torch.float64)]).item()
+
+
+def _combine(parts: Sequence[Tensor], maximum: bool = False) -> Tensor:
+    """Of the joined flat parts the sum over ranks, or the maximum, bit for bit the same on all."""
+    if parts[0].is_cuda or dist.get_world_size() > on_this_machine():
+        joined = torch.cat(list(parts))
+        dist.all_reduce(joined, dist.ReduceOp.MAX if maximum else dist.ReduceOp.SUM)
+        return joined
+    rows = _board(sum(len(part) for part in parts), parts[0].dtype).exchange(parts)
+    return rows.amax(0) if maximum else rows.sum(0)
+
+
+@cache
+def _board(length: int, dtype: torch.dtype) -> Board:
+    """One for all messages of a length and type, behind a file that has its name only until all have opened it."""
+    mine = share()
+    blank = blank_file(mine.world, length, dtype) if leads() else ""
+    try:
+        board = Board(of_the_lead(blank), mine.rank, mine.world, length, dtype)
+        dist.barrier()
+    finally:
+        if leads():
+            Path(blank).unlink(missing_ok=True)
+    return board
+
+
+def of_the_lead(value: T) -> T:
+    """What rank 0 gave; the others wait for it, whatever they gave."""
+    if not dist.is_initialized():
+        return value
+    box = [value]
+    dist.broadcast_object_list(box)
+    return box[0]

@@ -1,0 +1,102 @@
+"""Models that are no models: the ceiling and the floors every score table is read against.
+
+Each has the signature of a model's sampler and stands behind the same interface. A clip depends on its prompt and its
+seed alone, in a stream of its own, so none is a training clip and none changes with the clips beside it.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t2v_models.clips.spec import GROUND, ClipSpec
+from t2v_models.worlds.dataset import DatasetConfig, draw
+from t2v_models.worlds.motions import NUMBERS, Trace, traces
+from t2v_models.worlds.prompts import Meaning, parse, words
+from t2v_models.worlds.render import sprites
+
+Frames = NDArray[np.uint8]
+
+
+def oracle(spec: ClipSpec, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
+    """Real clips of the prompts, `(n, t, h, w, 3)`: what a perfect model would score."""
+    meanings = [parse(p) for p in prompts]
+    numbers = [np.random.default_rng([seed, *b"oracle"]).random((1, NUMBERS)) for seed in seeds]
+    return _drawn(meanings, traces(draw(meanings, spec, np.concatenate(numbers)), spec), spec)
+
+
+def _drawn(meanings: Sequence[Meaning], paths: Trace, spec: ClipSpec) -> Frames:
+    frames = np.empty((len(meanings), spec.frames, spec.size, spec.size, 3), np.uint8)
+    objects = [(m.shape, m.colour) for m in meanings]
+    for clip, sprite in zip(frames, sprites(objects, paths, spec), strict=True):
+        sprite.paint(clip)
+    return frames
+
+
+def unconditional(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
+    """Real clips of random training prompts: perfect to look at, deaf to the prompt."""
+    chosen = [data.prompts[np.random.default_rng([s, *b"deaf"]).integers(len(data.prompts))] for s in seeds]
+    return oracle(data.spec, chosen, seeds)
+
+
+@lru_cache(2)
+def _word_sets(data: DatasetConfig) -> dict[str, frozenset[str]]:
+    """The words of every training prompt."""
+    return {prompt: frozenset(words(prompt)) for prompt in data.prompts}
+
+
+@lru_cache(1024)
+def nearest_seen(data: DatasetConfig, prompt: str) -> str:
+    """The training prompt with the greatest share of words in common (Jaccard), the first of equals."""
+    asked, said = set(words(prompt)), _word_sets(data)
+    return max(said, key=lambda p: len(asked & said[p]) / len(asked | said[p]))
+
+
+def retrieval(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
+    """Real clips of the nearest seen prompt: what lookup without composition scores on held-out prompts.
+
+    Nearest in meaning where that was trained under another wording, else in words.
+    """
+    said = {parse(p): p for p in reversed(data.prompts)}
+    return oracle(data.spec, [said.get(parse(p)) or nearest_seen(data, p) for p in prompts], seeds)
+
+
+def independent(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
+    """Every frame from another real clip of the prompt: the most that a generator of single frames can reach."""
+    spec, meanings = data.spec, [parse(p) for p in prompts]
+    rngs = [np.random.default_rng([seed, *b"independent"]) for seed in seeds]
+    moments = np.stack([rng.integers(spec.frames, size=spec.frames) for rng in rngs])
+    numbers = np.concatenate([rng.random((spec.frames, NUMBERS)) for rng in rngs])
+    every = traces(draw([m for m in meanings for _ in range(spec.frames)], spec, numbers), spec)
+    row = np.arange(moments.size).reshape(moments.shape)
+    return _drawn(meanings, Trace(*(axis[row, moments] for axis in (every.x, every.y, every.radius))), spec)
+
+
+def frozen(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
+    """The first frame of a real clip, held."""
+    return np.repeat(oracle(data.spec, prompts, seeds)[:, :1], data.spec.frames, axis=1)
+
+
+def blank(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
+    """Nothing but ground."""
+    return np.full((len(seeds), data.spec.frames, data.spec.size, data.spec.size, 3), GROUND, np.uint8)
+
+
+def noise(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
+    """Every byte drawn evenly."""
+    shape = (data.spec.frames, data.spec.size, data.spec.size, 3)
+    return np.stack([np.random.default_rng([s, *b"noise"]).integers(0, 256, shape, np.uint8) for s in seeds])
+
+
+def real(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
+    """`oracle` with the signature of the others."""
+    return oracle(data.spec, prompts, seeds)
+
+
+BASELINES: dict[str, Callable[[DatasetConfig, Sequence[str], Sequence[int]], Frames]] = {
+    "oracle": real, "unconditional": unconditional, "retrieval": retrieval, "independent": independent,
+    "frozen": frozen, "blank": blank, "noise": noise,
+}  # fmt: skip
+CEILING = "oracle"
+"""The others are floors."""

@@ -1,0 +1,137 @@
+"""What is asked of a model, and the scores it got."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+
+from pydantic import Field
+
+from t2v_models.config import Config
+from t2v_models.judging.statistics import Score, block_mean
+from t2v_models.worlds.reader import READER_VERSION
+from t2v_models.worlds.splits import SPLITS, Split
+
+SUITE_VERSION = "6"
+"""Raise it whenever a figure changes its meaning."""
+TIERS = {"smoke": 8, "standard": 64, "release": 256}
+"""Clips per prompt. Distances use up to 4,096 clips, which the release tier reaches on `s0`."""
+
+Scores = dict[Split, dict[str, Score]]
+
+
+class EvaluateConfig(Config):
+    """What is asked of a model, and how often."""
+
+    splits: tuple[Split, ...] | None = Field(
+        None,
+        min_length=1,
+        description="; ".join(f"{k}: {v}" for k, v in SPLITS.items()) + "; all by default",
+    )
+    clips_per_prompt: int = Field(64, ge=1, le=4096, description="clips sampled and read for each prompt")
+    seed: int = Field(
+        0,
+        ge=0,
+        lt=2000,
+        description="clip i of a split is sampled with seed * 1,000,000 + i; real clips have 2e9 and on",
+    )
+
+
+class Seconds(Config):
+    """What judging one split took. Sampling is the model's own time; the rest is the judge's."""
+
+    sampling: float
+    reading: float
+    """Verdicts and features of every clip."""
+    scoring: float
+    """Figures; the first time for a dataset, real clips beside them, floors and ceiling as well."""
+    cpu: float
+    """Of reading and scoring together, on all cores: what a busy machine hardly changes."""
+
+    def __str__(self) -> str:
+        judged = f"read in {self.reading:.1f} s and scored in {self.scoring:.1f} s ({self.cpu:.1f} s of CPU)"
+        return f"sampled in {self.sampling:.1f} s, {judged}"
+
+
+class Evaluation(Config):
+    """The scores of one model: what `scores.json` holds."""
+
+    name: str
+    source: str
+    """sha256 of the weights or of the archive, or the name of a baseline."""
+    data: str = ""
+    """Digest of the dataset's configuration that decides splits, ranges and real clips."""
+    config: EvaluateConfig
+    reader: str = READER_VERSION
+    suite: str = "1"
+    prompts: str = ""
+    """Digest of the prompts that were asked."""
+    features: str = ""
+    """Digest of the feature network's weights."""
+    scores: Scores
+    bounds: dict[str, Scores] = Field({})
+    """Scores of the baselines on the same splits: the ceiling and the floors."""
+    seconds: dict[Split, Seconds] = Field({})
+    """Of each split; no score rests on them."""
+
+
+def over_seeds(runs: Sequence[Scores]) -> Scores:
+    """The mean of every figure over trainings that differ in their seed alone, where all have it, with a t-interval.
+
+    The interval is of what other seeds would give, cut to what a share can be; that each run was judged by so many
+    clips and no more is in it. `n` is the number of clips of all runs together.
+    """
+
+    def over(split: Split, metric: str) -> Score:
+        found = [run[split][metric] for run in runs]
+        score = block_mean([one.value for one in found], sum(one.n for one in found))
+        if metric in SHARES:
+            return score.model_copy(update={"low": max(score.low, 0.0), "high": min(score.high, 1.0)})
+        return score
+
+    return {
+        split: {metric: over(split, metric) for metric in figures if all(metric in run[split] for run in runs)}
+        for split, figures in runs[0].items()
+        if all(split in run for run in runs)
+    }
+
+
+def metric_rows(split: str, scores: Mapping[str, Score]) -> dict[str, float]:
+    """Figures as MLflow names them: `eval/<split>/<metric>`, the ends of its interval and the number of clips."""
+    rows: dict[str, float] = {}
+    for metric, score in scores.items():
+        name = f"eval/{split}/{metric}"
+        rows |= {name: score.value, f"{name}_lo": score.low, f"{name}_hi": score.high, f"{name}_n": score.n}
+    return rows
+
+
+def digest(lines: Iterable[str]) -> str:
+    """16 hex digits that change when any line does."""
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+SHARES = frozenset({
+    "prompt_acc", "worst_prompt_acc", "valid", "prompt_success", "dir_x", "dir_y", "shape_acc", "colour_acc",
+    "case_copy", "permanence", "moving", "teleport", "copy_rate",
+})  # fmt: skip
+"""Figures between 0 and 1 that are shown in per cent."""
+UNITS = {  # f: frame; /442: of the greatest RGB distance
+    "traj_rmse": "px", "traj_rmse_imputed": "px", "radius_err": "px", "speed_err": "px/f", "step_err": "px/f",
+    "angle_err": "deg", "colour_err": "/442", "colour_change": "/442",
+}  # fmt: skip
+
+
+def deciding(split: str) -> str:
+    """The figure that says how often a split is obeyed: where only a size or a speed is new, these must be right."""
+    return "prompt_success" if split == "s4" else "prompt_acc"
+
+
+def shown(metric: str, value: float) -> str:
+    """A figure without its unit, 8 characters at most: `97.8 %` for shares, else three decimals or digits."""
+    if metric in SHARES:
+        return f"{100 * value:.1f} %"
+    return f"{value + 0:.3f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 1000 else f"{value:.1e}"
+
+
+def interval(metric: str, score: Score) -> str:
+    """The interval: `96.1 to 98.8`."""
+    low, high = (shown(metric, v).removesuffix(" %") for v in (score.low, score.high))
+    return f"{low} to {high}"

@@ -1,0 +1,139 @@
+"""Whether a new model takes the champion's place: better where it counts, and worse in nothing that a score can hide.
+
+A figure is named `split/metric`, as in MLflow, and of every figure allowed here more is better. Two figures differ when
+the interval of their difference leaves out 0. That interval is of sampling: the gate compares these two sets of
+weights, not the recipes that made them.
+"""
+
+from collections.abc import Mapping
+
+from pydantic import Field, field_validator
+
+from t2v_models.config import Config, LabError, near
+from t2v_models.judging.scores import Scores, shown
+from t2v_models.judging.statistics import Score, newcombe
+from t2v_models.worlds.splits import SPLITS
+
+Figures = Mapping[str, Score]
+
+RISING = ("prompt_acc", "worst_prompt_acc", "prompt_success", "valid", "std_ratio", "shape_acc", "shape_iou",
+          "permanence", "dir_x", "dir_y")  # fmt: skip
+"""Metrics of which more is better."""
+GUARDED = ("s0/valid", "s0/worst_prompt_acc", "s0/std_ratio", "s1/prompt_acc", "s2/prompt_acc", "s3/prompt_acc")
+"""What a higher accuracy on seen prompts can hide: broken clips, a prompt given up, one clip learnt by heart for each
+prompt, and words learnt by heart instead of composed."""
+
+
+class GateConfig(Config):
+    """What a new champion must show."""
+
+    figure: str = Field("s0/prompt_acc", description="split/metric that must be better than the champion's")
+    guarded: tuple[str, ...] = Field(
+        GUARDED, description="split/metric that must not be worse; where nothing was asked, nothing is compared"
+    )
+    floor: str | None = Field(
+        "unconditional", description="baseline that a first champion must beat; null lets the first model in"
+    )
+
+    @field_validator("figure", "guarded")
+    @classmethod
+    def _known(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        for name in (value,) if isinstance(value, str) else value:
+            split, _, metric = name.partition("/")
+            if split not in SPLITS:
+                raise LabError(f"the gate cannot compare {name!r}: unknown split {split!r}, {near(split, SPLITS)}")
+            if metric not in RISING:
+                raise LabError(f"the gate cannot compare {name!r}: unknown metric {metric!r}, {near(metric, RISING)}")
+        return value
+
+
+class Change(Config):
+    """One figure of the challenger beside the champion's, or beside the floor's."""
+
+    figure: str
+    challenger: Score
+    champion: Score
+    guarded: bool
+
+    @property
+    def gap(self) -> Score:
+        """Challenger minus champion. Newcombe's interval, which for means is that of Zou and Donner (2008)."""
+        return newcombe(self.challenger, self.champion)
+
+    @property
+    def better(self) -> bool:
+        return self.gap.low > 0
+
+    @property
+    def worse(self) -> bool:
+        """Also where the interval is unknown."""
+        return not self.gap.high >= 0
+
+    def __str__(self) -> str:
+        """`s0/prompt_acc 87.8 % against 81.0 %, difference 6.8 [3.1, 10.4]`."""
+        metric = self.figure.partition("/")[2]
+        now, then = (shown(metric, score.value) for score in (self.challenger, self.champion))
+        gap, low, high = (shown(metric, v).removesuffix(" %") for v in (self.gap.value, self.gap.low, self.gap.high))
+        return f"{self.figure} {now} against {then}, difference {gap} [{low}, {high}]"
+
+
+class Decision(Config):
+    """What the gate says, why, and by which figures."""
+
+    promoted: bool
+    reason: str
+    """One sentence."""
+    changes: tuple[Change, ...] = ()
+    """The deciding figure first."""
+
+
+def figures_of(scores: Scores) -> dict[str, Score]:
+    """The scores of all splits on one level, those that a gate may compare."""
+    return {f"{s}/{m}": score for s, found in scores.items() for m, score in found.items() if m in RISING}
+
+
+def decide(challenger: Figures, champion: Figures | None, floor: Figures, config: GateConfig) -> Decision:
+    """Whether the challenger becomes champion.
+
+    It must be better than the champion in `config.figure` and worse in none of `config.guarded`, each beyond its own
+    95 % interval; a guarded figure that has not changed looks worse by chance one time in forty.
+
+    Args:
+        challenger: figures of the new model.
+        champion: figures of the present one, or None where there is none.
+        floor: figures of the baseline `config.floor`, which only a first champion is measured by.
+        config: what to compare.
+    """
+    if config.figure not in challenger:
+        return Decision(promoted=False, reason=f"it was not judged by {config.figure}, so nothing is decided")
+    if champion is None:
+        return _first(challenger[config.figure], floor, config)
+    names = dict.fromkeys((config.figure, *config.guarded))
+    unlike = [name for name in names if (name in challenger) != (name in champion)]
+    if unlike:
+        return Decision(promoted=False, reason=f"only one of the two was judged by {', '.join(unlike)}: judge both")
+    changes = tuple(
+        Change(figure=n, challenger=challenger[n], champion=champion[n], guarded=n != config.figure)
+        for n in names
+        if n in challenger
+    )
+    first, *guards = changes
+    worse = [change for change in guards if change.worse]
+    if not first.better:
+        reason = f"not better beyond the interval: {first}"
+    elif worse:
+        reason = f"better, {first}, but worse: {'; '.join(map(str, worse))}"
+    else:
+        reason = f"better: {first}; none of {len(guards)} guarded figures is worse"
+    return Decision(promoted=first.better and not worse, reason=reason, changes=changes)
+
+
+def _first(score: Score, floor: Figures, config: GateConfig) -> Decision:
+    if config.floor is None:
+        return Decision(promoted=True, reason="there was no champion, and any first model is let in")
+    if config.figure not in floor:
+        return Decision(promoted=False, reason=f"the baseline {config.floor} was not judged by {config.figure}")
+    change = Change(figure=config.figure, challenger=score, champion=floor[config.figure], guarded=False)
+    verdict = "better than" if change.better else "not better than"
+    reason = f"there was no champion, and it is {verdict} the baseline {config.floor}: {change}"
+    return Decision(promoted=change.better, reason=reason, changes=(change,))

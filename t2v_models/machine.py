@@ -1,0 +1,61 @@
+"""What this machine can do: cores, threads, memory, bfloat16, and how fast it multiplies matrices."""
+
+import ctypes
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+def matrix_gflops(device: torch.device, seconds: float) -> float:
+    """GFLOP/s that fp32 matrices of 1024 x 1024 reach within about `seconds`, on all cores of a CPU or on one GPU."""
+    side = 1024
+    left = torch.ones(side, side, device=device)
+    result = torch.empty_like(left)
+    with threads(cores()):
+        torch.mm(left, left, out=result)
+        best, start = 0.0, time.perf_counter()
+        while (since := time.perf_counter()) - start < seconds:
+            for _ in range(8):
+                torch.mm(left, left, out=result)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            best = max(best, 8 * 2 * side**3 / (time.perf_counter() - since) / 1e9)
+    return best
+
+
+def keep_memory() -> None:
+    """Let this process keep what it frees for its next tensors, on Linux with glibc; elsewhere nothing happens.
+
+    By default every large tensor gets fresh pages from the system, which must be found and zeroed one by one, every
+    step anew. `mallopt(3)`: all memory comes from the heap, and its end is never handed back.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        most_mapped, trim_threshold = -4, -1
+        library.mallopt(most_mapped, 0)
+        library.mallopt(trim_threshold, -1)
+
+
+def has_bfloat16() -> bool:
+    """Whether this processor multiplies in bfloat16; one that does not is hundreds of times slower than in float32."""
+    found = torch.cpu.get_capabilities()
+    return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+
+
+@contextmanager
+def threads(wanted: int | None) -> Iterator[None]:
+    """CPU threads of torch while the block runs; None leaves them as they are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(wanted or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

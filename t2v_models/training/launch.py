@@ -1,0 +1,138 @@
+"""Training by several processes: torchrun starts them, on one machine or on more.
+
+`train` writes what is to be done into the run folder and starts torchrun in a session of its own, so that a crash of
+a rank is an error here and not the end of this process; figures come back through the run folder. More machines see
+the same run folder and dataset: each sets torchrun's own variables (PET_NNODES, PET_RDZV_BACKEND=c10d,
+PET_RDZV_ENDPOINT=host:port), one of them runs `t2v train … --ranks N`, and the others
+`torchrun --nproc-per-node N -m t2v_models.training.launch RUN/job.json`.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+from torch.distributed.elastic.multiprocessing.errors import record
+
+from t2v_models import checkpoint as checkpoints
+from t2v_models import files
+from t2v_models.checkpoint import Checkpoint, RunConfig
+from t2v_models.config import Config, LabError
+from t2v_models.distributed import collectives
+from t2v_models.families.build import ModelConfig
+from t2v_models.shards.remote import open_data
+from t2v_models.training.loop import METRICS, Log, TrainConfig, fit, stop_signals
+from t2v_models.training.validation import watcher
+
+LIFELINE = "T2V_LIFELINE"
+"""Set where a rank's standard input is a pipe that closes when the process that launched it is gone."""
+POLL_SECONDS = 0.2
+SAID = "t2v: "
+"""Stands before the sentence of a LabError in the output of a rank."""
+REFUSED = 2
+"""Exit code of a rank that raised a LabError."""
+
+
+class Job(Config):
+    """All that a rank must be told."""
+
+    data: str
+    """A folder or a URL."""
+    cache: Path
+    """Where shards from a URL are kept."""
+    model: ModelConfig
+    training: TrainConfig
+    run_dir: Path
+
+
+def by_several(config: TrainConfig) -> bool:
+    """Whether more than this process trains: ranks of this machine, or, as torchrun's variable says, of others."""
+    return config.ranks > 1 or "PET_NNODES" in os.environ
+
+
+def train(job: Job, log: Log) -> Checkpoint:
+    """As `training.loop.fit`, by `job.training.ranks` processes; a signal to this one lets them save and end.
+
+    Raises:
+        LabError: what a rank raised.
+    """
+    path = files.write(job.run_dir / "job.json", job.model_dump_json(indent=2))
+    metrics, output = job.run_dir / METRICS, job.run_dir / "launch.log"
+    output.unlink(missing_ok=True)  # the torchrun of a killed run may still write to its own
+    seen = metrics.stat().st_size if metrics.is_file() else 0
+    with stop_signals() as stop, output.open("wb") as sink, _torchrun(path, job.training.ranks, sink) as torchrun:
+        told = False
+        while torchrun.poll() is None:
+            with suppress(subprocess.TimeoutExpired):
+                torchrun.wait(POLL_SECONDS)
+            if stop and not told:
+                torchrun.terminate()  # torchrun passes it on
+                told = True
+            seen = _pass_on(metrics, seen, log)
+        _pass_on(metrics, seen, log)  # what came between the last look and the end
+    if stop:
+        raise stop[0]
+    last = checkpoints.newest(job.run_dir)
+    if torchrun.returncode or last is None:
+        raise _fault(output)
+    return last
+
+
+def _torchrun(job: Path, count: int, output: IO[bytes]) -> "subprocess.Popen[bytes]":
+    alone = [] if "PET_RDZV_ENDPOINT" in os.environ else ["--standalone"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", *alone, f"--nproc-per-node={count}", "-m", __name__, str(job)],
+        stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+        env={"OMP_NUM_THREADS": "1"} | os.environ | {LIFELINE: "1"},
+    )  # fmt: skip
+
+
+def _pass_on(metrics: Path, seen: int, log: Log) -> int:
+    """Give the lines after byte `seen` to `log`; the bytes seen now."""
+    if not metrics.is_file():
+        return seen
+    with metrics.open("rb") as file:
+        file.seek(seen)
+        lines, _, _ = file.read().rpartition(b"\n")
+    for line in lines.splitlines():
+        with suppress(json.JSONDecodeError):  # a killed run may have left half a line
+            row = json.loads(line)
+            log(row.pop("step"), row)
+    return seen + len(lines) + bool(lines)
+
+
+def _fault(output: Path) -> Exception:
+    """What a rank said when it was refused, or else where to read."""
+    lines = output.read_text(errors="replace").splitlines()
+    sentence = next((line.removeprefix(SAID) for line in lines if line.startswith(SAID)), None)
+    return LabError(sentence) if sentence else RuntimeError(f"a rank failed, see {output}: " + "\n".join(lines[-20:]))
+
+
+def main(path: Path) -> None:
+    """One rank."""
+    if LIFELINE in os.environ:
+        threading.Thread(target=_end_with_launcher, daemon=True).start()
+    job = Job.model_validate_json(path.read_bytes())
+    collectives.join()
+    try:
+        store = open_data(job.data, job.cache, job.training.cache_gib)
+        run = RunConfig.of(store.manifest, job.model, job.training.seed)
+        fit(run, store, job.training, job.run_dir, lambda step, figures: None, watcher(run, job.run_dir))
+    except LabError as error:
+        print(f"{SAID}{error}", file=sys.stderr, flush=True)
+        sys.exit(REFUSED)
+    collectives.leave()
+
+
+def _end_with_launcher() -> None:
+    while os.read(0, 1):
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    record(main)(Path(sys.argv[1]))  # the last that torchrun says is then why the first rank failed

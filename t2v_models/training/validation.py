@@ -1,0 +1,49 @@
+"""A look at a model in training now and then: a sheet of its clips, and how many of them obey."""
+
+from pathlib import Path
+
+from t2v_models import files
+from t2v_models.checkpoint import RunConfig
+from t2v_models.clips.media import contact_sheet
+from t2v_models.generate import repeat, sample_frames
+from t2v_models.judging import health
+from t2v_models.judging.metrics import summarise
+from t2v_models.judging.verdicts import judge
+from t2v_models.model import VideoModel
+from t2v_models.shards.ingested import IngestConfig
+from t2v_models.training.loop import Watch, history
+
+CLIPS = 8
+"""Clips of each prompt that are read while training: the smoke tier."""
+PROMPTS = 64
+"""The most prompts that are watched: more would cost more than they tell."""
+
+
+def can_judge(run: RunConfig) -> bool:
+    """Whether the prompts are of our grammar, which says what should be seen."""
+    return not isinstance(run.dataset, IngestConfig)
+
+
+def sheet(run_dir: Path, step: int) -> Path:
+    """Where the contact sheet of a step lies."""
+    return run_dir / "samples" / f"step-{step:08d}.png"
+
+
+def watcher(run: RunConfig, run_dir: Path) -> Watch:
+    """What `fit` calls: samples the model, draws its clips on a sheet, and reads them where they can be judged."""
+    data = run.dataset
+    prompts = (data.prompts if isinstance(data, IngestConfig) else data.asked("s0"))[:PROMPTS]
+    asked, seeds = repeat(prompts, CLIPS, seed=0)
+
+    def watch(step: int, model: VideoModel) -> dict[str, float]:
+        frames = sample_frames(model, asked, seeds)
+        verdicts = judge(frames, asked, seeds, "s0") if can_judge(run) else []
+        marks = [v.mark for v in verdicts[::CLIPS]] or None
+        files.write(sheet(run_dir, step), contact_sheet(list(frames[::CLIPS]), prompts, marks))
+        scores = summarise(verdicts) if verdicts else {}
+        watched = {f"watch/{name}": score.value for name, score in scores.items()}
+        rows = history(run_dir)
+        rows.setdefault(step, {}).update(watched)
+        return watched | health.figures(verdicts, rows)
+
+    return watch

@@ -1,0 +1,292 @@
+"""The judge's eye: from pixels to the motion they show, by closed forms only. Inverse of `render`.
+
+Clip to colour: mean of its fullest ink. Frame to state: opacity of that colour over the ground, then its mass,
+centroid, spread and shape by moments (`moments`), which soft edges do not mislead. Clip to validity: one compact object
+of a sane size in every frame, on a clean ground. State to motion: `laws`; when no law fits within `TOLERANCE`, the
+motion is `other`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t2v_models.clips.spec import GROUND, PALETTE, SHAPES, UNIT_SIZE, Colour, Shape
+from t2v_models.worlds import laws
+from t2v_models.worlds.moments import FOREGROUND, FULL_INK, full_ink, measure, name_shapes
+from t2v_models.worlds.motions import Action
+from t2v_models.worlds.outlines import EXTENTS, cover
+
+READER_VERSION = "4"
+
+Floats = NDArray[np.float64]
+CHUNK = 16
+"""Clips read at once: the working set of 64-px clips stays near the size of the cache."""
+
+TOLERANCE = 2.0
+"""px at 64 px: greatest root mean square distance from the law to still count as that motion."""
+LEAST_LOG_RATIO = 0.4
+"""|log(last radius / first radius)| from which a clip shrinks or expands: a factor of about 1.5."""
+TRACE_RADIUS, LEAST_RADIUS, GREATEST_RADIUS = 1.2, 2.8, 18.0
+"""px at 64 px: nothing is there, an object is too small, an object is too large."""
+GREATEST_SPREAD, SOFT_EDGE = 1.75, 5.0
+"""Second moment of the object over that of a disc of equal mass, were it of full ink: two objects, streaks and smears
+exceed it. An edge blurred by one pixel adds 4 / radius², so `SOFT_EDGE` / radius² is allowed on top."""
+GREATEST_GROUND_ERROR = 0.035
+"""Mean absolute difference from the ground outside the object's window, as a share of full scale; white noise of 5 %
+that is cut off at white gives 0.02."""
+LEAST_OPACITY = 0.68
+GREATEST_COLOUR_ERROR = 80.0
+"""RGB distance; an error of 10 % in every channel is at most 44."""
+SHAPE_FRAMES = 4
+"""Frames of a clip, evenly spread, in which its overlap with the asked shape is measured."""
+
+_COLOURS: tuple[Colour, ...] = tuple(PALETTE)
+_GROUND = np.array(GROUND, np.float64)
+_INKS = _GROUND - np.array([PALETTE[c] for c in _COLOURS], np.float64)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What `n` clips of `t` frames show, in px of the frames that were read.
+
+    `action` is a motion, `still`, `other` or `invalid`, and `reason` says why it is none of the motions. `look` says
+    what is wrong with a valid object itself (half opacity, wrong colour, wrong shape), whatever its motion. Both are
+    empty when there is nothing to say.
+    """
+
+    action: list[str]
+    reason: list[str]
+    look: list[str]
+    x: Floats  # (n, t) px
+    y: Floats
+    radius: Floats
+    """Of the disc of equal area, for every shape."""
+    rmse: Floats  # (n,) px, distance from the winning law; nan where invalid
+    law_x: Floats  # (n, t) px: nearest path of the asked law, or of the winning one if none was asked
+    law_y: Floats
+    law_rmse: Floats  # (n,) px, distance from that path; of no meaning where invalid
+    speed: Floats  # (n,) px/frame along that path, never negative
+    angle: Floats  # (n,) degrees of the best straight line as seen: right 0, up 90, left 180, down -90
+    colour: Floats  # (n, 3) mean RGB of the core as it would be with sharp edges, nan where there is none
+    colour_change: Floats
+    """(n,) RGB distance of the frame whose core, as drawn, is farthest from the mean of all frames'."""
+    colour_name: list[str]
+    """Nearest colour of the palette at any opacity; empty where there is none."""
+    opacity: Floats  # (n,) share of the full ink of that colour
+    shape: list[str]
+    """Nearest shape, however soft; empty where there is no object."""
+    shape_iou: Floats  # (n,) 0-1, soft overlap with the asked shape, or the shown one if none was asked
+    ground_error: Floats  # (n,) 0-1, mean absolute difference from the ground outside the object
+    flicker: Floats  # (n,) 0-1, mean absolute change of the ground from frame to frame
+
+    @property
+    def valid(self) -> NDArray[np.bool_]:
+        return np.array([a != "invalid" for a in self.action])
+
+
+def read(
+    frames: NDArray[np.uint8],
+    colours: Sequence[Colour],
+    shapes: Sequence[Shape] | None = None,
+    actions: Sequence[Action] | None = None,
+) -> Reading:
+    """Read clips of shape `(n, t, h, w, 3)`; clip i should show `colours[i]`, `shapes[i]` and `actions[i]`.
+
+    Without `shapes` any shape is right; without `actions` the law of a clip is the one that wins.
+    """
+    assert frames.dtype == np.uint8 and frames.ndim == 5 and len(frames) == len(colours), (frames.dtype, frames.shape)
+    unit = frames.shape[2] / UNIT_SIZE
+    asked = np.full(len(frames), -1) if shapes is None else np.array([SHAPES.index(s) for s in shapes])
+    chunks = [_look(frames[i : i + CHUNK], asked[i : i + CHUNK], unit) for i in range(0, len(frames), CHUNK)]
+    seen = _Seen(*(np.concatenate(part) for part in zip(*(vars(c).values() for c in chunks), strict=True)))
+    reason = _faults(seen, unit)
+    winner = laws.best_law(seen.x, seen.y, unit)
+    law = laws.fit(winner, seen.x, seen.y, unit)
+    action, rmse = _motions(seen, winner, law.rmse, unit), law.rmse.copy()
+    for i, fault in enumerate(reason):
+        if fault:
+            action[i], rmse[i] = "invalid", np.nan
+        elif action[i] in ("other", "still"):
+            reason[i] = "no motion" if action[i] == "still" else "fits no known motion"
+    if actions is not None:
+        law = laws.refit(law, winner, actions, seen.x, seen.y, unit)
+    return Reading(
+        action, reason, _looks(seen, colours, asked, reason), seen.x, seen.y, seen.radius, rmse,
+        law.x, law.y, law.rmse, law.speed,
+        np.degrees(np.arctan2(-laws.slope(seen.y), laws.slope(seen.x))),
+        seen.colour, seen.colour_change, [_COLOURS[k] if k >= 0 else "" for k in seen.name], seen.opacity,
+        [SHAPES[k] if k >= 0 else "" for k in seen.shape], seen.overlap, seen.ground_error.mean(1), seen.flicker,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What is measured on n clips before any judgement."""
+
+    x: Floats  # (n, t)
+    y: Floats
+    radius: Floats
+    spread: Floats
+    ground_error: Floats  # (n, t)
+    flicker: Floats  # (n,)
+    shape: NDArray[np.intp]  # (n,) place in `SHAPES`, -1 where there is no object
+    overlap: Floats  # (n,) with the asked shape
+    colour: Floats  # (n, 3)
+    colour_change: Floats  # (n,)
+    name: NDArray[np.intp]  # (n,) place in the palette, -1 where there is no ink
+    opacity: Floats
+
+
+def _look(frames: NDArray[np.uint8], asked: NDArray[np.intp], unit: float) -> _Seen:
+    n = len(frames)
+    depth = np.ascontiguousarray(255 - frames.transpose(0, 4, 1, 2, 3))  # of ink on the white ground, (n, 3, t, h, w)
+    ink, colour_change, name = _ink(depth)
+    along = np.where(name[:, None] >= 0, _INKS[name] / (_INKS[name] ** 2).sum(1, keepdims=True), 0)
+    red, green, blue = depth.swapaxes(0, 1)
+    shares = (plane * share for plane, share in zip((red, green, blue), _per_clip(along.T), strict=True))
+    alpha = np.clip(sum(shares), 0, 1)
+    near = _dilate(_dilate(alpha > FOREGROUND))
+    outside = np.logical_not(_dilate(near))
+    ground = outside.sum((2, 3))  # px
+    haze = (alpha * outside).sum((1, 2, 3)) / np.maximum(ground.sum(1), 1)  # noise that was cut off at white
+    weight = (alpha - _per_clip(haze)) * near
+    found = measure(weight)
+    radius = np.sqrt(found.mass / np.pi)
+    there = (radius.min(1) >= TRACE_RADIUS * unit) & (radius.max(1) <= GREATEST_RADIUS * unit)
+    shape, core = name_shapes(found.look)
+    shape = np.where(there, shape, -1)
+    opacity = np.where(name >= 0, (ink * along).sum(1) / core, 0)
+    spread = found.spread * np.clip(opacity, FOREGROUND, 1)[:, None]
+    asked = np.where(asked < 0, shape, asked)
+    overlap = np.array([
+        _overlap(SHAPES[asked[i]], weight[i], found.x[i], found.y[i], radius[i]) if there[i] else 0.0 for i in range(n)
+    ])  # fmt: skip
+    dark = (red.astype(np.int16) + green + blue) * outside
+    ground_error = dark.sum((2, 3)) / np.maximum(ground, 1) / (3 * 255)
+    both = outside[:, 1:] & outside[:, :-1]
+    change = np.abs(dark[:, 1:] - dark[:, :-1]) * both
+    flicker = change.sum((1, 2, 3)) / np.maximum(both.sum((1, 2, 3)), 1) / (3 * 255)
+    colour = np.clip(_GROUND - ink / core[:, None], 0, 255)
+    return _Seen(
+        found.x, found.y, radius, spread, ground_error, flicker, shape, overlap, colour, colour_change, name, opacity
+    )  # fmt: skip
+
+
+def _per_clip(numbers: Floats) -> NDArray[np.float32]:
+    """Numbers `(..., n)` so that they broadcast against clips `(n, t, h, w)`."""
+    return numbers.astype(np.float32)[..., None, None, None]
+
+
+def _ink(depth: NDArray[np.uint8]) -> tuple[Floats, Floats, NDArray[np.intp]]:
+    """Mean ink of the core `(n, 3)`, its change over the frames `(n,)`, and its place in the palette `(n,)`.
+
+    Where there is no ink they are nan, nan and -1.
+    """
+    n, t = len(depth), depth.shape[2]
+    mean, change, name = np.full((n, 3), np.nan), np.full(n, np.nan), np.full(n, -1)
+    for i, (planes, strength) in enumerate(zip(depth.reshape(n, 3, -1), depth.max(1).reshape(n, -1), strict=True)):
+        inked = np.flatnonzero(strength > 255 * FOREGROUND)
+        if not len(inked):
+            continue
+        strength = strength[inked]
+        mean[i] = planes[:, inked[strength >= full_ink(strength)]].mean(1)
+        change[i] = _colour_change(planes[:, inked], strength, inked * t // planes.shape[1])
+        share = _INKS @ mean[i] / (_INKS**2).sum(1)
+        name[i] = np.linalg.norm(mean[i] - np.clip(share, FOREGROUND, 1)[:, None] * _INKS, axis=1).argmin()
+    return mean, change, name
+
+
+def _colour_change(ink: NDArray[np.uint8], strength: NDArray[np.uint8], frame: NDArray[np.intp]) -> float:
+    """Distance of the frame whose core is farthest from the mean of all frames', given the ink `(3, k)` of k pixels,
+    their strength and their frame, which never falls.
+
+    Every frame has its own core, from `FULL_INK` of its peak: a pale one would have no part in the clip's. Frames
+    without ink are left out.
+    """
+    first = np.flatnonzero(np.diff(frame, prepend=-1))
+    peak = np.maximum.reduceat(strength, first)
+    core = strength >= np.repeat(FULL_INK * peak, np.diff(first, append=len(frame)))
+    colour = np.add.reduceat(ink * core, first, axis=1, dtype=np.int64) / np.add.reduceat(core, first, dtype=np.int64)
+    return float(np.linalg.norm(colour - colour.mean(1, keepdims=True), axis=0).max())
+
+
+def _overlap(shape: Shape, weight: NDArray[np.float32], x: Floats, y: Floats, radius: Floats) -> float:
+    """Soft intersection over union of one clip's opacity `(t, h, w)` with a shape at the read state."""
+    t, size, _ = weight.shape
+    seen = np.unique(np.linspace(0, t - 1, SHAPE_FRAMES).round().astype(int))
+    x, y, radius = x[seen], y[seen], radius[seen]
+    side = min(size, int(2 * EXTENTS[shape].greatest * radius.max()) + 5)
+    columns, rows = (
+        np.clip(np.floor(place - side / 2), 0, size - side).astype(np.intp)[:, None] + np.arange(side)
+        for place in (x, y)
+    )
+    window = weight[seen[:, None, None], rows[:, :, None], columns[:, None, :]]
+    dx = (columns + 0.5 - x[:, None])[:, None, :]
+    dy = (rows + 0.5 - y[:, None])[:, :, None]
+    ideal = cover(shape, dx, dy, radius[:, None, None])
+    both = np.minimum(ideal, window).sum((1, 2))
+    total = weight[seen].sum((1, 2)) + ideal.sum((1, 2))
+    return float((both / (total - both)).mean())
+
+
+def _dilate(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Grow by one pixel in all eight directions."""
+    tall = mask.copy()
+    tall[:, :, 1:] |= mask[:, :, :-1]
+    tall[:, :, :-1] |= mask[:, :, 1:]
+    grown = tall.copy()
+    grown[..., 1:] |= tall[..., :-1]
+    grown[..., :-1] |= tall[..., 1:]
+    return grown
+
+
+def _faults(seen: _Seen, unit: float) -> list[str]:
+    """What makes each clip invalid, the first of its faults, or an empty string."""
+    faults = (
+        ("no object in a frame", seen.radius.min(1) < TRACE_RADIUS * unit),
+        ("object too large", seen.radius.max(1) > GREATEST_RADIUS * unit),
+        (
+            "not one compact object",
+            (seen.spread - SOFT_EDGE / np.maximum(seen.radius, 1) ** 2).max(1) > GREATEST_SPREAD,
+        ),
+        ("object too small", seen.radius.min(1) < LEAST_RADIUS * unit),
+        ("ground not clean", seen.ground_error.max(1) > GREATEST_GROUND_ERROR),
+    )
+    return [next((name for name, hit in faults if hit[i]), "") for i in range(len(seen.radius))]
+
+
+def _looks(seen: _Seen, colours: Sequence[Colour], shapes: NDArray[np.intp], reason: Sequence[str]) -> list[str]:
+    """What is wrong with the object of each clip that is read at all."""
+    asked = np.array([_COLOURS.index(c) for c in colours])
+    error = np.linalg.norm(seen.colour - (_GROUND - _INKS[asked]), axis=1)
+    looks: tuple[tuple[str, NDArray[np.bool_]], ...] = (
+        ("half opacity", seen.opacity < LEAST_OPACITY),
+        ("wrong colour", (seen.name != asked) | (error > GREATEST_COLOUR_ERROR)),
+        ("wrong shape", (shapes >= 0) & (seen.shape != shapes)),
+    )
+    valid = [r in ("", "no motion", "fits no known motion") for r in reason]
+    return [next((name for name, hit in looks if hit[i]), "") if valid[i] else "" for i in range(len(valid))]
+
+
+def _motions(seen: _Seen, winner: Sequence[str], rmse: Floats, unit: float) -> list[str]:
+    """The motion each clip shows, given the law that wins and its distance, px: size is looked at as well."""
+    action = list(winner)
+    log_ratio, radius_rmse = _growth(seen.radius)
+    for i in range(len(action)):
+        changes_size = abs(log_ratio[i]) >= LEAST_LOG_RATIO
+        if max(rmse[i], radius_rmse[i]) > TOLERANCE * unit or (changes_size and action[i] != "still"):
+            action[i] = "other"
+        elif changes_size:
+            action[i] = "expand" if log_ratio[i] > 0 else "shrink"
+    return action
+
+
+def _growth(radius: Floats) -> tuple[Floats, Floats]:
+    """Log of the last over the first radius of the best straight line, and the distance from that line, px."""
+    t = radius.shape[1]
+    rate, middle = laws.slope(radius)[:, None], radius.mean(1, keepdims=True)
+    line = middle + rate * (np.arange(t) - (t - 1) / 2)
+    ends = np.maximum(line[:, [0, -1]], 1e-3)
+    return np.log(ends[:, 1] / ends[:, 0]), np.sqrt(((radius - line) ** 2).mean(1))

@@ -1,0 +1,92 @@
+"""From motions to pixels: anti-aliased, drawing only the window the object is in, many clips at once.
+
+What a shape covers of each pixel is in `shapes`: within 1 % of the true area for a disc of radius 2 px or more. Here it
+is rounded to 1/255. No state, no randomness; a clip is the same whichever others are drawn with it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from t2v_models.clips.spec import GROUND, PALETTE, ClipSpec, Colour, Shape
+from t2v_models.worlds.motions import Motion, Trace, trace
+from t2v_models.worlds.outlines import EXTENTS, cover
+
+WINDOW_PIXELS = 48_000
+"""Drawn in one go: so few that the numbers of one step are still in the cache in the next."""
+
+
+@dataclass(frozen=True)
+class Sprite:
+    """A clip but for its ground: in every frame the square window that holds the object."""
+
+    windows: NDArray[np.uint8]
+    """The rows of all windows, `(t, side, 3 * side)`: RGB, RGB, ..."""
+    places: NDArray[np.intp]
+    """Where each row begins in the bytes of a clip, `(t, side)`."""
+
+    def paint(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Make a clip of contiguous `(t, h, w, 3)`, the ground and the object on it, and return it."""
+        frames.fill(GROUND[0])  # the same in all channels
+        width = self.windows.shape[2]
+        runs = np.ndarray((frames.size - width + 1, width), np.uint8, frames.data, strides=(1, 1))
+        runs[self.places] = self.windows  # run i is the bytes from i on: one assignment for all rows of all frames
+        return frames
+
+
+def render(motion: Motion, spec: ClipSpec) -> NDArray[np.uint8]:
+    """Draw a clip: uint8, shape `(t, h, w, 3)`, RGB."""
+    return paint(trace(motion, spec), motion.shape, motion.colour, spec)
+
+
+def paint(path: Trace, shape: Shape, colour: Colour, spec: ClipSpec) -> NDArray[np.uint8]:
+    """Draw an object wherever it is in each frame: uint8, shape `(t, h, w, 3)`, RGB."""
+    frames = np.empty((spec.frames, spec.size, spec.size, 3), np.uint8)
+    paths = Trace(path.x[None], path.y[None], path.radius[None])
+    return sprites([(shape, colour)], paths, spec)[0].paint(frames)
+
+
+def sprites(objects: Sequence[tuple[Shape, Colour]], paths: Trace, spec: ClipSpec) -> list[Sprite]:
+    """Draw the objects of n clips, whose paths are `(n, t)`."""
+    reach = np.array([EXTENTS[shape].greatest for shape, _ in objects]) * paths.radius.max(1)
+    sides = np.minimum(np.ceil(2 * reach) + 2, spec.size)  # of windows that hold the edge's ramp as well
+    column, row = (np.clip(np.floor(p - sides[:, None] / 2), 0, spec.size - sides[:, None]) for p in (paths.x, paths.y))
+    x, y, radius = (p.astype(np.float32) for p in (column + 0.5 - paths.x, row + 0.5 - paths.y, paths.radius))
+    corner = 3 * ((np.arange(spec.frames) * spec.size + row) * spec.size + column).astype(np.intp)
+    found: dict[int, Sprite] = {}
+    for shape, side, here in _alike(objects, sides, spec):
+        pixel = np.arange(side, dtype=np.float32)
+        dx, dy = x[here, :, None, None] + pixel, y[here, :, None, None] + pixel[:, None]
+        inside = cover(shape, dx, dy, radius[here, :, None, None])
+        inside *= 255
+        inside += 0.5
+        opacity = inside.astype(np.uint8)
+        places = corner[here, :, None] + np.arange(side) * (3 * spec.size)
+        for i, clip, place in zip(here, opacity, places, strict=True):
+            windows = np.asarray(cv2.applyColorMap(clip.reshape(-1, side), _inks(objects[i][1])), np.uint8)
+            found[i] = Sprite(windows.reshape(-1, side, 3 * side), place)
+    return [found[i] for i in range(len(objects))]
+
+
+def _alike(
+    objects: Sequence[tuple[Shape, Colour]], sides: NDArray[np.float64], spec: ClipSpec
+) -> Iterator[tuple[Shape, int, list[int]]]:
+    """Clips that are drawn in one go: their shape, the side of their windows, and which they are."""
+    alike: dict[tuple[Shape, int], list[int]] = {}
+    for i, ((shape, _), side) in enumerate(zip(objects, sides.astype(int).tolist(), strict=True)):
+        alike.setdefault((shape, side), []).append(i)
+    for (shape, side), here in alike.items():
+        step = max(1, WINDOW_PIXELS // (spec.frames * side**2))
+        for start in range(0, len(here), step):
+            yield shape, side, here[start : start + step]
+
+
+@cache
+def _inks(colour: Colour) -> NDArray[np.uint8]:
+    """The colour of a pixel by its opacity, 0-255: `(256, 1, 3)`."""
+    ground, full = np.array(GROUND, np.float64), np.array(PALETTE[colour], np.float64)
+    return np.rint(ground + (full - ground) * np.linspace(0, 1, 256)[:, None]).astype(np.uint8)[:, None]

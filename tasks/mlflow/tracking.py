@@ -1,0 +1,321 @@
+"""Runs in MLflow. Beside `mlflow_store`, `registry` and the served `pyfunc_model`, no other file knows it.
+
+`MLFLOW_TRACKING_URI` is respected; without it everything is in the work folder: `mlflow.db` and `mlflow-artifacts`.
+"""
+
+import json
+import logging
+import os
+import platform
+import socket
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from t2v_models.config import LabError, flatten
+from t2v_models.judging.scores import metric_rows
+from t2v_models.judging.statistics import Score
+from tasks.mlflow.outbox import Item, Outbox, deliver
+from tasks.mlflow.registry import log_model
+from tasks.mlflow.store import client, experiment_tags, faults, first_line, refuses, store_name, tracking_uri
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+log = logging.getLogger(__name__)
+
+FLUSH_SECONDS = 2.0
+FLUSH_METRICS = 500
+"""Buffered metrics go out this often, or when there are so many."""
+PATIENCE_SECONDS = 15.0
+"""How long the end of a run waits for a store that is away."""
+OWNER_TAG = "t2v.process"
+"""Which process owns the run, so that a later one can tell whether it still lives."""
+TAG_CHARACTERS = 4000
+PACKAGES = ("t2v-lab", "torch", "numpy", "mlflow", "prefect")
+
+
+class Tracker:
+    """One MLflow run. Everything is told to a thread, which sends it and keeps it while the store is away."""
+
+    def __init__(self, client: "MlflowClient", work: Path, run_id: str, logged: Mapping[str, int]) -> None:
+        self.run_id = run_id
+        self._client, self._work = client, work
+        self._logged = dict(logged)
+        # queues, because a thread takes from them while others add
+        self._rows: deque[tuple[int, int, Mapping[str, float]]] = deque()
+        self._later: deque[Item] = deque()
+        self._buffered = 0
+        self._outbox = Outbox(client, run_id)
+        self._wake, self._closed = threading.Event(), threading.Event()
+        self._sender = threading.Thread(target=self._send_until_closed, name="mlflow", daemon=True)
+        self._sender.start()
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Keep the metrics of a step for the next flush; what a resumed run has already logged is left out."""
+        if self._logged:
+            metrics = {key: value for key, value in metrics.items() if step > self._logged.get(key, -1)}
+        self._keep(step, metrics)
+
+    def catch_up(self, history: Mapping[int, Mapping[str, float]]) -> None:
+        """Log what a killed process had written into its run folder and not yet sent: figures by step."""
+        for step, metrics in history.items():
+            self.log(step, metrics)
+        for step, metrics in history.items():
+            self._logged |= {key: max(step, self._logged.get(key, -1)) for key in metrics}
+
+    def scores(self, split: str, scores: Mapping[str, Score], step: int) -> None:
+        """Results of an evaluation, under `eval/<split>/<metric>`; of two evaluations at one step the later counts."""
+        self._keep(step, metric_rows(split, scores))
+
+    def image(self, key: str, step: int, path: Path) -> None:
+        """A still picture under `key`; MLflow shows the steps of one key behind a slider."""
+        self._later.append({"image": str(path.resolve(strict=True)), "key": key, "step": step})
+
+    def artifact(self, path: Path, folder: str | None = None) -> None:
+        """A file, or a folder with all it holds, among the run's artifacts; it must stay until the run has ended."""
+        self._later.append({"artifact": str(path.resolve(strict=True)), "folder": folder})
+
+    def tags(self, tags: Mapping[str, str]) -> None:
+        """Set or replace tags of the run."""
+        self._later.append({"tags": _cut(tags)})
+
+    def dataset(self, name: str, digest: str, source: str, context: str) -> None:
+        """What the run read: the digest of its shards, where they lie, and what for (`training`, `evaluation`)."""
+        kind = "local" if "://" not in source else source.partition("://")[0]
+        data = {"name": name, "digest": digest[:36], "source_type": kind, "source": json.dumps({"uri": source})}
+        self._later.append({"dataset": data, "context": context})
+
+    def model(self, run_dir: Path, name: str, example_prompt: str) -> str:
+        """Log and register the newest checkpoint of a run folder as a servable model; returns `models:/<name>/<n>`.
+
+        It is the `challenger`; who becomes `champion` is decided by the gate, once it is judged.
+
+        Raises:
+            LabError: the run folder has no whole checkpoint, or the store is away.
+        """
+        try:
+            number = log_model(tracking_uri(self._work), self.run_id, run_dir, name, example_prompt)
+            self._client.update_run(self.run_id, status="RUNNING")  # logging a model ends the run
+        except faults() as error:
+            if refuses(error):  # a fault of ours, or of the store: the traceback tells more than a sentence
+                raise
+            raise LabError(
+                f"{run_dir} is trained, but MLflow at {store_name(self._work)} is away and has not registered it "
+                f"({first_line(error)}): start MLflow, then the same command again registers the model"
+            ) from error
+        return f"models:/{name}/{number}"
+
+    def _keep(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._rows.append((step, time.time_ns() // 1_000_000, metrics))
+        self._buffered += len(metrics)
+        if self._buffered >= FLUSH_METRICS:
+            self._buffered = 0
+            self._wake.set()
+
+    def _flush(self) -> None:
+        """Hand everything that was told to the outbox, and send it."""
+        batch: list[list[Any]] = []
+        while self._rows:
+            step, milliseconds, metrics = self._rows.popleft()
+            batch += [[key, float(value), milliseconds, step] for key, value in metrics.items()]
+        if batch:
+            self._outbox.put({"metrics": batch})
+        while self._later:
+            self._outbox.put(self._later.popleft())
+        self._outbox.send()
+
+    def _send_until_closed(self) -> None:
+        away = False
+        while not self._closed.is_set():
+            self._wake.wait(FLUSH_SECONDS)
+            self._wake.clear()
+            try:
+                self._flush()
+                away = False
+            except faults() as error:
+                if not away:
+                    log.warning("MLflow is away, metrics wait in memory: %s", first_line(error))
+                away = True
+
+    def _finish(self, status: str) -> None:
+        """Stop the sender, send the rest and the run's end; what the store does not take is left in a file."""
+        self._closed.set()
+        self._wake.set()
+        self._sender.join()
+        self._later.append({"end": status})
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                return self._flush()
+            except faults() as error:
+                if time.monotonic() < deadline:
+                    time.sleep(1)
+                    continue
+                path = self._outbox.save(unsent(self._work))
+                log.warning("MLflow is away, %d metrics wait in %s for the next run: %s", len(self._outbox), path,
+                            first_line(error))  # fmt: skip
+                return None
+
+
+@contextmanager
+def track(
+    work: Path,
+    experiment: str,
+    name: str,
+    *,
+    params: Mapping[str, Any],
+    tags: Mapping[str, str],
+    run_id: str | None = None,
+    parent: str | None = None,
+) -> Iterator[Tracker]:
+    """A new run, or with `run_id` the continuation of one; it ends FINISHED, FAILED or, when it was stopped, KILLED.
+
+    What an earlier run of this work folder could not send, because the store was away, is sent first.
+
+    Args:
+        work: folder of the run; it holds the store unless `MLFLOW_TRACKING_URI` is set.
+        experiment: made when missing.
+        name: name of the run.
+        params: a nested dump of the configuration; logged once, as `model.batch_size`.
+        tags: added to ours: commit, versions, machine and process.
+        run_id: a run of this store that goes on; its logged steps are not logged again.
+        parent: id of the run under which this one is shown.
+
+    Raises:
+        LabError: the store does not answer, or has no run `run_id`.
+    """
+    store = client(work)
+    ours = _provenance() | {str(k): str(v) for k, v in tags.items()}
+    if parent:
+        ours["mlflow.parentRunId"] = parent
+    try:
+        deliver(store, unsent(work))
+        if run_id is None:
+            run_id = store.create_run(_experiment(store, work, experiment), tags=ours, run_name=name).info.run_id
+            _log_params(store, run_id, flatten(params))
+            tracker = Tracker(store, work, run_id, {})
+        else:
+            tracker = Tracker(store, work, run_id, _resume(store, run_id, ours))
+    except faults() as error:
+        raise LabError(
+            f"cannot track the run in {store_name(work)}: {first_line(error)}; name a run of that store, or start a "
+            "new one"
+        ) from error
+    status = "FINISHED"
+    try:
+        yield tracker
+    except Exception as error:
+        status = "FAILED"
+        tracker.tags({"t2v.failure": f"{type(error).__name__}: {first_line(error)}"})
+        raise
+    except BaseException:  # Ctrl-C, SIGTERM, or Prefect ending the run
+        status = "KILLED"
+        raise
+    finally:
+        tracker._finish(status)
+
+
+def close_stale(work: Path) -> int:
+    """Mark runs of dead processes of this machine as KILLED, and return how many there were.
+
+    What they had left to send is sent before.
+
+    Raises:
+        LabError: the store does not answer.
+    """
+    store = client(work)
+    try:
+        deliver(store, unsent(work))
+    except faults() as error:
+        raise LabError(f"cannot send what is left to {store_name(work)}: {first_line(error)}; try again") from error
+    running = "attributes.status = 'RUNNING'"
+    experiments = [e.experiment_id for e in store.search_experiments()]
+    dead = [
+        run.info.run_id
+        for run in (store.search_runs(experiments, running) if experiments else [])
+        if _is_dead(run.data.tags.get(OWNER_TAG, ""))
+    ]
+    for run_id in dead:
+        store.set_terminated(run_id, "KILLED")
+    return len(dead)
+
+
+def unsent(work: Path) -> Path:
+    """The folder of what the store has not been told yet."""
+    return Path(work) / "mlflow-unsent"
+
+
+def _experiment(client: "MlflowClient", work: Path, name: str) -> str:
+    """Id of the experiment; a new one keeps its artifacts in the work folder if the store is there too."""
+    found = client.get_experiment_by_name(name)
+    if found:
+        return str(found.experiment_id)
+    here = not os.environ.get("MLFLOW_TRACKING_URI")
+    folder = Path(work).absolute() / "mlflow-artifacts" / name
+    place = folder.as_uri() if here else None
+    return str(client.create_experiment(name, artifact_location=place, tags=experiment_tags()))
+
+
+def _resume(client: "MlflowClient", run_id: str, tags: Mapping[str, str]) -> dict[str, int]:
+    """Set an ended run going again; the last logged step of each of its metrics."""
+    run = client.get_run(run_id)
+    client.update_run(run_id, status="RUNNING")
+    for key, value in _cut(tags).items():
+        client.set_tag(run_id, key, value)
+    return {key: max(m.step for m in client.get_metric_history(run_id, key)) for key in run.data.metrics}
+
+
+def _cut(tags: Mapping[str, str]) -> dict[str, str]:
+    return {key: str(value)[:TAG_CHARACTERS] for key, value in tags.items()}
+
+
+def _log_params(client: "MlflowClient", run_id: str, params: Mapping[str, Any]) -> None:
+    from mlflow.entities import Param
+
+    rows = [Param(key, str(value)[:6000]) for key, value in params.items()]
+    for start in range(0, len(rows), 100):
+        client.log_batch(run_id, params=rows[start : start + 100])
+
+
+def _provenance() -> dict[str, str]:
+    """Tags of every run: the code, the libraries, the machine and the process."""
+    return {
+        "mlflow.source.git.commit": _commit(),
+        "mlflow.source.name": "t2v",
+        "t2v.machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        OWNER_TAG: _process_name(os.getpid()),
+    } | {f"version.{package}": version(package) for package in PACKAGES}
+
+
+def _commit() -> str:
+    """The checkout's commit, or `unknown` for an installed package."""
+    asked = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(asked, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def _process_name(pid: int) -> str:
+    """`host pid start`: a later process with the same number has another start."""
+    return f"{socket.gethostname()} {pid} {psutil.Process(pid).create_time():.0f}"
+
+
+def _is_dead(owner: str) -> bool:
+    """Whether the owner ran on this machine and is no more; of other machines nothing is known."""
+    host, _, rest = owner.partition(" ")
+    if host != socket.gethostname() or not rest:
+        return False
+    try:
+        return _process_name(int(rest.split()[0])) != owner
+    except psutil.NoSuchProcess:
+        return True

@@ -1,0 +1,124 @@
+"""What a person at the terminal sees: stages and progress on standard error, so that standard output is for results."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from t2v_models.config import Config
+from t2v_models.judging.baselines import CEILING
+from t2v_models.judging.scores import UNITS, Evaluation, deciding, interval, shown
+from t2v_models.judging.statistics import Score
+from t2v_models.judging.suite import FLOORS
+from tasks.report.progress import run_logger, watched
+
+console = Console(stderr=True, highlight=False)
+
+
+def say(text: str) -> None:
+    """One line to the person, and in the log of the run if there is one."""
+    console.print(text)
+    if log := run_logger():
+        log.info(text)
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Callable[[float, str], None]]:
+    """A bar that is moved by calling `(share done in [0, 1], short note)`; one line is left when it is done.
+
+    Inside a Prefect run the same progress, with the time left, is shown in its UI.
+    """
+    columns = (
+        TextColumn("{task.description:<24}"), BarColumn(30), TaskProgressColumn(),
+        TimeElapsedColumn(), TimeRemainingColumn(elapsed_when_finished=True), TextColumn("{task.fields[note]}"),
+    )  # fmt: skip
+    with watched(title) as tell, Progress(*columns, console=console) as bars:
+        bar = bars.add_task(title, total=1.0, note="")
+
+        def show(share: float, note: str) -> None:
+            bars.update(bar, completed=min(share, 1.0), note=note)
+            tell(share, note)
+
+        yield show
+
+
+HEADLINES = {"prompt_acc": "obeyed, % [95 %]", "worst_prompt_acc": "worst prompt", "valid": "valid"}
+"""Figures of the short table, and their heads."""
+SHORT_FLOORS = ("unconditional", "retrieval")
+"""Floors of the short table: real clips of random prompts, and of the nearest seen prompt."""
+WIDTH = 100
+
+
+def print_scores(evaluations: Sequence[Evaluation]) -> None:
+    """The short table: a row per split and model, the ceiling first and the telling floors last."""
+    table = Table(box=SIMPLE, padding=(0, 1, 0, 0))
+    for head in ("split", "model", *HEADLINES.values(), "clips"):
+        table.add_column(head, no_wrap=True)
+    judged = {e.name for e in evaluations}
+    bounds = {name: scores for e in evaluations for name, scores in e.bounds.items() if name not in judged}
+    rows = [(e.name, e.scores) for e in evaluations] + [(n, bounds[n]) for n in SHORT_FLOORS if n in bounds]
+    for split in dict.fromkeys(split for _, scores in rows for split in scores):
+        for name, scores in rows:
+            if split in scores:
+                found = scores[split]
+                metrics = list(HEADLINES) if deciding(split) in HEADLINES else [deciding(split), "", "valid"]
+                cells = [_short(m, found[m]) if m in found else "" for m in metrics]
+                table.add_row(split, f"{name}{_role(name)}", *cells, f"{found['prompt_acc'].n:,}")
+        table.add_section()
+    Console(highlight=False, width=WIDTH).print(table)
+
+
+def print_evaluation(evaluation: Evaluation) -> None:
+    """The whole table of one model, at most 100 columns: a row per figure, and beside it the ceiling and the floors."""
+    columns = [name for name in ("oracle", "unconditional", "retrieval", "independent", "frozen")
+               if name in evaluation.bounds]  # fmt: skip
+    heads = {"unconditional": "deaf", "retrieval": "nearest", "independent": "frames", "oracle": "real"}
+    for split, scores in evaluation.scores.items():
+        table = Table(box=SIMPLE, padding=(0, 1, 0, 0), title=f"{evaluation.name} on {split}", title_justify="left")
+        for head in ("figure", "unit", "value", "95 % interval", "clips", *(heads.get(c, c) for c in columns)):
+            table.add_column(head, justify="left" if head in ("figure", "unit") else "right", no_wrap=True)
+        for metric, score in scores.items():
+            if metric.endswith("_real"):
+                continue
+            bounds = [evaluation.bounds[c][split].get(metric) for c in columns]
+            if f"{metric}_real" in scores and bounds:
+                bounds[0] = scores[f"{metric}_real"]
+            table.add_row(
+                metric, UNITS.get(metric, ""), shown(metric, score.value), interval(metric, score),
+                f"{score.n:,}", *(shown(metric, b.value).replace(".0 %", " %") if b else "" for b in bounds),
+            )  # fmt: skip
+        Console(highlight=False, width=WIDTH).print(table)
+        if split in evaluation.seconds:
+            print(f"{split}: {evaluation.seconds[split]}")
+    print("real: ceiling, real clips of the same prompts, or for distances real against real at the same n; floors:")
+    print("deaf: real clips of random prompts; nearest: of the nearest seen prompt; frames: independent frames; frozen")
+
+
+LIMITS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "multiple_of": "multiple of"}
+"""Of a number, by pydantic's names for them."""
+
+
+def print_settings(config: type[Config]) -> None:
+    """A row for each field: its default, as JSON, what is allowed, and what it is."""
+    table = Table(box=SIMPLE, padding=(0, 1, 0, 0))
+    for head in ("setting", "default", "allowed", "what it is"):
+        table.add_column(head, no_wrap=head != "what it is")
+    for name, field in config.model_fields.items():
+        limits = [(sign, getattr(bound, key, None)) for bound in field.metadata for key, sign in LIMITS.items()]
+        allowed = ", ".join(f"{sign} {limit:,}" for sign, limit in limits if limit is not None)
+        if field.description:
+            table.add_row(name, json.dumps(field.default), allowed, field.description)
+    Console(highlight=False, width=WIDTH).print(table)
+
+
+def _short(metric: str, score: Score) -> str:
+    value = shown(metric, score.value).removesuffix(" %")
+    return f"{value:>5} [{interval(metric, score).replace(' to ', ', ')}]"
+
+
+def _role(name: str) -> str:
+    return " (ceiling)" if name == CEILING else " (floor)" if name in FLOORS else ""

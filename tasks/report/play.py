@@ -1,0 +1,185 @@
+"""What the playground shows: models to play with, words they know, and clips with the reader's verdict drawn on them.
+
+The page itself, in `flows/play.py`, is Gradio's; nothing here knows of it.
+"""
+
+import base64
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t2v_models import checkpoint
+from t2v_models.clips.media import enlarge, to_webp
+from t2v_models.clips.overlay import draw_verdict
+from t2v_models.config import LabError
+from t2v_models.generate import repeat, sample_frames
+from t2v_models.judging.baselines import oracle
+from t2v_models.judging.verdicts import Verdict, judge
+from t2v_models.model import VideoModel
+from t2v_models.shards.ingested import DataConfig
+from t2v_models.worlds.dataset import DatasetConfig
+from t2v_models.worlds.prompts import words
+from t2v_models.worlds.splits import Split
+from tasks.mlflow.registry import fetch_model
+from tasks.report.page import SIGNS, percent, verdict_in_words
+
+REAL = "real clips"
+"""The name under which real clips are set beside a model."""
+SHOWN_SIZE = 320
+"""px: clips are enlarged by a whole factor to about this."""
+HELD_FRAMES = 8
+"""How long the whole path stays before the clip starts again."""
+MOST_WORDS, MOST_PROMPTS = 12, 12
+HELD_OUT: tuple[Split, ...] = ("s4", "s3", "s2", "s1")
+"""Splits whose prompts were never trained, the hardest first."""
+
+
+@dataclass(frozen=True)
+class Player:
+    """A model on the page."""
+
+    name: str
+    model: VideoModel
+    data: DataConfig
+    about: str
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """What it was trained on, or for ingested clips some of that."""
+        return self.data.prompts
+
+    @property
+    def held_out(self) -> tuple[str, ...]:
+        """Prompts in words it knows that it was never trained on."""
+        data = self.data
+        if not isinstance(data, DatasetConfig):
+            return ()
+        asked = [prompt for split in HELD_OUT for prompt in data.asked(split)]
+        return tuple(p for p in dict.fromkeys(asked) if set(words(p)) <= set(self.model.vocabulary))
+
+
+@lru_cache(8)
+def player(run: str, work: Path) -> Player:
+    """The model of a run folder, or of a model URI of MLflow.
+
+    Raises:
+        LabError: there is no such run or model, or it has no whole checkpoint.
+    """
+    model, last = checkpoint.load(fetch_model(work, run) if ":/" in run else Path(run))
+    spec, minutes = model.spec, last.seconds / 60
+    about = f"{last.run.model.name}, {spec.frames} frames at {spec.size} px, {last.step:,} updates in {minutes:.1f} min"
+    return Player(short_name(run), model, last.run.dataset, about)
+
+
+def short_name(run: str) -> str:
+    """What a run is called on the page."""
+    return run.removeprefix("models:/") if ":/" in run else Path(run).name
+
+
+def runs_in(work: Path) -> list[str]:
+    """The run folders of a work folder that hold a model, the newest first.
+
+    Raises:
+        LabError: there are none.
+    """
+    marks = {path.parent: path.stat().st_mtime for path in (work / "runs").glob("*/checkpoints")}
+    if not marks:
+        raise LabError(f"there is no run in {work / 'runs'}: name a run or a models:/ URI, or make one with 't2v run'")
+    return [str(run) for run in sorted(marks, key=lambda run: -marks[run])]
+
+
+def next_words(text: str, prompts: Sequence[str], vocabulary: Sequence[str]) -> list[str]:
+    """Words that may stand next, or end the word begun: as known prompts go on, else any known word that fits."""
+    typed = words(text)
+    begun = typed.pop() if typed and text[-1:].isalnum() and typed[-1] not in vocabulary else ""
+    place = len(typed)
+    sentences = [words(prompt) for prompt in prompts]
+    follow = dict.fromkeys(s[place] for s in sentences if s[:place] == typed and len(s) > place)
+    found = [word for word in follow if word.startswith(begun)]
+    if begun and not found:
+        found = [word for word in vocabulary if word.startswith(begun)]
+    return found[:MOST_WORDS]
+
+
+def with_word(text: str, word: str) -> str:
+    """The text with its begun word completed, or with one more word. Directions are joined as prompts write them."""
+    head = text.rstrip()
+    last = head.split(" ")[-1] if text[-1:].isalnum() else ""
+    if last and word.startswith(words(last)[-1]) and word != words(last)[-1]:
+        return head[: len(head) - len(words(last)[-1])] + word
+    return f"{head} {word}".strip()
+
+
+def matching(text: str, prompts: Sequence[str]) -> list[str]:
+    """Prompts that hold every word typed, the last of which may be unfinished."""
+    *whole, begun = words(text) or [""]
+    hits = [p for p in prompts if set(whole) <= set(words(p)) and any(w.startswith(begun) for w in words(p))]
+    return (hits or list(prompts))[:MOST_PROMPTS]
+
+
+def another_seed() -> int:
+    """A seed short enough to be told to somebody."""
+    return random.randrange(10_000)
+
+
+def show(sides: Sequence[Player | None], prompt: str, seed: int, count: int) -> str:
+    """Clips of one prompt as HTML, a column for each side; None stands for real clips.
+
+    Raises:
+        LabError: a word that a model does not know.
+    """
+    first = next(side for side in sides if side)
+    prompts, seeds = repeat([prompt], count, seed)
+    return f'<div class="sides sides-{len(sides)}">{"".join(_side(s, first, prompts, seeds) for s in sides)}</div>'
+
+
+def _side(side: Player | None, first: Player, prompts: list[str], seeds: list[int]) -> str:
+    spec = (side or first).model.spec
+    frames = sample_frames(side.model, prompts, seeds) if side else oracle(spec, prompts, seeds)
+    name, about = (side.name, side.about) if side else (REAL, "what a perfect model would show")
+    try:
+        verdicts: Sequence[Verdict | None] = judge(frames, prompts, seeds, "s0")
+    except LabError as error:  # the model knows the words, the grammar does not know the sentence
+        verdicts, tally = [None] * len(frames), f"nothing can judge this prompt: {error}"
+    else:
+        marks = Counter(v.mark for v in verdicts if v)
+        tally = f"{marks['right']} of {len(frames)} right ({percent(marks['right'] / len(frames))})"
+        tally += f", {marks['partly']} in motion only" if marks["partly"] else ""
+    figures = "".join(_figure(f, v, s, spec.fps) for f, v, s in zip(frames, verdicts, seeds, strict=True))
+    return (
+        f'<section class="side"><header><h3>{escape(name)}</h3><p>{escape(about)}</p>'
+        f'<p class="tally">{escape(tally)}</p></header><div class="clips">{figures}</div></section>'
+    )
+
+
+def _figure(frames: NDArray[np.uint8], verdict: Verdict | None, seed: int, fps: float) -> str:
+    scale = max(1, SHOWN_SIZE // frames.shape[1])
+    drawn = draw_verdict(frames, verdict, scale) if verdict else enlarge(frames, scale)
+    data = base64.b64encode(to_webp(np.concatenate([drawn, drawn[-1:].repeat(HELD_FRAMES, 0)]), fps)).decode()
+    if verdict is None:
+        kind, badge, word, numbers = "", "", "not judged", ""
+    else:
+        kind = verdict.mark
+        badge = f'<span class="badge">{SIGNS[kind]} {escape(verdict.shown)}</span>'
+        word = verdict_in_words(verdict) if kind == "wrong" else verdict.fault or "right"
+        numbers = _numbers(verdict)
+    alt = escape(f"seed {seed}: {word}")
+    return (
+        f'<figure class="clip {kind}"><div class="frame"><img src="data:image/webp;base64,{data}" alt="{alt}">{badge}'
+        f"</div><figcaption><b>{escape(word)}</b>seed {seed}{numbers}</figcaption></figure>"
+    )
+
+
+def _numbers(verdict: Verdict) -> str:
+    """What the reader measured, where there is something to measure."""
+    if not verdict.valid:
+        return ""
+    speed = f" · {verdict.speed:.1f} px/frame" if np.isfinite(verdict.speed) and verdict.must_move else ""
+    return f'{speed} · <span title="distance from the path asked for">{verdict.traj_rmse:.1f} px off</span>'

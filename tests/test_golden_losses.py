@@ -1,0 +1,54 @@
+"""Same seeds, same losses: 20 steps of a small model of each family, as they were before the second house was built.
+
+`python -m tests.test_golden_losses` writes them anew, in a row with every change that is meant to change them.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from t2v_models.checkpoint import RunConfig
+from t2v_models.families.build import FAMILIES, ModelConfig
+from t2v_models.families.frame_gan import FrameGanConfig
+from t2v_models.families.gan.model import GanConfig
+from t2v_models.shards.manifest import Manifest
+from t2v_models.shards.store import ClipStore
+from t2v_models.training.loop import TrainConfig, fit
+from tests.conftest import TINY, rendered
+
+LOSSES = Path(__file__).parent / "golden" / "losses.json"
+CONFIGS: dict[str, ModelConfig] = {
+    "gan": GanConfig(batch_size=8, group=2, width=16, frame_width=16, features=8, painter_per_run=2, accumulate=2),
+    "frame_gan": FrameGanConfig(batch_size=4, width=16, threads=1),
+}
+STEPS = 20
+
+
+def losses(name: str, data: Path, out: Path) -> list[dict[str, float]]:
+    """The metrics of every step."""
+    manifest = Manifest.load(data)
+    rows: dict[int, dict[str, float]] = {}
+
+    def log(step: int, figures: dict[str, float]) -> None:
+        rows[step] = {key: value for key, value in figures.items() if key.startswith(("train/loss", "train/score"))}
+
+    run = RunConfig.of(manifest, CONFIGS[name], seed=3)
+    fit(run, ClipStore(manifest), TrainConfig(steps=STEPS, log_every=1, probe_seconds=0), out, log)
+    return list(rows.values())
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_losses_are_what_they_were(name: str, data: Path, tmp_path: Path) -> None:
+    golden, found = json.loads(LOSSES.read_text())[name], losses(name, data, tmp_path)
+    assert len(found) == len(golden) == STEPS
+    for step, (row, before) in enumerate(zip(found, golden, strict=True)):
+        assert row == pytest.approx(before, rel=1e-4, abs=1e-6), step
+
+
+if __name__ == "__main__":
+    assert CONFIGS.keys() <= FAMILIES.keys()
+    with tempfile.TemporaryDirectory() as folder:
+        data = rendered(Path(folder) / "data", TINY)
+        LOSSES.write_text(json.dumps({n: losses(n, data, Path(folder) / n) for n in CONFIGS}, indent=1) + "\n")
