@@ -42,7 +42,7 @@ and the updates in a row that make it an alarm."""
 
 FALL = 0.15
 """Share of all watched clips that obeyed and do so no longer: at most 0.04 in trainings where all is well, 0.26 and
-more where the discriminator ran away (`LOG.md`)."""
+more where the discriminator ran away (`docs/log/2026-11.md`)."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 `lz4`, the default, is an .npy file in an LZ4 frame (`lz4 -d` opens it): of what pyarrow brings it packs and unpacks
 fastest, at 1.4 times the bytes of zstd. `webp` is an animation that any browser plays, in three quarters of the bytes,
-but 80 times slower to write and 60 times slower to read (figures in LOG.md).
+but 80 times slower to write and 60 times slower to read (figures in docs/log/2026-11.md).
 """
 
 import io
