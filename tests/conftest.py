@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch: threads of two processes only stand in line
@@ -12,25 +11,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch: threads
 import pytest
 from hypothesis import settings
 
-from t2v_models.clips.spec import ClipSpec
-from t2v_models.shards.manifest import finish
-from t2v_models.shards.write import write_shard
-from t2v_models.worlds.dataset import DatasetConfig
+from tests.tiny import TINY, prepared, rendered
 
 # how long an example takes is no fault of what it proves; whether a commit passes should not change from run to run:
 # `pytest --hypothesis-profile default` looks for new examples
 settings.register_profile("any load", deadline=None, derandomize=True)
 settings.load_profile("any load")
-
-TINY = DatasetConfig(clips=90, clips_per_shard=36, spec=ClipSpec(size=16, frames=6))
-
-
-def rendered(folder: Path, config: DatasetConfig) -> Path:
-    """The whole dataset of `config`, in this process."""
-    for index in range(config.shards):
-        write_shard(folder, config, index)
-    finish(folder, config)
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -45,22 +31,6 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     work = tmp_path_factory.mktemp("work")
     with prepared(work):
         yield work
-
-
-@contextmanager
-def prepared(work: Path) -> Iterator[None]:
-    """An environment as the commands make it for a work folder, for as long as the block runs."""
-    from tasks.servers.runtime import prepare
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name in list(os.environ):
-            if name.startswith(("MLFLOW_", "PREFECT_")):
-                patch.delenv(name)
-        before = dict(os.environ)
-        prepare(work)
-        yield
-        for name in set(os.environ) - set(before):
-            del os.environ[name]
 
 
 @pytest.fixture

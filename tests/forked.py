@@ -17,7 +17,7 @@ PATIENCE = 300
 def start(work: Callable[..., None], *arguments: Any) -> BaseProcess:
     """A process of its own that does the work."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["torch._dynamo", "tests.test_training"])
+    context.set_forkserver_preload(["torch._dynamo", "tests.runs"])
     process = context.Process(target=work, args=arguments)
     process.start()
     return process

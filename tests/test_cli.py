@@ -16,7 +16,7 @@ from t2v_models.families.build import FAMILIES
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.stream import ClipStore
 from t2v_models.training.loop import TrainConfig, fit
-from tests.test_training import SMALL, quiet, run_of
+from tests.runs import SMALL, quiet, run_of
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from t2v_models.training import launch, loop
 from t2v_models.training.launch import Job
 from t2v_models.training.loop import METRICS, TrainConfig, fit
 from tests.forked import PATIENCE, by_two_ranks, ended, start
-from tests.test_training import SMALL, quiet, run_of, tensors
+from tests.runs import SMALL, quiet, run_of, tensors
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tasks.servers.runtime import prefect_api
-from tests.conftest import prepared
+from tests.tiny import prepared
 
 ROOT = Path(__file__).parents[1]
 T2V = str(Path(sys.executable).with_name("t2v"))

@@ -16,7 +16,7 @@ from t2v_models.families.gan.model import GanConfig
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
 from t2v_models.training.loop import TrainConfig, fit
-from tests.conftest import TINY, rendered
+from tests.tiny import TINY, rendered
 
 LOSSES = Path(__file__).parent / "golden" / "losses.json"
 CONFIGS: dict[str, ModelConfig] = {

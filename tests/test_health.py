@@ -22,7 +22,7 @@ from t2v_models.worlds.motions import draw_motion, trace
 from t2v_models.worlds.prompts import parse
 from t2v_models.worlds.splits import split_prompts
 from tasks.report.lab import ModelReport, Report, write_report
-from tests.test_training import SMALL, quiet, run_of
+from tests.runs import SMALL, quiet, run_of
 
 CLIPS = 8
 """Of each prompt, as while training."""

@@ -103,7 +103,7 @@ def test_captions_of_any_script_train_a_model(tmp_path: Path) -> None:
     from t2v_models.generate import load_run, sample_frames
     from t2v_models.text.words import bag_of_words, vocabulary_of
     from t2v_models.training import loop
-    from tests.test_training import SMALL, quiet
+    from tests.runs import SMALL, quiet
 
     texts = ("一只猫在走", "बिल्ली चलती है", "Кошка идёт", "un café", "🐱 cat")
     for i, text in enumerate(texts):
@@ -299,12 +299,12 @@ def test_every_model_trains_on_ingested_clips_and_cannot_be_judged(rendered: Pat
     from t2v_models.checkpoint import RunConfig, load
     from t2v_models.training import loop  # here, so that the processes of other tests need not import torch
     from tasks.subjects import subject
-    from tests.test_model_contract import FAMILIES
+    from tests.runs import SMALL
 
     export(ClipStore(Manifest.load(rendered)), tmp_path / "files", "npz")
     ingest(tmp_path / "files", tmp_path / "data", OPTIONS)
     manifest = Manifest.load(tmp_path / "data")
-    for model in FAMILIES:
+    for model in SMALL.values():
         folder, run = tmp_path / model.name, RunConfig.of(manifest, model, seed=0)
         loop.fit(run, ClipStore(manifest), loop.TrainConfig(steps=1), folder, log=lambda step, figures: None)
         assert load(folder)[1].run == run

@@ -15,7 +15,7 @@ from t2v_models.config import LabError
 from tasks.servers import orphans
 from tasks.servers.orchestration import GOES_ON, LIVES, SILENT, STARTS, check_starts
 from tasks.servers.runtime import prefect_api
-from tests.conftest import prepared
+from tests.tiny import prepared
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # prefect's own
 

@@ -17,7 +17,7 @@ from t2v_models.training.launch import Job
 from t2v_models.training.loop import TrainConfig
 from tasks.servers.supervisor import free_port
 from tests.forked import PATIENCE, by_two_ranks
-from tests.test_training import SMALL, tensors, train
+from tests.runs import SMALL, tensors, train
 
 pytestmark = pytest.mark.slow
 

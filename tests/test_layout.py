@@ -35,7 +35,7 @@ def test_models_train_and_sample_where_prefect_and_mlflow_are_missing(data: Path
 import sys
 sys.modules["prefect"] = sys.modules["mlflow"] = None  # importing them fails
 from pathlib import Path
-from tests.test_training import SMALL, quiet, run_of
+from tests.runs import SMALL, quiet, run_of
 from t2v_models.generate import load_run, sample_frames
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.stream import ClipStore
@@ -83,6 +83,14 @@ def test_the_readmes_tree_names_every_file_and_no_other() -> None:
             assert path.name == "__init__.py" or re.search(rf"\b{path.name}\b", readme), path
     for name in re.findall(r"\b[\w./-]+\.(?:py|md|yaml|toml|lock|css|png)\b", readme):
         assert list(ROOT.glob(f"**/{name}")), name
+
+
+def test_what_tests_share_is_in_files_of_its_own() -> None:
+    """A test file that another imports cannot be split or changed by itself."""
+    for folder in ("tests", "benchmarks"):
+        for path in (ROOT / folder).glob("*.py"):
+            imported = set(re.findall(r"\b(?:from|import) tests[.](?:test_\w+|conftest)\b", path.read_text()))
+            assert imported <= {f"from tests.{path.stem}"}, path  # itself, in a process of its own
 
 
 def test_files_stay_short() -> None:

@@ -26,7 +26,7 @@ from t2v_models.worlds.prompts import parse
 from t2v_models.worlds.render import render
 from tasks.report.play import REAL, matching, next_words, player, runs_in, show, with_word
 from tests.browser import CHROMIUM, browser
-from tests.test_training import SMALL, quiet, run_of
+from tests.runs import SMALL, quiet, run_of
 
 PROMPTS = DatasetConfig().prompts
 WORDS = vocabulary_of(PROMPTS)

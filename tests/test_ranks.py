@@ -19,7 +19,7 @@ from t2v_models.distributed.collectives import add_gradients, greatest, join, sh
 from t2v_models.families.build import FAMILIES, build
 from t2v_models.text.words import vocabulary_of
 from tests.forked import by_ranks, by_two_ranks, ended, start
-from tests.test_training import SMALL
+from tests.runs import SMALL
 
 CAPTIONS = ("circle moving left", "circle moving up-left", "circle moving diagonally up-left", "circle expanding")
 """The synonyms fall to different ranks: neither may take the other's for wrong captions."""

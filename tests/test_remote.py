@@ -33,8 +33,8 @@ from t2v_models.shards.remote import RemoteStore, make_room, open_data, verify_a
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.stream import batches
 from t2v_models.training.loop import TrainConfig, fit
-from tests.conftest import TINY, rendered
-from tests.test_training import SMALL, quiet, run_of, tensors
+from tests.runs import SMALL, quiet, run_of, tensors
+from tests.tiny import TINY, rendered
 
 GIB = 2**30
 

@@ -5,7 +5,6 @@ import math
 import os
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -21,39 +20,7 @@ from t2v_models.worlds.render import render
 from tasks.report.chart import Chart, draw, ticks
 from tasks.report.confusion import confusion
 from tasks.report.lab import Clip, ModelReport, Report, verdict_in_words, write_report
-
-VOID = {"meta", "img", "br", "line", "circle", "polyline"}
-
-
-class Page(HTMLParser):
-    """Refuses tags that do not nest; keeps text and attributes."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.text, self.tags = [], [], []
-        self.feed(text)
-        self.close()
-        assert self.open == [], self.open
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        if tag not in VOID:
-            assert self.open.pop() == tag, (tag, self.getpos())
-
-    def handle_data(self, data):
-        if "style" not in self.open:
-            self.text.append(data)
-
-    @property
-    def words(self):
-        return " ".join("".join(self.text).split())
-
-    def all(self, tag, name):
-        return [attributes.get(name) for t, attributes in self.tags if t == tag]
+from tests.parsed import Page
 
 
 def judged(prompt, frames, split="s0"):

@@ -16,7 +16,7 @@ from t2v_models.judging.statistics import Score
 from t2v_models.shards.manifest import Manifest
 from t2v_models.training import loop
 from tasks.report.seeds import print_seeds, repeats, times_of
-from tests.test_compare_page import evaluated, trained
+from tests.judged import evaluated, trained
 
 
 def score(value: float, n: int = 100) -> Score:

@@ -20,7 +20,7 @@ from t2v_models.generate import load_run, sample_frames
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
 from t2v_models.training.loop import TrainConfig, fit
-from tests.test_training import SMALL, quiet, run_of
+from tests.runs import SMALL, quiet, run_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # mlflow's own
 

@@ -25,7 +25,7 @@ from tasks.mlflow.registry import fetch_model
 from tasks.mlflow.store import run_page, tracking_uri
 from tasks.mlflow.tracking import close_stale, track
 from tasks.train import read_record, reporter, train_model
-from tests.test_training import SMALL, run_of
+from tests.runs import SMALL, run_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's own; our lines are checked by the other tests
 

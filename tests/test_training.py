@@ -13,42 +13,14 @@ import torch
 from torch import Tensor
 
 from t2v_models import checkpoint as checkpoints
-from t2v_models.checkpoint import RunConfig
 from t2v_models.config import LabError
-from t2v_models.families.build import FAMILIES, ModelConfig
-from t2v_models.families.frame_gan import FrameGanConfig
-from t2v_models.families.gan.model import GanConfig
+from t2v_models.families.build import FAMILIES
 from t2v_models.model import VideoModel
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
 from t2v_models.training import clock, loop
 from t2v_models.training.loop import TrainConfig, fit
-
-SMALL: dict[str, ModelConfig] = {
-    "gan": GanConfig(batch_size=8, group=2, width=16, frame_width=16, features=8, painter_per_run=2),
-    "frame_gan": FrameGanConfig(batch_size=4, width=16, threads=1),
-}
-
-
-def run_of(data: Path, model: ModelConfig, seed: int = 0) -> RunConfig:
-    return RunConfig.of(Manifest.load(data), model, seed)
-
-
-def quiet(step: int, figures: dict[str, float]) -> None:
-    """A log that keeps nothing."""
-
-
-def train(data: Path, run_dir: Path, steps: int, name: str = "gan", **changes: object) -> checkpoints.Checkpoint:
-    config = TrainConfig(steps=steps, log_every=1, probe_seconds=0, **changes)  # type: ignore[arg-type]
-    return fit(run_of(data, SMALL[name]), ClipStore(Manifest.load(data)), config, run_dir, quiet)
-
-
-def tensors(run_dir: Path) -> dict[str, Tensor]:
-    model, last = checkpoints.load(run_dir)
-    checkpoints.restore(model, last, run_dir)
-    states = {f"{n}.{i}.{k}": torch.as_tensor(v) for n, o in model.optimizers.items()
-              for i, fields in o.state_dict()["state"].items() for k, v in fields.items()}  # fmt: skip
-    return model.state_dict() | states
+from tests.runs import SMALL, quiet, run_of, tensors, train
 
 
 @pytest.mark.parametrize("name", FAMILIES)

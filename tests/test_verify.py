@@ -18,7 +18,7 @@ from t2v_models.config import LabError
 from t2v_models.shards.manifest import CARD, MANIFEST, SUMS
 from t2v_models.shards.verify import verify
 from t2v_models.shards.write import file_sha256, shard_name
-from tests.conftest import TINY, rendered
+from tests.tiny import TINY, rendered
 
 Damage = Callable[[Path, Path, float], str]
 """Damages the dataset in the first folder, maybe by files of the second, at a place in [0, 1); says what is named."""

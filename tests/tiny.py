@@ -1,13 +1,16 @@
-"""Small clips of people's own, and what ingesting them left."""
+"""A tiny dataset, small clips of people's own and what ingesting them left, and the environment of a work folder."""
 
 import io
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 from PIL import Image
 
 from t2v_models.clips.media import to_gif, to_mp4, to_webp
@@ -15,11 +18,14 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.shards.export import to_npz
 from t2v_models.shards.ingest import REJECTS
 from t2v_models.shards.ingested import IngestOptions
-from t2v_models.shards.manifest import Manifest
+from t2v_models.shards.manifest import Manifest, finish
 from t2v_models.shards.store import ClipStore
+from t2v_models.shards.write import write_shard
+from t2v_models.worlds.dataset import DatasetConfig
 
 SPEC = ClipSpec(size=16, frames=6)
 OPTIONS = IngestOptions(spec=SPEC, validation=0)
+TINY = DatasetConfig(clips=90, clips_per_shard=36, spec=ClipSpec(size=16, frames=6))
 TO_FILE: dict[str, Callable[..., bytes]] = {"webp": to_webp, "gif": to_gif, "mp4": to_mp4, "npz": to_npz}
 
 
@@ -73,3 +79,27 @@ def film(pixels: np.ndarray, codec: str, pixel_format: str, suffix: str, times: 
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
     return buffer.getvalue()
+
+
+def rendered(folder: Path, config: DatasetConfig) -> Path:
+    """The whole dataset of `config`, in this process."""
+    for index in range(config.shards):
+        write_shard(folder, config, index)
+    finish(folder, config)
+    return folder
+
+
+@contextmanager
+def prepared(work: Path) -> Iterator[None]:
+    """An environment as the commands make it for a work folder, for as long as the block runs."""
+    from tasks.servers.runtime import prepare
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith(("MLFLOW_", "PREFECT_")):
+                patch.delenv(name)
+        before = dict(os.environ)
+        prepare(work)
+        yield
+        for name in set(os.environ) - set(before):
+            del os.environ[name]
