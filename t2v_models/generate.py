@@ -13,8 +13,8 @@ from t2v_models.batch import to_frames
 from t2v_models.config import LabError
 from t2v_models.machine import threads
 from t2v_models.model import VideoModel
+from t2v_models.text.split import words
 from t2v_models.text.words import bag_of_words
-from t2v_models.worlds.prompts import words
 
 
 def load_run(run_dir: Path) -> VideoModel:

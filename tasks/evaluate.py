@@ -19,7 +19,7 @@ from t2v_models.judging.scores import SUITE_VERSION, EvaluateConfig, Evaluation,
 from t2v_models.judging.statistics import Score
 from t2v_models.judging.suite import Judged, judge_parts, score_split, together
 from t2v_models.judging.verdicts import Verdict, table
-from t2v_models.worlds.prompts import words
+from t2v_models.text.split import words
 from t2v_models.worlds.reader import READER_VERSION
 from t2v_models.worlds.splits import Split
 from tasks.mlflow.finished_runs import add_scores, known

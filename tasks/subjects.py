@@ -17,12 +17,11 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError, in_words, near
 from t2v_models.judging.baselines import BASELINES
 from t2v_models.judging.scores import EvaluateConfig
-from t2v_models.shards.ingested import DataConfig, IngestConfig
+from t2v_models.shards.ingested import DataConfig
 from t2v_models.shards.manifest import Manifest
-from t2v_models.worlds.bands import BEYOND
 from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.worlds.prompts import parse
-from t2v_models.worlds.splits import SPLITS, Split, trained_meanings
+from t2v_models.worlds.splits import SPLITS, Split
 
 Sampler = Callable[[Sequence[str], Sequence[int]], NDArray[np.uint8]]
 Asked = tuple[list[str], list[int]]
@@ -93,12 +92,12 @@ def dataset_like(like: Path) -> DatasetConfig:
 
 def _rendered(data: DataConfig, where: Path | str) -> DatasetConfig:
     """The dataset, if its clips were rendered."""
-    if isinstance(data, IngestConfig):
+    if data.truth is None:
         raise LabError(
             f"{where} is of ingested clips, whose ground truth is unknown, so nothing can judge samples: "
             "look at them with 't2v generate', or evaluate a run on clips of 't2v render'"
         )
-    return data
+    return data.truth
 
 
 def _archive(path: Path, data: DatasetConfig | None) -> Subject:
@@ -115,7 +114,7 @@ def _archive(path: Path, data: DatasetConfig | None) -> Subject:
     asked: dict[Split, Asked] = {}
     for i, key in enumerate(zip(prompts, seeds, strict=True)):
         place.setdefault(key, []).append(i)
-        of_split = asked.setdefault(split_of(key[0], data), ([], []))
+        of_split = asked.setdefault(data.split_of(key[0]), ([], []))
         of_split[0].append(key[0])
         of_split[1].append(key[1])
 
@@ -145,32 +144,6 @@ def _dataset_of(path: Path, frames: NDArray[np.uint8], prompts: Sequence[str]) -
     if h != w:
         raise LabError(f"{path} holds frames of {w} x {h} px: the reader judges square ones, so crop or pad them")
     return data
-
-
-def split_of(prompt: str, data: DatasetConfig) -> Split:
-    """The split of a prompt for a dataset, by what it means; any wording will do.
-
-    Raises:
-        LabError: the prompt means nothing in this world.
-    """
-    meaning = parse(prompt)
-    if data.world == "circles" and (meaning.shape, meaning.colour) != ("circle", "blue"):
-        raise LabError(
-            f"prompt {prompt!r} shows a {meaning.colour} {meaning.shape}, and the circles world has blue circles only: "
-            "give --like with a dataset of the shapes world"
-        )
-    if (meaning.size or meaning.speed) and not data.bands:
-        raise LabError(
-            f"prompt {prompt!r} says {meaning.size or meaning.speed!r}, and no caption of the dataset names a size or "
-            "a speed: give --like with a dataset that was rendered with --bands"
-        )
-    if meaning.action in data.hold_out:
-        return "s3"
-    if meaning.size in BEYOND or meaning.speed in BEYOND:
-        return "s4"
-    if meaning not in trained_meanings(data.world, data.hold_out, data.coverage, data.bands):
-        return "s2"
-    return "s0" if prompt in data.prompts else "s1"
 
 
 def asked_of(who: Subject, config: EvaluateConfig) -> dict[Split, Asked]:

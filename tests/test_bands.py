@@ -12,6 +12,7 @@ from t2v_models.config import LabError
 from t2v_models.judging.baselines import BASELINES, oracle
 from t2v_models.judging.metrics import summarise
 from t2v_models.judging.verdicts import Verdict, judge
+from t2v_models.text.split import words
 from t2v_models.worlds.bands import BEYOND, MOST_FRAMES, SIZES, SLACK, SPEEDS, TRAINED, Size, Speed, band
 from t2v_models.worlds.dataset import DatasetConfig, draw_clip
 from t2v_models.worlds.motions import (
@@ -26,7 +27,7 @@ from t2v_models.worlds.motions import (
     trace,
 )
 from t2v_models.worlds.outlines import EXTENTS
-from t2v_models.worlds.prompts import Meaning, parse, words
+from t2v_models.worlds.prompts import Meaning, parse
 from t2v_models.worlds.render import render
 from t2v_models.worlds.splits import Coverage, check_no_leak
 

@@ -13,10 +13,11 @@ from t2v_models.judging.metrics import summarise
 from t2v_models.judging.statistics import Score
 from t2v_models.judging.suite import Judged, Real, cases, real_clips, score_split
 from t2v_models.judging.verdicts import judge
+from t2v_models.text.split import words
 from t2v_models.worlds.bands import BEYOND
 from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.worlds.motions import ACTIONS
-from t2v_models.worlds.prompts import WORDINGS, Meaning, parse, say, words
+from t2v_models.worlds.prompts import WORDINGS, Meaning, parse, say
 from t2v_models.worlds.splits import SPLITS, Coverage, Split, split_prompts, trained_meanings
 
 DATA = DatasetConfig(spec=ClipSpec(size=32))

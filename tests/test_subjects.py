@@ -14,7 +14,7 @@ from t2v_models.judging.scores import EvaluateConfig
 from t2v_models.judging.verdicts import judge
 from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.worlds.splits import SPLITS
-from tasks.subjects import asked_of, dataset_like, split_of, subject, title
+from tasks.subjects import asked_of, dataset_like, subject, title
 
 DATA = DatasetConfig(spec=ClipSpec(size=32))
 SHAPES = DatasetConfig(world="shapes", coverage=43, spec=ClipSpec(size=32))
@@ -49,8 +49,8 @@ def test_an_archive_of_other_peoples_clips_needs_frames_and_prompts_only(tmp_pat
 def test_every_prompt_of_a_split_is_sorted_into_that_split(data: DatasetConfig) -> None:
     for split in SPLITS:
         prompts = data.asked(split)
-        assert {split_of(prompt, data) for prompt in prompts} <= {split}
-    assert {split_of(prompt, data) for prompt in data.prompts} == {"s0"}
+        assert {data.split_of(prompt) for prompt in prompts} <= {split}
+    assert {data.split_of(prompt) for prompt in data.prompts} == {"s0"}
 
 
 @pytest.mark.parametrize(

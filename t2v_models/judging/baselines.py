@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2v_models.clips.spec import GROUND, ClipSpec
+from t2v_models.text.split import words
 from t2v_models.worlds.dataset import DatasetConfig, draw
 from t2v_models.worlds.motions import NUMBERS, Trace, traces
-from t2v_models.worlds.prompts import Meaning, parse, words
+from t2v_models.worlds.prompts import Meaning, parse
 from t2v_models.worlds.render import sprites
 
 Frames = NDArray[np.uint8]

@@ -29,12 +29,12 @@ from t2v_models.shards.ingested import IngestConfig, IngestOptions, config_diges
 from t2v_models.shards.manifest import MANIFEST, Manifest, finish
 from t2v_models.shards.sources import Reject, Source, list_sources, source_digest
 from t2v_models.shards.write import (
-    INGESTED_SCHEMA,
     PackedClip,
     WrittenShard,
     clear_stale,
     clip_key,
     read_metadata,
+    row_schema,
     write_sidecar,
     write_tar,
 )
@@ -269,10 +269,8 @@ class _SplitWriter:
         finish(self.folder, config)
 
     def _flush(self) -> None:
-        first = len(self._shards) * self.options.clips_per_shard
-        self._shards.append(
-            write_tar(self.folder, len(self._shards), self._waiting, first, INGESTED_SCHEMA, self.options.codec)
-        )
+        first, schema = len(self._shards) * self.options.clips_per_shard, row_schema(IngestConfig.columns)
+        self._shards.append(write_tar(self.folder, len(self._shards), self._waiting, first, schema, self.options.codec))
         self._waiting = []
 
 

@@ -1,12 +1,15 @@
 """What an ingested dataset is, beside a rendered one. Both are shards with a manifest; models train on either."""
 
 import hashlib
-from typing import Annotated, Literal
+from collections.abc import Hashable
+from functools import lru_cache
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from t2v_models.clips.spec import ClipSpec, Codec
 from t2v_models.config import Config
+from t2v_models.text.split import words
 from t2v_models.worlds.dataset import DatasetConfig
 
 INGEST_VERSION = "2"
@@ -25,7 +28,15 @@ class IngestOptions(Config):
 
 
 class IngestConfig(IngestOptions):
-    """Everything that decides the clips of an ingested dataset."""
+    """Everything that decides the clips of an ingested dataset; it says of itself what a rendered one does."""
+
+    command: ClassVar[str] = "ingest"
+    columns: ClassVar[dict[str, str]] = {"source": "word", "source_frame": "count"}
+    """What is known of a clip is its file and its first frame, at the rate of the dataset."""
+    known: ClassVar[str] = "caption, source file and first frame"
+    about: ClassVar[str] = "Some of the captions"
+    truth: ClassVar[None] = None
+    """Nobody knows what its clips should show, so those of a model cannot be judged by it."""
 
     world: Literal["ingested"] = "ingested"
     split: Literal["train", "validation"]
@@ -39,6 +50,19 @@ class IngestConfig(IngestOptions):
         return ()
 
     @property
+    def watched(self) -> tuple[str, ...]:
+        """Prompts to sample a model with while it trains."""
+        return self.prompts
+
+    def asked(self, split: str) -> tuple[()]:
+        """No split asks anything: they are made on meaning."""
+        return ()
+
+    def meaning(self, caption: str) -> Hashable:
+        """Equal for captions of the same words in any order."""
+        return _sorted_words(caption)
+
+    @property
     def shards(self) -> int:
         """Number of tar files."""
         return -(-self.clips // self.clips_per_shard)
@@ -47,6 +71,11 @@ class IngestConfig(IngestOptions):
     def digest(self) -> str:
         """16 hex digits that change when any clip would."""
         return config_digest(self.model_dump_json())
+
+
+@lru_cache(maxsize=65536)
+def _sorted_words(caption: str) -> tuple[str, ...]:
+    return tuple(sorted(words(caption)))
 
 
 def config_digest(config: str) -> str:

@@ -15,7 +15,7 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.files import atomic, write
 from t2v_models.shards.codec import FRAMES_SUFFIX
-from t2v_models.shards.ingested import DataConfig, IngestConfig
+from t2v_models.shards.ingested import DataConfig
 from t2v_models.shards.write import (
     clear_stale,
     config_metadata,
@@ -113,7 +113,7 @@ def read_manifest(folder: Path) -> Manifest:
     except (KeyError, TypeError, ValueError, ValidationError, OSError, pa.ArrowException) as error:
         raise _not_a_manifest(path) from error
     found = table.schema.remove_metadata(), dataset_digest(shards), table.num_rows, len(shards)
-    if found != (row_schema(config), metadata.get("dataset_digest"), config.clips, config.shards):
+    if found != (row_schema(config.columns), metadata.get("dataset_digest"), config.clips, config.shards):
         raise _not_a_manifest(path)
     if rows_digest(table) != metadata.get("rows_sha256"):
         raise _not_a_manifest(path)
@@ -167,7 +167,7 @@ def finish(folder: Path, config: DataConfig) -> Manifest:
     for path in (folder / CARD, folder / SUMS, folder / MANIFEST):
         clear_stale(path)
     card = write(folder / CARD, _card(config, shards))
-    schema = row_schema(config).with_metadata(metadata)
+    schema = row_schema(config.columns).with_metadata(metadata)
     options = {"compression": "zstd", "write_page_checksum": True, "write_page_index": True}
     with atomic(folder / MANIFEST) as stream:
         with pq.ParquetWriter(stream, schema, **options) as writer:
@@ -235,8 +235,7 @@ def _statistics(table: pa.Table) -> tuple[int, int, int]:
 
 
 def _again(config: DataConfig) -> str:
-    command = "ingest" if isinstance(config, IngestConfig) else "render"
-    return f"run `t2v {command}` again with the same options"
+    return f"run `t2v {config.command}` again with the same options"
 
 
 def _not_a_manifest(path: Path) -> LabError:
@@ -250,9 +249,6 @@ def _card(config: DataConfig, shards: tuple[Shard, ...]) -> str:
     """The dataset card, with the front matter the Hugging Face hub reads."""
     spec, bound = config.spec, next(size for size in (1, 10, 100, 1000, 10_000) if config.clips <= size * 1000)
     category = {1: "n<1K", 10: "1K<n<10K", 100: "10K<n<100K", 1000: "100K<n<1M", 10_000: "1M<n<10M"}[bound]
-    ours = isinstance(config, IngestConfig)
-    known = "caption, source file and first frame" if ours else "caption, the motion and the path in pixels"
-    held = "" if ours else f"Held out, under every wording: {', '.join(config.hold_out) or 'nothing'}.\n\n"
     captions = "\n".join(f"- {prompt}" for prompt in config.prompts)
     pixels = {
         "lz4": "an .npy file of uint8 `(frames, height, width, 3)` in an LZ4 frame",
@@ -262,11 +258,11 @@ def _card(config: DataConfig, shards: tuple[Shard, ...]) -> str:
 pretty_name: {config.world}, {config.clips} captioned clips
 task_categories: [text-to-video]
 size_categories: ["{category}"]
-tags: [webdataset, video{"" if ours else ", synthetic"}]
+tags: [webdataset, video{", synthetic" if config.truth else ""}]
 configs:
 - config_name: default
   data_files:
-  - split: {config.split if isinstance(config, IngestConfig) else "train"}
+  - split: {config.split}
     path: "shard-*.tar"
 ---
 # {config.world}: {config.clips:,} captioned clips
@@ -279,11 +275,11 @@ Digest `{dataset_digest(shards)}`; configuration `{config.digest}`.
 `shard-*.tar` are WebDataset shards with two members a clip:
 
 - `KEY{FRAMES_SUFFIX[config.codec]}`, {pixels};
-- `KEY.json` with the {known}.
+- `KEY.json` with the {config.known}.
 
 `{MANIFEST}` has one row per clip with all of this, its place and checksums.
 
-{held}{"Some of the captions" if ours else "Captions"}:
+{config.about}:
 
 {captions}
 """

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from t2v_models.clips.spec import Codec
 from t2v_models.config import LabError, flatten
 from t2v_models.files import HOST, atomic, remove
 from t2v_models.shards.codec import FRAMES_SUFFIX, Packer
-from t2v_models.shards.ingested import DataConfig, IngestConfig
+from t2v_models.shards.ingested import DataConfig
 from t2v_models.shards.tar import TarWriter
 from t2v_models.worlds.dataset import DatasetConfig, draw_clips
 from t2v_models.worlds.motions import traces
@@ -46,15 +46,8 @@ _PLACE = [
     *((n, pa.int64()) for n in ("frames_offset", "frames_size", "meta_offset", "meta_size")),
     ("frames_sha256", _HASH), ("meta_sha256", _HASH),
 ]  # fmt: skip
-_NUMBERS = ("radius", "radius_end", "start_x", "start_y", "speed", "swing", "phase", "rate")
-
-ROW_SCHEMA = pa.schema(
-    [*_LABELS, ("action", _WORD), ("shape", _WORD), ("colour", _WORD), *((n, pa.float64()) for n in _NUMBERS), *_PLACE]
-)
-"""Columns of side-cars and manifest of rendered clips. Offsets and sizes are bytes in the tar, digests are of the bytes
-as stored."""
-INGESTED_SCHEMA = pa.schema([*_LABELS, ("source", _WORD), ("source_frame", pa.int64()), *_PLACE])
-"""Columns of ingested clips: what is known of one is its file and its first frame, at the rate of the dataset."""
+_KINDS = {"word": _WORD, "number": pa.float64(), "count": pa.int64()}
+"""Of the columns that a configuration names."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +70,12 @@ class WrittenShard:
     size: int
 
 
-def row_schema(config: DataConfig) -> pa.Schema:
-    """The columns of a dataset's manifest."""
-    return INGESTED_SCHEMA if isinstance(config, IngestConfig) else ROW_SCHEMA
+def row_schema(columns: Mapping[str, str]) -> pa.Schema:
+    """The columns of side-cars and manifest, given those of the configuration.
+
+    Offsets and sizes are bytes in the tar, digests are of the bytes as stored.
+    """
+    return pa.schema([*_LABELS, *((name, _KINDS[kind]) for name, kind in columns.items()), *_PLACE])
 
 
 def shard_name(index: int) -> str:
@@ -114,7 +110,9 @@ def write_shard(folder: Path, config: DatasetConfig, index: int) -> bool:
     check_no_leak(config.prompts, config.hold_out, config.coverage)
     first = index * config.clips_per_shard
     clips = _rendered(config, range(first, min(first + config.clips_per_shard, config.clips)))
-    write_sidecar(folder, config, index, write_tar(folder, index, clips, first, ROW_SCHEMA, config.codec))
+    write_sidecar(
+        folder, config, index, write_tar(folder, index, clips, first, row_schema(config.columns), config.codec)
+    )
     return True
 
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from t2v_models.config import LabError, near
-from t2v_models.worlds.prompts import parse, words
+from t2v_models.text.split import words
+from t2v_models.worlds.prompts import parse
 
 
 def vocabulary_of(captions: Iterable[str]) -> tuple[str, ...]:

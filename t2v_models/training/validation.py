@@ -10,7 +10,6 @@ from t2v_models.judging import health
 from t2v_models.judging.metrics import summarise
 from t2v_models.judging.verdicts import judge
 from t2v_models.model import VideoModel
-from t2v_models.shards.ingested import IngestConfig
 from t2v_models.training.loop import Watch, history
 
 CLIPS = 8
@@ -21,7 +20,7 @@ PROMPTS = 64
 
 def can_judge(run: RunConfig) -> bool:
     """Whether the prompts are of our grammar, which says what should be seen."""
-    return not isinstance(run.dataset, IngestConfig)
+    return run.dataset.truth is not None
 
 
 def sheet(run_dir: Path, step: int) -> Path:
@@ -32,7 +31,7 @@ def sheet(run_dir: Path, step: int) -> Path:
 def watcher(run: RunConfig, run_dir: Path) -> Watch:
     """What `fit` calls: samples the model, draws its clips on a sheet, and reads them where they can be judged."""
     data = run.dataset
-    prompts = (data.prompts if isinstance(data, IngestConfig) else data.asked("s0"))[:PROMPTS]
+    prompts = data.watched[:PROMPTS]
     asked, seeds = repeat(prompts, CLIPS, seed=0)
 
     def watch(step: int, model: VideoModel) -> dict[str, float]:

@@ -1,9 +1,9 @@
 """What a rendered dataset holds: clip i is a pure function of (config, i)."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from operator import not_
-from typing import Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +11,10 @@ from pydantic import Field, field_validator, model_validator
 
 from t2v_models.clips.spec import ClipSpec, Codec, World
 from t2v_models.config import Config, LabError
-from t2v_models.worlds.bands import MOST_FRAMES
+from t2v_models.worlds.bands import BEYOND, MOST_FRAMES
 from t2v_models.worlds.motions import NUMBERS, Action, Motion, draw_motions
 from t2v_models.worlds.prompts import Meaning, check_hold_out, parse
-from t2v_models.worlds.splits import Coverage, Split, split_prompts, train_prompts
+from t2v_models.worlds.splits import Coverage, Split, split_prompts, train_prompts, trained_meanings
 
 RENDERER_VERSION = "3"
 """Part of every dataset's digest: raise it whenever a pixel or a drawn number changes."""
@@ -24,6 +24,16 @@ PHILOX_BLOCK = 4
 
 class DatasetConfig(Config):
     """Everything that decides the clips of a rendered dataset, and nothing that does not."""
+
+    command: ClassVar[str] = "render"
+    """Of `t2v`: what makes such a dataset."""
+    split: ClassVar[Literal["train"]] = "train"
+    columns: ClassVar[dict[str, str]] = {"action": "word", "shape": "word", "colour": "word"} | dict.fromkeys(
+        ("radius", "radius_end", "start_x", "start_y", "speed", "swing", "phase", "rate"), "number"
+    )
+    """Of the manifest: what is known of a clip beside its caption, and of which kind it is."""
+    known: ClassVar[str] = "caption, the motion and the path in pixels"
+    """The same in words."""
 
     world: World = Field("circles", description="what is drawn and which prompts there are")
     clips: int = Field(10_000, ge=1, le=10_000_000, description="number of clips")
@@ -60,6 +70,54 @@ class DatasetConfig(Config):
     def prompts(self) -> tuple[str, ...]:
         """The captions of the dataset; clip i has prompt i modulo their number, so each is equally frequent."""
         return train_prompts(self.world, self.hold_out, self.coverage, self.bands)
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """Prompts to sample a model with while it trains."""
+        return self.asked("s0")
+
+    @property
+    def truth(self) -> Self:
+        """What draws and reads its clips, so that those of a model can be judged."""
+        return self
+
+    @property
+    def about(self) -> str:
+        """What its card says of the captions, above them."""
+        return f"Held out, under every wording: {', '.join(self.hold_out) or 'nothing'}.\n\nCaptions"
+
+    def meaning(self, caption: str) -> Hashable:
+        """Equal for captions that ask for the same.
+
+        Raises:
+            LabError: the caption is none of this world.
+        """
+        return parse(caption)
+
+    def split_of(self, prompt: str) -> Split:
+        """The split of a prompt by what it means; any wording will do.
+
+        Raises:
+            LabError: the prompt means nothing in this world, or its captions never say such a thing.
+        """
+        meaning = parse(prompt)
+        if self.world == "circles" and (meaning.shape, meaning.colour) != ("circle", "blue"):
+            raise LabError(
+                f"prompt {prompt!r} shows a {meaning.colour} {meaning.shape}, and the circles world has blue circles "
+                "only: give --like with a dataset of the shapes world"
+            )
+        if (meaning.size or meaning.speed) and not self.bands:
+            raise LabError(
+                f"prompt {prompt!r} says {meaning.size or meaning.speed!r}, and no caption of the dataset names a size "
+                "or a speed: give --like with a dataset that was rendered with --bands"
+            )
+        if meaning.action in self.hold_out:
+            return "s3"
+        if meaning.size in BEYOND or meaning.speed in BEYOND:
+            return "s4"
+        if meaning not in trained_meanings(self.world, self.hold_out, self.coverage, self.bands):
+            return "s2"
+        return "s0" if prompt in self.prompts else "s1"
 
     def asked(self, split: Split) -> tuple[str, ...]:
         """The prompts of one split; empty where it asks nothing of this dataset."""

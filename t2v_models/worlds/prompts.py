@@ -1,28 +1,15 @@
 """The grammar: what a prompt means and how it may be worded. Which prompts are trained and asked is in `splits`."""
 
 import re
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
 from t2v_models.clips.spec import PALETTE, SHAPES, Colour, Shape
 from t2v_models.config import LabError, near
+from t2v_models.text.split import words
 from t2v_models.worlds.bands import SIZES, SPEEDS, Size, Speed
 from t2v_models.worlds.motions import ACTIONS, DIRECTIONS, SIZE_MOTIONS, Action
-
-_ALONE = re.compile(r"([\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])")
-"""Kana and Han characters: such text has no spaces, so each stands as a word of its own."""
-
-
-def words(prompt: str) -> list[str]:
-    """Words without case, of letters, marks and digits of any script; emoji and punctuation are none.
-
-    Hyphens separate, so `up-right` is two words and can be composed.
-    """
-    spaced = _ALONE.sub(r" \1 ", unicodedata.normalize("NFKC", prompt).casefold())
-    return "".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in spaced).split()
-
 
 ARTICLE_PROMPTS = (
     "circle moving down", "circle moving left", "circle moving right",

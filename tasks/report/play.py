@@ -24,8 +24,7 @@ from t2v_models.judging.baselines import oracle
 from t2v_models.judging.verdicts import Verdict, judge
 from t2v_models.model import VideoModel
 from t2v_models.shards.ingested import DataConfig
-from t2v_models.worlds.dataset import DatasetConfig
-from t2v_models.worlds.prompts import words
+from t2v_models.text.split import words
 from t2v_models.worlds.splits import Split
 from tasks.mlflow.registry import fetch_model
 from tasks.report.page import SIGNS, percent, verdict_in_words
@@ -58,10 +57,7 @@ class Player:
     @property
     def held_out(self) -> tuple[str, ...]:
         """Prompts in words it knows that it was never trained on."""
-        data = self.data
-        if not isinstance(data, DatasetConfig):
-            return ()
-        asked = [prompt for split in HELD_OUT for prompt in data.asked(split)]
+        asked = [prompt for split in HELD_OUT for prompt in self.data.asked(split)]
         return tuple(p for p in dict.fromkeys(asked) if set(words(p)) <= set(self.model.vocabulary))
 
 
