@@ -8,6 +8,7 @@ import tracemalloc
 import zipfile
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import av
@@ -22,6 +23,7 @@ from t2v_models.shards.decode import fitted, resampled, shown
 from t2v_models.shards.export import to_npz
 from t2v_models.shards.ingest import REJECTS, Ingested, ingest, isolated
 from t2v_models.shards.manifest import Manifest
+from t2v_models.shards.picture import Shown, Told
 from t2v_models.shards.verify import verify
 from tests.tiny import OPTIONS, SPEC, TO_FILE, clips, film, noise, put, put_frames, rejects, smooth
 
@@ -31,16 +33,15 @@ def test_long_lossless_films_keep_every_frame_at_every_rate(tmp_path: Path, fps:
     clip = noise(0, frames=130)
     for kind in ("webp", "npz"):
         path = put(tmp_path, f"clip.{kind}", TO_FILE[kind](clip, fps))
-        seen = np.stack([np.asarray(picture) for picture in resampled(shown(path, 7), fps)])
+        seen = np.stack([np.asarray(picture.pixels()) for picture in resampled(shown(path, 7, Told()), fps)])
         np.testing.assert_array_equal(seen, clip)
     path = put(tmp_path, "clip.mp4", to_mp4(smooth(0, 130), fps))
-    assert len(list(resampled(shown(path, 7), fps))) == 130
+    assert len(list(resampled(shown(path, 7, Told()), fps))) == 130
 
 
 def test_rates_are_changed_by_what_is_seen_at_the_middle_of_each_frame() -> None:
-    pictures = [Image.new("RGB", (1, 1), (i, i, i)) for i in range(4)]
-    film = [(0.1, pictures[0]), (0.3, pictures[1]), (0.0, pictures[2]), (0.2, pictures[3])]
-    seen = lambda fps: [picture.getpixel((0, 0))[0] for picture in resampled(iter(film), fps)]  # type: ignore[index]  # noqa: E731
+    film = [Shown(seconds, partial(Image.new, "L", (1, 1), i)) for i, seconds in enumerate((0.1, 0.3, 0.0, 0.2))]
+    seen = lambda fps: [picture.pixels().getpixel((0, 0)) for picture in resampled(iter(film), fps)]  # noqa: E731
     assert seen(10) == [0, 1, 1, 1, 3, 3]
     assert seen(5) == [1, 1, 3]
     assert seen(20) == [0, 0, 1, 1, 1, 1, 1, 1, 3, 3, 3, 3]
@@ -49,16 +50,18 @@ def test_rates_are_changed_by_what_is_seen_at_the_middle_of_each_frame() -> None
 def test_crop_keeps_the_middle_and_letterbox_keeps_all() -> None:
     pixels = np.zeros((8, 24, 3), np.uint8)
     pixels[:, 8:16] = noise(0, 1, 8, 8)[0]
-    picture = Image.fromarray(pixels)
+    picture = Shown(1, partial(Image.fromarray, pixels))
     np.testing.assert_array_equal(fitted(picture, ClipSpec.model_construct(size=8), "crop"), pixels[:, 8:16])
-    boxed = fitted(Image.new("RGB", (48, 16), (200, 100, 50)), SPEC, "letterbox")
+    boxed = fitted(Shown(1, partial(Image.new, "RGB", (48, 16), (200, 100, 50))), SPEC, "letterbox")
     assert boxed.shape == (16, 16, 3)
     assert (boxed[5:10] == (200, 100, 50)).all()
     assert not boxed[:5].any()
     assert not boxed[10:].any()
     for width, height in ((1, 1), (7, 300), (301, 3), (17, 16)):
         for fit in ("crop", "letterbox"):
-            assert fitted(Image.new("RGB", (width, height)), SPEC, fit).shape == (16, 16, 3)
+            for aspect in (1.0, 0.01, 64 / 45, 100.0):
+                picture = Shown(1, partial(Image.new, "RGB", (width, height)), aspect)
+                assert fitted(picture, SPEC, fit).shape == (16, 16, 3)
 
 
 def png_16_bit(width: int, height: int, colour: int = 2) -> bytes:
@@ -188,7 +191,7 @@ def test_rates_of_archives_are_any_one_number(tmp_path: Path) -> None:
         for shape in ((), (1,), (1, 1)):
             rate = npy(shape, kind, np.array(20).astype(kind).tobytes())
             path = put(tmp_path, "rate.npz", npz(frames=FRAMES, fps=rate))
-            assert [seconds for seconds, _ in shown(path, 7)] == [0.05] * 6
+            assert [picture.seconds for picture in shown(path, 7, Told())] == [0.05] * 6
 
 
 def test_no_picture_fills_the_memory(tmp_path: Path) -> None:

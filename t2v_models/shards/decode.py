@@ -6,40 +6,39 @@ Whatever is wrong with a file is a `ValueError` with the reason; what a decoder 
 import math
 import zipfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from t2v_models.clips.spec import ClipSpec
+from t2v_models.shards.film import film
+from t2v_models.shards.picture import Shown, Told, check_size, on_white
 from t2v_models.shards.sources import frame_files, printable
 
-MOST_PIXELS = 64_000_000
-"""Of one frame: more than 8K video has. Larger ones are refused before they are decoded."""
 LONGEST_PICTURE = 600.0
 """Seconds one picture may stand still: times beyond this are damage."""
-GIF_SECONDS = 0.1
-"""What browsers make of a frame without a duration."""
-
-Shown = tuple[float, Image.Image]
-"""Seconds and the picture that is shown so long."""
+HASTY, USUAL = 10, 0.1
+"""Milliseconds up to which browsers do not believe how long a GIF's or WebP's picture is shown, and the seconds they
+show it instead."""
 
 
-def shown(path: Path, fps: float) -> Iterator[Shown]:
+def shown(path: Path, fps: float, told: Told) -> Iterator[Shown]:
     """The pictures of a clip in order, each with the seconds it is shown; told by content, not by suffix.
 
     Args:
         path: a media file, or a folder of images.
         fps: the rate of sources that know none: folders of images and arrays.
+        told: filled with what is found out beside the pictures, while they are taken.
 
     Raises:
         ValueError: why this is no clip.
     """
     if path.is_dir():
-        return ((1 / fps, _picture(file)) for file in frame_files(path))
+        return (Shown(1 / fps, partial(_picture, file)) for file in frame_files(path))
     with path.open("rb") as stream:
         start = stream.read(16)
     if not start:
@@ -48,48 +47,44 @@ def shown(path: Path, fps: float) -> Iterator[Shown]:
         return _array(path, fps)
     if start[:4] == b"GIF8" or (start[:4] == b"RIFF" and start[8:12] == b"WEBP"):
         return _animation(path)
-    return _video(path)
+    return film(path, told)
 
 
-def resampled(pictures: Iterator[Shown], fps: float) -> Iterator[Image.Image]:
+def resampled(pictures: Iterator[Shown], fps: float) -> Iterator[Shown]:
     """What is seen at the middle of each frame of a film with `fps` frames a second.
 
     Middles, because the times of media are rounded: a film at the same rate keeps every frame.
     """
     end, count = 0.0, 0
-    for seconds, picture in pictures:
-        if not 0 <= seconds <= LONGEST_PICTURE:
-            raise ValueError(f"a frame is shown for {seconds:g} s; at most {LONGEST_PICTURE:g} s are believed")
-        end += seconds
+    for picture in pictures:
+        if not 0 <= picture.seconds <= LONGEST_PICTURE:
+            raise ValueError(f"a frame is shown for {picture.seconds:g} s; at most {LONGEST_PICTURE:g} s are believed")
+        end += picture.seconds
         while (count + 0.5) / fps < end:
             yield picture
             count += 1
 
 
-def fitted(picture: Image.Image, spec: ClipSpec, fit: str) -> NDArray[np.uint8]:
+def fitted(picture: Shown, spec: ClipSpec, fit: str) -> NDArray[np.uint8]:
     """A picture as a square frame: uint8 `(h, w, 3)`. `crop` cuts what is too long, `letterbox` adds black bars.
 
-    A picture of the right size keeps every pixel; others are resampled with a bicubic filter that covers all pixels.
+    A picture of the right size keeps every pixel; others are resampled once, with a bicubic filter that covers all
+    pixels, to the shape in which a player shows them.
     """
-    width, height = picture.size
-    size = spec.size
+    image, aspect, size = picture.pixels(), picture.aspect, spec.size
+    width, height = image.width * aspect, float(image.height)  # as shown, in units of a pixel's height
     if fit == "crop":
         side = min(width, height)
-        left, top = (width - side) // 2, (height - side) // 2
-        square = picture.resize((size, size), Image.Resampling.BICUBIC, (left, top, left + side, top + side))
-        return np.asarray(square, np.uint8)
+        left, top = (width - side) / 2, (height - side) / 2
+        if aspect == 1:
+            left, top = int(left), int(top)
+        box = (left / aspect, top, (left + side) / aspect, top + side)
+        return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box), np.uint8)
     scale = size / max(width, height)
-    inner = picture.resize((max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.BICUBIC)
+    inner = image.resize((max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.BICUBIC)
     canvas = Image.new("RGB", (size, size))
     canvas.paste(inner, ((size - inner.width) // 2, (size - inner.height) // 2))
     return np.asarray(canvas, np.uint8)
-
-
-def _check_size(width: int, height: int) -> None:
-    if width < 1 or height < 1:
-        raise ValueError("it has no pixels")
-    if width * height > MOST_PIXELS:
-        raise ValueError(f"its frames of {width} x {height} pixels are too large: at most {MOST_PIXELS:,} are decoded")
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -98,17 +93,14 @@ def _rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise ValueError("its pixels are floats without a known range: convert it to 8 or 16 bits")
-    if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
-    return image.convert("RGB")
+    return on_white(image) if image.has_transparency_data else image.convert("RGB")
 
 
 def _picture(path: Path) -> Image.Image:
     """One image of a folder of frames, the way up it was taken."""
     try:
         with Image.open(path) as image:
-            _check_size(*image.size)
+            check_size(*image.size)
             return _rgb(ImageOps.exif_transpose(image))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"frame {printable(path.name)} cannot be read: {_first_line(error)}") from error
@@ -116,12 +108,13 @@ def _picture(path: Path) -> Image.Image:
 
 def _animation(path: Path) -> Iterator[Shown]:
     with Image.open(path) as image:
-        _check_size(*image.size)
+        check_size(*image.size)
         for index in range(getattr(image, "n_frames", 1)):
             image.seek(index)
-            _check_size(*image.size)  # a frame may be larger than the film says it is
+            check_size(*image.size)  # a frame may be larger than the film says it is
             image.load()
-            yield float(image.info.get("duration") or 0) / 1000 or GIF_SECONDS, _rgb(image)
+            milliseconds = float(image.info.get("duration") or 0)
+            yield Shown(milliseconds / 1000 if milliseconds > HASTY else USUAL, partial(_rgb, image.copy()))
 
 
 def _array(path: Path, fps: float) -> Iterator[Shown]:
@@ -137,12 +130,13 @@ def _array(path: Path, fps: float) -> Iterator[Shown]:
             shape, fortran, dtype = _header(stream)
             if dtype != np.uint8 or fortran or len(shape) != 4 or shape[3] != 3:
                 raise ValueError(f"its frames are {dtype} of shape {shape}; allowed is uint8 (t, h, w, 3)")
-            _check_size(shape[2], shape[1])
+            check_size(shape[2], shape[1])
             for _ in range(shape[0]):
                 frame = stream.read(shape[1] * shape[2] * 3)
                 if len(frame) < shape[1] * shape[2] * 3:
                     raise ValueError("its frames are cut short")
-                yield 1 / rate, Image.fromarray(np.frombuffer(frame, np.uint8).reshape(shape[1:]))
+                pixels = np.frombuffer(frame, np.uint8).reshape(shape[1:])
+                yield Shown(1 / rate, partial(Image.fromarray, pixels))
 
 
 def _rate(archive: zipfile.ZipFile) -> float:
@@ -159,33 +153,6 @@ def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     if version != (1, 0):
         raise ValueError("it holds an array in a format that numpy does not use for numbers: write it with numpy.savez")
     return np.lib.format.read_array_header_1_0(stream)
-
-
-def _video(path: Path) -> Iterator[Shown]:
-    with av.open(str(path), metadata_errors="replace") as container:
-        if not container.streams.video:
-            raise ValueError("it has no video")
-        stream = container.streams.video[0]
-        _check_size(stream.codec_context.width, stream.codec_context.height)
-        step = float(1 / stream.average_rate) if stream.average_rate else 0.04
-        before: tuple[float, Image.Image] | None = None
-        for frame in container.decode(stream):
-            _check_size(frame.width, frame.height)
-            time = frame.time if frame.time is not None else (before[0] + step if before else 0.0)
-            picture = _turned(frame)
-            if before:
-                step = max(0.0, time - before[0])
-                yield step, before[1]
-            before = time, picture
-        if before is None:
-            raise ValueError("it has no frames")
-        yield step, before[1]
-
-
-def _turned(frame: av.VideoFrame) -> Image.Image:
-    """The frame the way up the camera was held."""
-    pixels = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
-    return Image.fromarray(np.ascontiguousarray(pixels))
 
 
 def _first_line(error: BaseException) -> str:

@@ -27,6 +27,7 @@ from t2v_models.shards.codec import packed
 from t2v_models.shards.decode import fitted, resampled, shown
 from t2v_models.shards.ingested import IngestConfig, IngestOptions, config_digest
 from t2v_models.shards.manifest import MANIFEST, Manifest, finish
+from t2v_models.shards.picture import Told
 from t2v_models.shards.sources import Reject, Source, list_sources, source_digest
 from t2v_models.shards.write import (
     PackedClip,
@@ -185,7 +186,7 @@ def _windows(options: IngestOptions, source: Source) -> Windows:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a damaged file may have much to say before it fails
-            for picture in resampled(shown(source.file, spec.fps), spec.fps):
+            for picture in resampled(shown(source.file, spec.fps, Told()), spec.fps):
                 if total >= first:
                     held.append(fitted(picture, spec, options.fit))
                 total += 1

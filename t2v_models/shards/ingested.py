@@ -12,7 +12,7 @@ from t2v_models.config import Config
 from t2v_models.text.split import words
 from t2v_models.worlds.dataset import DatasetConfig
 
-INGEST_VERSION = "2"
+INGEST_VERSION = "3"
 """Part of every ingested dataset's digest: raise it whenever the same files would give other clips."""
 
 

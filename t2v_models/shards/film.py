@@ -1,0 +1,249 @@
+"""Films, by PyAV: pictures in the order of their times, in the shape and the way up they are shown, damage told.
+
+What is done with each peculiarity of films, and why, is listed in `docs/own-clips.md`.
+"""
+
+import errno
+import heapq
+import re
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import count, zip_longest
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.sidedata.sidedata import Type
+from av.stream import Disposition
+from numpy.typing import NDArray
+from PIL import Image
+
+from t2v_models.shards.colour import rgb, tell_colours
+from t2v_models.shards.picture import MOST_PIXELS, Shown, Told, check_size
+
+DEEPEST = 16
+"""Pictures by which a coder may change their order: H.264 and HEVC allow no more."""
+USUAL_STEP = 0.04
+"""Seconds, where a film says neither times nor a rate."""
+UNTIMED = ("matroska,webm", "flv", "asf")
+"""Containers that tell how long the film is, but not how long each picture is shown."""
+HARMLESS = ("SEI type", "APP fields", "missing picture in access unit")
+"""Of what decoders call errors: these concern parts beside the pictures."""
+ALPHA = (1).to_bytes(8, "big")
+"""What precedes the opacity of VP8 and VP9 in a Matroska block addition."""
+
+
+@dataclass
+class _Frame:
+    """A decoded frame and what belongs to it."""
+
+    frame: av.VideoFrame
+    alpha: NDArray[np.uint8] | None
+    damage: str | None
+    """Why it may be ruined, if so."""
+    gap: str | None
+    """Why frames before it may be missing, if so."""
+    done: float
+    """Share of the file that is read."""
+    time: float = 0.0
+    """Seconds."""
+
+
+def film(path: Path, told: Told) -> Iterator[Shown]:
+    """The pictures of a film.
+
+    Raises:
+        ValueError: it has no pictures, or their times are in no order.
+    """
+    with _listening(), av.open(str(path), metadata_errors="replace") as container:
+        stream = next((s for s in container.streams.video if not s.disposition & Disposition.attached_pic), None)
+        if stream is None:
+            raise ValueError("it has no video")
+        if stream.codec_context is None:
+            raise ValueError("its video is in a format that cannot be decoded here: convert it to mp4")
+        check_size(stream.codec_context.width, stream.codec_context.height)
+        step = float(1 / stream.average_rate) if stream.average_rate else USUAL_STEP
+        frames = _in_order(_timed(_decoded(container, stream, path.stat().st_size, told), step))
+        before = next(frames, None)
+        if before is None:
+            raise ValueError(told.lost or "it has no frames")
+        start = before.time
+        for frame in frames:
+            yield _shown(before, stream, told, frame.time - before.time, frame.gap)
+            before = frame
+        last = before.frame.duration * float(before.frame.time_base or 0) or step
+        missing = _promised(container, stream) - max(before.time, before.time - start) - last
+        if missing > 0 and container.format.name in UNTIMED and not told.lost:
+            last += missing
+        elif missing > 3 * step:
+            told.lost = f"it breaks off {missing:.1f} s before its end" + (f" ({told.lost})" if told.lost else "")
+        yield _shown(before, stream, told, last, None)
+
+
+def _decoded(container: Any, stream: Any, size: int, told: Told) -> Iterator[_Frame]:
+    """Every frame the decoder gives, in its order. Damage lasts until a key frame that was read after it."""
+    context = stream.codec_context
+    context.thread_count = 1  # what it says is then heard in this thread, beside the packet it is about
+    context.copy_opaque = True
+    alphas = _alphas(context.codec.name)
+    damage, since, gap, done = None, -1, None, 0.0
+    packets: Iterator[Any] = container.demux(stream)
+    for number in count():
+        pairs: list[Any] = []
+        fault: str | None = None
+        with av.logging.Capture() as said:
+            try:
+                packet = next(packets, None)
+                if packet is not None:
+                    packet.opaque = number
+                    fault = "a packet is marked as damaged" if packet.is_corrupt else None
+                    pairs = [*zip_longest(packet.decode(), alphas(packet))]
+            except av.FFmpegError as error:
+                if error.errno == errno.ENOMEM:
+                    raise MemoryError(str(error)) from error
+                fault = error.strerror
+        fault = next((_sentence(text) for *_, text in said if not any(h in text for h in HARMLESS)), fault)
+        if fault:
+            damage = gap = fault
+            since = number
+        for frame, alpha in pairs:
+            if frame is None:
+                continue
+            own = number if frame.opaque is None else frame.opaque
+            if frame.is_corrupt:
+                damage, since = fault or "a frame could not be decoded whole", max(since, own)
+            elif frame.key_frame and own > since:
+                damage = None
+            yield _Frame(frame, alpha, damage, gap, done)
+            gap = None
+        if packet is None:
+            told.lost = gap
+            return
+        done = max(done, (packet.pos or 0) / size)
+
+
+def _alphas(codec: str) -> Any:
+    """A function from packets to the opacities `(h, w)` stored beside them, as VP8 and VP9 in Matroska do."""
+    decoder: Any = None
+
+    def alphas(packet: Any) -> list[NDArray[np.uint8]]:
+        nonlocal decoder
+        if codec not in ("vp8", "vp9") or not packet.has_sidedata("matroska_block_additional"):
+            return []
+        stored = bytes(packet.get_sidedata("matroska_block_additional"))
+        if stored[:8] != ALPHA:
+            return []
+        decoder = decoder or av.CodecContext.create(codec, "r")
+        return [_luma(frame) for frame in decoder.decode(av.Packet(stored[8:]))]
+
+    return alphas
+
+
+def _luma(frame: av.VideoFrame) -> NDArray[np.uint8]:
+    plane = frame.planes[0]
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+    return rows[: frame.height, : frame.width].copy()
+
+
+def _timed(frames: Iterator[_Frame], step: float) -> Iterator[_Frame]:
+    """Each frame with its time; one without follows the latest at the usual rate."""
+    latest = -step
+    for frame in frames:
+        check_size(frame.frame.width, frame.frame.height)
+        frame.time = latest + step if frame.frame.time is None else frame.frame.time
+        latest = max(latest, frame.time)
+        yield frame
+
+
+def _in_order(frames: Iterator[_Frame]) -> Iterator[_Frame]:
+    """The order is the decoder's, the times are sorted: some containers give times in the order of coding.
+
+    Raises:
+        ValueError: times are mixed up more widely than any coder mixes frames.
+    """
+    held: deque[_Frame] = deque()
+    times: list[float] = []
+    before = -np.inf
+
+    def first() -> _Frame:
+        nonlocal before
+        frame = held.popleft()
+        frame.time = heapq.heappop(times)
+        if frame.time < before:
+            raise ValueError(f"its times are in no order: {frame.time:.3f} s comes after {before:.3f} s; convert it")
+        before = frame.time
+        return frame
+
+    for frame in frames:
+        held.append(frame)
+        heapq.heappush(times, frame.time)
+        if len(held) > max(2, min(DEEPEST, MOST_PIXELS // (frame.frame.width * frame.frame.height))):
+            yield first()
+    while held:
+        yield first()
+
+
+def _shown(frame: _Frame, stream: Any, told: Told, seconds: float, gap: str | None) -> Shown:
+    tell_colours(frame.frame, told)
+    if frame.frame.interlaced_frame:
+        told.note("it is interlaced: what moves has combs; deinterlace it first")
+    ratio = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
+    aspect = float(ratio) if ratio and stream.codec_context.name != "gif" else 1.0
+    turns = _turns(frame.frame)
+    if Image.Transpose.TRANSPOSE in turns:
+        aspect = 1 / aspect
+    return Shown(seconds, partial(_pixels, frame.frame, frame.alpha, turns), aspect, frame.damage or gap, frame.done)
+
+
+def _pixels(frame: av.VideoFrame, alpha: NDArray[np.uint8] | None, turns: list[Image.Transpose]) -> Image.Image:
+    image = rgb(frame, alpha)
+    for turn in turns:
+        image = image.transpose(turn)
+    return image
+
+
+def _turns(frame: av.VideoFrame) -> list[Image.Transpose]:
+    """What the display matrix asks for, to the next right angle: x' = a x + c y and y' = b x + d y."""
+    beside: Any = frame.side_data
+    matrix = beside.get(Type.DISPLAYMATRIX)
+    if matrix is None:
+        return []
+    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        turns, across, down = [], a, d
+    else:
+        turns, across, down = [Image.Transpose.TRANSPOSE], c, b
+    turns += [Image.Transpose.FLIP_LEFT_RIGHT] if across < 0 else []
+    return turns + ([Image.Transpose.FLIP_TOP_BOTTOM] if down < 0 else [])
+
+
+def _promised(container: Any, stream: Any) -> float:
+    """How long the film is, by what its file says of it: seconds; 0 if it says nothing."""
+    if stream.duration is not None:
+        return float(stream.duration * stream.time_base)
+    if parts := re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", "")):  # Matroska's, of one track
+        return 3600 * int(parts[1]) + 60 * int(parts[2]) + float(parts[3])
+    if container.duration is not None and len(container.streams) == 1:
+        return float(container.duration / av.time_base)
+    return 0.0
+
+
+def _sentence(text: str) -> str:
+    return " ".join(text.split())
+
+
+@contextmanager
+def _listening() -> Iterator[None]:
+    """What decoders call errors can be captured for as long as the block runs."""
+    level, skips = av.logging.get_level(), av.logging.get_skip_repeated()
+    av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)
+    try:
+        yield
+    finally:
+        av.logging.set_level(level)
+        av.logging.set_skip_repeated(skips)

@@ -1,0 +1,398 @@
+"""Films as players show them: order and length of pictures, their shape, the way up, transparency and colour."""
+
+import math
+import shutil
+import struct
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from t2v_models.clips.spec import ClipSpec
+from t2v_models.config import LabError
+from t2v_models.shards.decode import fitted, shown
+from t2v_models.shards.ingest import ingest
+from t2v_models.shards.picture import Shown, Told
+from tests.tiny import OPTIONS, put, rejects
+
+FFMPEG = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="no ffmpeg here")
+few = settings(max_examples=15)
+
+KINDS = [
+    ("libx264", "yuv420p", "mp4"), ("libx264", "yuv420p", "mkv"), ("libx264", "yuv420p", "avi"),
+    ("libx264", "yuv420p", "ts"), ("libx264", "yuv420p", "flv"), ("libx265", "yuv420p", "mp4"),
+    ("mpeg4", "yuv420p", "avi"), ("mpeg4", "yuv420p", "3gp"), ("mpeg4", "yuv420p", "m4v"),
+    ("mpeg2video", "yuv420p", "mpg"), ("mpeg2video", "yuv420p", "ts"), ("mjpeg", "yuvj420p", "avi"),
+    ("libvpx", "yuv420p", "webm"), ("libvpx-vp9", "yuv420p", "webm"), ("libsvtav1", "yuv420p", "mp4"),
+    ("wmv2", "yuv420p", "wmv"), ("flv", "yuv420p", "flv"), ("ffv1", "yuv420p", "mkv"), ("ffv1", "yuv444p", "avi"),
+    ("prores_ks", "yuv422p10le", "mov"), ("libvpx", "yuv420p", "ogv"),
+]  # fmt: skip
+"""Coder, pixels and container: every container that people have and PyAV writes."""
+
+
+def bar(place: float, height: int = 64, width: int = 64) -> np.ndarray:
+    """A bright bar on a dark ground, `place` 0–1 of the way to the right."""
+    frame = np.full((height, width, 3), 20, np.uint8)
+    x = round(place * (width - 8))
+    frame[:, x : x + 8] = 230
+    return frame
+
+
+def place(frame: np.ndarray) -> float:
+    """Where the bar is."""
+    light = frame.astype(float).sum((0, 2)) - 3 * 40 * len(frame)
+    return float((light.clip(0) @ np.arange(len(light))) / light.clip(0).sum() - 3.5) / (len(light) - 8)
+
+
+def write(
+    path: Path, frames: Sequence[np.ndarray], codec: str = "libx264", pixels: str = "yuv420p", *, rate: int = 10,
+    times: Sequence[int] | None = None, codings: Sequence[int] | None = None, durations: Sequence[int] | None = None,
+    aspect: Fraction | None = None, reorder: bool = False, **options: str,
+) -> Path:  # fmt: skip
+    """A film by PyAV.
+
+    Args:
+        times: of each packet's picture; `codings` of its decoding, `durations` how long it is shown: all in 1/rate s.
+        reorder: whether pictures may be coded in another order than they are shown; without times only.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if codec == "libx264":
+        options = {"crf": "5", **({"bf": "2"} if reorder else {"bf": "0", "tune": "zerolatency"})} | options
+    if codec == "libx265":
+        options = {"x265-params": "log-level=error"} | options
+    if codec in ("mpeg4", "mpeg2video") and reorder:
+        options = {"bf": "2"} | options
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate, options=options)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = pixels
+        if aspect:
+            stream.codec_context.sample_aspect_ratio = aspect
+        kind = {3: "rgb24", 4: "rgba"}[frames[0].shape[2]]
+        packets = [p for f in frames for p in stream.encode(av.VideoFrame.from_ndarray(f, format=kind))]
+        for i, packet in enumerate([*packets, *stream.encode(None)]):
+            unit = 1 / (rate * packet.time_base)
+            if times:
+                packet.pts = int(times[i] * unit)
+                packet.dts = int((codings or times)[i] * unit)
+            if durations:
+                packet.duration = int(durations[i] * unit)
+            container.mux(packet)
+    return path
+
+
+def pictures(path: Path) -> list[Shown]:
+    return list(shown(path, 10, Told()))
+
+
+def seen(path: Path) -> np.ndarray:
+    """All pictures, `(t, h, w, 3)`."""
+    return np.stack([np.asarray(picture.pixels()) for picture in pictures(path)])
+
+
+def by_ffmpeg(path: Path, height: int, width: int, *filters: str) -> np.ndarray:
+    """The same by the `ffmpeg` command, whose code is older than the library's."""
+    command = ["ffmpeg", "-v", "error", "-i", str(path), "-vsync", "passthrough", "-vf", ",".join(filters or ["null"])]
+    raw = subprocess.run([*command, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"], check=True, capture_output=True).stdout
+    return np.frombuffer(raw, np.uint8).reshape(-1, height, width, 3)
+
+
+@pytest.mark.parametrize(("codec", "pixels", "suffix"), KINDS)
+def test_every_picture_of_every_container_is_shown_once_in_order(
+    tmp_path: Path, codec: str, pixels: str, suffix: str
+) -> None:
+    path = write(tmp_path / f"a.{suffix}", [bar(i / 23) for i in range(24)], codec, pixels, reorder=True)
+    steps = np.diff([place(frame) for frame in seen(path)])
+    assert len(steps) == 23
+    assert (steps > 0.02).all() and (steps < 0.07).all()
+    assert [picture.seconds for picture in pictures(path)] == pytest.approx([0.1] * 24, abs=0.0011)
+    told = Told()
+    assert not any(picture.damage for picture in shown(path, 10, told))
+    assert told == Told()
+    if shutil.which("ffmpeg"):
+        assert np.abs(seen(path).astype(int) - by_ffmpeg(path, 64, 64)).mean() < 1
+
+
+@few
+@given(st.lists(st.integers(0, 6), min_size=12, max_size=24), st.sampled_from(["mp4", "mkv", "mov"]))
+def test_times_in_another_order_than_the_pictures_are_sorted(moves: list[int], suffix: str) -> None:
+    """As old AVI files and copied streams have them: the coder's order is right, the times are mixed up."""
+    count = len(moves)
+    mixed = sorted(range(count), key=lambda i: (i + moves[i], i))
+    with tempfile.TemporaryDirectory() as folder:
+        path = write(
+            Path(folder, f"a.{suffix}"), [bar(i / (count - 1)) for i in range(count)],
+            times=mixed, codings=[i - 8 for i in range(count)],
+        )  # fmt: skip
+        assert [picture.seconds for picture in pictures(path)] == pytest.approx([0.1] * count, abs=0.002)
+        assert (np.diff([place(frame) for frame in seen(path)]) > 0).all()
+
+
+def test_times_in_no_order_are_refused(tmp_path: Path) -> None:
+    times = [*range(30, 60), *range(30)]
+    write(tmp_path / "source" / "a.mkv", [bar(i / 59) for i in range(60)], times=times, codings=range(-60, 0))
+    put(tmp_path / "source", "a.txt", b"a bar", None)
+    with pytest.raises(LabError, match="can be used"):
+        ingest(tmp_path / "source", tmp_path / "out", OPTIONS)
+    assert "its times are in no order: 0.000 s comes after" in rejects(tmp_path / "out")["a.mkv"]
+
+
+@few
+@given(st.lists(st.integers(1, 9), min_size=4, max_size=12), st.sampled_from(["mp4", "mov", "mkv", "webm", "flv"]))
+def test_every_picture_is_shown_as_long_as_the_film_says_the_last_too(durations: list[int], suffix: str) -> None:
+    times = np.cumsum([0, *durations[:-1]]).tolist()
+    codec = "libvpx-vp9" if suffix == "webm" else "libx264"
+    with tempfile.TemporaryDirectory() as folder:
+        frames = [bar(i / len(times)) for i in range(len(times))]
+        path = write(Path(folder, f"a.{suffix}"), frames, codec, times=times, durations=durations)
+        seconds = [picture.seconds for picture in pictures(path)]
+    assert seconds == pytest.approx([d / 10 for d in durations], abs=0.002)
+
+
+@pytest.mark.parametrize("seconds", [0, 0.01, 0.02, 0.5])
+@pytest.mark.parametrize("kind", ["gif", "webp"])
+def test_hasty_pictures_are_shown_as_browsers_show_them(tmp_path: Path, kind: str, seconds: float) -> None:
+    """10 ms or less mean 100 ms, for each picture by itself."""
+    frames = [Image.fromarray(bar(i / 9)) for i in range(10)]
+    delays = [round(seconds * 1000), 70] * 5
+    path = tmp_path / f"a.{kind}"
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=delays, lossless=True)
+    expected = 0.1 if seconds <= 0.01 else seconds
+    assert [picture.seconds for picture in pictures(path)] == pytest.approx([expected, 0.07] * 5)
+
+
+def square(height: int, width: int, aspect: float) -> list[np.ndarray]:
+    """Pictures in whose middle stands a square, as shown, half as high as the shorter side."""
+    side = min(height, width * aspect) / 2
+    frame = np.full((height, width, 3), 20, np.uint8)
+    y, x = (np.abs(np.arange(n) + 0.5 - n / 2) for n in (height, width))
+    frame[np.ix_(y <= side / 2, x <= side / aspect / 2)] = 230
+    return [frame] * 3
+
+
+WITH_ASPECT = [
+    ("libx264", "mp4"), ("libx264", "mkv"), ("mpeg4", "avi"), ("libx264", "ts"), ("libx264", "avi"),
+    ("prores_ks", "mov"), ("mpeg4", "mp4"),
+]  # fmt: skip
+ASPECTS = st.builds(Fraction, st.integers(1, 24), st.integers(1, 24)).filter(lambda f: Fraction(1, 4) < f < 4)
+
+
+@few
+@given(ASPECTS, st.sampled_from(WITH_ASPECT))
+def test_a_square_is_as_wide_as_high_whatever_the_shape_of_pixels(aspect: Fraction, kind: tuple[str, str]) -> None:
+    codec, suffix = kind
+    with tempfile.TemporaryDirectory() as folder:
+        pixels = "yuv422p10le" if codec == "prores_ks" else "yuv420p"
+        frames = square(96, 128, float(aspect))
+        shows_a_square(write(Path(folder, f"a.{suffix}"), frames, codec, pixels, aspect=aspect), 96, 128 * aspect)
+
+
+@FFMPEG
+@pytest.mark.parametrize("aspect", [Fraction(5, 2), Fraction(16, 15), Fraction(3, 8)])
+@pytest.mark.parametrize(("codec", "suffix"), [
+    ("ffv1", "mkv"), ("libvpx-vp9", "webm"), ("libvpx", "webm"), ("mjpeg", "mov"), ("libx264", "mkv"), ("ffv1", "avi"),
+])  # fmt: skip
+def test_the_shape_of_pixels_may_be_told_by_the_container(
+    tmp_path: Path, codec: str, suffix: str, aspect: Fraction
+) -> None:
+    """Also against what the stream inside says, as after a change of aspect without coding again."""
+    pixels, shape = "yuvj420p" if codec == "mjpeg" else "yuv420p", aspect * Fraction(128, 96)
+    path = write(tmp_path / f"a.{suffix}", square(96, 128, float(aspect)), codec, pixels)
+    command = ["ffmpeg", "-v", "error", "-i", path, "-c", "copy", "-aspect", f"{shape.numerator}:{shape.denominator}"]
+    subprocess.run([*command, path.with_stem("b")], check=True)
+    shows_a_square(path.with_stem("b"), 96, 128 * aspect)
+
+
+def shows_a_square(path: Path, height: int, width: Fraction) -> None:
+    """Of the right size, in a film that is shown in these proportions."""
+    first, shorter, longer = pictures(path)[0], min(height, width), max(height, width)
+    for fit, side in (("crop", 32.0), ("letterbox", float(32 * shorter / longer))):
+        light = (fitted(first, ClipSpec(size=64), fit)[..., 1].astype(float) - 20).clip(0) / 210
+        assert [light[32].sum(), light[:, 32].sum()] == pytest.approx([side] * 2, abs=2)
+
+
+def test_television_and_a_gif_with_an_aspect_byte(tmp_path: Path) -> None:
+    """PAL in MPEG-2, whose aspect is that of the screen; GIF's byte is shown by nobody."""
+    path = write(tmp_path / "pal.mpg", square(576, 720, 64 / 45), "mpeg2video", aspect=Fraction(64, 45))
+    light = fitted(pictures(path)[0], ClipSpec(size=64), "crop")[..., 1] > 125
+    assert [light[32].sum(), light[:, 32].sum()] == pytest.approx([32, 32], abs=1)
+    frames = [Image.fromarray(frame) for frame in square(64, 64, 1)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    content = bytearray((tmp_path / "a.gif").read_bytes())
+    content[12] = 113  # (113 + 15) / 64 = 2
+    (tmp_path / "a.gif").write_bytes(content)
+    assert [picture.aspect for picture in pictures(tmp_path / "a.gif")] == [1]
+
+
+def corners() -> np.ndarray:
+    """Red, green, blue and grey, in this order of reading: no two of its eight symmetries look alike."""
+    frame = np.full((64, 96, 3), 128, np.uint8)
+    frame[:32, :48], frame[:32, 48:], frame[32:, :48] = (220, 30, 30), (30, 220, 30), (30, 30, 220)
+    return frame
+
+
+MATRICES = {
+    (1, 0, 0, 1): lambda f: f, (-1, 0, 0, 1): lambda f: f[:, ::-1], (1, 0, 0, -1): lambda f: f[::-1],
+    (-1, 0, 0, -1): lambda f: f[::-1, ::-1], (0, 1, 1, 0): lambda f: f.swapaxes(0, 1),
+    (0, 1, -1, 0): lambda f: f.swapaxes(0, 1)[:, ::-1], (0, -1, 1, 0): lambda f: f.swapaxes(0, 1)[::-1],
+    (0, -1, -1, 0): lambda f: f.swapaxes(0, 1)[::-1, ::-1],
+}  # fmt: skip
+"""a, b, c, d: the pixel (x, y) is shown at (a x + c y, b x + d y)."""
+
+
+@pytest.mark.parametrize("aspect", [1, 2])
+@pytest.mark.parametrize("matrix", MATRICES)
+@pytest.mark.parametrize("suffix", ["mp4", "mov"])
+def test_films_are_the_way_up_they_are_shown(
+    tmp_path: Path, matrix: tuple[int, int, int, int], suffix: str, aspect: int
+) -> None:
+    path = write(tmp_path / f"a.{suffix}", [corners()] * 3, aspect=Fraction(aspect))
+    content = bytearray(path.read_bytes())
+    start, (a, b, c, d) = content.index(b"tkhd") + 44, (value << 16 for value in matrix)
+    content[start : start + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(content)
+    right = MATRICES[matrix](corners())
+    difference = np.abs(seen(path)[0].astype(int) - right)
+    assert difference.mean() < 6
+    assert pictures(path)[0].aspect == (aspect if matrix[0] else 1 / aspect)
+    if shutil.which("ffmpeg"):
+        assert np.abs(seen(path).astype(int) - by_ffmpeg(path, *right.shape[:2])).mean() < 2
+
+
+def test_a_matroska_film_that_is_turned(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 64, 96, "yuv444p"
+        stream.set_display_rotation(90)  # counter-clockwise
+        for frame in [av.VideoFrame.from_ndarray(corners(), format="rgb24")] * 2:
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert np.abs(seen(path)[0].astype(int) - np.rot90(corners())).max() < 4
+
+
+@pytest.mark.parametrize(("codec", "pixels", "suffix"), [
+    ("png", "rgba", "mov"), ("qtrle", "argb", "mov"), ("prores_ks", "yuva444p10le", "mov"), ("ffv1", "yuva420p", "mkv"),
+    ("ffv1", "bgra", "avi"), ("libvpx", "yuva420p", "webm"), ("libvpx-vp9", "yuva420p", "webm"),
+    ("libvpx-vp9", "yuva420p", "mkv"), ("utvideo", "gbrap", "avi"), (None, None, "gif"), (None, None, "webp"),
+    (None, None, "png"),
+])  # fmt: skip
+def test_what_is_transparent_lies_on_white_in_every_format(
+    tmp_path: Path, codec: str | None, pixels: str | None, suffix: str
+) -> None:
+    sprite = np.zeros((6, 48, 64, 4), np.uint8)
+    for i, frame in enumerate(sprite):
+        frame[8:40, 4 * i : 4 * i + 24] = (220, 40, 40, 255)
+        frame[8:24, 4 * i : 4 * i + 24, 3] = 255 if suffix == "gif" else 128
+    images, path = [Image.fromarray(frame) for frame in sprite], tmp_path / f"a.{suffix}"
+    if codec:
+        write(path, list(sprite), codec, pixels, **({"b": "4M", "auto-alt-ref": "0"} if "vpx" in codec else {}))
+    elif suffix == "png":
+        path.with_suffix("").mkdir()
+        for i, image in enumerate(images):
+            image.save(path.with_suffix("") / f"{i}.png")
+        path = path.with_suffix("")
+    else:
+        images[0].save(path, save_all=True, append_images=images[1:], duration=100, disposal=2, lossless=True)
+    for i, frame in enumerate(seen(path).astype(int)):
+        half = (220, 40, 40) if suffix == "gif" else (238, 148, 148)
+        for rows, columns, colour in (
+            (slice(0, 6), slice(None), (255, 255, 255)), (slice(10, 38), slice(4 * i + 28, None), (255, 255, 255)),
+            (slice(28, 38), slice(4 * i + 4, 4 * i + 20), (220, 40, 40)),
+            (slice(10, 20), slice(4 * i + 4, 4 * i + 20), half),
+        ):  # fmt: skip
+            assert np.abs(frame[rows, columns] - colour).mean() < 6, (i, frame[rows, columns].mean((0, 1)), colour)
+
+
+def tagged(
+    path: Path, planes: Sequence[float], size: int, kind: str, transfer: int, primaries: int, matrix: int
+) -> Path:
+    """An even film of one colour: `planes` are Y, Cb, Cr as coded, 0–1 and twice -0.5–0.5; tags as in ITU-T H.273."""
+    depth = 10 if "10" in kind else 8
+    y, cb, cr = planes
+    values = [16 + 219 * y, 128 + 224 * cb, 128 + 224 * cr]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"crf": "1"})
+        stream.height, stream.width, stream.pix_fmt = size, size * 2, kind
+        context = stream.codec_context
+        context.color_trc, context.color_primaries, context.colorspace, context.color_range = (
+            transfer,
+            primaries,
+            matrix,
+            1,
+        )
+        for _ in range(3):
+            frame = av.VideoFrame(size * 2, size, kind)
+            for plane, value in zip(frame.planes, values, strict=True):
+                unit = np.dtype("<u2" if depth == 10 else "u1")
+                plane.update(
+                    np.full(plane.buffer_size // unit.itemsize, round(value * 2 ** (depth - 8)), unit).tobytes()
+                )
+            frame.colorspace, frame.color_range = matrix, 1
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+PQ, HLG, BT2020, BT709, NO_TAG = 16, 18, 9, 1, 2
+
+
+def pq(light: float) -> float:
+    """The code of a light in cd/m²: ITU-R BT.2100, table 4."""
+    power = (light / 10_000) ** 0.1593017578125
+    return ((0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power)) ** 78.84375
+
+
+def hlg(light: float) -> float:
+    """The same on a screen of 1000 cd/m²: BT.2100, table 5."""
+    scene = (light / 1000) ** (1 / 1.2)
+    return math.sqrt(3 * scene) if scene <= 1 / 12 else 0.17883277 * math.log(12 * scene - 0.28466892) + 0.55991073
+
+
+@pytest.mark.parametrize(("transfer", "luma", "grey"), [
+    (PQ, 0.58, 255), (PQ, pq(203), 255), (PQ, pq(1000), 255), (PQ, 0, 0), (PQ, pq(0.18 * 203), 255 * 0.18 ** (1 / 2.4)),
+    (PQ, pq(0.5 * 203), 255 * 0.5 ** (1 / 2.4)), (HLG, 0.75, 255), (HLG, 1, 255), (HLG, 0, 0),
+    (HLG, hlg(0.5 * 203), 255 * 0.5 ** (1 / 2.4)), (HLG, hlg(10), 255 * (10 / 203) ** (1 / 2.4)),
+])  # fmt: skip
+def test_diffuse_white_of_hdr_is_white(tmp_path: Path, transfer: int, luma: float, grey: float) -> None:
+    path = tagged(tmp_path / "a.mp4", (luma, 0, 0), 64, "yuv420p10le", transfer, BT2020, BT2020)
+    assert seen(path).astype(int) == pytest.approx(grey, abs=3)
+    told = Told()
+    list(shown(path, 10, told))
+    assert list(told.notices) == ["it is HDR: mapped so that diffuse white is white"]
+
+
+def test_a_wide_gamut_is_mapped(tmp_path: Path) -> None:
+    """BT.709's red, coded in BT.2020 light, in HDR and in SDR."""
+    light = np.linalg.inv([[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]])[:, 0]
+    for transfer, code in ((PQ, [pq(203 * x) for x in light]), (14, [x ** (1 / 2.4) for x in light])):
+        r, g, b = code
+        y = 0.2627 * r + 0.6780 * g + 0.0593 * b
+        planes = (y, (b - y) / 1.8814, (r - y) / 1.4746)
+        path = tagged(tmp_path / f"{transfer}.mp4", planes, 64, "yuv420p10le", transfer, BT2020, BT2020)
+        middle = seen(path)[0, 32, 64].astype(int)
+        assert middle == pytest.approx([255, 0, 0], abs=45)  # codes near zero are steep: 10 bits are few there
+        assert middle[0] > 250
+
+
+@pytest.mark.parametrize(("size", "tag", "matrix"), [
+    (64, NO_TAG, 601), (720, NO_TAG, 709), (64, BT709, 709), (720, 6, 601), (720, BT709, 709),
+])  # fmt: skip
+def test_colours_without_a_tag_are_read_as_players_do(tmp_path: Path, size: int, tag: int, matrix: int) -> None:
+    """HD is BT.709, smaller films are BT.601; a tag is believed in any size."""
+    red, green, blue = 200 / 255, 60 / 255, 90 / 255
+    kr, kb = (0.299, 0.114) if matrix == 601 else (0.2126, 0.0722)
+    y = kr * red + (1 - kr - kb) * green + kb * blue
+    planes = (y, (blue - y) / (2 - 2 * kb), (red - y) / (2 - 2 * kr))
+    path, told = tagged(tmp_path / "a.mp4", planes, size, "yuv420p", tag, tag, tag), Told()
+    first = next(shown(path, 10, told))
+    assert np.asarray(first.pixels())[size // 2, size].astype(int) == pytest.approx([200, 60, 90], abs=3)
+    assert bool(told.notices) == (size == 720 and tag == NO_TAG)
