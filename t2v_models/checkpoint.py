@@ -84,8 +84,8 @@ def save(model: VideoModel, run: RunConfig, run_dir: Path, step: int, seconds: f
     saved = sorted(folder(run_dir).glob("step-*.json"))
     end = saved.index(path) + 1
     for old in saved[: max(0, end - keep)] + saved[end:]:
-        old.unlink()
-        old.with_suffix(".safetensors").unlink(missing_ok=True)
+        files.remove(old)
+        files.remove(old.with_suffix(".safetensors"))
     return checkpoint
 
 

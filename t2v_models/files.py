@@ -19,6 +19,36 @@ HOST = socket.gethostname().replace(".", "-") or "here"
 
 
 @contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """The block writes `path`, or beside it.
+
+    Raises:
+        LabError: the disk is full, or the folder cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise LabError(
+            f"cannot write {path}: {error.strerror or error}; free some space or choose a folder you may write to"
+        ) from error
+
+
+def check_writable(folder: Path, what: str) -> None:
+    """See that files may be put into a folder, which need not be there yet, before hours of work are lost.
+
+    Args:
+        folder: the folder.
+        what: the option that names it.
+
+    Raises:
+        LabError: it, or what it would be made in, is no folder or may not be written.
+    """
+    place = next(p for p in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(p))
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):  # also root may not write to what is read-only
+        raise LabError(f"{what} {folder}: {place} is no folder you may write to; name another one")
+
+
+@contextmanager
 def atomic(path: Path) -> Iterator[IO[bytes]]:
     """A binary file that appears as `path` only when the block ends well: temporary name, fsync, rename.
 
@@ -27,16 +57,13 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}@{HOST}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb", buffering=BUFFER) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise LabError(
-            f"cannot write {path}: {error.strerror or error}; free some space or choose a folder you may write to"
-        ) from error
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb", buffering=BUFFER) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     finally:
         with suppress(OSError):  # what could not be written cannot always be removed either
             temporary.unlink(missing_ok=True)
@@ -66,10 +93,12 @@ def held(path: Path, wait: float, what: str) -> Iterator[None]:
     """The block has the lock file `path` to itself; the system frees it however this process ends.
 
     Raises:
-        LabError: another process, which does `what`, still has it after `wait` seconds.
+        LabError: another process, which does `what`, still has it after `wait` seconds; it cannot be made.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab")
+    with file:
         end = time.monotonic() + wait
         while True:
             try:

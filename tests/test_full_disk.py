@@ -1,8 +1,10 @@
 """A disk that fills up, and a folder that may not be written: one sentence, nothing broken, and the rerun completes."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import fsspec
@@ -17,6 +19,8 @@ from t2v_models.shards.manifest import MANIFEST, Manifest
 from t2v_models.shards.remote import RemoteStore
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.verify import verify
+from t2v_models.training.loop import TrainConfig, fit
+from tests.test_training import SMALL, quiet, run_of
 from tests.tiny import OPTIONS, noise, put
 
 Mount = Callable[..., Path]
@@ -131,3 +135,54 @@ def test_commands_end_with_2_and_one_sentence(
     assert "No space left on device; free some space" in " ".join(told.split())
     assert "Traceback" not in told
     assert verify(data) == []
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder of a GAN that has learned nothing."""
+    folder = tmp_path_factory.mktemp("runs") / "gan"
+    fit(run_of(data, SMALL["gan"]), ClipStore(Manifest.load(data)), TrainConfig(steps=1), folder, quiet)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("generate", "RUN", "circle moving left", "--out", "LOCKED/clip.mp4"),
+        ("generate", "RUN", "circle moving left", "--out", "LOCKED/of/its/own/clip.mp4"),
+        ("train", "DATA", "--steps", "1", "--out", "LOCKED"),
+        ("evaluate", "RUN", "--out", "LOCKED/of/its/own"),
+        ("evaluate", "LOCKED"),
+        ("compare", "RUN", "RUN", "--out", "LOCKED"),
+        ("export", "DATA", "LOCKED/of/its/own"),
+        ("render", "DATA", "--work", "LOCKED"),
+    ],
+)
+def test_a_folder_that_may_not_be_written_is_named_before_any_work(
+    arguments: tuple[str, ...], run: Path, data: Path, mounted: Mount,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    places = {"DATA": data, "RUN": run, "LOCKED": locked(mounted, run)}
+    filled = [re.sub("DATA|RUN|LOCKED", lambda word: str(places[word[0]]), argument) for argument in arguments]
+    before = files(run)
+    monkeypatch.setattr(sys, "argv", ["t2v", *filled])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    *_, told = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2
+    assert re.search("^t2v: .*(is no folder you may write to; name another one|: Read-only file system; )", told), told
+    assert files(run) == before
+
+
+def test_what_a_training_writes_is_said_of_a_full_disk(data: Path, mounted: Mount) -> None:
+    """Its weights fit, and then a line of figures does not."""
+    store, full = ClipStore(Manifest.load(data)), small(mounted, 4000)
+
+    def fill(step: int, figures: dict[str, float]) -> None:
+        with (full / "filler").open("ab", buffering=0) as file, suppress(OSError):
+            while True:
+                file.write(bytes(1024))
+
+    config = TrainConfig(steps=200, log_every=1, probe_seconds=0)
+    with pytest.raises(LabError, match=r"cannot write .*metrics.jsonl: No space left on device"):
+        fit(run_of(data, SMALL["gan"]), store, config, full / "run", fill)

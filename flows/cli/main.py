@@ -10,9 +10,10 @@ import yaml
 from pydantic import ValidationError
 
 from flows.cli.data import commands as data_commands
-from flows.cli.options import Data, Json, Run, Work, print_json
+from flows.cli.options import Data, Json, Run, Work, file_to_write, folder_to_write, print_json
 from flows.cli.play import commands as play_commands
 from t2v_models.config import LabError, in_words
+from t2v_models.files import check_writable
 from tasks.servers.runtime import WORK
 
 if TYPE_CHECKING:
@@ -71,7 +72,9 @@ def run(
 @app.command()
 def train(
     data: Data,
-    out: Annotated[Path, typer.Option(help="Run folder; the same command again resumes from it.")],
+    out: Annotated[
+        Path, typer.Option(help="Run folder; the same command again resumes from it.", callback=folder_to_write)
+    ],
     model: Annotated[str, typer.Option(help="gan, or frame_gan for the article's network.")] = "gan",
     steps: Annotated[int | None, typer.Option(help="Updates to make; give this or --minutes.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Minutes to train; give this or --steps.")] = None,
@@ -124,7 +127,9 @@ def settings(
 def generate(
     run: Run,
     prompts: Annotated[list[str], typer.Argument(help="What the clips should show, e.g. 'circle moving left'.")],
-    out: Annotated[Path, typer.Option(help="clips.npz, .mp4, .gif, .webp, or .png for a contact sheet.")],
+    out: Annotated[
+        Path, typer.Option(help="clips.npz, .mp4, .gif, .webp, or .png for a contact sheet.", callback=file_to_write)
+    ],
     count: Annotated[int, typer.Option(min=1, help="Clips for each prompt.")] = 4,
     seed: Annotated[int, typer.Option(min=0, max=2**62, help="Clip i of each prompt has seed + i.")] = 0,
     to: Annotated[str | None, typer.Option(help="Clips on the way from the one prompt to this one.")] = None,
@@ -170,7 +175,10 @@ def evaluate(
         Path | None, typer.Option(help="Run or dataset that a baseline, or an .npz of clips, is judged by.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for scores and clips; by default inside the run, or in --work.")
+        Path | None,
+        typer.Option(
+            help="Folder for scores and clips; by default inside the run, or in --work.", callback=folder_to_write
+        ),
     ] = None,
     work: Work = WORK,
     as_json: Json = False,
@@ -195,6 +203,7 @@ def evaluate(
         kind = "" if config == EvaluateConfig() else f"-{'-'.join(config.splits or ('all',))}-{count}x-seed{seed}"
         here = folder.is_dir()
         out = folder / f"evaluation{kind}" if here else work / "evaluations" / f"{who.name}-{who.data.digest[:8]}{kind}"
+        check_writable(out, "give --out, for scores would go to")
     with prefect_api(work):
         from flows.evaluate import evaluate as evaluate_flow
 
@@ -211,7 +220,9 @@ def compare(
     runs: Annotated[
         list[str], typer.Argument(help="Two or more run folders that were evaluated; the first is the base.")
     ],
-    out: Annotated[Path | None, typer.Option(help="Folder of the page; in --work by default.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the page; in --work by default.", callback=folder_to_write)
+    ] = None,
     markdown: Annotated[
         bool, typer.Option(help="Print one table of all runs and baselines by split, for a README, and write nothing.")
     ] = False,

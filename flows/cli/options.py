@@ -6,6 +6,25 @@ from typing import Annotated, Any
 
 import typer
 
+from t2v_models.config import LabError
+from t2v_models.files import check_writable
+
+
+def folder_to_write(option: typer.CallbackParam, folder: Path | None) -> Path | None:
+    """Of an option that names a folder: it may be written to, which is said before any work."""
+    if folder is not None:
+        check_writable(folder, option.opts[0])
+    return folder
+
+
+def file_to_write(option: typer.CallbackParam, file: Path) -> Path:
+    """Of an option that names a file: its folder may be written to, and it is no folder itself."""
+    if file.is_dir():
+        raise LabError(f"{option.opts[0]} {file} is a folder: name a file")
+    check_writable(file.parent, f"the folder of {option.opts[0]}")
+    return file
+
+
 Work = Annotated[Path, typer.Option(help="Folder of Prefect's and MLflow's state; nothing is written elsewhere.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")]
 Data = Annotated[str, typer.Argument(help="Folder or URL (s3://, http://, ...) of a dataset made by 't2v render'.")]

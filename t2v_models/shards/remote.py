@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from pyarrow import fs
 
 from t2v_models.config import LabError
-from t2v_models.files import atomic, remove
+from t2v_models.files import atomic, remove, writing
 from t2v_models.shards.manifest import MANIFEST, Manifest, read_manifest
 from t2v_models.shards.store import OPEN_SHARDS, ClipStore
 from t2v_models.shards.write import clear_stale, file_sha256
@@ -236,11 +236,9 @@ def locked(path: Path) -> Iterator[None]:
     Raises:
         LabError: the folder cannot be written.
     """
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         stream = path.open("ab")
-    except OSError as error:
-        raise LabError(f"cannot write {path}: {error.strerror}; choose a folder you may write to") from error
     with stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield

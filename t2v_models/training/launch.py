@@ -62,7 +62,7 @@ def train(job: Job, log: Log) -> Checkpoint:
     """
     path = files.write(job.run_dir / "job.json", job.model_dump_json(indent=2))
     metrics, output = job.run_dir / METRICS, job.run_dir / "launch.log"
-    output.unlink(missing_ok=True)  # the torchrun of a killed run may still write to its own
+    files.remove(output)  # the torchrun of a killed run may still write to its own
     seen = metrics.stat().st_size if metrics.is_file() else 0
     with stop_signals() as stop, output.open("wb") as sink, _torchrun(path, job.training.ranks, sink) as torchrun:
         told = False

@@ -25,7 +25,7 @@ from t2v_models.checkpoint import Checkpoint, RunConfig
 from t2v_models.config import Config, LabError, flatten
 from t2v_models.distributed import collectives
 from t2v_models.families.build import build
-from t2v_models.files import held
+from t2v_models.files import held, remove, writing
 from t2v_models.machine import cores, has_bfloat16, keep_memory, matrix_gflops, threads
 from t2v_models.model import VideoModel
 from t2v_models.shards.store import ClipStore
@@ -223,7 +223,8 @@ class _Record:
 
     def _write(self, step: int, figures: dict[str, float]) -> None:
         if collectives.leads():
-            with (self.run_dir / METRICS).open("a") as file:
+            path = self.run_dir / METRICS
+            with writing(path), path.open("a") as file:
                 file.write(json.dumps({"step": step} | figures) + "\n")
             self.log(step, figures)
 
@@ -243,13 +244,13 @@ def _tidy(run_dir: Path) -> None:
     """Remove what a killed run was writing, and end its last line, so that it spoils no other."""
     folder = checkpoints.folder(run_dir)
     for temporary in folder.glob("*.tmp"):
-        temporary.unlink()
+        remove(temporary)
     for weights in folder.glob("*.safetensors"):
         if not weights.with_suffix(".json").exists():
-            weights.unlink()
+            remove(weights)
     path = run_dir / METRICS
     if path.is_file() and not path.read_bytes().endswith(b"\n"):
-        with path.open("a") as file:
+        with writing(path), path.open("a") as file:
             file.write("\n")
 
 

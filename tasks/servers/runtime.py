@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from t2v_models import files
 from t2v_models.config import LabError
 from t2v_models.files import held
 from tasks.servers.running import running
@@ -67,10 +68,8 @@ def prepare(work: Path) -> None:
     Raises:
         LabError: `work` is no folder, or one that cannot be written.
     """
+    files.check_writable(Path(work), "--work")
     home = Path(work).absolute() / "prefect"
-    place = next(folder for folder in (home, *home.parents) if folder.exists())
-    if not place.is_dir() or not os.access(place, os.W_OK):
-        raise LabError(f"--work {work}: {place} is no folder you may write to; name one")
     settings = {
         "PREFECT_HOME": str(home),
         "PREFECT_PROFILES_PATH": str(home / "profiles.toml"),
