@@ -17,7 +17,7 @@ def compare(runs: list[str], out: Path, work: Path = WORK) -> Path:
         out: folder of the page.
         work: folder of the MLflow store.
     """
-    sides = compared([Path(run) for run in runs])
+    sides = compared([Path(run) for run in runs], work)
     page = write_comparison(out, sides)
     log_comparison(work, out, sides)
     return page

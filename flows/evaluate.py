@@ -14,13 +14,13 @@ from t2v_models.worlds.dataset import DatasetConfig
 from tasks.evaluate import judge_split, log_evaluation, read_evaluation
 from tasks.gate import gate as decide_champion
 from tasks.mlflow.registry import fetch_model
-from tasks.mlflow.store import client
+from tasks.mlflow.tracking import experiment_id
 from tasks.report.console import say
 from tasks.report.progress import show_artifact
 from tasks.servers.orchestration import check_starts
 from tasks.servers.runtime import WORK
 from tasks.subjects import asked_of, subject, title
-from tasks.train import training_run
+from tasks.train import experiment_name, training_run
 
 
 def _name() -> str:
@@ -45,9 +45,9 @@ def evaluate(
         gate: what a registered model must show to become champion.
     """
     check_starts()
-    client(work)  # if MLflow is away, that is said now and not when all is judged
     place = fetch_model(work, run) if ":/" in run else Path(run)
     who = subject(place, data)
+    experiment_id(work, experiment_name(who.data))  # if MLflow is away, that is said now and not when all is judged
     done = read_evaluation(out, who.source, who.data.digest, config)
     if done:
         say(f"evaluate {out} is up to date")

@@ -1,6 +1,7 @@
 """The whole lab: render, train every model, judge them beside real clips, report."""
 
 import hashlib
+import shlex
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -15,16 +16,18 @@ from t2v_models.config import Config
 from t2v_models.families.build import ModelConfig
 from t2v_models.judging.scores import EvaluateConfig, Evaluation
 from t2v_models.leaderboard.gate import GateConfig
+from t2v_models.shards.manifest import Manifest
 from t2v_models.training.loop import TrainConfig
 from t2v_models.worlds.dataset import DatasetConfig
-from tasks.mlflow.store import store_name
-from tasks.mlflow.tracking import close_stale
+from tasks.mlflow.store import store_name, where_to_look
+from tasks.mlflow.tracking import close_stale, experiment_id
 from tasks.publish import log_lab, publish
 from tasks.report import stopwatch
 from tasks.report.console import print_scores
 from tasks.servers.orchestration import check_starts
 from tasks.servers.pools import run_on_pool
 from tasks.servers.runtime import WORK
+from tasks.train import experiment_name
 
 
 class LabConfig(Config):
@@ -88,7 +91,8 @@ def lab(config: LabConfig, work: Path = WORK) -> LabResult:
     """
     work = work.absolute()  # workers on the pools have a folder of their own
     check_starts()
-    close_stale(work)  # and if MLflow is away, that is said now and not after an hour of rendering
+    close_stale(work)
+    experiment_id(work, experiment_name(config.dataset))  # if MLflow is away, that is said before an hour of rendering
     started = time.perf_counter()
     data_config = config.dataset
     name = f"{data_config.world}-{data_config.spec.size}px-{data_config.digest[:8]}"
@@ -129,14 +133,16 @@ def _evaluation(run: str, config: LabConfig, out: Path, work: Path, data: Datase
     return Evaluation.model_validate_json((out / "scores.json").read_bytes())
 
 
-def summary(result: LabResult) -> None:
+def summary(result: LabResult, work: Path) -> None:
     """Tell a person what came out and where to look."""
     print_scores(result.evaluations)
     parts = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in result.stages.items())
     print(f"time    {result.seconds:.0f} s: {parts}; orchestration {result.orchestration:.1%}")
     print(f"report  {result.report}")
-    print(f"run     {result.run}   try: t2v generate {result.run} 'circle moving left' --out clip.mp4")
-    print(f"mlflow  {result.mlflow}   see both UIs: t2v up")
+    prompt = Manifest.load(result.data).config.prompts[0]
+    example = shlex.join(["t2v", "generate", str(result.run), prompt, "--out", "clip.mp4"])
+    print(f"run     {result.run}   try: {example}")
+    print(f"mlflow  {result.mlflow}   to look at it: {where_to_look(work)}")
 
 
 def _digest(*configs: Config) -> str:

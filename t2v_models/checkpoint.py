@@ -8,6 +8,7 @@ import hashlib
 import logging
 from importlib.metadata import version
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import safetensors.torch
@@ -123,11 +124,25 @@ def load(run_dir: Path) -> tuple[VideoModel, Checkpoint]:
     """
     checkpoint = newest(run_dir)
     if checkpoint is None:
-        what = "has no whole checkpoint" if run_dir.is_dir() else "does not exist"
-        raise LabError(f"run folder {run_dir} {what}: train one with 't2v train DATA --out {run_dir}'")
+        raise LabError(_no_run(run_dir))
     model = build(checkpoint.run.model, checkpoint.run.spec, checkpoint.run.vocabulary)
     _load_weights(model, checkpoint, run_dir)
     return model, checkpoint
+
+
+def _no_run(place: Path) -> str:
+    """What is there in place of a run, and what to do."""
+    if not place.exists():
+        return f"run folder {place} does not exist: train one with 't2v train DATA --out {quote(str(place))}'"
+    if not place.is_dir():
+        return f"{place} is a file: name a run folder, which 't2v train' makes"
+    if any(place.glob("shard-*.tar")):
+        data = quote(str(place))
+        return (
+            f"{place} is a dataset: train a model on it with 't2v train {data} --minutes 5 --out RUN' and name its run"
+        )
+    hint = f"train one with 't2v train DATA --out {quote(str(place))}'"
+    return f"run folder {place} has no whole checkpoint: {hint if folder(place).is_dir() else 'name one that has'}"
 
 
 def restore(model: VideoModel, checkpoint: Checkpoint, run_dir: Path) -> None:

@@ -1,11 +1,12 @@
 """What every configuration shares, and the one exception that is meant for the user's eyes."""
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
-from pydantic_core import PydanticCustomError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 
 def _colour(value: object) -> object:
@@ -49,17 +50,61 @@ def near(word: str, allowed: Iterable[str]) -> str:
 
 
 def in_words(error: ValidationError, config: type[BaseModel] | None = None) -> str:
-    """A pydantic error as one sentence: each bad field with what was found and what is allowed."""
-    parts = []
-    for e in error.errors():
-        where = ".".join(str(p) for p in e["loc"]) or "value"
-        if e["type"] == "extra_forbidden":
-            hint = near(str(e["loc"][-1]), config.model_fields) if config else "see --help for the keys"
-            parts.append(f"unknown key '{where}': {hint}")
-        else:
-            found = "" if e["type"] == "missing" else f" (found {e['input']!r:.60})"
-            parts.append(f"{where}: {e['msg'][0].lower()}{e['msg'][1:]}{found}")
-    return "; ".join(parts)
+    """A pydantic error as one sentence: each bad field with what was found and what is allowed.
+
+    Args:
+        error: what pydantic says.
+        config: what was to be made, whose keys are named where one is misspelt.
+    """
+    faults = error.errors()
+    # a list with a bad item is said to be too short as well
+    outer = {fault["loc"][:depth] for fault in faults for depth in range(len(fault["loc"]))}
+    return "; ".join(_in_words(fault, config) for fault in faults if fault["loc"] not in outer)
+
+
+def _in_words(fault: ErrorDetails, config: type[BaseModel] | None) -> str:
+    where, about, found = ".".join(map(str, fault["loc"])), fault.get("ctx", {}), fault["input"]
+    match fault["type"]:
+        case "extra_forbidden":
+            owner = _config_at(config, fault["loc"][:-1])
+            hint = near(str(fault["loc"][-1]), owner.model_fields) if owner else "see --help for the keys"
+            return f"unknown key '{where}': {hint}"
+        case "missing":
+            return f"{where}: is missing"
+        case "value_error":
+            what = str(about["error"])
+        case "union_tag_invalid":
+            names = re.findall("'([^']+)'", about["expected_tags"])
+            return f"{where}: unknown {about['discriminator'].strip(chr(39))} {about['tag']!r}: {near(about['tag'], names)}"
+        case "union_tag_not_found":
+            what = f"has no key {about['discriminator']}"
+        case "too_short" | "too_long" as kind:
+            bound = f"at least {about['min_length']}" if kind == "too_short" else f"at most {about['max_length']}"
+            what = f"should have {bound} of them, not {about['actual_length']}"
+        case "tuple_type" | "list_type":
+            what = "should be a list"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            what = "should be keys with their values"
+        case "int_parsing_size":
+            what = "is too large a number"
+        case _:
+            what = fault["msg"].removeprefix("Input ")
+    shown = f" (found {found!r:.60})" if found is None or isinstance(found, str | int | float) else ""
+    return f"{where}: {what}{shown}" if where else f"{what}{shown}"
+
+
+def _config_at(config: object, place: tuple[int | str, ...]) -> type[BaseModel] | None:
+    """The configuration at a place inside another one, as pydantic writes places: keys, positions, names of families."""
+    if isinstance(config, type) and issubclass(config, BaseModel):
+        if not place:
+            return config
+        field = config.model_fields.get(str(place[0]))
+        if field:
+            return _config_at(field.annotation, place[1:])
+        name = config.model_fields.get("name")  # a family is there by its name
+        return _config_at(config, place[1:]) if name and place[0] in get_args(name.annotation) else None
+    rest = place[1:] if place and isinstance(place[0], int) else place
+    return next(filter(None, (_config_at(part, rest) for part in get_args(config))), None)
 
 
 def flatten(tree: Mapping[str, object], prefix: str = "") -> dict[str, object]:

@@ -25,8 +25,12 @@ from tasks.report.stopwatch import working
 from tasks.train import training_run
 
 
-def compared(folders: Sequence[Path]) -> list[Side]:
+def compared(folders: Sequence[Path], work: Path | None = None) -> list[Side]:
     """Read the evaluations of run folders, or evaluation folders, the first being the base.
+
+    Args:
+        folders: of runs or evaluations.
+        work: work folder, in which there may be evaluations of the runs too.
 
     Raises:
         LabError: fewer than two, one without an evaluation, other readers, clips of other sizes, or no split that all
@@ -34,7 +38,7 @@ def compared(folders: Sequence[Path]) -> list[Side]:
     """
     if len(folders) < 2:
         raise LabError(f"compare needs two runs or more, found {len(folders)}: name another one")
-    judged = [Judged.of(folder) for folder in folders]
+    judged = [Judged.of(folder, work / "evaluations" if work else None) for folder in folders]
     names = [_name(folder) for folder in folders]
     twice = {name for name, count in Counter(names).items() if count > 1}
     sides = [

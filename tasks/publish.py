@@ -20,7 +20,7 @@ from t2v_models.judging.verdicts import Verdict, verdicts_of
 from t2v_models.shards.manifest import Manifest
 from t2v_models.training import loop
 from tasks.mlflow.finished_runs import adopt, attach, known
-from tasks.mlflow.store import run_page, store_name
+from tasks.mlflow.store import run_page, where_to_look
 from tasks.mlflow.tracking import track
 from tasks.report.chart import Chart
 from tasks.report.lab import ModelReport, Report, write_report
@@ -63,7 +63,7 @@ def publish(
                 "held out": ", ".join(manifest.config.hold_out) or "nothing",
                 "machine": f"{platform.processor() or platform.machine()}, {platform.system()}",
                 "runs": ", ".join(str(run) for run in runs.values()),
-                "MLflow": f"mlflow ui --backend-store-uri {store_name(work)}",
+                "MLflow": where_to_look(work),
             },
             models=[model for model in models if model.name in runs],
             fps=manifest.spec.fps,

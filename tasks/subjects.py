@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import cycle
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +66,7 @@ def subject(run: Path | str, data: DatasetConfig | None = None) -> Subject:
         return _archive(Path(run), data)
     if not Path(run).exists():
         known = f"it is neither a folder, an .npz nor a baseline ({near(str(run), BASELINES)})"
-        raise LabError(f"{run} does not exist: {known}; train a run with 't2v train DATA --out {run}'")
+        raise LabError(f"{run} does not exist: {known}; train a run with 't2v train DATA --out {quote(str(run))}'")
     from t2v_models.generate import sample_frames
 
     model, last = checkpoint.load(Path(run))

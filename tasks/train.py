@@ -18,6 +18,7 @@ from t2v_models.shards.remote import is_url, local_folder, open_data
 from t2v_models.shards.store import ClipStore
 from t2v_models.training import launch, loop, validation
 from t2v_models.training.loop import TrainConfig
+from tasks.mlflow.finished_runs import known
 from tasks.mlflow.store import run_page
 from tasks.mlflow.tracking import Tracker, close_stale, track
 from tasks.report.console import progress, say
@@ -47,7 +48,8 @@ def _train(
     model, manifest = run.model, store.manifest
     settings = {"model": model.model_dump(), "training": config.model_dump(), "dataset": manifest.config.model_dump()}
     name = experiment_name(manifest.config)
-    run_id = read_record(run_dir).get("run_id")
+    # a run that was deleted there, or is of another store, gets a new one with all its history
+    run_id = next(iter(known(work, filter(None, [read_record(run_dir).get("run_id")]))), None)
     tags = {"stage": "train", "model": model.name}
     with track(work, name, f"train {run_dir.name}", params=settings, tags=tags, run_id=run_id) as tracker:
         write_record(run_dir, run_id=tracker.run_id)

@@ -103,7 +103,7 @@ def test_what_cannot_be_compared_is_one_sentence(
 ) -> None:
     with pytest.raises(LabError, match="two runs or more, found 1"):
         compared(runs[:1])
-    with pytest.raises(LabError, match="has no evaluation: run 't2v evaluate"):
+    with pytest.raises(LabError, match="is neither a run nor an evaluation"):
         compared([runs[0], tmp_path])
     only = evaluated("frozen", tmp_path / "frozen", TINY, splits=("s3",))
     other = evaluated("frozen", tmp_path / "seen", TINY, splits=("s1",))
@@ -123,3 +123,25 @@ def test_what_cannot_be_compared_is_one_sentence(
     (only / "scores.json").write_text(old)
     with pytest.raises(LabError, match=f"suite {SUITE_VERSION}, frozen by reader . and suite 0: run 't2v evaluate'"):
         compared([baselines[0], only])
+
+
+def test_an_evaluation_is_found_under_the_name_that_it_was_given(
+    runs: tuple[Path, Path], data: Path, tmp_path: Path
+) -> None:
+    """`t2v evaluate RUN --split s3` leaves one beside the usual one; that of MLflow's champion is in the work folder."""
+    one, two = tmp_path / "one", tmp_path / "the two"
+    for run, copy in zip(runs, (one, two), strict=True):
+        shutil.copytree(run, copy, ignore=shutil.ignore_patterns("evaluation-*"))
+    (one / "evaluation").rename(one / "evaluation-s1-s3-6x-seed0")
+    elsewhere = tmp_path / "work" / "evaluations" / "champion"
+    elsewhere.parent.mkdir(parents=True)
+    (two / "evaluation").rename(elsewhere)
+    shutil.copytree(runs[0] / "evaluation", elsewhere.with_name("of-another-run"))
+    with pytest.raises(LabError, match="the two has no evaluation: run 't2v evaluate '.*/the two''"):
+        compared([one, two])
+    sides = compared([one / "evaluation-s1-s3-6x-seed0", two], tmp_path / "work")
+    assert [side.evaluation.source for side in sides] == [side.evaluation.source for side in compared(runs)]
+    with pytest.raises(LabError, match="one has 2 evaluations: name one in its place, .*seed0 or .*of-another-run"):
+        compared([one, two], tmp_path / "work")
+    with pytest.raises(LabError, match="neither a run nor an evaluation: name a run folder"):
+        compared([one, data])

@@ -3,6 +3,7 @@
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from flows.lab import LabConfig
 from t2v_models.config import flatten, in_words, near
 from t2v_models.families.build import FAMILIES, ModelConfig
 from t2v_models.worlds.dataset import DatasetConfig
@@ -17,7 +18,29 @@ def test_a_misspelt_key_is_refused_with_the_key_that_was_meant() -> None:
 def test_a_value_out_of_range_is_named_with_what_was_found() -> None:
     with pytest.raises(ValidationError) as error:
         DatasetConfig.model_validate({"spec": {"size": 8}})
-    assert in_words(error.value) == "spec.size: input should be greater than or equal to 16 (found 8)"
+    assert in_words(error.value) == "spec.size: should be greater than or equal to 16 (found 8)"
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"training": {}}, "training: give either steps or minutes"),
+        ({"training": {"steps": 1e30}}, "training.steps: is too large a number (found 1e+30)"),
+        ({"models": []}, "models: should have at least 1 of them, not 0"),
+        ({"models": {"name": "gan"}}, "models: should be a list"),
+        ({"models": [{"name": "gam"}]}, "models.0: unknown name 'gam': did you mean 'gan'?"),
+        ({"models": [{"width": 3}]}, "models.0: has no key 'name'"),
+        ({"models": [{"name": "gan", "widht": 3}]}, "unknown key 'models.0.gan.widht': did you mean 'width'?"),
+        ({"dataset": {"spec": {"siz": 3}}}, "unknown key 'dataset.spec.siz': did you mean 'size'?"),
+        ({"dataset": 3}, "dataset: should be keys with their values (found 3)"),
+        ({"evaluation": {"splits": {"s0": 1}}}, "evaluation.splits: should be a list"),
+    ],
+)
+def test_a_mistake_deep_inside_is_one_sentence_without_braces(values: dict[str, object], sentence: str) -> None:
+    whole = {"models": [{"name": "gan"}], "training": {"steps": 1}} | values
+    with pytest.raises(ValidationError) as error:
+        LabConfig.model_validate(whole)
+    assert in_words(error.value, LabConfig) == sentence
 
 
 def test_every_family_is_chosen_by_its_name_and_round_trips() -> None:

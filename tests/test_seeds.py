@@ -85,7 +85,7 @@ def test_what_is_no_repetition_is_one_sentence(data: Path, runs: list[Path], tmp
         repeats(runs[:1])
     with pytest.raises(LabError, match="seed 4 is there more than once"):
         repeats([runs[0], runs[1], runs[0]])
-    with pytest.raises(LabError, match="has no evaluation: run 't2v evaluate"):
+    with pytest.raises(LabError, match="is neither a run nor an evaluation"):
         repeats([runs[0], tmp_path])
     baseline = evaluated("frozen", tmp_path / "frozen", Manifest.load(data).config)  # type: ignore[arg-type]
     with pytest.raises(LabError, match="frozen is no evaluation of a training: name run folders"):

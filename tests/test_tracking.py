@@ -23,7 +23,7 @@ from tasks.mlflow.finished_runs import add_scores, adopt, attach, known
 from tasks.mlflow.outbox import Outbox
 from tasks.mlflow.registry import fetch_model
 from tasks.mlflow.store import run_page, tracking_uri
-from tasks.mlflow.tracking import close_stale, track
+from tasks.mlflow.tracking import close_stale, experiment_id, track
 from tasks.train import read_record, reporter, train_model
 from tests.runs import SMALL, run_of
 
@@ -439,3 +439,39 @@ def test_levels_of_accuracy_are_logged_when_reached_and_never_twice(work, data, 
     assert history(work, run_id, "watch/prompt_acc") == {step: [share] for step, share in readings.items()}
     fresh = go_on([])  # the store was lost: a new run is told what was reached
     assert history(work, fresh, "reach/95_seconds") == {50: [25.0]}
+
+
+def test_a_deleted_experiment_is_brought_back_by_the_command_that_is_said(work, monkeypatch):
+    from click.testing import CliRunner
+    from mlflow.cli import cli
+
+    with track(work, "gone", "one", params={}, tags={}) as first:
+        pass
+    number = experiment_id(work, "gone")
+    client_of(work).delete_experiment(number)
+    with (
+        pytest.raises(LabError, match="'gone' was deleted in MLflow") as found,
+        track(work, "gone", "x", params={}, tags={}),
+    ):
+        pass
+    assert known(work, [first.run_id]) == []
+    said = re.search(r"'MLFLOW_TRACKING_URI=(\S+) mlflow (experiments restore .*)'", str(found.value))
+    assert said
+    CliRunner().invoke(cli, said[2].split(), env={"MLFLOW_TRACKING_URI": said[1]}, catch_exceptions=False)
+    assert experiment_id(work, "gone") == number
+    assert known(work, [first.run_id]) == [first.run_id]
+
+
+@pytest.mark.slow
+def test_a_training_whose_run_was_deleted_in_mlflow_goes_on_in_a_new_one_that_knows_all(work, data, tmp_path):
+    def trained(steps: int) -> str:
+        config = loop.TrainConfig(steps=steps, log_every=1, probe_seconds=0)
+        train_model.fn(data, SMALL["gan"], config, tmp_path / "run", work)
+        return read_record(tmp_path / "run")["run_id"]
+
+    first = trained(1)
+    client_of(work).delete_run(first)
+    second = trained(2)
+    assert second != first
+    assert sorted(history(work, second, "train/progress")) == [1, 2]
+    assert client_of(work).get_run(second).info.status == "FINISHED"

@@ -1,6 +1,7 @@
 """The `t2v` command. Every command calls the same functions as the flows; heavy imports wait until they are needed."""
 
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -65,7 +66,7 @@ def run(
         from flows.lab import LabConfig, lab, summary
 
         result = lab(LabConfig.model_validate(parameters), work)
-    summary(result)
+    summary(result, work)
     print_json(as_json, result.model_dump(mode="json"))
 
 
@@ -98,7 +99,8 @@ def train(
     length = {"steps": steps, "minutes": minutes, "seed": seed}
     machine = {"device": device, "precision": precision, "ranks": ranks, "cache_gib": cache_gib}
     training = TrainConfig.model_validate(length | machine)
-    open_data(data, work / "cache", cache_gib)  # before the server is started: a missing dataset is said at once
+    # before the server is started: a missing dataset is said at once
+    prompt = open_data(data, work / "cache", cache_gib).manifest.config.prompts[0]
     from tasks.servers.runtime import prefect_api, prepare
 
     prepare(work)
@@ -106,7 +108,8 @@ def train(
         from flows.train import train as train_flow
 
         train_flow(data, config, training, out, work)
-    print(f"trained {out}: try 't2v generate {out} \"circle moving left\" --out clip.mp4'")
+    example = shlex.join(["t2v", "generate", str(out), prompt, "--out", "clip.mp4"])
+    print(f"trained {out}: try {example}")
     print_json(as_json, {"run": str(out), "data": str(data)})
 
 
@@ -236,7 +239,7 @@ def compare(
     from tasks.compare import compared, markdown_table, print_differences
 
     folders = [_run_folder(run, work) for run in runs]
-    sides = compared(folders)  # before the server is started: a run without an evaluation is said at once
+    sides = compared(folders, work)  # before the server is started: a run without an evaluation is said at once
     if markdown:
         print(markdown_table(sides))
         print_json(as_json, {"runs": [str(folder) for folder in folders]})

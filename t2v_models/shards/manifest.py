@@ -133,7 +133,8 @@ def require_finished(folder: Path) -> None:
     if not os.path.lexists(folder / MANIFEST):
         if any(folder.glob("shard-*.tar*")):
             raise LabError(f"{folder} is half-written: run `t2v render` again with the same options to finish it")
-        raise LabError(f"{folder} holds no {MANIFEST}: name the folder of a dataset, or make one with `t2v render`")
+        what = "is a run" if (folder / "checkpoints").is_dir() else f"holds no {MANIFEST}"
+        raise LabError(f"{folder} {what}: name the folder of a dataset, or make one with `t2v render`")
 
 
 def finish(folder: Path, config: DataConfig) -> Manifest:

@@ -4,6 +4,7 @@ import mmap
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +67,7 @@ class ClipStore:
             shard = self.manifest.shards[row // self.manifest.config.clips_per_shard]
             key, path = self.manifest.table["key"][row], self.manifest.folder / shard.name
             raise LabError(
-                f"clip {key} of {path} cannot be read: run `t2v verify {self.manifest.folder}` to see all damage"
+                f"clip {key} of {path} cannot be read: run `t2v verify {quote(str(self.manifest.folder))}` to see all damage"
             ) from error
 
     def _map(self, shard: int) -> memoryview:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from t2v_models.config import LabError
@@ -64,12 +65,27 @@ def client(work: Path) -> "MlflowClient":
     return found
 
 
+def where_to_look(work: Path) -> str:
+    """The address of the store's server, or the command that shows the store, without passwords."""
+    if server := _server(work):
+        return server
+    if os.environ.get("MLFLOW_TRACKING_URI"):
+        return 'mlflow server --backend-store-uri "$MLFLOW_TRACKING_URI"'
+    return f"t2v up --work {quote(str(work))}"
+
+
 def run_page(work: Path, run_id: str) -> str | None:
     """Where a browser shows a run, if its store is a server; who may see it, the server asks there."""
-    server = re.sub("://[^/@]*@", "://", tracking_uri(work))
-    if not server.startswith("http"):
+    server = _server(work)
+    if server is None:
         return None
     return f"{server}/#/experiments/{client(work).get_run(run_id).info.experiment_id}/runs/{run_id}"
+
+
+def _server(work: Path) -> str | None:
+    """The address of the server that the store is, without user and password."""
+    address = re.sub("://[^/@]*@", "://", tracking_uri(work))
+    return address.rstrip("/") if address.startswith("http") else None
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -200,7 +201,7 @@ def track(
     try:
         deliver(store, unsent(work))
         if run_id is None:
-            run_id = store.create_run(_experiment(store, work, experiment), tags=ours, run_name=name).info.run_id
+            run_id = store.create_run(experiment_id(work, experiment), tags=ours, run_name=name).info.run_id
             _log_params(store, run_id, flatten(params))
             tracker = Tracker(store, work, run_id, {})
         else:
@@ -254,15 +255,28 @@ def unsent(work: Path) -> Path:
     return Path(work) / "mlflow-unsent"
 
 
-def _experiment(client: "MlflowClient", work: Path, name: str) -> str:
-    """Id of the experiment; a new one keeps its artifacts in the work folder if the store is there too."""
-    found = client.get_experiment_by_name(name)
-    if found:
-        return str(found.experiment_id)
-    here = not os.environ.get("MLFLOW_TRACKING_URI")
-    folder = Path(work).absolute() / "mlflow-artifacts" / name
-    place = folder.as_uri() if here else None
-    return str(client.create_experiment(name, artifact_location=place, tags=experiment_tags()))
+def experiment_id(work: Path, name: str) -> str:
+    """Id of the experiment, which is made when missing; it keeps its artifacts in the work folder if the store does.
+
+    Raises:
+        LabError: the store does not answer, or the experiment is deleted there.
+    """
+    store = client(work)
+    try:
+        if found := store.get_experiment_by_name(name):
+            if found.lifecycle_stage == "deleted":
+                restore = f"mlflow experiments restore --experiment-id {found.experiment_id}"
+                raise LabError(
+                    f"the experiment {name!r} was deleted in MLflow, which keeps its name and its runs: bring it back "
+                    f"with 'MLFLOW_TRACKING_URI={quote(store_name(work))} {restore}'"
+                )
+            return str(found.experiment_id)
+        here = not os.environ.get("MLFLOW_TRACKING_URI")
+        folder = Path(work).absolute() / "mlflow-artifacts" / name
+        place = folder.as_uri() if here else None
+        return str(store.create_experiment(name, artifact_location=place, tags=experiment_tags()))
+    except faults() as error:
+        raise LabError(f"{store_name(work)} has no experiment {name!r}: {first_line(error)}; try again") from error
 
 
 def _resume(client: "MlflowClient", run_id: str, tags: Mapping[str, str]) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from shlex import quote
 from typing import Self
 
 from t2v_models import checkpoint
@@ -11,6 +12,8 @@ from t2v_models.config import LabError
 from t2v_models.judging.scores import Evaluation
 from t2v_models.leaderboard.milestones import Milestones
 from t2v_models.training import loop
+
+SCORES = "scores.json"
 
 
 @dataclass(frozen=True)
@@ -25,22 +28,27 @@ class Judged:
     """What was judged; None for a baseline or an archive of clips."""
 
     @classmethod
-    def of(cls, folder: Path) -> Self:
+    def of(cls, folder: Path, elsewhere: Path | None = None) -> Self:
         """That of a run folder, or an evaluation folder.
 
+        Of a run with several, it is the usual one, of all splits; without that, the only one there is.
+
+        Args:
+            folder: of the run or of the evaluation.
+            elsewhere: folder of evaluations outside of runs, where one of the same weights may be.
+
         Raises:
-            LabError: there is none, or the run was trained further since.
+            LabError: there is none, or there are several; the run was trained further since.
         """
-        place = folder if (folder / "scores.json").is_file() else folder / "evaluation"
-        if not (place / "scores.json").is_file():
-            raise LabError(f"{folder} has no evaluation: run 't2v evaluate {folder}' first")
-        found = Evaluation.model_validate_json((place / "scores.json").read_bytes())
         run_dir = folder if checkpoint.folder(folder).is_dir() else folder.parent
         last = checkpoint.newest(run_dir) if checkpoint.folder(run_dir).is_dir() else None
+        place = folder if (folder / SCORES).is_file() else folder / "evaluation"
+        if not (place / SCORES).is_file():
+            place = _the_only_one(folder, last, elsewhere)
+        found = _read(place)
+        again = f"'t2v evaluate {quote(str(run_dir))}'"
         if last and found.source != last.sha256:
-            raise LabError(
-                f"{place} has scores of other weights than {run_dir} holds now: run 't2v evaluate {run_dir}' again"
-            )
+            raise LabError(f"{place} has scores of other weights than {run_dir} holds now: run {again} again")
         return cls(place, found, run_dir, last)
 
     @cached_property
@@ -53,3 +61,21 @@ class Judged:
         """Seconds and clip-steps to the levels of `Milestones`."""
         ways = Milestones(self.last.run.model.batch_size if self.last else 1)
         return {name: v for step, figures in self.history.items() for name, v in ways.passed(step, figures).items()}
+
+
+def _the_only_one(run_dir: Path, last: Checkpoint | None, elsewhere: Path | None) -> Path:
+    """The folder of the only evaluation of a run's weights that is not in its usual place."""
+    if last is None:
+        what = "is neither a run nor an evaluation" if run_dir.exists() else "does not exist"
+        raise LabError(f"{run_dir} {what}: name a run folder that 't2v evaluate' has judged")
+    places = [*run_dir.glob(f"evaluation-*/{SCORES}"), *(elsewhere.glob(f"*/{SCORES}") if elsewhere else ())]
+    found = sorted(str(path.parent) for path in places if _read(path.parent).source == last.sha256)
+    if not found:
+        raise LabError(f"{run_dir} has no evaluation: run 't2v evaluate {quote(str(run_dir))}' first")
+    if len(found) > 1:
+        raise LabError(f"{run_dir} has {len(found)} evaluations: name one in its place, {' or '.join(found)}")
+    return Path(found[0])
+
+
+def _read(place: Path) -> Evaluation:
+    return Evaluation.model_validate_json((place / SCORES).read_bytes())
