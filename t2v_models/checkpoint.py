@@ -138,9 +138,7 @@ def _no_run(place: Path) -> str:
         return f"{place} is a file: name a run folder, which 't2v train' makes"
     if any(place.glob("shard-*.tar")):
         data = quote(str(place))
-        return (
-            f"{place} is a dataset: train a model on it with 't2v train {data} --minutes 5 --out RUN' and name its run"
-        )
+        return f"{place} is a dataset: train a model with 't2v train {data} --minutes 5 --out RUN' and name that run"
     hint = f"train one with 't2v train DATA --out {quote(str(place))}'"
     return f"run folder {place} has no whole checkpoint: {hint if folder(place).is_dir() else 'name one that has'}"
 

@@ -74,8 +74,8 @@ def _in_words(fault: ErrorDetails, config: type[BaseModel] | None) -> str:
         case "value_error":
             what = str(about["error"])
         case "union_tag_invalid":
-            names = re.findall("'([^']+)'", about["expected_tags"])
-            return f"{where}: unknown {about['discriminator'].strip(chr(39))} {about['tag']!r}: {near(about['tag'], names)}"
+            key, names = about["discriminator"].strip("'"), re.findall("'([^']+)'", about["expected_tags"])
+            return f"{where}: unknown {key} {about['tag']!r}: {near(about['tag'], names)}"
         case "union_tag_not_found":
             what = f"has no key {about['discriminator']}"
         case "too_short" | "too_long" as kind:
@@ -94,7 +94,7 @@ def _in_words(fault: ErrorDetails, config: type[BaseModel] | None) -> str:
 
 
 def _config_at(config: object, place: tuple[int | str, ...]) -> type[BaseModel] | None:
-    """The configuration at a place inside another one, as pydantic writes places: keys, positions, names of families."""
+    """The configuration at a place inside another one; pydantic writes places as keys, positions, names of families."""
     if isinstance(config, type) and issubclass(config, BaseModel):
         if not place:
             return config

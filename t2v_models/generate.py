@@ -16,6 +16,9 @@ from t2v_models.model import VideoModel
 from t2v_models.text.split import words
 from t2v_models.text.words import bag_of_words
 
+MOST_SEED = 2**62
+"""A seed has 63 bits, and there is one for each of many clips."""
+
 
 def load_run(run_dir: Path) -> VideoModel:
     """The model of a run folder at its newest checkpoint, ready to sample.
@@ -46,7 +49,15 @@ def sample_frames(
 
 
 def repeat(prompts: Sequence[str], count: int, seed: int) -> tuple[list[str], list[int]]:
-    """Every prompt `count` times with seeds `seed`, `seed + 1`, …: the same noises for each prompt."""
+    """Every prompt `count` times with seeds `seed`, `seed + 1`, …: the same noises for each prompt.
+
+    Raises:
+        LabError: a seed that no generator of noise takes, or no clip at all.
+    """
+    if not 0 <= seed <= MOST_SEED:
+        raise LabError(f"the seed is {seed}: give a whole number from 0 to {MOST_SEED:,}")
+    if count < 1:
+        raise LabError(f"{count} clips were asked for: ask for 1 or more")
     return [p for p in prompts for _ in range(count)], [seed + i for _ in prompts for i in range(count)]
 
 

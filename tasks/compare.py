@@ -8,7 +8,6 @@ from prefect import task
 from prefect.artifacts import create_link_artifact
 from prefect.cache_policies import NO_CACHE
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 
 from t2v_models import checkpoint
@@ -19,6 +18,7 @@ from t2v_models.leaderboard.compare import differences
 from tasks.mlflow.finished_runs import attach, known
 from tasks.publish import read_verdicts, shown_clips
 from tasks.report.compare_page import Side, shared_splits, write_comparison_page
+from tasks.report.console import print_table
 from tasks.report.judged import Judged
 from tasks.report.page import NAMES
 from tasks.report.stopwatch import working
@@ -100,14 +100,14 @@ def print_differences(sides: Sequence[Side]) -> None:
         for split in shared_splits(sides):
             title = f"{split}: {other.name} minus {base.name}"
             table = Table(box=SIMPLE, title=title, title_justify="left")
-            for head in ("figure", base.name[:24], other.name[:24], "difference", "95 % interval", "clips", ""):
+            for head in ("figure", base.name, other.name, "difference", "95 % interval", "clips", ""):
                 table.add_column(head, justify="left" if head in ("figure", "") else "right")
             for d in differences(base.verdicts[split], other.verdicts[split]):
                 table.add_row(
                     d.metric, shown(d.metric, d.first), shown(d.metric, d.second), shown(d.metric, d.gap.value),
                     interval(d.metric, d.gap), f"{d.gap.n:,}", {None: "", True: "better", False: "worse"}[d.better],
                 )  # fmt: skip
-            Console(highlight=False, width=100).print(table)
+            print_table(table)
 
 
 def markdown_table(sides: Sequence[Side]) -> str:

@@ -128,7 +128,7 @@ def test_what_cannot_be_compared_is_one_sentence(
 def test_an_evaluation_is_found_under_the_name_that_it_was_given(
     runs: tuple[Path, Path], data: Path, tmp_path: Path
 ) -> None:
-    """`t2v evaluate RUN --split s3` leaves one beside the usual one; that of MLflow's champion is in the work folder."""
+    """`t2v evaluate RUN --split s3` leaves one beside the usual one; that of a champion is in the work folder."""
     one, two = tmp_path / "one", tmp_path / "the two"
     for run, copy in zip(runs, (one, two), strict=True):
         shutil.copytree(run, copy, ignore=shutil.ignore_patterns("evaluation-*"))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from flows.cli.main.main import main
 
+from flows.cli.main import main
 from t2v_models.clips.media import to_webp
 from t2v_models.config import LabError
 from t2v_models.shards.export import KINDS, export
@@ -20,7 +20,7 @@ from t2v_models.shards.remote import RemoteStore
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.verify import verify
 from t2v_models.training.loop import TrainConfig, fit
-from tests.test_training import SMALL, quiet, run_of
+from tests.runs import SMALL, quiet, run_of
 from tests.tiny import OPTIONS, noise, put
 
 Mount = Callable[..., Path]

@@ -1,6 +1,8 @@
 """What a lab leaves behind: in its folders, in MLflow, and on a real Prefect server."""
 
 import os
+import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from t2v_models.judging.scores import SUITE_VERSION, EvaluateConfig, Evaluation
 from tasks.evaluate import judge_split, log_evaluation
 from tasks.mlflow.store import client
 from tasks.publish import log_lab
+from tasks.report.progress import watched
 from tasks.servers.orchestration import AUTOMATIONS, POOLS, set_up
 from tasks.servers.runtime import prefect_api
 from tasks.subjects import asked_of, subject
@@ -90,3 +93,36 @@ def test_pools_and_rules_stay_as_a_person_has_set_them(server: str) -> None:
         }  # fmt: skip
         found = {a.name: [r.enabled for r in client.read_automations_by_name(a.name)] for a in AUTOMATIONS}
         assert found == {AUTOMATIONS[0].name: [False], AUTOMATIONS[1].name: [True]}
+
+
+def test_a_finished_run_shows_the_last_progress(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also what was told while the one before was sent, and where nothing was told at all."""
+    import prefect.artifacts
+    from prefect.client.orchestration import get_client
+
+    create = prefect.artifacts.create_progress_artifact
+
+    def slow(*arguments: Any, **settings: Any) -> Any:
+        made = create(*arguments, **settings)
+        for tell in tellers:
+            tell(1.0, "40 steps")
+        return made
+
+    tellers: list[Any] = []
+    monkeypatch.setattr(prefect.artifacts, "create_progress_artifact", slow)
+
+    @prefect.flow
+    def work() -> None:
+        with watched("told meanwhile") as tell:
+            tellers.append(tell)
+            time.sleep(0.5)
+        tellers.clear()
+        with watched("done before"):
+            pass
+
+    work()
+    with get_client(sync_client=True) as client:
+        found = {artifact.key: artifact for artifact in client.read_artifacts()}
+    assert found["told-meanwhile"].data == found["done-before"].data == 100
+    assert re.match("told meanwhile: 100%, 40 steps, ", found["told-meanwhile"].description or "")
+    assert re.match("done before: 100%, done, ", found["done-before"].description or "")

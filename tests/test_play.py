@@ -69,6 +69,14 @@ def test_a_word_completes_what_is_typed():
     assert with_word("", "circle") == "circle"
 
 
+@pytest.mark.parametrize(("seed", "count"), [(10**30, 1), (-1, 1), (0, 0), (0, 13)])
+def test_numbers_that_only_a_program_sends_are_one_sentence(data, tmp_path, seed: int, count: int):
+    fit(run_of(data, SMALL["gan"]), ClipStore(Manifest.load(data)), TrainConfig(steps=1), tmp_path / "run", quiet)
+    who = player(str(tmp_path / "run"), tmp_path)
+    with pytest.raises(LabError, match=f"the seed is {seed}: give|{count} clips were asked for"):
+        show([who, None], "circle moving left", seed, count)
+
+
 def test_prompts_that_hold_what_is_typed():
     assert matching("zig vert", PROMPTS) == list(PROMPTS[:12]), "a word begun is the last one only"
     assert matching("circle bouncing v", PROMPTS) == ["circle bouncing vertically"]

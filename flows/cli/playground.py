@@ -13,7 +13,18 @@ from fastapi import FastAPI, Request, Response
 
 from t2v_models.config import LabError
 from tasks.report.console import say
-from tasks.report.play import REAL, Player, another_seed, matching, next_words, player, short_name, show, with_word
+from tasks.report.play import (
+    MOST_CLIPS,
+    REAL,
+    Player,
+    another_seed,
+    matching,
+    next_words,
+    player,
+    short_name,
+    show,
+    with_word,
+)
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read on import
 try:
@@ -22,7 +33,6 @@ except ImportError as error:
     raise LabError("the playground needs Gradio, which is not installed: pip install 't2v-lab[play]'") from error
 
 NOTHING = "nothing"
-MOST_CLIPS = 12
 OUR_OWN = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src 'self' ws: data: blob:"
 """Content-Security-Policy: the browser fetches nothing from anywhere else, whatever a library's page asks for."""
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "Liberation Sans", "sans-serif")

@@ -66,9 +66,8 @@ class ClipStore:
         except (ValueError, OSError) as error:
             shard = self.manifest.shards[row // self.manifest.config.clips_per_shard]
             key, path = self.manifest.table["key"][row], self.manifest.folder / shard.name
-            raise LabError(
-                f"clip {key} of {path} cannot be read: run `t2v verify {quote(str(self.manifest.folder))}` to see all damage"
-            ) from error
+            verify = f"t2v verify {quote(str(self.manifest.folder))}"
+            raise LabError(f"clip {key} of {path} cannot be read: run `{verify}` to see all damage") from error
 
     def _map(self, shard: int) -> memoryview:
         with self._ready(shard).open("rb") as stream:

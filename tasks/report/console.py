@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from rich.box import SIMPLE
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -16,12 +17,12 @@ from t2v_models.judging.statistics import Score
 from t2v_models.judging.suite import FLOORS
 from tasks.report.progress import run_logger, watched
 
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, markup=False)  # paths and names may hold brackets
 
 
 def say(text: str) -> None:
     """One line to the person, and in the log of the run if there is one."""
-    console.print(text)
+    console.print(text, soft_wrap=True)  # what is copied should be whole
     if log := run_logger():
         log.info(text)
 
@@ -33,8 +34,9 @@ def progress(title: str) -> Iterator[Callable[[float, str], None]]:
     Inside a Prefect run the same progress, with the time left, is shown in its UI.
     """
     columns = (
-        TextColumn("{task.description:<24}"), BarColumn(30), TaskProgressColumn(),
-        TimeElapsedColumn(), TimeRemainingColumn(elapsed_when_finished=True), TextColumn("{task.fields[note]}"),
+        TextColumn("{task.description:<24}", markup=False), BarColumn(30), TaskProgressColumn(),
+        TimeElapsedColumn(), TimeRemainingColumn(elapsed_when_finished=True),
+        TextColumn("{task.fields[note]}", markup=False),
     )  # fmt: skip
     with watched(title) as tell, Progress(*columns, console=console) as bars:
         bar = bars.add_task(title, total=1.0, note="")
@@ -44,6 +46,7 @@ def progress(title: str) -> Iterator[Callable[[float, str], None]]:
             tell(share, note)
 
         yield show
+        bars.update(bar, completed=1.0)  # also where there was nothing to tell of
 
 
 HEADLINES = {"prompt_acc": "obeyed, % [95 %]", "worst_prompt_acc": "worst prompt", "valid": "valid"}
@@ -51,6 +54,22 @@ HEADLINES = {"prompt_acc": "obeyed, % [95 %]", "worst_prompt_acc": "worst prompt
 SHORT_FLOORS = ("unconditional", "retrieval")
 """Floors of the short table: real clips of random prompts, and of the nearest seen prompt."""
 WIDTH = 100
+"""Of a table with sentences, where nothing else is known."""
+
+
+def print_table(table: Table, width: int | None = None) -> None:
+    """A table on standard output. No figure is ever cut: a column too wide for a terminal is broken into lines.
+
+    Args:
+        table: whose columns may be broken where needed.
+        width: where no terminal says how wide it is; as wide as the table is, if left out.
+    """
+    to = Console(highlight=False, markup=False)
+    if not to.is_terminal:
+        to.width = width or max(WIDTH, Measurement.get(to, to.options.update(max_width=10_000), table).maximum)
+    for column in table.columns:
+        column.no_wrap, column.overflow = False, "fold"
+    to.print(table)
 
 
 def print_scores(evaluations: Sequence[Evaluation]) -> None:
@@ -69,7 +88,7 @@ def print_scores(evaluations: Sequence[Evaluation]) -> None:
                 cells = [_short(m, found[m]) if m in found else "" for m in metrics]
                 table.add_row(split, f"{name}{_role(name)}", *cells, f"{found['prompt_acc'].n:,}")
         table.add_section()
-    Console(highlight=False, width=WIDTH).print(table)
+    print_table(table)
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
@@ -91,7 +110,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
                 metric, UNITS.get(metric, ""), shown(metric, score.value), interval(metric, score),
                 f"{score.n:,}", *(shown(metric, b.value).replace(".0 %", " %") if b else "" for b in bounds),
             )  # fmt: skip
-        Console(highlight=False, width=WIDTH).print(table)
+        print_table(table)
         if split in evaluation.seconds:
             print(f"{split}: {evaluation.seconds[split]}")
     print("real: ceiling, real clips of the same prompts, or for distances real against real at the same n; floors:")
@@ -112,7 +131,7 @@ def print_settings(config: type[Config]) -> None:
         allowed = ", ".join(f"{sign} {limit:,}" for sign, limit in limits if limit is not None)
         if field.description:
             table.add_row(name, json.dumps(field.default), allowed, field.description)
-    Console(highlight=False, width=WIDTH).print(table)
+    print_table(table, WIDTH)
 
 
 def _short(metric: str, score: Score) -> str:

@@ -35,7 +35,7 @@ SHOWN_SIZE = 320
 """px: clips are enlarged by a whole factor to about this."""
 HELD_FRAMES = 8
 """How long the whole path stays before the clip starts again."""
-MOST_WORDS, MOST_PROMPTS = 12, 12
+MOST_WORDS, MOST_PROMPTS, MOST_CLIPS = 12, 12, 12
 HELD_OUT: tuple[Split, ...] = ("s4", "s3", "s2", "s1")
 """Splits whose prompts were never trained, the hardest first."""
 
@@ -129,8 +129,10 @@ def show(sides: Sequence[Player | None], prompt: str, seed: int, count: int) -> 
     """Clips of one prompt as HTML, a column for each side; None stands for real clips.
 
     Raises:
-        LabError: a word that a model does not know.
+        LabError: a word that a model does not know; a seed or a number of clips that the page does not offer.
     """
+    if count > MOST_CLIPS:
+        raise LabError(f"{count} clips were asked for: the page shows at most {MOST_CLIPS} a model")
     first = next(side for side in sides if side)
     prompts, seeds = repeat([prompt], count, seed)
     return f'<div class="sides sides-{len(sides)}">{"".join(_side(s, first, prompts, seeds) for s in sides)}</div>'

@@ -21,6 +21,9 @@ LOG_SECONDS = 60.0
 PATIENCE_SECONDS = 60.0
 """How long an artifact waits for a server that is away, as the states of a run do; then it is left out."""
 
+STARTING = "starting"
+"""What is said before anything is told."""
+
 
 def run_logger() -> "logging.Logger | logging.LoggerAdapter[logging.Logger] | None":
     """The logger of the Prefect run this is called in; None outside one."""
@@ -62,6 +65,7 @@ def watched(title: str) -> Iterator[Callable[[float, str], None]]:
     sender.start()
     try:
         yield told.tell
+        told.finish()
     finally:
         told.closed.set()
         sender.join()
@@ -75,13 +79,18 @@ class _Told:
         self._title, self._log = title, log
         self._start = time.monotonic()
         self._first: float | None = None  # a resumed run does not begin at 0
-        self._now = (0.0, "starting")
+        self._now = (0.0, STARTING)
         self._artifact: UUID | None = None
 
     def tell(self, share: float, note: str) -> None:
         """Keep it for the thread."""
         self._first = share if self._first is None else self._first
         self._now = (min(share, 1.0), note)
+
+    def finish(self) -> None:
+        """All is done, also where there was nothing to tell of."""
+        _, note = self._now
+        self._now = (1.0, "done" if note == STARTING else note)
 
     def send_until_closed(self) -> None:
         """The thread: the newest progress every few seconds, and once more at the end."""
@@ -93,18 +102,18 @@ class _Told:
             going, pause = not self.closed.wait(pause), ARTIFACT_SECONDS
             if time.monotonic() - logged >= LOG_SECONDS or not going:
                 logged = time.monotonic()
-                self._log.info("%s: %s", self._title, self._sentence())
-            if self._now != sent:
+                self._log.info("%s: %s", self._title, self._sentence(*self._now))
+            if (now := self._now) != sent:  # it may move on while it is sent
                 try:
-                    self._send()
-                    sent = self._now
+                    self._send(*now)
+                    sent = now
                 except (httpx.HTTPError, PrefectException) as error:
                     logging.getLogger(__name__).info("the Prefect server is away: %s", error)
 
-    def _send(self) -> None:
+    def _send(self, done: float, note: str) -> None:
         from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-        share, text = 100 * self._now[0], f"{self._title}: {self._sentence()}"
+        share, text = 100 * done, f"{self._title}: {self._sentence(done, note)}"
         if self._artifact is None:
             key = re.sub(r"[^a-z0-9]+", "-", self._title.lower())
             artifact = create_progress_artifact(share, key=key, description=text)
@@ -113,8 +122,7 @@ class _Told:
         else:
             update_progress_artifact(self._artifact, share, description=text)
 
-    def _sentence(self) -> str:
-        share, note = self._now
+    def _sentence(self, share: float, note: str) -> str:
         seconds = time.monotonic() - self._start
         done = share - (self._first or 0)
         left = f", about {span(seconds * (1 - share) / done)} left" if done > 0 and share < 1 else ""

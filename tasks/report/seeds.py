@@ -5,13 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 
 from t2v_models.checkpoint import Checkpoint
 from t2v_models.config import LabError, flatten
 from t2v_models.judging.scores import UNITS, Scores, interval, shown
-from tasks.report.console import WIDTH
+from tasks.report.console import print_table
 from tasks.report.judged import Judged
 
 REACHED = ("reach/90_seconds", "reach/95_seconds")
@@ -92,7 +91,7 @@ def print_seeds(runs: Sequence[Judged], scores: Scores, times: Mapping[str, Sequ
                     metric, UNITS.get(metric, ""), shown(metric, score.value), interval(metric, score),
                     shown(metric, min(values)), shown(metric, max(values)),
                 )  # fmt: skip
-        Console(highlight=False, width=WIDTH).print(table)
+        print_table(table)
     for name, each in times.items():
         print(f"{name:<18}" + "  ".join("never" if value is None else f"{value:,.6g}" for value in each))
     print("interval: of the mean, for other seeds (Student's t); least, greatest: of these runs")
