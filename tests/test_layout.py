@@ -91,7 +91,7 @@ def test_the_readme_is_short_and_its_plan_names_every_room_and_no_other() -> Non
     rooms = {"docs", "docs/log"}
     for top in ("flows", "tasks", "t2v_models", "tests", "benchmarks"):
         rooms |= {path.parent.relative_to(ROOT).as_posix() for path in (ROOT / top).rglob("*.py")}
-    assert rooms_named(readme) == rooms
+    assert rooms_named(readme) == rooms, "the README's plan has one line for each folder"
 
 
 def test_what_tests_share_is_in_files_of_its_own() -> None:
