@@ -1,5 +1,6 @@
 """Turn people's own clips into a dataset. Imports no torch, so neither do the processes that decode."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from prefect import flow, task
@@ -13,23 +14,38 @@ from tasks.report.stopwatch import working
 
 
 @flow(flow_run_name="ingest {source}", validate_parameters=False)
-def ingest(source: Path, out: Path, options: IngestOptions, captions: Path | None = None, workers: int = 2) -> Ingested:
+def ingest(
+    source: Path,
+    out: Path,
+    options: IngestOptions,
+    captions: Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    workers: int = 2,
+) -> Ingested:
     """Decode, fit and cut clips into the dataset `out`; a complete one of the same clips is left alone.
 
     Args:
-        source: a folder of clips, or a table with the columns path and caption.
+        source: a folder of clips, a table that names them, or one clip.
         out: folder of the dataset.
         options: how files become clips.
         captions: a table for a folder of clips; without it, captions stand in text files beside them.
+        columns: what the table's columns are called, where they have unusual names.
         workers: processes that decode; they change the time, not the bytes.
     """
-    return _ingest(source, out, options, captions, workers)
+    return _ingest(source, out, options, captions, columns, workers)
 
 
 @task(task_run_name="ingest {source.name}", cache_policy=NO_CACHE)
-def _ingest(source: Path, out: Path, options: IngestOptions, captions: Path | None, workers: int) -> Ingested:
+def _ingest(
+    source: Path,
+    out: Path,
+    options: IngestOptions,
+    captions: Path | None,
+    columns: Mapping[str, str] | None,
+    workers: int,
+) -> Ingested:
     with working("ingest"), progress("ingest") as show:
         return ingest_clips(
-            source, out, options, captions, isolated(workers),
+            source, out, options, captions, columns, isolated(workers),
             lambda done, total: show(done / total, f"file {done:,} of {total:,}"),
         )  # fmt: skip

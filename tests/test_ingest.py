@@ -128,7 +128,7 @@ def test_captions_of_any_script_train_a_model(tmp_path: Path) -> None:
 
 
 def test_a_film_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("t2v_models.shards.ingest.MOST_FRAMES", 100)
+    monkeypatch.setattr("t2v_models.shards.windows.MOST_FRAMES", 100)
     put(tmp_path / "source", "long.webp", to_webp(noise(0, 101), 10))
     put(tmp_path / "source", "right.webp", to_webp(noise(1, 100), 10))
     assert ingest(tmp_path / "source", tmp_path / "out", OPTIONS) == Ingested(2, 16, 0, 1)
@@ -143,7 +143,7 @@ def dies_at_three(source: Source) -> Windows:
 
 @pytest.mark.slow
 def test_a_decoder_that_crashes_takes_only_its_own_file_with_it() -> None:
-    sources = [Source(f"{i}.webp", Path(f"{i}.webp"), "x") for i in range(6)]
+    sources = [Source(f"{i}.webp", Path(f"{i}.webp"), ()) for i in range(6)]
     expected = [f"seen {i}.webp" if i != 3 else "the decoder crashed on it" for i in range(6)]
     assert list(isolated(2)(dies_at_three, sources)) == expected
     found = []
@@ -199,7 +199,7 @@ def files_in(folder: Path) -> dict[Path, bytes]:
 
 def test_folders_that_cannot_be_used_are_said(tmp_path: Path, data: Path) -> None:
     source = tmp_path / "source"
-    with pytest.raises(LabError, match="there is no folder or table"):
+    with pytest.raises(LabError, match="there is no folder, table or clip"):
         ingest(source, tmp_path / "out", OPTIONS)
     put(source, "bad.mp4", b"no film")
     with pytest.raises(LabError, match=r"no clip of .* can be used \(1 rejected; the first, bad.mp4: "):

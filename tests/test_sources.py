@@ -17,9 +17,12 @@ from PIL import Image
 
 from t2v_models.clips.media import to_webp
 from t2v_models.config import LabError
-from t2v_models.shards.ingest import Ingested, ingest
+from t2v_models.shards.export import to_npz
+from t2v_models.shards.frames import ordered
+from t2v_models.shards.ingest import REJECTS, Ingested, ingest
 from t2v_models.shards.manifest import Manifest
-from t2v_models.shards.sources import list_sources, printable
+from t2v_models.shards.paths import printable
+from t2v_models.shards.sources import Excerpt, list_sources
 from tests.tiny import OPTIONS, clips, noise, put, put_frames, rejects
 
 
@@ -34,7 +37,7 @@ def test_tables_name_clips_and_captions_and_lead_nowhere_else(tmp_path: Path, su
         "a/one.webp", "a/../two.webp", "../secret.webp", str(tmp_path / "secret.webp"), "link.webp", "three.webp",
         "two.webp", "nul\0.webp", "",
     ]  # fmt: skip
-    captions = ["the café, one", "Two!", *["x"] * 7]
+    captions = ["the café, one", "Two!", *["x"] * 4, "Two!", *["x"] * 2]
     table = source / f"list.{suffix}"
     if suffix == "csv":
         with table.open("w", newline="") as stream:
@@ -42,7 +45,7 @@ def test_tables_name_clips_and_captions_and_lead_nowhere_else(tmp_path: Path, su
             writer.writerows([("caption", "other", "path"), *((c, 1, p) for c, p in zip(captions, paths, strict=True))])
     elif suffix == "jsonl":
         rows = [json.dumps({"path": p, "caption": c}) for p, c in zip(paths, captions, strict=True)]
-        table.write_text("\n".join([*rows, "not json", "[1]", '{"path": 3, "caption": "x"}']))
+        table.write_text("\n".join([*rows, "", '{"path": 3, "caption": "x"}']))
     else:
         pq.write_table(pa.table({"path": paths, "caption": captions}), table)
     for named in ((source, table), (table, None)):
@@ -50,22 +53,95 @@ def test_tables_name_clips_and_captions_and_lead_nowhere_else(tmp_path: Path, su
         result = ingest(named[0], out, OPTIONS, named[1])
         assert Manifest.load(out).captions == ["the café, one", "Two!"]
         found = rejects(out)
-        assert result.rejects == (10 if suffix == "jsonl" else 7)
+        assert result.rejects == (8 if suffix == "jsonl" else 7)
         for path in ("../secret.webp", str(tmp_path / "secret.webp"), "link.webp"):
             assert found[path] == "its path leads out of source: only files inside are read"
         assert found["three.webp"] == "there is no such file"
-        assert found["two.webp"].startswith("listed a second time")
-        assert found[f"list.{suffix} row 8"] == "its path is no printable text"
+        place = f"list.{suffix} " + {"csv": "line", "jsonl": "line", "parquet": "row"}[suffix]
+        first = 2 if suffix == "csv" else 1
+        assert found["two.webp"] == f"listed a second time, in {place} {first + 6}"
+        assert found[f"{place} {first + 7}"] == "its path is no printable text"
 
 
 @pytest.mark.parametrize(("name", "content", "found"), [
-    ("t.csv", b"file,text\na,b", "has no column 'path' and 'caption' but file, text"), ("t.csv", b"", "has no column"),
+    ("t.csv", b"url,text\na,b", r"has no column 'path' but url, text: .*--column path=NAME"),
+    ("t.csv", b"a.webp,a cat\n", "has no column 'path' but a.webp, a cat"),
+    ("t.csv", b"", "has no column 'path' but none"),
+    ("t.csv", b"path,text,prompt\na,b,c", r"several columns that may be the caption, text, prompt: .*caption=NAME"),
+    ("t.csv", b"path,path,text\na,b,c", r"several columns that may be the path, path, path"),
+    ("t.csv", b"path,caption\na.webp,a red ball, moving left\n", r"t.csv line 2 has 3 cells and the header 2"),
+    ("t.csv", b"path,caption\n\na.webp,a cat\nb.webp\n", r"t.csv line 4 has 1 cells and the header 2"),
+    ("t.csv", b'path,caption\na.webp,a cat\na.webp,"a dog\nb.webp,b\n', r"t.csv line 3 is no row \(unexpected end"),
+    ("t.csv", b'path,caption\na.webp,"a dog\nb.webp,"a bird"\n', r"t.csv line 2 is no row \(',' expected after"),
+    ("t.jsonl", b'{"path": "a.webp", "text": "x"}\n{"path": "b.webp", \n', r"t.jsonl line 2 is no JSON"),
+    ("t.jsonl", b'\n["a.webp", "x"]\n', r"t.jsonl line 2 is no JSON object but list"),
+    ("t.jsonl", b'{"id": 1, "label": "x"}\n{"url": "x"}', r"has no column 'path' but id, label, url"),
     ("t.parquet", b"PAR1 no", "cannot be read as a table"), ("t.tsv", b"path\tcaption", "give a file of .csv"),
 ])  # fmt: skip
-def test_what_is_no_table_is_said(tmp_path: Path, name: str, content: bytes, found: str) -> None:
+def test_a_table_that_is_none_is_refused_with_its_line(tmp_path: Path, name: str, content: bytes, found: str) -> None:
+    put(tmp_path / "source", "a.webp", to_webp(noise(0), 10), None)
     table = put(tmp_path / "source", name, content, None)
     with pytest.raises(LabError, match=found):
         ingest(table, tmp_path / "out", OPTIONS)
+
+
+@pytest.mark.parametrize(("columns", "asked"), [
+    (("file_name", "text"), {}), (("video", "prompt"), {}), (("Video Path", " Caption "), {}),
+    (("FILE", "Text"), {}),
+    (("path", "caption"), {}), (("clip", "long"), {"caption": "long"}),
+    (("id", "long"), {"path": "id", "caption": "long"}),
+])  # fmt: skip
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_columns_of_common_names_are_understood_and_others_named(
+    tmp_path: Path, suffix: str, columns: tuple[str, str], asked: dict[str, str]
+) -> None:
+    put(tmp_path, "a.webp", b"film", None)
+    rows = {columns[0]: ["a.webp"], columns[1]: ["a cat"], "score": [0.5]}
+    table = tmp_path / f"t.{suffix}"
+    if suffix == "parquet":
+        pq.write_table(pa.table(rows), table)
+    else:
+        row = {name: values[0] for name, values in rows.items()}
+        text = json.dumps(row) if suffix == "jsonl" else ",".join(row) + "\n" + ",".join(map(str, row.values()))
+        table.write_text(text)
+    (source,) = list_sources(table, columns=asked).sources
+    assert (source.path, source.excerpts) == ("a.webp", (Excerpt("a cat"),))
+    with pytest.raises(LabError, match=r"has no column 'nothing' but"):
+        list_sources(table, columns=asked | {"caption": "nothing"})
+    with pytest.raises(LabError, match=r"unknown column 'captoin': did you mean 'caption'"):
+        list_sources(table, columns={"captoin": "text"})
+
+
+def test_rows_give_several_captions_and_parts_of_a_film(tmp_path: Path) -> None:
+    """Films at 10 frames a second whose frame i is all of value i: 60 frames, 6 s."""
+    frames = np.broadcast_to(np.arange(60, dtype=np.uint8)[:, None, None, None], (60, 16, 16, 3))
+    for name in ("a", "b"):
+        put(tmp_path / "source", f"{name}.npz", to_npz(frames + (100 if name == "b" else 0), 10), None)
+    put(tmp_path / "source", "c.webp", to_webp(noise(0), 10), None)
+    table = put(tmp_path / "source", "t.csv", b"""path,caption,start_time,End
+a.npz,a cat,1,1.6
+a.npz,a pet,1.0,0:01.6
+a.npz,a dog,00:00:03,4.7
+a.npz,late,5.9,
+a.npz,never,90,91
+a.npz,backwards,3,2
+a.npz,when,soon,2
+b.npz,all of it,,
+""", None)  # fmt: skip
+    assert ingest(table, tmp_path / "out", OPTIONS) == Ingested(2, 13, 0, 5)
+    rows = Manifest.load(tmp_path / "out").table.to_pylist()
+    found = [(row["source"], row["source_frame"], row["caption"]) for row in rows[:4]]
+    a, b = ("a.npz", "a cat\na pet"), ("b.npz", "all of it")
+    assert found == [("a.npz", 10, a[1]), ("a.npz", 30, "a dog"), ("a.npz", 36, "a dog"), ("b.npz", 0, b[1])]
+    first = clips(tmp_path / "out")[:, :, 0, 0, 0]
+    assert first[:4, 0].tolist() == [10, 30, 36, 100]
+    assert [row["reason"] for row in pq.read_table(tmp_path / "out" / REJECTS).to_pylist()] == [
+        "it ends at 2 s, and starts at 3 s, in t.csv line 7",
+        "its start 'soon' is no time: give seconds or h:mm:ss, in t.csv line 8",
+        "its excerpt has 1 frames at 10 frames per second; a clip needs 6",
+        "its excerpt has 0 frames at 10 frames per second; a clip needs 6",
+        "no row of t.csv names it",
+    ]
 
 
 def test_captions_that_are_none_are_named(tmp_path: Path) -> None:
@@ -82,10 +158,10 @@ def test_captions_that_are_none_are_named(tmp_path: Path) -> None:
     reasons = rejects(tmp_path / "out")
     assert reasons["0.webp"] == "its caption is not UTF-8: byte 0 cannot be read"
     assert all("no word" in reasons[f"{i}.webp"] for i in (1, 2, 3))
-    assert "3,000 characters" in reasons["4.webp"]
+    assert "4.webp" not in reasons
     assert reasons["5.webp"] == "no caption: there is no 5.txt and no table was given"
-    assert Manifest.load(tmp_path / "out").captions == ["fine"]
-    with pytest.raises(LabError, match="holds no clip with a caption .2 rejected"):
+    assert Manifest.load(tmp_path / "out").captions == ["x" * 2000, "fine"]
+    with pytest.raises(LabError, match="holds no clip with a caption .7 rejected"):
         ingest(source, tmp_path / "other", OPTIONS, tmp_path / "t.parquet")
 
 
@@ -123,18 +199,36 @@ def test_what_is_no_plain_file_inside_the_folder_is_never_opened(tmp_path: Path)
 
 
 @pytest.mark.parametrize(("names", "reason"), [
-    (("1", "2", "4", "5", "6", "7"), "frames are missing after 2.png: the next number is 2 higher"),
-    (("a0", "a10", "a20", "a40", "a50", "a60"), "frames are missing after a20.png: the next number is 20 higher"),
-    (("left1", "right1", "left2", "right2", "left3", "right3"), "two frames have the number of left1.png"),
-    (("cover", "1", "2", "3", "4", "5"), "frame cover.png has no number, and others have"),
-    (("0", "10", "20", "30", "40", "50"), None), (("a", "b", "c", "d", "e", "f"), None),
-    (("t1033", "t1066", "t1100", "t1133", "t1166", "t1200"), None), (("1", "2", "3"), "it has 3 frames"),
-    ((), "it is a folder without images"),
+    ("1 2 4 5 6 7", "frames are missing after 2.png: the next number is 2 higher"),
+    ("a0 a10 a20 a40 a50 a60", "frames are missing after a20.png: the next number is 20 higher"),
+    ("0001_rgb 0002_rgb 0004_rgb 0005_rgb 0006_rgb 0007_rgb", "frames are missing after 0002_rgb.png"),
+    ("0.1 0.2 0.4 0.5 0.6 1.0", "frames are missing after 0.2.png: the next number is 0.2 higher"),
+    ("1_left 1_right 2_left 2_right 3_left 3_right", "frames 1_left.png and 1_right.png differ in more than numbers"),
+    ("-2 -1 0 1 2 3", "frames -1.png and 0.png differ in more than numbers"),
+    ("img1 img1-copy img2 img3 img4 img5", "frames img1-copy.png and img1.png differ in more than numbers"),
+    ("a1f b2f 3f9 f4f f5f f6f", "frames 3f9.png and a1f.png differ in more than numbers"),
+    ("s1_f1 s1_f2 s1_f3 s2_f1 s2_f2 s2_f3", "the order of its frames cannot be told, for several numbers"),
+    ("1.9 1.10 1.8 2.1 2.0 2.2", "the order of its frames cannot be told, for several numbers"),
+    ("01 1 2 3 4 5", "two frames have the number of 01.png"),
+    ("cover 1 2 3 4 5", "frame cover.png has no number, and others have"),
+    ("one two three four five six", "the order of frames named as five.png cannot be told"),
+    ("a b d e f g", "frames are missing after b.png: the next number is 2 higher"),
+    ("1 2 3", "it has 3 frames"), ("", "it is a folder without images"),
+    ("0 10 20 30 40 50", None), ("walk_a walk_b walk_c walk_d walk_e walk_f", None),
+    ("t1033 t1066 t1100 t1133 t1166 t1200", None),
+    ("frame.(1) frame.(2) frame.(9) frame.(10) frame.(11) frame.(12)", "frames are missing after frame.(2).png"),
+    ("frame.(7) frame.(8) frame.(9) frame.(10) frame.(11) frame.(12)", None),
+    ("8_left 9_left 10_left 11_left", "it has 4"),
+    ("frame8_t frame9_t frame10_t frame11_t frame12_t frame13_t", None), ("Img1 img2 img3 img4 IMG5 img6", None),
+    ("0.8 0.9 1.0 1.1 1.2 1.3", None), ("v1.8 v1.9 v1.10 v1.11 v1.12 v1.13", None),
+    ("98_t0.033 99_t0.067 100_t0.1 101_t0.133 102_t0.167 103_t0.2", None), ("٨ ٩ ١٠ ١١ ١٢ ١٣", None),
+    ("2024-08_8 2024-08_9 2024-08_10 2024-08_11 2024-08_12 2024-08_13", None),
 ])  # fmt: skip
-def test_folders_of_frames_with_holes_are_told(tmp_path: Path, names: tuple[str, ...], reason: str | None) -> None:
+def test_frames_are_in_the_order_of_the_number_that_changes(tmp_path: Path, names: str, reason: str | None) -> None:
+    """Frames are made in the order in which they are named here."""
     folder = tmp_path / "source" / "clip"
     folder.mkdir(parents=True)
-    for name, frame in zip(names, noise(0), strict=False):
+    for name, frame in zip(names.split(), noise(0), strict=False):
         Image.fromarray(frame).save(folder / f"{name}.png")
     (tmp_path / "source" / "list.csv").write_text("path,caption\nclip,a cat\nother.webp,a dog\n")
     put(tmp_path / "source", "other.webp", to_webp(noise(1), 10), None)
@@ -142,6 +236,22 @@ def test_folders_of_frames_with_holes_are_told(tmp_path: Path, names: tuple[str,
     assert rejects(tmp_path / "out").get("clip", "")[: len(reason or "")] == (reason or "")
     if reason is None:
         np.testing.assert_array_equal(clips(tmp_path / "out")[0], noise(0))
+
+
+@given(
+    st.lists(st.sampled_from(["a", "_", " (", ")", "é", "-"]), min_size=2, max_size=2),
+    st.integers(0, 2000), st.integers(1, 40), st.integers(3, 30), st.integers(0, 6), st.randoms(use_true_random=False),
+)  # fmt: skip
+def test_any_even_count_is_in_order_and_any_hole_in_it_is_found(
+    text: list[str], first: int, step: int, count: int, width: int, chance: random.Random
+) -> None:
+    numbers = range(first, first + count * step, step)
+    files = [Path(f"{text[0]}{number:0{width}d}{text[1]}.png") for number in numbers]
+    assert ordered(chance.sample(files, count)) == files
+    if count > 3:
+        files.pop(chance.randrange(1, count - 1))
+        with pytest.raises(ValueError, match="frames are missing after"):
+            ordered(chance.sample(files, count - 1))
 
 
 PIECES = st.sampled_from(["\\", "udcff", "\udcff", "\udcfe", "?", "é", "/"])
@@ -163,7 +273,8 @@ def test_names_that_are_not_utf_8_are_read_and_kept_apart(tmp_path: Path, kind: 
     for i, name in enumerate((b"a\xff", b"a\xfe", b"a\\udcff", b"a?")):
         put(source, os.fsdecode(name + b".webp"), to_webp(noise(i), 10))
     put_frames(source / os.fsdecode(b"broken\xff"), noise(5))
-    (source / os.fsdecode(b"broken\xff") / "frame_3.png").unlink()
+    for path in (source / os.fsdecode(b"broken\xff")).iterdir():
+        path.rename(path.with_name(path.name.replace("frame", "\udcff")))
     (source / os.fsdecode(b"broken\xff") / os.fsdecode(b"\xff_3.png")).write_bytes(b"no picture")
     assert ingest(source, tmp_path / "out", OPTIONS) == Ingested(5, 4, 0, 1)
     manifest = Manifest.load(tmp_path / "out")
@@ -182,11 +293,12 @@ def test_names_that_are_not_utf_8_are_read_and_kept_apart(tmp_path: Path, kind: 
         table.write_text("".join(f"{path},{text}\n" for path, text in [("path", "caption"), *rows]))
     else:
         table.write_text("".join(json.dumps({"path": path, "caption": text}) + "\n" for path, text in rows))
-    assert ingest(table, tmp_path / "listed", OPTIONS) == Ingested(1, 1, 0, 2)
+    assert ingest(table, tmp_path / "listed", OPTIONS) == Ingested(1, 1, 0, 6)
     assert rejects(tmp_path / "listed") == {
         "../out": r"its path leads out of source\udcff: only files inside are read",
-        rf"list\udcff.{kind} row 3": "its path is no printable text",
-    }
+        rf"list\udcff.{kind} "
+        + {"csv": "line 4", "jsonl": "line 3"}.get(kind, "row 3"): "its path is no printable text",
+    } | dict.fromkeys((r"broken\udcff", *names[1:]), rf"no row of list\udcff.{kind} names it")
 
 
 def test_no_table_stops_an_ingest(tmp_path: Path) -> None:
@@ -197,7 +309,7 @@ def test_no_table_stops_an_ingest(tmp_path: Path) -> None:
     rows = [("good.webp", "fine"), ("x" * 5000, "x"), ("loop", "x"), ("good.webp/..", "x"), (".", "x"), ("\ud800", "x")]
     table = source / "list.jsonl"
     table.write_text("\n".join(json.dumps({"path": path, "caption": caption}) for path, caption in rows))
-    assert ingest(table, tmp_path / "out", OPTIONS) == Ingested(1, 1, 0, 5)
+    assert ingest(table, tmp_path / "out", OPTIONS) == Ingested(2, 1, 0, 5)
     table.write_text(json.dumps({"path": "good.webp", "caption": "\ud800 cat"}))
     with pytest.raises(LabError, match="1 rejected; the first, good.webp: its caption holds half a character"):
         ingest(table, tmp_path / "none", OPTIONS)
@@ -212,8 +324,8 @@ def test_no_table_stops_an_ingest(tmp_path: Path) -> None:
                 damaged[chance.randrange(len(damaged))] = chance.randrange(256)
             (source / f"t.{kind}").write_bytes(damaged)
             try:
-                sources, bad = list_sources(source / f"t.{kind}")
+                found = list_sources(source / f"t.{kind}")
             except LabError:
                 continue
-            assert all(reject.reason for reject in bad)
-            assert {item.path for item in sources} <= {"good.webp"}
+            assert all(reject.reason for reject in found.rejects)
+            assert {item.path for item in found.sources} <= {"good.webp"}

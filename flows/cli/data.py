@@ -92,10 +92,16 @@ def render(
 
 @commands.command()
 def ingest(
-    source: Annotated[Path, typer.Argument(help="Folder of clips, or a table (.csv, .jsonl, .parquet) of them.")],
+    source: Annotated[
+        Path, typer.Argument(help="Folder of clips, a table (.csv, .jsonl, .parquet) of them, or one clip.")
+    ],
     out: Annotated[Path, typer.Argument(help="Folder to write the dataset to.")],
     captions: Annotated[
         Path | None, typer.Option(help="Table with the columns path and caption; by default CLIP.txt beside each clip.")
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=NAME", help="What the table calls path, caption, start or end; may be repeated."),
     ] = None,
     size: Annotated[int, typer.Option(help="Height and width in pixels, 16 to 512.")] = 64,
     frames: Annotated[int, typer.Option(help="Frames per clip, 4 to 256.")] = 10,
@@ -130,16 +136,28 @@ def ingest(
     options = IngestOptions.model_validate(
         {"spec": spec, "fit": fit, "stride": stride, "validation": validation, "codec": codec}
     )
+    columns = dict(_named(given) for given in column or ())
+    from t2v_models.shards.ingest import look
+
+    look(source, out, captions, columns)  # before the server is started: a mistake is said at once
     from tasks.servers.runtime import prefect_api, prepare
 
     prepare(work)
     with prefect_api(work):
         from flows.ingest import ingest as ingest_flow
 
-        result = ingest_flow(source, out, options, captions, workers)
+        result = ingest_flow(source, out, options, captions, columns, workers)
     print(f"{result.sources:,} files: {result.train:,} clips in {out}, {result.validation:,} in {out / 'validation'}")
     _print_rejects(out, result.rejects)
     print_json(as_json, {"data": str(out), **vars(result)})
+
+
+def _named(given: str) -> tuple[str, str]:
+    """A column and what the table calls it."""
+    key, equals, name = given.partition("=")
+    if not equals:
+        raise LabError(f"--column {given!r} names no column: write KEY=NAME, for example caption=text")
+    return key, name
 
 
 def _print_rejects(out: Path, count: int) -> None:

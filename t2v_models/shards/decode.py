@@ -16,8 +16,9 @@ from PIL import Image, ImageOps
 
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.shards.film import film
+from t2v_models.shards.frames import frame_files
+from t2v_models.shards.paths import printable
 from t2v_models.shards.picture import Shown, Told, check_size, on_white
-from t2v_models.shards.sources import frame_files, printable
 
 LONGEST_PICTURE = 600.0
 """Seconds one picture may stand still: times beyond this are damage."""

@@ -6,8 +6,7 @@ of their own in the folder `validation` of the first. Clips are a function of th
 
 import hashlib
 import json
-import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -16,19 +15,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from t2v_models.config import LabError, flatten
 from t2v_models.files import atomic, remove
 from t2v_models.processes import process_pool
-from t2v_models.shards.codec import packed
-from t2v_models.shards.decode import fitted, resampled, shown
 from t2v_models.shards.ingested import IngestConfig, IngestOptions, config_digest
 from t2v_models.shards.manifest import MANIFEST, Manifest, finish
-from t2v_models.shards.picture import Told
-from t2v_models.shards.sources import Reject, Source, list_sources, source_digest
+from t2v_models.shards.sources import Listing, Reject, Source, list_sources, source_digest
+from t2v_models.shards.windows import Window, Windows, windows
 from t2v_models.shards.write import (
     PackedClip,
     WrittenShard,
@@ -44,21 +40,7 @@ REJECTS = "rejects.parquet"
 SHOWN_PROMPTS = 16
 """Captions that a model is sampled with while it trains."""
 
-MOST_FRAMES = 200_000
-"""Of one file, at the rate of the dataset: more would fill the memory with its clips."""
-
 Split = Literal["train", "validation"]
-
-
-@dataclass(frozen=True)
-class Window:
-    """A clip cut out of a source file."""
-
-    first: int
-    """Its first frame, counted at the rate of the dataset."""
-    frames: bytes
-    sha256: bytes
-    """Of its pixels."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +53,6 @@ class Ingested:
     rejects: int
 
 
-Windows = list[Window] | str
-"""The clips of a source, or why there are none."""
 Mapper = Callable[[Callable[[Source], Windows], list[Source]], Iterable[Windows]]
 
 
@@ -81,6 +61,7 @@ def ingest(
     out: Path,
     options: IngestOptions,
     captions: Path | None = None,
+    columns: Mapping[str, str] | None = None,
     mapper: Mapper = map,
     on_source: Callable[[int, int], None] = lambda done, total: None,
 ) -> Ingested:
@@ -91,6 +72,7 @@ def ingest(
         out: folder of the dataset.
         options: how files become clips.
         captions: a table for a folder; without it, captions stand in text files beside the clips.
+        columns: what the table's columns are called, where they have unusual names.
         mapper: `map`, or `isolated(workers)` for several processes that may crash.
         on_source: called with the number of sources done and their total.
 
@@ -98,12 +80,11 @@ def ingest(
         LabError: nothing to read; a table that is none; no usable clip; `out` holds something else, or cannot be
             written.
     """
-    if source.is_dir() and captions is None and out.resolve().is_relative_to(source.resolve()):
-        raise LabError(f"{out} lies inside {source}, which is to be read: choose a folder outside it")
-    sources, rejects = list_sources(source, captions)
-    sources, digest = _digested(sources, rejects)
+    listing = look(source, out, captions, columns)
+    rejects = listing.rejects
+    sources, digest = _digested(listing.sources, rejects)
     if not sources:
-        raise LabError(f"{source} holds no clip with a caption{_reasons(rejects)}: see `t2v ingest --help`")
+        raise _nothing(source, rejects)
     wanted = options.model_dump() | {"world": "ingested", "source_sha256": digest}
     done = _finished(out, wanted, len(sources))
     if done:
@@ -112,11 +93,15 @@ def ingest(
     writers = {name: _SplitWriter(folder, options) for name, folder in _folders(out).items()}
     splits = _split(sources, options.validation)
     owner: dict[bytes, str] = {}
-    for number, (item, windows) in enumerate(zip(sources, mapper(partial(_windows, options), sources), strict=True), 1):
-        if isinstance(windows, str):
-            rejects.append(Reject(item.path, None, windows))
-            windows = []
-        for window in windows:
+    work = partial(windows, options)
+    for number, (item, found) in enumerate(zip(sources, mapper(work, sources), strict=True), 1):
+        if isinstance(found, str):
+            rejects.append(Reject(item.path, None, found))
+            found = []
+        for window in found:
+            if isinstance(window, Reject):
+                rejects.append(window)
+                continue
             if window.sha256 in owner:
                 reason = f"the same frames are in {owner[window.sha256]}"
                 rejects.append(Reject(item.path, window.first, reason))
@@ -130,6 +115,24 @@ def ingest(
     for name in ("validation", "train"):  # the manifest in `out` comes last: with it, all is complete
         writers[name].finish(name, digest)
     return Ingested(len(sources), writers["train"].clips, writers["validation"].clips, len(rejects))
+
+
+def look(source: Path, out: Path, captions: Path | None = None, columns: Mapping[str, str] | None = None) -> Listing:
+    """What there is to ingest: opens no clip, so that a mistake is told before any work.
+
+    Raises:
+        LabError: nothing to read; a table that is none; `out` lies in the folder that is read.
+    """
+    if source.is_dir() and captions is None and out.resolve().is_relative_to(source.resolve()):
+        raise LabError(f"{out} lies inside {source}, which is to be read: choose a folder outside it")
+    listing = list_sources(source, captions, columns)
+    if not listing.sources:
+        raise _nothing(source, listing.rejects)
+    return listing
+
+
+def _nothing(source: Path, rejects: list[Reject]) -> LabError:
+    return LabError(f"{source} holds no clip with a caption{_reasons(rejects)}: see `t2v ingest --help`")
 
 
 def isolated(workers: int) -> Mapper:
@@ -177,35 +180,6 @@ def _alone(work: Callable[[Source], Windows], source: Source) -> Windows:
             return "the decoder crashed on it"
 
 
-def _windows(options: IngestOptions, source: Source) -> Windows:
-    """Decode one source and cut it into clips."""
-    spec, stride = options.spec, options.stride or options.spec.frames
-    found: list[Window] = []
-    held: list[np.ndarray] = []  # frames from `first` on
-    first = total = 0
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a damaged file may have much to say before it fails
-            for picture in resampled(shown(source.file, spec.fps, Told()), spec.fps):
-                if total >= first:
-                    held.append(fitted(picture, spec, options.fit))
-                total += 1
-                if total > MOST_FRAMES:
-                    raise ValueError(f"it has more than {MOST_FRAMES:,} frames: cut it into several files")
-                if len(held) == spec.frames:
-                    pixels = np.stack(held)
-                    stored = packed(pixels, spec, options.codec)
-                    found.append(Window(first, stored, hashlib.sha256(pixels.data).digest()))
-                    held = held[stride:]
-                    first += stride
-    except Exception as error:  # decoders of foreign bytes raise anything; whatever it is, it is a fact about the file
-        text = getattr(error, "strerror", None) or str(error).split("\n")[0] or type(error).__name__
-        return text if type(error) is ValueError else f"it cannot be decoded ({type(error).__name__}: {text})"
-    if not found:
-        return f"it has {total} frames at {spec.fps} frames per second; a clip needs {spec.frames}"
-    return found
-
-
 def _split(sources: list[Source], share: float) -> dict[str, Split]:
     """Which source goes where: the given share, rounded, in an order that only names decide; one stays to train on."""
     ranked = sorted((hashlib.sha256(item.path.encode()).digest(), item.path) for item in sources)
@@ -246,10 +220,10 @@ class _SplitWriter:
     def add(self, source: Source, window: Window) -> None:
         """Store a clip."""
         facts = {"source": source.path, "source_frame": window.first}
-        meta = {"key": clip_key(self.clips), "caption": source.caption, "fps": self.options.spec.fps} | facts
+        meta = {"key": clip_key(self.clips), "caption": window.caption, "fps": self.options.spec.fps} | facts
         content = json.dumps(meta, sort_keys=True).encode()
-        self._waiting.append(PackedClip(source.caption, window.frames, content, tuple(facts.values())))
-        self.captions.setdefault(source.caption)
+        self._waiting.append(PackedClip(window.caption, window.frames, content, tuple(facts.values())))
+        self.captions.setdefault(window.caption)
         self.clips += 1
         if len(self._waiting) == self.options.clips_per_shard:
             self._flush()
@@ -263,7 +237,7 @@ class _SplitWriter:
         captions = list(self.captions)
         config = IngestConfig(
             **self.options.model_dump(), split=split, source_sha256=digest, clips=self.clips,
-            prompts=tuple(captions[:: -(-len(captions) // SHOWN_PROMPTS)]),
+            prompts=tuple(dict.fromkeys(c.split("\n")[0] for c in captions[:: -(-len(captions) // SHOWN_PROMPTS)])),
         )  # fmt: skip
         for index, shard in enumerate(self._shards):
             write_sidecar(self.folder, config, index, shard)

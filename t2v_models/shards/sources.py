@@ -1,33 +1,40 @@
 """People's own clips before they are opened: which files there are, and what each is said to show.
 
-A source is a media file, or a folder of images that are the frames of one clip. Its caption stands in a text file
-beside it, or in a table (CSV, JSON Lines or Parquet) with the columns `path` and `caption`.
+A source is a media file, or a folder of images that are the frames of one clip. Its captions stand in a text file
+beside it, one a line, or in a table (`tables`).
 """
 
-import csv
 import hashlib
-import io
 import json
+import math
 import os
-import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from t2v_models.config import LabError
-from t2v_models.text.split import words
+from t2v_models.shards.captions import LONGEST_CAPTION, lines_of, read_caption, read_seconds, shortened
+from t2v_models.shards.frames import FRAME_SUFFIXES, WEBP, frame_files
+from t2v_models.shards.paths import barred, name_in, printable
+from t2v_models.shards.tables import TABLE_SUFFIXES, Row, table_rows
 
-CLIP_SUFFIXES = (".mp4", ".webm", ".mov", ".mkv", ".avi", ".gif", ".webp", ".npz")
-FRAME_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-TABLE_SUFFIXES = (".csv", ".jsonl", ".parquet")
+CLIP_SUFFIXES = (
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".ogv", ".3gp",
+    ".gif", WEBP, ".npz",
+)  # fmt: skip
 _BESIDE = (".txt", ".json", ".md", *TABLE_SUFFIXES)
 """Suffixes of files that stand beside clips and are none."""
-LONGEST_CAPTION = 2000
-"""Characters."""
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """A part of a source, and what it is said to show."""
+
+    caption: str
+    """One caption a line: each says all of it."""
+    start: float = 0
+    end: float | None = None
+    """Seconds of the film; None for its end."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,8 @@ class Source:
     path: str
     """Relative to the folder that was named, with forward slashes."""
     file: Path
-    caption: str
+    excerpts: tuple[Excerpt, ...]
+    """In the order of their times; they may overlap."""
 
 
 @dataclass(frozen=True)
@@ -50,229 +58,251 @@ class Reject:
     reason: str
 
 
-def list_sources(source: Path, captions: Path | None = None) -> tuple[list[Source], list[Reject]]:
-    """Every clip in a folder, or every clip that a table names, by path; and what is none.
+@dataclass(frozen=True)
+class Notice:
+    """Something that becomes a clip otherwise than it stands there."""
+
+    path: str
+    text: str
+
+
+@dataclass
+class Listing:
+    """What there is to read, by path, and what has to be told of it."""
+
+    sources: list[Source] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
+
+
+def list_sources(source: Path, captions: Path | None = None, columns: Mapping[str, str] | None = None) -> Listing:
+    """Every clip in a folder, every clip that a table names, or the one that is named.
 
     Args:
-        source: a folder, or a table whose paths are relative to the folder it lies in.
-        captions: a table with paths relative to `source`; without it, captions stand beside the clips.
+        source: a folder, a table whose paths are relative to the folder it lies in, or a clip.
+        captions: a table with paths relative to the folder `source`; without it, captions stand beside the clips.
+        columns: what the table's columns are called (`tables.COLUMNS`).
 
     Raises:
-        LabError: there is no such folder or table; the table cannot be read or lacks a column.
+        LabError: there is no such folder, table or clip; the table cannot be read, or lacks a column.
     """
-    if source.is_file() and captions is None:
+    if source.is_file() and captions is None and source.suffix.lower() not in CLIP_SUFFIXES:
         source, captions = source.parent, source
+    if columns and not captions:
+        raise LabError("--column names a column of a table, and no table was given: add --captions, or leave it out")
+    if not captions and _is_clip(source):
+        clip = source.absolute()
+        return _Lister(clip.parent).beside([clip])
     if not source.is_dir():
-        raise LabError(f"there is no folder or table {source}: name a folder of clips or a table of them")
-    found = _of_table(source, captions) if captions else _of_folder(source)
-    sources = {f.path: f for f in found if isinstance(f, Source)}
-    rejects = [f for f in found if isinstance(f, Reject)]
-    return [sources[path] for path in sorted(sources)], rejects
+        raise LabError(f"there is no folder, table or clip {source}: name a folder of clips, a table of them or a clip")
+    return _Lister(source).of_table(captions, columns) if captions else _Lister(source).beside(_walk(source))
 
 
 def source_digest(source: Source) -> str:
-    """Hex digest over path, caption and every byte of a source.
+    """Hex digest over path, excerpts and every byte of a source.
 
     Raises:
         OSError: it cannot be read.
     """
-    digest = hashlib.sha256(json.dumps([source.path, source.caption]).encode())
+    told = [(excerpt.caption, excerpt.start, excerpt.end) for excerpt in source.excerpts]
+    digest = hashlib.sha256(json.dumps([source.path, told]).encode())
     for path in frame_files(source.file) if source.file.is_dir() else [source.file]:
         with path.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()
 
 
-def frame_files(folder: Path) -> list[Path]:
-    """The images of a folder in the order of their names; `frame_2` comes before `frame_10`."""
-    files = [p for p in folder.iterdir() if p.suffix.lower() in FRAME_SUFFIXES and not p.name.startswith(".")]
-    return sorted(files, key=lambda p: (_number(p.stem), p.name))
+@dataclass
+class _Named:
+    """A file that rows of a table name, and what they say of it."""
+
+    name: str
+    path: Path
+    captions: dict[tuple[float, float], list[str]] = field(default_factory=dict)
+    """By start and end."""
 
 
-def _number(stem: str) -> int:
-    """The last digits of a name, so that names without leading zeros count up."""
-    digits = stem[len(stem.rstrip("0123456789")) :]
-    return int(digits[-18:]) if digits.isascii() and digits else -1
+class _Lister:
+    """Makes sources of the files in one folder."""
 
+    def __init__(self, root: Path) -> None:
+        self.root, self.found = root, Listing()
 
-def _of_folder(root: Path) -> list[Source | Reject]:
-    found: list[Source | Reject] = []
+    def beside(self, clips: Iterable["Path | Reject"]) -> Listing:
+        """Clips whose captions stand beside them."""
+        for path in clips:
+            if isinstance(path, Reject):
+                self.found.rejects.append(path)
+                continue
+            name = name_in(self.root, path)
+            try:
+                captions = self._texts(name, self._lines(path))
+                self._check(path)
+            except ValueError as error:
+                self._reject(name, str(error))
+            else:
+                self.found.sources.append(Source(name, path, (Excerpt("\n".join(captions)),)))
+        return self._sorted()
 
-    def unreadable(error: OSError) -> None:
-        found.append(Reject(_name(root, Path(error.filename)), None, f"it cannot be read: {error.strerror}"))
+    def of_table(self, table: Path, columns: Mapping[str, str] | None) -> Listing:
+        """Clips that a table names; rows of one file and the same times are captions of one clip."""
+        files: dict[str, _Named | None] = {}  # by where they really lie; None for what must not be opened
+        for row in table_rows(table, columns):
+            if not isinstance(row.path, str) or not row.path or not row.path.isprintable():
+                self._reject(row.place, "its path is no printable text")
+                continue
+            path = self.root / row.path
+            whole = os.path.realpath(path)
+            if not files.get(whole):
+                why = self._bars(path)
+                files[whole] = None if why else _Named(self._name(whole, row.path), path)
+                if why:
+                    self._reject(row.path, why)
+            if named := files[whole]:
+                self._read(row, named)
+        for named in filter(None, files.values()):
+            excerpts = [
+                Excerpt("\n".join(captions), start, None if end == math.inf else end)
+                for (start, end), captions in sorted(named.captions.items())
+            ]
+            if excerpts:
+                self.found.sources.append(Source(named.name, named.path, tuple(excerpts)))
+        for clip in _walk(self.root):
+            if (
+                isinstance(clip, Path)
+                and os.path.realpath(clip) not in files
+                and not files.get(os.path.realpath(clip.parent))
+            ):
+                self._reject(name_in(self.root, clip), f"no row of {printable(table.name)} names it")
+        return self._sorted()
 
-    for parent, folders, names in os.walk(root, onerror=unreadable):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        here = Path(parent)
-        links = [here / folder for folder in folders if (here / folder).is_symlink()]
-        found += [Reject(_name(root, link), None, "it is a link to a folder, which is not followed") for link in links]
-        if here != root and any(n.lower().endswith(FRAME_SUFFIXES) for n in names):
-            inside = here / "caption.txt"
-            beside = inside if inside.is_file() else here.with_name(here.name + ".txt")
-            found.append(_captioned(root, here, beside))
-        for name in sorted(n for n in names if not n.startswith(".")):
-            path, suffix = here / name, Path(name).suffix.lower()
-            if suffix in CLIP_SUFFIXES:
-                found.append(_captioned(root, path, path.with_suffix(".txt")))
-            elif suffix not in (*_BESIDE, *FRAME_SUFFIXES) or (suffix in FRAME_SUFFIXES and here == root):
-                found.append(Reject(_name(root, path), None, f"no clip: its suffix is not {', '.join(CLIP_SUFFIXES)}"))
-    return found
-
-
-def _captioned(root: Path, path: Path, beside: Path) -> Source | Reject:
-    name = _name(root, path)
-    if not beside.exists():
-        return Reject(name, None, f"no caption: there is no {printable(beside.name)} and no table was given")
-    if barred := _barred(root, beside):
-        return Reject(name, None, f"its caption in {printable(beside.name)}: {barred}")
-    try:
-        return _source(root, name, path, beside.read_bytes())
-    except OSError as error:
-        return Reject(name, None, f"its caption cannot be read: {error.strerror}")
-
-
-def _of_table(root: Path, table: Path) -> list[Source | Reject]:
-    found: list[Source | Reject] = []
-    seen = set()
-    for place, (path, caption) in enumerate(_rows(table), 1):
-        row = f"{printable(table.name)} row {place}"
-        if not isinstance(path, str) or not path or not path.isprintable():
-            found.append(Reject(row, None, "its path is no printable text"))
-            continue
-        file = root / path
-        whole = Path(os.path.realpath(file))
-        if barred := _barred(root, file):
-            found.append(Reject(path, None, barred))
-        elif whole in seen:
-            found.append(Reject(path, None, f"listed a second time, in {row}"))
-        else:
-            seen.add(whole)
-            found.append(_source(root, _name(Path(os.path.realpath(root)), whole), file, caption))
-    return found
-
-
-def _source(root: Path, name: str, path: Path, caption: object) -> Source | Reject:
-    """A source, or what is wrong with it or its caption."""
-    barred = _barred(root, path) or (_bad_frames(root, path) if path.is_dir() else None)
-    if barred:
-        return Reject(name, None, barred)
-    if not isinstance(caption, bytes | str):
-        return Reject(name, None, "no caption" if caption is None else "its caption is no text")
-    try:
-        stored = caption.encode("utf-8", "surrogateescape") if isinstance(caption, str) else caption
-        text = " ".join(stored.decode("utf-8-sig").split())
-    except UnicodeEncodeError as error:
-        return Reject(name, None, f"its caption holds half a character, a lone surrogate, in place {error.start}")
-    except UnicodeDecodeError as error:
-        return Reject(name, None, f"its caption is not UTF-8: byte {error.start} cannot be read")
-    if not words(text):
-        return Reject(name, None, "its caption has no word: no letter or digit of any script")
-    if len(text) > LONGEST_CAPTION:
-        return Reject(name, None, f"its caption has {len(text):,} characters; at most {LONGEST_CAPTION:,} are read")
-    return Source(name, path, text)
-
-
-def _barred(root: Path, path: Path) -> str | None:
-    """Why a path must not be opened, if so: it leads elsewhere, or opening it might never end."""
-    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
-        return f"its path leads out of {printable(root.name)}: only files inside are read"
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        return "there is no such file"
-    except OSError as error:
-        return f"it cannot be read: {error.strerror}"
-    return None if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else "it is no regular file"
-
-
-def _bad_frames(root: Path, folder: Path) -> str | None:
-    """Why the images of a folder are not the frames of one clip, if so: with a hole in it, motion would be wrong."""
-    try:
-        files = frame_files(folder)
-    except OSError as error:
-        return f"it cannot be read: {error.strerror}"
-    if not files:
-        return f"it is a folder without images ({', '.join(FRAME_SUFFIXES)})"
-    for file in files:
-        if barred := _barred(root, file):
-            return f"frame {printable(file.name)}: {barred}"
-    numbers = [_number(file.stem) for file in files]
-    if numbers[0] < 0:
-        return None if numbers[-1] < 0 else f"frame {printable(files[0].name)} has no number, and others have"
-    steps = [after - before for before, after in pairwise(numbers)]
-    for file, step in zip(files, steps, strict=False):
-        if step == 0:
-            return f"two frames have the number of {printable(file.name)}"
-        if step >= 2 * min(steps):
-            return f"frames are missing after {printable(file.name)}: the next number is {step} higher"
-    return None
-
-
-def _rows(table: Path) -> Iterator[tuple[object, object]]:
-    """Path and caption of every row, as they stand; what is not UTF-8 keeps its bytes.
-
-    Raises:
-        LabError: there is no such table, it cannot be read, or it lacks a column.
-    """
-    if table.suffix.lower() not in TABLE_SUFFIXES or not table.is_file():
-        raise LabError(f"there is no table {table}: give a file of {', '.join(TABLE_SUFFIXES)}")
-    try:
-        if table.suffix.lower() == ".parquet":
-            yield from _parquet_rows(table)
+    def _read(self, row: Row, named: _Named) -> None:
+        """What a row says of its file."""
+        try:
+            start, end = read_seconds(row.start, "start") or 0.0, read_seconds(row.end, "end")
+            if end is not None and end <= start:
+                raise ValueError(f"it ends at {end:g} s, and starts at {start:g} s")
+            told = self._texts(named.name, row.caption if isinstance(row.caption, list) else [row.caption])
+        except ValueError as error:
+            self._reject(named.name, f"{error}, in {row.place}")
             return
-        text = table.read_bytes().decode("utf-8-sig", "surrogateescape")
-        if table.suffix.lower() == ".csv":
-            rows = csv.DictReader(io.StringIO(text, newline=""))
-            _check_columns(table, rows.fieldnames or ())
-            yield from ((row["path"], row["caption"]) for row in rows)
-            return
-        for line in filter(str.strip, text.split("\n")):
-            value = _json(line)
-            yield (value.get("path"), value.get("caption")) if isinstance(value, dict) else (None, None)
-    except (OSError, pa.ArrowException, csv.Error) as error:
-        raise LabError(f"{table} cannot be read as a table ({error}): write it again") from error
+        known = named.captions.setdefault((start, math.inf if end is None else end), [])
+        if set(told) <= set(known):
+            self._reject(named.name, f"listed a second time, in {row.place}")
+        known += [caption for caption in told if caption not in known]
 
+    def _name(self, whole: str, path: str) -> str:
+        """How a file is called wherever it is linked from; one outside, in a cache, as it was named."""
+        root = Path(os.path.realpath(self.root))
+        return name_in(root, Path(whole)) if Path(whole).is_relative_to(root) else printable(os.path.normpath(path))
 
-def _json(line: str) -> object:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
+    def _texts(self, name: str, captions: list[object]) -> list[str]:
+        """Captions as they are kept, each once.
+
+        Raises:
+            ValueError: what is wrong with one.
+        """
+        texts = [read_caption(caption) for caption in captions] or [read_caption(None)]
+        for text in texts:
+            if len(text) > LONGEST_CAPTION:
+                notice = f"its caption of {len(text):,} characters is cut to {LONGEST_CAPTION:,}"
+                self.found.notices.append(Notice(name, notice))
+        return list(dict.fromkeys(map(shortened, texts)))
+
+    def _lines(self, path: Path) -> list[object]:
+        """The captions in the text file beside a clip.
+
+        Raises:
+            ValueError: why there are none.
+        """
+        beside = _caption_file(path)
+        if not beside.exists():
+            raise ValueError(f"no caption: there is no {printable(beside.name)} and no table was given")
+        if why := barred(self.root, beside):
+            raise ValueError(f"its caption in {printable(beside.name)}: {why}")
+        try:
+            return list(lines_of(beside.read_bytes()))
+        except OSError as error:
+            raise ValueError(f"its caption cannot be read: {error.strerror}") from error
+
+    def _check(self, path: Path) -> None:
+        if why := self._bars(path):
+            raise ValueError(why)
+
+    def _bars(self, path: Path) -> str | None:
+        """Why a file, or the frames of a folder, must not or cannot be opened as one clip, if so."""
+        if why := barred(self.root, path):
+            return why
+        if not path.is_dir():
+            return None
+        try:
+            frames = frame_files(path)
+        except OSError as error:
+            return f"it cannot be read: {error.strerror}"
+        except ValueError as error:
+            return str(error)
+        if not frames:
+            return f"it is a folder without images ({', '.join(FRAME_SUFFIXES)}, {WEBP})"
+        for frame in frames:
+            if why := barred(self.root, frame):
+                return f"frame {printable(frame.name)}: {why}"
         return None
 
+    def _reject(self, path: str, reason: str) -> None:
+        self.found.rejects.append(Reject(path, None, reason))
 
-def _parquet_rows(table: Path) -> Iterator[tuple[object, object]]:
-    with table.open("rb") as stream:  # pyarrow opens no file whose name is not UTF-8
-        file = pq.ParquetFile(stream)
-        _check_columns(table, file.schema_arrow.names)
-        for batch in file.iter_batches(columns=["path", "caption"]):
-            path, caption = (_bytes(batch.column(name)) for name in ("path", "caption"))
-            for p, c in zip(path, caption, strict=True):
-                yield p.decode("utf-8", "surrogateescape") if isinstance(p, bytes) else p, c
+    def _sorted(self) -> Listing:
+        self.found.sources.sort(key=lambda source: source.path)
+        return self.found
 
 
-def _bytes(column: pa.Array) -> list[object]:
-    """Text as bytes, since Parquet may hold text that is not UTF-8; other values as they are."""
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-    values: list[object] = (column.cast(pa.large_binary()) if is_text else column).to_pylist()
-    return values
+def _walk(root: Path) -> Iterator[Path | Reject]:
+    """The clips in a folder and below it, and what is none and why."""
+    unreadable: list[OSError] = []
+    for parent, folders, names in os.walk(root, onerror=unreadable.append):
+        here = Path(parent)
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        for link in (here / folder for folder in folders):
+            if link.is_symlink():
+                yield Reject(name_in(root, link), None, "it is a link to a folder, which is not followed")
+        frames = _frames_in(here, names)
+        if frames and here != root:
+            yield here
+        for name in sorted(n for n in names if not n.startswith(".")):
+            path, suffix = here / name, Path(name).suffix.lower()
+            if suffix in CLIP_SUFFIXES and suffix not in frames:
+                yield path
+            elif suffix not in (*CLIP_SUFFIXES, *_BESIDE, *FRAME_SUFFIXES) or (
+                suffix in FRAME_SUFFIXES and here == root
+            ):
+                yield Reject(name_in(root, path), None, f"no clip: its suffix is not {', '.join(CLIP_SUFFIXES)}")
+    for error in unreadable:
+        yield Reject(name_in(root, Path(error.filename)), None, f"it cannot be read: {error.strerror}")
 
 
-def _check_columns(table: Path, found: list[str] | tuple[str, ...] | object) -> None:
-    names = [str(name) for name in found] if isinstance(found, list | tuple) else []
-    missing = [name for name in ("path", "caption") if name not in names]
-    if missing:
-        raise LabError(
-            f"{table} has no column {' and '.join(map(repr, missing))} but {', '.join(names) or 'none'}: "
-            "name its columns path and caption"
-        )
+def _is_clip(path: Path) -> bool:
+    """Whether a path that was named is one clip: a film, or a folder of frames with a caption and no clip in it."""
+    if path.is_file():
+        return path.suffix.lower() in CLIP_SUFFIXES
+    if not path.is_dir() or not _caption_file(path.absolute()).is_file():
+        return False
+    names = os.listdir(path)
+    frames = _frames_in(path.absolute(), names)
+    return bool(frames) and not any(n.lower().endswith(CLIP_SUFFIXES) and not n.lower().endswith(frames) for n in names)
 
 
-def _name(root: Path, path: Path) -> str:
-    return printable(path.relative_to(root).as_posix())
+def _frames_in(folder: Path, names: list[str]) -> tuple[str, ...]:
+    """The suffixes of files that are frames of the folder's clip; a .webp may be a clip with a caption of its own."""
+    if any(name.lower().endswith(FRAME_SUFFIXES) for name in names):
+        return FRAME_SUFFIXES
+    webp = [name for name in names if name.lower().endswith(WEBP)]
+    alone = webp and not {Path(name).with_suffix(".txt").name for name in webp} & set(names)
+    return (WEBP,) if alone and _caption_file(folder).is_file() else ()
 
 
-def printable(name: str) -> str:
-    """A file name as text that no other name has: odd bytes, which are not UTF-8, and backslashes are escaped."""
-    return name.replace("\\", r"\\").encode("utf-8", "backslashreplace").decode()
+def _caption_file(path: Path) -> Path:
+    """Where the caption of a clip stands; that of a folder of frames may lie inside."""
+    if not path.is_dir():
+        return path.with_suffix(".txt")
+    inside = path / "caption.txt"
+    return inside if inside.is_file() else path.with_name(path.name + ".txt")

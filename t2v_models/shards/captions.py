@@ -1,0 +1,59 @@
+"""What people write about a clip, as it is kept: its captions, one a line, and the times of the part they speak of."""
+
+import math
+
+from t2v_models.text.split import words
+
+LONGEST_CAPTION = 2000
+"""Characters; longer ones are cut."""
+
+
+def lines_of(content: bytes) -> list[bytes]:
+    """The captions in a text file: its lines, but for empty ones. A file without any has one empty caption."""
+    return [line for line in content.removeprefix(b"\xef\xbb\xbf").splitlines() if line.strip()] or [b""]
+
+
+def read_caption(caption: object) -> str:
+    """One caption in one line: text, or bytes that are UTF-8; a cell of a table may hold anything.
+
+    Raises:
+        ValueError: what is wrong with it.
+    """
+    if not isinstance(caption, bytes | str):
+        raise ValueError("no caption" if caption is None else "its caption is no text")
+    try:
+        stored = caption.encode("utf-8", "surrogateescape") if isinstance(caption, str) else caption
+        text = " ".join(stored.decode("utf-8-sig").split())
+    except UnicodeEncodeError as error:
+        raise ValueError(f"its caption holds half a character, a lone surrogate, in place {error.start}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"its caption is not UTF-8: byte {error.start} cannot be read") from error
+    if not words(shortened(text)):
+        raise ValueError("its caption has no word: no letter or digit of any script")
+    return text
+
+
+def shortened(caption: str) -> str:
+    """At most `LONGEST_CAPTION` characters of a caption, cut between words where it has any."""
+    if len(caption) <= LONGEST_CAPTION:
+        return caption
+    head, blank, _ = caption[: LONGEST_CAPTION + 1].rpartition(" ")
+    return head if blank else caption[:LONGEST_CAPTION]
+
+
+def read_seconds(value: object, what: str) -> float | None:
+    """A time in a table, in seconds or as h:mm:ss; None where there is none.
+
+    Raises:
+        ValueError: it is none.
+    """
+    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    if value is None or text.strip().casefold() in ("", "nan"):
+        return None
+    try:
+        parts = [float(part) for part in text.split(":")]
+    except ValueError:
+        parts = []
+    if not 1 <= len(parts) <= 3 or not all(0 <= part < math.inf for part in parts) or max(parts[1:], default=0) >= 60:
+        raise ValueError(f"its {what} {text[:40]!r} is no time: give seconds or h:mm:ss")
+    return sum(part * 60.0**place for place, part in enumerate(reversed(parts)))

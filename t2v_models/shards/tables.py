@@ -1,0 +1,183 @@
+"""Tables of clips, read strictly: which column says what, and every row with the line it stands in.
+
+A table that is not what its suffix says is refused with the line: read leniently, a caption ends at its first comma and
+an open quote swallows the rows below it.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from t2v_models.config import LabError, near
+from t2v_models.shards.paths import printable
+
+TABLE_SUFFIXES = (".csv", ".jsonl", ".parquet")
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "path": ("path", "file_name", "filename", "file", "file_path", "video", "video_path", "clip", "clip_path"),
+    "caption": ("caption", "captions", "text", "prompt", "description"),
+    "start": ("start", "start_time"),
+    "end": ("end", "end_time"),
+}
+"""What each column may be called besides its own name, which comes first; in any case, with blanks for underscores."""
+NEEDED = ("path", "caption")
+
+Values = dict[str, object]
+Found = dict[str, str]
+"""Which column of a table is the path, the caption, ..."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a row of a table says of one clip, as it stands there; what is not UTF-8 keeps its bytes."""
+
+    place: str
+    """For example `list.csv line 3`."""
+    path: object
+    caption: object
+    """Text, bytes that should be text, or a list of them."""
+    start: object
+    end: object
+
+
+def table_rows(table: Path, columns: Mapping[str, str] | None = None) -> Iterator[Row]:
+    """The rows of a table, in order.
+
+    Args:
+        table: CSV, JSON Lines or Parquet.
+        columns: what its columns are called, for those of `COLUMNS` that have unusual names.
+
+    Raises:
+        LabError: there is no such table, it cannot be read, a line of it is broken, or it lacks a column.
+    """
+    suffix = table.suffix.lower()
+    if suffix not in TABLE_SUFFIXES or not table.is_file():
+        raise LabError(f"there is no table {printable(str(table))}: give a file of {', '.join(TABLE_SUFFIXES)}")
+    asked = columns or {}
+    for key in asked:
+        if key not in COLUMNS:
+            raise LabError(f"unknown column {key!r}: {near(key, COLUMNS)}")
+    rows = {".csv": _csv_rows, ".jsonl": _json_rows, ".parquet": _parquet_rows}[suffix]
+    try:
+        for place, values in rows(table, asked):
+            found = (values.get(key) for key in COLUMNS)
+            yield Row(f"{printable(table.name)} {place}", *found)
+    except (OSError, pa.ArrowException) as error:
+        raise LabError(f"{printable(str(table))} cannot be read as a table ({error}): write it again") from error
+
+
+def _csv_rows(table: Path, asked: Mapping[str, str]) -> Iterator[tuple[str, Values]]:
+    reader = csv.reader(io.StringIO(_text(table), newline=""), strict=True)
+    header: list[str] = []
+    found: Found | None = None
+    line = 1
+    try:
+        for cells in reader:
+            if found is None:
+                header, found = cells, _choose(table, cells, asked)
+            elif any(map(str.strip, cells)):
+                if len(cells) != len(header):
+                    raise _broken(table, line, f"has {len(cells)} cells and the header {len(header)}")
+                values = dict(zip(header, cells, strict=True))
+                yield f"line {line}", {key: values[name] for key, name in found.items()}
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise _broken(table, line, f"is no row ({error})") from error
+    if found is None:
+        _choose(table, header, asked)
+
+
+def _broken(table: Path, line: int, what: str) -> LabError:
+    return LabError(
+        f"{printable(str(table))} line {line} {what}: put a caption that holds commas or quotes between quotes, and "
+        "write each quote in it twice"
+    )
+
+
+def _json_rows(table: Path, asked: Mapping[str, str]) -> Iterator[tuple[str, Values]]:
+    rows: list[tuple[int, Values]] = []
+    for number, line in enumerate(_text(table).split("\n"), 1):
+        if line.strip():
+            rows.append((number, _json(table, number, line)))
+    found = _choose(table, list(dict.fromkeys(name for _, row in rows for name in row)), asked)
+    for number, row in rows:
+        yield f"line {number}", {key: row.get(name) for key, name in found.items()}
+
+
+def _json(table: Path, number: int, line: str) -> Values:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        why = f"is no JSON ({error})"
+    else:
+        if isinstance(value, dict):
+            return value
+        why = f"is no JSON object but {type(value).__name__}"
+    raise LabError(f"{printable(str(table))} line {number} {why}: write one object a line, with a path and a caption")
+
+
+def _text(table: Path) -> str:
+    return table.read_bytes().decode("utf-8-sig", "surrogateescape")
+
+
+def _parquet_rows(table: Path, asked: Mapping[str, str]) -> Iterator[tuple[str, Values]]:
+    with table.open("rb") as stream:  # pyarrow opens no file whose name is not UTF-8
+        file = pq.ParquetFile(stream)
+        found = _choose(table, file.schema_arrow.names, asked)
+        number = 0
+        for batch in file.iter_batches(columns=list(found.values())):
+            columns = {key: _values(batch.column(name)) for key, name in found.items()}
+            for values in zip(*columns.values(), strict=True):
+                number += 1
+                row: Values = dict(zip(columns, values, strict=True))
+                if isinstance(path := row["path"], bytes):
+                    row["path"] = path.decode("utf-8", "surrogateescape")
+                yield f"row {number}", row
+
+
+def _values(column: pa.Array) -> list[object]:
+    """Text as bytes, since Parquet may hold text that is not UTF-8; other values as they are."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_list(column.type) and _is_text(column.type.value_type):
+        column = column.cast(pa.list_(pa.large_binary()))
+    values: list[object] = (column.cast(pa.large_binary()) if _is_text(column.type) else column).to_pylist()
+    return values
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _choose(table: Path, names: Sequence[str], asked: Mapping[str, str]) -> Found:
+    """Which column is which: as asked, else by its own name, else by the only common name that is there."""
+    found: Found = {}
+    where, there = printable(str(table)), ", ".join(map(printable, names)) or "none"
+    for key, common in COLUMNS.items():
+        if key in asked:
+            candidates = [name for name in names if name == asked[key]]
+        else:
+            tiers = [n for n in names if n == key], [n for n in names if _plain(n) in common]
+            candidates = next(filter(None, tiers), [])
+        if len(candidates) > 1:
+            raise LabError(
+                f"{where} has several columns that may be the {key}, {', '.join(map(printable, candidates))}: "
+                f"say which with --column {key}=NAME"
+            )
+        if candidates:
+            found[key] = candidates[0]
+        elif key in NEEDED or key in asked:
+            raise LabError(
+                f"{where} has no column {asked.get(key, key)!r} but {there}: "
+                f"name its columns path and caption, or say which it is with --column {key}=NAME"
+            )
+    return found
+
+
+def _plain(name: str) -> str:
+    return "_".join(name.strip().casefold().replace("_", " ").replace("-", " ").split())
