@@ -74,11 +74,12 @@ class Page:
 
 
 @contextmanager
-def browser(folder: Path, width: int = 1280, height: int = 900, dark: bool = False) -> Iterator[Page]:
-    """A page in a browser of its own, which keeps everything in `folder`."""
+def browser(folder: Path, width: int = 1280, height: int = 900, dark: bool = False, names: str = "") -> Iterator[Page]:
+    """A page in a browser of its own, which keeps everything in `folder`; `names` are rules for host names."""
     assert CHROMIUM
     options = ("headless=new", "no-sandbox", "disable-gpu", "no-first-run", "disable-background-networking",
-               "remote-debugging-port=0", f"user-data-dir={folder}", f"window-size={width},{height}")  # fmt: skip
+               "remote-debugging-port=0", f"user-data-dir={folder}", f"window-size={width},{height}",
+               f"host-resolver-rules={names}")  # fmt: skip
     command = [CHROMIUM, *(f"--{option}" for option in options), "about:blank"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

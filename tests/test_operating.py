@@ -27,6 +27,7 @@ from PIL import Image
 
 from t2v_models.training.loop import history
 from tasks.servers import running, supervisor
+from tests.attacks import REBOUND, by_both_pages, by_http
 from tests.browser import CHROMIUM, browser
 
 ROOT = Path(__file__).parents[1]
@@ -133,6 +134,32 @@ def test_both_uis_answer_and_a_taken_port_is_replaced(up: Up, lab: str) -> None:
     parts = [up.part(name) for name in ("prefect", "mlflow", "worker-cpu", "worker-gpu")]
     listening = {c.laddr.ip for part in parts if part for c in part.net_connections() if c.status == "LISTEN"}
     assert all(parts) and listening == {"127.0.0.1"}
+
+
+def test_what_a_foreign_page_could_send_is_refused_at_both_ports(up: Up) -> None:
+    """The attacks, and the proof that they are real, are in test_guard.py."""
+    for url in guarded(up):
+        by_http(url, {"name": "evil"})
+    assert not evil(up)
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium here")
+def test_no_page_in_a_browser_can_read_or_start_anything_at_either_port(up: Up, tmp_path: Path) -> None:
+    with browser(tmp_path / "browser", names=REBOUND) as page:
+        for url in guarded(up):
+            by_both_pages(page, url, {"name": "evil"})
+    assert not evil(up)
+
+
+def guarded(up: Up) -> tuple[str, str]:
+    """Where Prefect would make a flow, and MLflow an experiment."""
+    return f"{up.said['Prefect']}/api/flows/", f"{up.said['MLflow']}/api/2.0/mlflow/experiments/create"
+
+
+def evil(up: Up) -> bool:
+    """Whether either did."""
+    found = {flow["name"] for flow in up.api("POST", "/flows/filter", json={})}
+    return "evil" in found | {experiment.name for experiment in _store(up).search_experiments()}
 
 
 def test_deployments_explain_themselves(up: Up) -> None:

@@ -25,6 +25,7 @@ from tasks.report.play import (
     show,
     with_word,
 )
+from tasks.servers.guard import OwnPagesOnly
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read on import
 try:
@@ -55,7 +56,7 @@ def serve(runs: Sequence[str], beside: str | None, work: Path, port: int) -> Non
         player(beside, work)
     with _listening(port) as sock:
         address = f"http://127.0.0.1:{sock.getsockname()[1]}"
-        app = application(page(runs, beside, work), address)
+        app = OwnPagesOnly(application(page(runs, beside, work), address))
         example = first.prompts[0].replace(" ", "+")
         say(f"playground  {address}\nwith clips  {address}/?prompt={example}&seed=7\nCtrl-C stops it")
         with suppress(KeyboardInterrupt):

@@ -95,8 +95,8 @@ def servers(
         prefect = os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
         database = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": stores["prefect"]} if stores["prefect"] else {}
         services.start(
-            "prefect", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port),
-            environment=SERVER_SETTINGS | database,
+            "prefect", "uvicorn", "--factory", "tasks.servers.server:application", "--host", "127.0.0.1",
+            "--port", str(port), "--log-level", "warning", environment=SERVER_SETTINGS | database,
         )  # fmt: skip
         started["prefect"] = f"{prefect}/health"
     if not mlflow:
@@ -107,6 +107,7 @@ def servers(
             "--artifacts-destination", str(work / "mlflow-artifacts"),
             environment={
                 "MLFLOW_BACKEND_STORE_URI": str(stores["mlflow"]),  # not an argument: it may hold a password
+                "MLFLOW_SERVER_ALLOWED_HOSTS": "127.0.0.1:*,localhost:*",  # its own default lets 10.evil.example pass
                 "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # two more processes, for judges of language models
             },
         )  # fmt: skip

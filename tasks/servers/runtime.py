@@ -28,6 +28,7 @@ READY_SECONDS = 300
 FLUSH_SECONDS = 30
 """How long the last task states may take to leave this process."""
 SERVER_SETTINGS = {
+    "PREFECT_UI_API_URL": "/api",  # of the same origin, whatever name or tunnel the page was opened by
     "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",  # block types register themselves on first use
     # many states in one transaction; one each, as by default, keeps a core busy
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",

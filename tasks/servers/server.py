@@ -1,8 +1,9 @@
-"""The process that is the Prefect API server of one run: `tasks.servers.runtime` starts it and nobody else should.
+"""The Prefect API server: that of `t2v up`, which uvicorn serves, and that of one run, which is this file as a process.
 
-It listens on a socket it inherits, says `ready` on its standard output, and lives until its standard input closes. That
-happens when the run stops it and also when the run is killed, so no server outlives its run. It leaves only after every
-event it has received is in the database: task runs reach the server as events, and uvicorn alone would drop them.
+`tasks.servers.runtime` starts that process and nobody else should. It listens on a socket it inherits, says `ready` on
+its standard output, and lives until its standard input closes. That happens when the run stops it and also when the run
+is killed, so no server outlives its run. It leaves only after every event it has received is in the database: task runs
+reach the server as events, and uvicorn alone would drop them.
 """
 
 import asyncio
@@ -15,11 +16,19 @@ import time
 import uvicorn
 from prefect.server.api.server import create_app
 from prefect.server.utilities.messaging.memory import METRICS, Topic
+from starlette.types import ASGIApp
+
+from tasks.servers.guard import OwnPagesOnly
 
 SETTLED_SECONDS = 0.3
 """No event for this long, and none waiting: all has arrived."""
 PATIENCE_SECONDS = 20.0
 """A server that cannot settle or close in this time is left behind without further words."""
+
+
+def application() -> ASGIApp:
+    """The API with its UI, schedules and rules."""
+    return OwnPagesOnly(create_app(final=True))
 
 
 class Server(uvicorn.Server):
@@ -55,7 +64,7 @@ async def serve(listening: socket.socket) -> None:
         threading.Thread(target=_leave_at_last, daemon=True).start()
         loop.call_soon_threadsafe(closed.set)
 
-    app = create_app(ephemeral=True, final=True)
+    app = OwnPagesOnly(create_app(ephemeral=True, final=True))
     server = Server(uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=2))
     threading.Thread(target=watch, daemon=True).start()
     serving = asyncio.create_task(server.serve([listening]))
