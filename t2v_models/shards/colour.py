@@ -29,21 +29,13 @@ TO_709 = np.array([[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0
 LUMINANCE_2020 = np.array([0.2627, 0.6780, 0.0593], np.float32)
 
 
-def rgb(frame: av.VideoFrame, alpha: NDArray[np.uint8] | None = None) -> Image.Image:
-    """The frame as 8-bit RGB.
-
-    Args:
-        frame: as the decoder gave it.
-        alpha: opacity `(h, w)` that was stored apart from it.
-    """
+def rgb(frame: av.VideoFrame) -> Image.Image:
+    """The frame as 8-bit RGB; what is transparent lies on white."""
     if frame.color_trc in (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67) or frame.color_primaries == ColorPrimaries.BT2020:
         return _mapped(frame)
-    if alpha is None and not (frame.format.has_palette or any(part.is_alpha for part in frame.format.components)):
-        return Image.fromarray(_array(frame, "rgb24"))
-    pixels = _array(frame, "rgba")
-    if alpha is not None:
-        pixels[..., 3] = alpha
-    return on_white(Image.fromarray(pixels))
+    if frame.format.has_palette or any(part.is_alpha for part in frame.format.components):
+        return on_white(Image.fromarray(_array(frame, "rgba")))
+    return Image.fromarray(_array(frame, "rgb24"))
 
 
 def tell_colours(frame: av.VideoFrame, told: Told) -> None:

@@ -8,33 +8,34 @@ import heapq
 import re
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import count, zip_longest
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
+from av.codec.codec import UnknownCodecError
 from av.sidedata.sidedata import Type
 from av.stream import Disposition
-from numpy.typing import NDArray
 from PIL import Image
 
 from t2v_models.shards.colour import rgb, tell_colours
+from t2v_models.shards.damage import Signs
 from t2v_models.shards.picture import MOST_PIXELS, Shown, Told, check_size
 
 DEEPEST = 16
 """Pictures by which a coder may change their order: H.264 and HEVC allow no more."""
 USUAL_STEP = 0.04
 """Seconds, where a film says neither times nor a rate."""
-UNTIMED = ("matroska,webm", "flv", "asf")
-"""Containers that tell how long the film is, but not how long each picture is shown."""
+UNTIMED = "matroska,webm"
+"""The container that tells how long the film is, but not how long each picture is shown."""
 HARMLESS = ("SEI type", "APP fields", "missing picture in access unit")
 """Of what decoders call errors: these concern parts beside the pictures."""
-ALPHA = (1).to_bytes(8, "big")
-"""What precedes the opacity of VP8 and VP9 in a Matroska block addition."""
+BETTER = {"vp9": "libvpx-vp9", "vp8": "libvpx"}
+"""Decoders by the coders' makers, which read transparency and, of VP9, notice every wrong bit."""
 
 
 @dataclass
@@ -42,7 +43,6 @@ class _Frame:
     """A decoded frame and what belongs to it."""
 
     frame: av.VideoFrame
-    alpha: NDArray[np.uint8] | None
     damage: str | None
     """Why it may be ruined, if so."""
     gap: str | None
@@ -67,86 +67,84 @@ def film(path: Path, told: Told) -> Iterator[Shown]:
             raise ValueError("its video is in a format that cannot be decoded here: convert it to mp4")
         check_size(stream.codec_context.width, stream.codec_context.height)
         step = float(1 / stream.average_rate) if stream.average_rate else USUAL_STEP
-        frames = _in_order(_timed(_decoded(container, stream, path.stat().st_size, told), step))
+        decoder, turns = _decoder(path, stream)
+        signs = Signs(path, container, stream)
+        frames = _in_order(_timed(_decoded(container.demux(stream), decoder, signs, path.stat().st_size, told), step))
         before = next(frames, None)
         if before is None:
             raise ValueError(told.lost or "it has no frames")
         start = before.time
+        show = partial(_shown, stream, turns, told)
         for frame in frames:
-            yield _shown(before, stream, told, frame.time - before.time, frame.gap)
+            yield show(before, frame.time - before.time, frame.gap)
             before = frame
         last = before.frame.duration * float(before.frame.time_base or 0) or step
         missing = _promised(container, stream) - max(before.time, before.time - start) - last
-        if missing > 0 and container.format.name in UNTIMED and not told.lost:
+        if missing > 0 and container.format.name == UNTIMED and not told.lost:
             last += missing
-        elif missing > 3 * step:
+        elif missing > 1.5 * step:
             told.lost = f"it breaks off {missing:.1f} s before its end" + (f" ({told.lost})" if told.lost else "")
-        yield _shown(before, stream, told, last, None)
+        yield show(before, last, None)
 
 
-def _decoded(container: Any, stream: Any, size: int, told: Told) -> Iterator[_Frame]:
+def _decoder(path: Path, stream: Any) -> tuple[Any, list[Image.Transpose] | None]:
+    """The decoder, and the turns of its pictures if it does not know them."""
+    decoder, turns = stream.codec_context, None
+    name = BETTER.get(decoder.codec.name)
+    transparent = stream.metadata.get("alpha_mode", stream.metadata.get("ALPHA_MODE")) == "1"
+    if name == "libvpx-vp9" or (name and transparent):
+        try:
+            decoder = av.CodecContext.create(name, "r")
+            with av.open(str(path), metadata_errors="replace") as again, suppress(av.FFmpegError):
+                first = next(again.decode(again.streams[stream.index]), None)
+                turns = _turns(first) if first else None
+        except UnknownCodecError as error:
+            if transparent:
+                raise ValueError(f"its transparency cannot be read: PyAV was built without {name}") from error
+    decoder.thread_count = 1  # what it says is then heard in this thread, beside the packet it is about
+    decoder.copy_opaque = True
+    decoder.options = {"err_detect": "crccheck+bitstream+buffer"}
+    return decoder, turns
+
+
+def _decoded(packets: Iterator[Any], decoder: Any, signs: Signs, size: int, told: Told) -> Iterator[_Frame]:
     """Every frame the decoder gives, in its order. Damage lasts until a key frame that was read after it."""
-    context = stream.codec_context
-    context.thread_count = 1  # what it says is then heard in this thread, beside the packet it is about
-    context.copy_opaque = True
-    alphas = _alphas(context.codec.name)
-    damage, since, gap, done = None, -1, None, 0.0
-    packets: Iterator[Any] = container.demux(stream)
+    damage, since, gap, key, done = None, -1, None, -1, 0.0
     for number in count():
-        pairs: list[Any] = []
+        frames: list[Any] = []
         fault: str | None = None
         with av.logging.Capture() as said:
             try:
                 packet = next(packets, None)
                 if packet is not None:
                     packet.opaque = number
-                    fault = "a packet is marked as damaged" if packet.is_corrupt else None
-                    pairs = [*zip_longest(packet.decode(), alphas(packet))]
+                    if packet.size:
+                        fault = "a packet is marked as damaged" if packet.is_corrupt else signs.of(packet)
+                        key = number if packet.is_keyframe else key
+                    frames = decoder.decode(packet)
             except av.FFmpegError as error:
                 if error.errno == errno.ENOMEM:
                     raise MemoryError(str(error)) from error
-                fault = error.strerror
-        fault = next((_sentence(text) for *_, text in said if not any(h in text for h in HARMLESS)), fault)
+                fault = fault or error.strerror
+        fault = fault or next((_sentence(text) for *_, text in said if not any(h in text for h in HARMLESS)), None)
+        if packet is not None and not packet.size:
+            fault = fault or signs.left()
+            told.lost = fault or gap
         if fault:
             damage = gap = fault
             since = number
-        for frame, alpha in pairs:
-            if frame is None:
-                continue
+        for frame in frames:
             own = number if frame.opaque is None else frame.opaque
             if frame.is_corrupt:
-                damage, since = fault or "a frame could not be decoded whole", max(since, own)
-            elif frame.key_frame and own > since:
+                damage, since = fault or "a picture could not be decoded whole", max(since, own)
+            elif (frame.key_frame or own == key) and own > since:
                 damage = None
-            yield _Frame(frame, alpha, damage, gap, done)
+            yield _Frame(frame, damage, gap, done)
             gap = None
         if packet is None:
-            told.lost = gap
+            told.lost = told.lost or gap
             return
         done = max(done, (packet.pos or 0) / size)
-
-
-def _alphas(codec: str) -> Any:
-    """A function from packets to the opacities `(h, w)` stored beside them, as VP8 and VP9 in Matroska do."""
-    decoder: Any = None
-
-    def alphas(packet: Any) -> list[NDArray[np.uint8]]:
-        nonlocal decoder
-        if codec not in ("vp8", "vp9") or not packet.has_sidedata("matroska_block_additional"):
-            return []
-        stored = bytes(packet.get_sidedata("matroska_block_additional"))
-        if stored[:8] != ALPHA:
-            return []
-        decoder = decoder or av.CodecContext.create(codec, "r")
-        return [_luma(frame) for frame in decoder.decode(av.Packet(stored[8:]))]
-
-    return alphas
-
-
-def _luma(frame: av.VideoFrame) -> NDArray[np.uint8]:
-    plane = frame.planes[0]
-    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
-    return rows[: frame.height, : frame.width].copy()
 
 
 def _timed(frames: Iterator[_Frame], step: float) -> Iterator[_Frame]:
@@ -187,20 +185,22 @@ def _in_order(frames: Iterator[_Frame]) -> Iterator[_Frame]:
         yield first()
 
 
-def _shown(frame: _Frame, stream: Any, told: Told, seconds: float, gap: str | None) -> Shown:
+def _shown(
+    stream: Any, turns: list[Image.Transpose] | None, told: Told, frame: _Frame, seconds: float, gap: str | None
+) -> Shown:
     tell_colours(frame.frame, told)
     if frame.frame.interlaced_frame:
         told.note("it is interlaced: what moves has combs; deinterlace it first")
     ratio = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
     aspect = float(ratio) if ratio and stream.codec_context.name != "gif" else 1.0
-    turns = _turns(frame.frame)
+    turns = _turns(frame.frame) if turns is None else turns
     if Image.Transpose.TRANSPOSE in turns:
         aspect = 1 / aspect
-    return Shown(seconds, partial(_pixels, frame.frame, frame.alpha, turns), aspect, frame.damage or gap, frame.done)
+    return Shown(seconds, partial(_pixels, frame.frame, turns), aspect, frame.damage or gap, frame.done)
 
 
-def _pixels(frame: av.VideoFrame, alpha: NDArray[np.uint8] | None, turns: list[Image.Transpose]) -> Image.Image:
-    image = rgb(frame, alpha)
+def _pixels(frame: av.VideoFrame, turns: list[Image.Transpose]) -> Image.Image:
+    image = rgb(frame)
     for turn in turns:
         image = image.transpose(turn)
     return image
