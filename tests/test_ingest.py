@@ -92,7 +92,7 @@ def test_files_are_split_whole_and_equal_clips_are_kept_once(tmp_path: Path) -> 
     assert not owners[0] & owners[1]
     assert sum(map(len, owners)) == 10
     assert 2 <= len(owners[1]) <= 3
-    assert rejects(tmp_path / "out")["9_again.npz"] == "the same frames are in 9.webp"
+    assert rejects(tmp_path / "out")["9_again.npz"] == "the same frames are in another clip: in 9.webp"
 
 
 def test_captions_of_any_script_train_a_model(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_a_killed_ingest_is_done_again_with_the_same_bytes(tmp_path: Path) -> No
     ingest(source, tmp_path / "whole", options)
     whole = files_in(tmp_path / "whole")
     shards = sum(path.suffix == ".tar" for path in whole)
-    last = len(whole)  # the rejects are written twice
+    last = len(whole) + 1  # rejects and notices are written twice
     for done in (0, shards // 2, shards + 4, last):
         out = tmp_path / f"killed-{done}"
         command = [sys.executable, "-c", KILLED_INGEST, str(source), str(out), options.model_dump_json(), str(done)]

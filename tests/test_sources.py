@@ -1,10 +1,13 @@
 """Which clips there are and what each is said to show: tables, captions, folders of frames, names."""
 
 import csv
+import io
 import json
 import os
 import random
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +21,11 @@ from PIL import Image
 from t2v_models.clips.media import to_webp
 from t2v_models.config import LabError
 from t2v_models.shards.export import to_npz
-from t2v_models.shards.frames import ordered
-from t2v_models.shards.ingest import REJECTS, Ingested, ingest
+from t2v_models.shards.ingest import Ingested, ingest
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.paths import printable
 from t2v_models.shards.sources import Excerpt, list_sources
+from t2v_models.shards.told import NOTICES, REJECTS, Kind, Reject, kinds, write_told
 from tests.tiny import OPTIONS, clips, noise, put, put_frames, rejects
 
 
@@ -158,7 +161,9 @@ def test_captions_that_are_none_are_named(tmp_path: Path) -> None:
     reasons = rejects(tmp_path / "out")
     assert reasons["0.webp"] == "its caption is not UTF-8: byte 0 cannot be read"
     assert all("no word" in reasons[f"{i}.webp"] for i in (1, 2, 3))
-    assert "4.webp" not in reasons
+    assert pq.read_table(tmp_path / "out" / NOTICES).to_pylist() == [
+        {"path": "4.webp", "notice": "its caption of 3,000 characters is cut to 2,000"}
+    ]
     assert reasons["5.webp"] == "no caption: there is no 5.txt and no table was given"
     assert Manifest.load(tmp_path / "out").captions == ["x" * 2000, "fine"]
     with pytest.raises(LabError, match="holds no clip with a caption .7 rejected"):
@@ -191,67 +196,11 @@ def test_what_is_no_plain_file_inside_the_folder_is_never_opened(tmp_path: Path)
         "out.webp": leads_out, "words.webp": f"its caption in words.txt: its path {leads_out}",
         "frames": f"frame frame_3.png: its path {leads_out}", "folder": "a link to a folder",
         "pipe.mp4": "no regular", "waits.webp": "its caption in waits.txt: it is no regular file",
-        "loop.webp": "Too many levels", "inside.webp": "the same frames are in good.webp",
+        "loop.webp": "Too many levels", "inside.webp": "the same frames are in another clip: in good.webp",
     }  # fmt: skip
     assert set(found) == set(expected)
     for name, reason in expected.items():
         assert reason in found[name], (name, found[name])
-
-
-@pytest.mark.parametrize(("names", "reason"), [
-    ("1 2 4 5 6 7", "frames are missing after 2.png: the next number is 2 higher"),
-    ("a0 a10 a20 a40 a50 a60", "frames are missing after a20.png: the next number is 20 higher"),
-    ("0001_rgb 0002_rgb 0004_rgb 0005_rgb 0006_rgb 0007_rgb", "frames are missing after 0002_rgb.png"),
-    ("0.1 0.2 0.4 0.5 0.6 1.0", "frames are missing after 0.2.png: the next number is 0.2 higher"),
-    ("1_left 1_right 2_left 2_right 3_left 3_right", "frames 1_left.png and 1_right.png differ in more than numbers"),
-    ("-2 -1 0 1 2 3", "frames -1.png and 0.png differ in more than numbers"),
-    ("img1 img1-copy img2 img3 img4 img5", "frames img1-copy.png and img1.png differ in more than numbers"),
-    ("a1f b2f 3f9 f4f f5f f6f", "frames 3f9.png and a1f.png differ in more than numbers"),
-    ("s1_f1 s1_f2 s1_f3 s2_f1 s2_f2 s2_f3", "the order of its frames cannot be told, for several numbers"),
-    ("1.9 1.10 1.8 2.1 2.0 2.2", "the order of its frames cannot be told, for several numbers"),
-    ("01 1 2 3 4 5", "two frames have the number of 01.png"),
-    ("cover 1 2 3 4 5", "frame cover.png has no number, and others have"),
-    ("one two three four five six", "the order of frames named as five.png cannot be told"),
-    ("a b d e f g", "frames are missing after b.png: the next number is 2 higher"),
-    ("1 2 3", "it has 3 frames"), ("", "it is a folder without images"),
-    ("0 10 20 30 40 50", None), ("walk_a walk_b walk_c walk_d walk_e walk_f", None),
-    ("t1033 t1066 t1100 t1133 t1166 t1200", None),
-    ("frame.(1) frame.(2) frame.(9) frame.(10) frame.(11) frame.(12)", "frames are missing after frame.(2).png"),
-    ("frame.(7) frame.(8) frame.(9) frame.(10) frame.(11) frame.(12)", None),
-    ("8_left 9_left 10_left 11_left", "it has 4"),
-    ("frame8_t frame9_t frame10_t frame11_t frame12_t frame13_t", None), ("Img1 img2 img3 img4 IMG5 img6", None),
-    ("0.8 0.9 1.0 1.1 1.2 1.3", None), ("v1.8 v1.9 v1.10 v1.11 v1.12 v1.13", None),
-    ("98_t0.033 99_t0.067 100_t0.1 101_t0.133 102_t0.167 103_t0.2", None), ("٨ ٩ ١٠ ١١ ١٢ ١٣", None),
-    ("2024-08_8 2024-08_9 2024-08_10 2024-08_11 2024-08_12 2024-08_13", None),
-])  # fmt: skip
-def test_frames_are_in_the_order_of_the_number_that_changes(tmp_path: Path, names: str, reason: str | None) -> None:
-    """Frames are made in the order in which they are named here."""
-    folder = tmp_path / "source" / "clip"
-    folder.mkdir(parents=True)
-    for name, frame in zip(names.split(), noise(0), strict=False):
-        Image.fromarray(frame).save(folder / f"{name}.png")
-    (tmp_path / "source" / "list.csv").write_text("path,caption\nclip,a cat\nother.webp,a dog\n")
-    put(tmp_path / "source", "other.webp", to_webp(noise(1), 10), None)
-    ingest(tmp_path / "source" / "list.csv", tmp_path / "out", OPTIONS)
-    assert rejects(tmp_path / "out").get("clip", "")[: len(reason or "")] == (reason or "")
-    if reason is None:
-        np.testing.assert_array_equal(clips(tmp_path / "out")[0], noise(0))
-
-
-@given(
-    st.lists(st.sampled_from(["a", "_", " (", ")", "é", "-"]), min_size=2, max_size=2),
-    st.integers(0, 2000), st.integers(1, 40), st.integers(3, 30), st.integers(0, 6), st.randoms(use_true_random=False),
-)  # fmt: skip
-def test_any_even_count_is_in_order_and_any_hole_in_it_is_found(
-    text: list[str], first: int, step: int, count: int, width: int, chance: random.Random
-) -> None:
-    numbers = range(first, first + count * step, step)
-    files = [Path(f"{text[0]}{number:0{width}d}{text[1]}.png") for number in numbers]
-    assert ordered(chance.sample(files, count)) == files
-    if count > 3:
-        files.pop(chance.randrange(1, count - 1))
-        with pytest.raises(ValueError, match="frames are missing after"):
-            ordered(chance.sample(files, count - 1))
 
 
 PIECES = st.sampled_from(["\\", "udcff", "\udcff", "\udcfe", "?", "é", "/"])
@@ -329,3 +278,79 @@ def test_no_table_stops_an_ingest(tmp_path: Path) -> None:
                 continue
             assert all(reject.reason for reject in found.rejects)
             assert {item.path for item in found.sources} <= {"good.webp"}
+
+
+def test_what_is_told_is_counted_by_reason_whatever_its_names_and_numbers(tmp_path: Path) -> None:
+    reasons = [f"the same frames are in another clip: in {name}" for name in ("a b.mp4", "c.mp4")]
+    reasons += [f"it has {count:,} frames at 10 frames per second; a clip needs 16" for count in (3, 1000, 4)]
+    write_told(tmp_path, [Reject(f"{i}.mp4", None, reason) for i, reason in enumerate(reasons)], [])
+    assert kinds(tmp_path / REJECTS) == [Kind(3, "2.mp4", reasons[2]), Kind(2, "0.mp4", reasons[0])]
+    assert kinds(tmp_path / NOTICES) == kinds(tmp_path / "missing.parquet") == []
+
+
+def test_folders_of_webp_one_clip_and_a_snapshot_of_a_cache_are_read(tmp_path: Path) -> None:
+    """Frame i of a folder of stills is seen for 1 / source_fps seconds."""
+    source = tmp_path / "source"
+    for i, frame in enumerate(noise(0, 12)):
+        put(source, f"walk/{i}.webp", webp(frame), b"a walk" if i == 0 else None)
+    (source / "walk" / "0.txt").rename(source / "walk.txt")
+    for name in ("m4v", "mpg", "ts", "wmv", "flv", "ogv", "3gp"):
+        put(source, f"films/{name}.{name.upper()}", to_webp(noise(len(name) + ord(name[0])), 10))
+    half = OPTIONS.model_copy(update={"source_fps": 5})
+    assert ingest(source, tmp_path / "out", half).sources == 8
+    rows = Manifest.load(tmp_path / "out").table.to_pylist()
+    walk = [i for i, row in enumerate(rows) if row["source"] == "walk"]
+    np.testing.assert_array_equal(clips(tmp_path / "out")[walk].reshape(-1, 16, 16, 3), noise(0, 12).repeat(2, 0))
+    with pytest.raises(LabError, match="source_fps is 5 there and None now"):
+        ingest(source, tmp_path / "out", OPTIONS)
+    assert ingest(source / "walk", tmp_path / "walk", OPTIONS) == Ingested(1, 2, 0, 0)
+    assert ingest(source / "films" / "ts.TS", tmp_path / "one", OPTIONS) == Ingested(1, 1, 0, 0)
+    cache = tmp_path / "datasets--me--films"
+    snapshot = cache / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    for name, content in (("a.webp", to_webp(noise(1), 10)), ("a.txt", b"a cat")):
+        put(cache, f"blobs/{name[0]}{len(content)}", content, None)
+        (snapshot / name).symlink_to(cache / "blobs" / f"{name[0]}{len(content)}")
+    (snapshot / "b.webp").symlink_to(source / "walk" / "0.webp")
+    (snapshot / "b.txt").write_text("from elsewhere")
+    assert ingest(snapshot, tmp_path / "cached", OPTIONS) == Ingested(1, 1, 0, 1)
+    assert rejects(tmp_path / "cached") == {"b.webp": "its path leads out of abc: only files inside are read"}
+    put(snapshot, "t.csv", b"file_name,text\na.webp,a dog\n", None)
+    assert ingest(snapshot / "t.csv", tmp_path / "listed", OPTIONS) == Ingested(1, 1, 0, 1)
+    assert Manifest.load(tmp_path / "listed").table.to_pylist()[0]["source"] == "a.webp"
+
+
+def webp(frame: np.ndarray) -> bytes:
+    """One still picture."""
+    content = io.BytesIO()
+    Image.fromarray(frame).save(content, "WEBP", lossless=True)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), [
+    (("nothing", "OUT"), "t2v: there is no folder, table or clip nothing: name a folder"),
+    (("t.csv", "OUT"), "t2v: t.csv line 2 has 3 cells and the header 2: put a caption"),
+    (("good.csv", "OUT", "--column", "caption"), "t2v: --column 'caption' names no column: write KEY=NAME"),
+    (("good.csv", "OUT", "--fit", "croop"), "t2v: fit: should be 'crop' or 'letterbox' (found 'croop')"),
+    ((".", "inside"), "t2v: inside lies inside ., which is to be read: choose a folder outside it"),
+    ((".", "OUT", "--column", "caption=text"), "t2v: --column names a column of a table, and no table was given"),
+])  # fmt: skip
+def test_a_mistake_is_told_before_any_server_is_loaded(
+    tmp_path: Path, arguments: tuple[str, ...], sentence: str
+) -> None:
+    put(tmp_path, "t.csv", b"path,caption\na.webp,a cat, black\n", None)
+    put(tmp_path, "good.csv", b"path,caption\na.webp,a cat\n", None)
+    code = """
+import sys
+sys.modules["prefect"] = sys.modules["mlflow"] = sys.modules["torch"] = None  # importing them fails
+from flows.cli.main import main
+main()
+"""
+    words = [str(tmp_path.with_name("out")) if word == "OUT" else word for word in ("ingest", *arguments)]
+    command = [sys.executable, "-c", code, *words]
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(sentence)
+    assert len(done.stderr.splitlines()) == 1
+    assert not tmp_path.with_name("out").exists()

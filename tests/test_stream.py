@@ -14,15 +14,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t2v_models.batch import Batch
+from t2v_models.checkpoint import RunConfig
+from t2v_models.clips.media import to_webp
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.distributed.collectives import Share
+from t2v_models.shards.ingest import ingest
 from t2v_models.shards.manifest import Manifest, finish
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.stream import DeviceClips, batches, blocked_order, order
 from t2v_models.shards.write import write_shard
 from t2v_models.worlds.dataset import DatasetConfig, draw_clip
 from t2v_models.worlds.render import render
+from tests.runs import SMALL
+from tests.tiny import OPTIONS, noise, put
 
 CONFIG = DatasetConfig(clips=47, clips_per_shard=10, spec=ClipSpec(size=16, frames=4))
 
@@ -200,3 +205,26 @@ def test_clips_on_a_device_make_the_same_batches(store: ClipStore) -> None:
 def test_a_batch_that_ranks_cannot_share_is_refused(store: ClipStore) -> None:
     with pytest.raises(LabError, match="12 clips is 3 runs of 4, too few for 4 parts .ranks times"):
         batches(store, 12, 4, 0, share=Share(0, 4))
+
+
+def test_of_several_captions_one_is_drawn_for_every_run(tmp_path: Path) -> None:
+    """Also the same words for both clips of a run, whatever ranks share the batch and wherever it begins."""
+    texts = ("a cat\n\n  one pet \na tom", "a dog", "a dog")
+    for i, text in enumerate((*texts, *texts)):
+        put(tmp_path / "source", f"{i}.webp", to_webp(noise(i), 10), text.encode())
+    ingest(tmp_path / "source", tmp_path / "out", OPTIONS)
+    manifest = Manifest.load(tmp_path / "out")
+    assert manifest.captions == ["a cat\none pet\na tom", "a dog", "a dog"] * 2
+    assert set(manifest.config.prompts) == {"a cat", "a dog"}
+    assert RunConfig.of(manifest, SMALL["gan"], seed=0).vocabulary == ("a", "cat", "dog", "one", "pet", "tom")
+    store = ClipStore(manifest)
+    found = list(islice(batches(store, 6, 2, 3), 100))
+    assert all(batch.captions[i] == batch.captions[i + 1] for batch in found for i in (0, 2, 4))
+    drawn = Counter(caption for batch in found for caption in batch.captions)
+    assert set(drawn) == {"a cat", "one pet", "a tom", "a dog"}
+    assert drawn["a dog"] == 400
+    assert all(40 <= drawn[line] <= 95 for line in ("a cat", "one pet", "a tom")), "each a third of 200"
+    assert equal(next(batches(store, 6, 2, 3, start=7)), found[7])
+    halves = [next(batches(store, 6, 2, 3, start=7, share=Share(rank, 2))) for rank in (0, 1)]
+    assert halves[0].captions + halves[1].captions == found[7].captions
+    assert any(x.captions != y.captions for x, y in zip(found, islice(batches(store, 6, 2, 4), 100), strict=False))

@@ -1,7 +1,7 @@
 """The commands that make datasets and look after them: render, ingest, export, verify."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,7 +11,8 @@ from tasks.servers.runtime import WORK
 
 commands = typer.Typer()
 
-SHOWN_REJECTS = 5
+SHOWN_KINDS = 12
+"""Reasons that are printed; all are in the tables."""
 
 
 @commands.command()
@@ -107,6 +108,9 @@ def ingest(
     frames: Annotated[int, typer.Option(help="Frames per clip, 4 to 256.")] = 10,
     fps: Annotated[int, typer.Option(help="Frames per second; films of other rates are resampled.")] = 10,
     fit: Annotated[str, typer.Option(help="crop, or letterbox to keep all of a frame that is not square.")] = "crop",
+    source_fps: Annotated[
+        float | None, typer.Option(help="Frames per second of folders of frames; --fps if left out.")
+    ] = None,
     stride: Annotated[
         int | None, typer.Option(help="Frames from one clip's start to the next; --frames if left out.")
     ] = None,
@@ -134,7 +138,7 @@ def ingest(
 
     spec = {"size": size, "frames": frames, "fps": fps}
     options = IngestOptions.model_validate(
-        {"spec": spec, "fit": fit, "stride": stride, "validation": validation, "codec": codec}
+        {"spec": spec, "fit": fit, "stride": stride, "source_fps": source_fps, "validation": validation, "codec": codec}
     )
     columns = dict(_named(given) for given in column or ())
     from t2v_models.shards.ingest import look
@@ -148,8 +152,8 @@ def ingest(
 
         result = ingest_flow(source, out, options, captions, columns, workers)
     print(f"{result.sources:,} files: {result.train:,} clips in {out}, {result.validation:,} in {out / 'validation'}")
-    _print_rejects(out, result.rejects)
-    print_json(as_json, {"data": str(out), **vars(result)})
+    told = _tell(out)
+    print_json(as_json, {"data": str(out), **vars(result), "reasons": told})
 
 
 def _named(given: str) -> tuple[str, str]:
@@ -160,15 +164,22 @@ def _named(given: str) -> tuple[str, str]:
     return key, name
 
 
-def _print_rejects(out: Path, count: int) -> None:
-    """How many, and the first few with their reasons: enough to see what is wrong with most."""
-    import pyarrow.parquet as pq
+def _tell(out: Path) -> dict[str, list[dict[str, Any]]]:
+    """Print how many files were left out, or read otherwise than they lie there, by reason with an example of each."""
+    from t2v_models.shards.told import NOTICES, REJECTS, kinds
 
-    from t2v_models.shards.ingest import REJECTS
-
-    print(f"{count:,} rejected" + (f", for the reasons in {out / REJECTS}" if count else ""))
-    for row in pq.read_table(out / REJECTS).slice(0, SHOWN_REJECTS).to_pylist():
-        print(f"  {row['path']}: {row['reason']}")
+    told = {REJECTS: kinds(out / REJECTS), NOTICES: kinds(out / NOTICES)}
+    for name, what in ((REJECTS, "rejected"), (NOTICES, "noticed")):
+        count = sum(kind.count for kind in told[name])
+        if count or name == REJECTS:
+            print(f"{count:,} {what}" + (f", all in {out / name}" if count else ""))
+        for kind in told[name][:SHOWN_KINDS]:
+            print(
+                f"  {kind.count:,} such as {kind.path}: {kind.text}"
+                if kind.count > 1
+                else f"  {kind.path}: {kind.text}"
+            )
+    return {Path(name).stem: [vars(kind) for kind in found] for name, found in told.items()}
 
 
 @commands.command()

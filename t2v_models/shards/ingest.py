@@ -1,6 +1,6 @@
 """People's own captioned clips to the same shards as rendered ones: decode, resample, fit, cut into windows, store.
 
-What becomes no clip is listed with the reason in `rejects.parquet`. Source files kept for validation become a dataset
+What becomes no clip is listed with the reason (`told`). Source files kept for validation become a dataset
 of their own in the folder `validation` of the first. Clips are a function of the files, their names and the options.
 """
 
@@ -19,11 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from t2v_models.config import LabError, flatten
-from t2v_models.files import atomic, remove
+from t2v_models.files import remove
 from t2v_models.processes import process_pool
 from t2v_models.shards.ingested import IngestConfig, IngestOptions, config_digest
 from t2v_models.shards.manifest import MANIFEST, Manifest, finish
-from t2v_models.shards.sources import Listing, Reject, Source, list_sources, source_digest
+from t2v_models.shards.sources import Listing, Source, list_sources, source_digest
+from t2v_models.shards.told import REJECTS, Reject, write_told
 from t2v_models.shards.windows import Window, Windows, windows
 from t2v_models.shards.write import (
     PackedClip,
@@ -36,7 +37,6 @@ from t2v_models.shards.write import (
     write_tar,
 )
 
-REJECTS = "rejects.parquet"
 SHOWN_PROMPTS = 16
 """Captions that a model is sampled with while it trains."""
 
@@ -51,6 +51,7 @@ class Ingested:
     train: int
     validation: int
     rejects: int
+    """Files, and parts of files."""
 
 
 Mapper = Callable[[Callable[[Source], Windows], list[Source]], Iterable[Windows]]
@@ -85,11 +86,11 @@ def ingest(
     sources, digest = _digested(listing.sources, rejects)
     if not sources:
         raise _nothing(source, rejects)
-    wanted = options.model_dump() | {"world": "ingested", "source_sha256": digest}
+    wanted = options.model_dump() | {"source_fps": options.source_fps, "world": "ingested", "source_sha256": digest}
     done = _finished(out, wanted, len(sources))
     if done:
         return done
-    _write_rejects(out, rejects)  # it also says whose the tar files beside it are
+    write_told(out, listing.rejects, listing.notices)  # it also says whose the tar files beside it are
     writers = {name: _SplitWriter(folder, options) for name, folder in _folders(out).items()}
     splits = _split(sources, options.validation)
     owner: dict[bytes, str] = {}
@@ -103,13 +104,13 @@ def ingest(
                 rejects.append(window)
                 continue
             if window.sha256 in owner:
-                reason = f"the same frames are in {owner[window.sha256]}"
+                reason = f"the same frames are in another clip: in {owner[window.sha256]}"
                 rejects.append(Reject(item.path, window.first, reason))
                 continue
             owner[window.sha256] = item.path
             writers[splits[item.path]].add(item, window)
         on_source(number, len(sources))
-    _write_rejects(out, rejects)
+    write_told(out, listing.rejects, listing.notices)
     if not writers["train"].clips:
         raise LabError(f"no clip of {source} can be used{_reasons(rejects)}: the reasons are in {out / REJECTS}")
     for name in ("validation", "train"):  # the manifest in `out` comes last: with it, all is complete
@@ -276,14 +277,6 @@ def _finished(out: Path, wanted: dict[str, object], sources: int) -> Ingested | 
         return Ingested(sources, train, validation, pq.read_metadata(out / REJECTS).num_rows)
     except (LabError, OSError, pa.ArrowException):
         return None
-
-
-def _write_rejects(out: Path, rejects: list[Reject]) -> None:
-    schema = pa.schema([("path", pa.string()), ("frame", pa.int64()), ("reason", pa.string())])
-    rows = sorted((vars(reject) for reject in rejects), key=lambda row: (row["path"], row["frame"] or 0))
-    clear_stale(out / REJECTS)
-    with atomic(out / REJECTS) as stream:
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), stream)
 
 
 def _reasons(rejects: list[Reject]) -> str:

@@ -16,12 +16,24 @@ INGEST_VERSION = "3"
 """Part of every ingested dataset's digest: raise it whenever the same files would give other clips."""
 
 
+def is_none(value: object) -> bool:
+    """Whether a value is left out of a configuration's digest, so that earlier ones stay what they were."""
+    return value is None
+
+
 class IngestOptions(Config):
     """How people's own files become clips."""
 
     spec: ClipSpec = Field(ClipSpec(), description="frames, size and frame rate of every clip")
     fit: Literal["crop", "letterbox"] = Field("crop", description="how a frame that is not square becomes one")
     stride: int | None = Field(None, ge=1, description="frames from one clip's start to the next; none for no overlap")
+    source_fps: int | float | None = Field(
+        None,
+        gt=0,
+        le=1000,
+        exclude_if=is_none,
+        description="frames per second of folders of frames; as many as of a clip",
+    )
     validation: float = Field(0.05, ge=0, lt=1, description="share of the source files kept for validation")
     clips_per_shard: int = Field(500, ge=1, le=100_000, description="clips in one tar file")
     codec: Codec = Field("lz4", description="how pixels are stored: lz4 is fast, webp plays in any browser")

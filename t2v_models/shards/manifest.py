@@ -67,7 +67,7 @@ class Manifest:
 
     @property
     def captions(self) -> list[str]:
-        """Caption of every clip."""
+        """Caption of every clip; of one with several, each is a line of it."""
         captions: list[str] = self.table["caption"].to_pylist()
         return captions
 

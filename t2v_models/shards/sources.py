@@ -17,6 +17,7 @@ from t2v_models.shards.captions import LONGEST_CAPTION, lines_of, read_caption, 
 from t2v_models.shards.frames import FRAME_SUFFIXES, WEBP, frame_files
 from t2v_models.shards.paths import barred, name_in, printable
 from t2v_models.shards.tables import TABLE_SUFFIXES, Row, table_rows
+from t2v_models.shards.told import Notice, Reject
 
 CLIP_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".ogv", ".3gp",
@@ -46,24 +47,6 @@ class Source:
     file: Path
     excerpts: tuple[Excerpt, ...]
     """In the order of their times; they may overlap."""
-
-
-@dataclass(frozen=True)
-class Reject:
-    """Something that does not become a clip, and why."""
-
-    path: str
-    frame: int | None
-    """First frame of the part that is left out; None for the whole file."""
-    reason: str
-
-
-@dataclass(frozen=True)
-class Notice:
-    """Something that becomes a clip otherwise than it stands there."""
-
-    path: str
-    text: str
 
 
 @dataclass

@@ -93,7 +93,8 @@ def batches(
 
     Batch k holds positions `[k * batch_size, (k + 1) * batch_size)` of the epochs' orders laid end to end, so it is
     a function of (seed, k) and of whole runs; a dataset smaller than a batch comes several times in it. The parts of
-    all ranks, in order, are the batch of one process: the same clips for any world size.
+    all ranks, in order, are the batch of one process: the same clips for any world size. Of several
+    captions of a clip one is drawn each time it comes.
 
     Args:
         store: the clips.
@@ -125,11 +126,20 @@ def batches(
         positions = k * batch_size + np.arange(batch_size)
         epochs = positions // length
         rows = np.concatenate([epoch_order(int(e))[positions[epochs == e] % length] for e in np.unique(epochs)])
-        captions = tuple(store.captions[row] for row in rows)
+        captions = _picked([store.captions[row] for row in rows], group, seed, k)
         frames = torch.as_tensor(store.frames(rows[first:end]))
         return Batch(frames, captions[first:end], before=captions[:first], after=captions[end:])
 
     return _ahead(make, start, workers) if workers else (make(k) for k in count(start))
+
+
+def _picked(captions: Sequence[str], group: int, seed: int, k: int) -> tuple[str, ...]:
+    """One of the lines of each clip's caption, alike for all clips of a run: a function of (seed, k)."""
+    lines = [caption.split("\n") for caption in captions]
+    if max(map(len, lines)) == 1:
+        return tuple(captions)
+    chance = np.random.default_rng([seed, k, len(captions)]).random(-(-len(captions) // group)).repeat(group)
+    return tuple(choice[int(u * len(choice))] for choice, u in zip(lines, chance, strict=False))
 
 
 def _warn_of_short_runs(captions: Sequence[str], group: int) -> None:

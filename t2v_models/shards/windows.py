@@ -12,7 +12,8 @@ from t2v_models.shards.codec import packed
 from t2v_models.shards.decode import fitted, resampled, shown
 from t2v_models.shards.ingested import IngestOptions
 from t2v_models.shards.picture import Told
-from t2v_models.shards.sources import Excerpt, Reject, Source
+from t2v_models.shards.sources import Excerpt, Source
+from t2v_models.shards.told import Reject
 
 MOST_FRAMES = 200_000
 """Of one file, at the rate of the dataset: more would fill the memory with its clips."""
@@ -44,7 +45,7 @@ def windows(options: IngestOptions, source: Source) -> Windows:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a damaged file may have much to say before it fails
-            for picture in resampled(shown(source.file, spec.fps, Told()), spec.fps):
+            for picture in resampled(shown(source.file, options.source_fps or spec.fps, Told()), spec.fps):
                 if total >= max(cutter.end for cutter in cutters):
                     break
                 if takers := [cutter for cutter in cutters if cutter.next <= total < cutter.end]:
