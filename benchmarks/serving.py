@@ -33,12 +33,11 @@ from t2v_models import generate
 from t2v_models.batch import to_frames
 from t2v_models.checkpoint import RunConfig
 from t2v_models.clips import media
-from t2v_models.families.gan.model import GanConfig
+from t2v_models.families.gan.config import GanConfig
 from t2v_models.model import VideoModel
 from t2v_models.shards.manifest import finish
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.write import write_shard
-from t2v_models.text.words import vocabulary_of
 from t2v_models.training.loop import TrainConfig, fit
 from t2v_models.worlds.dataset import DatasetConfig
 
@@ -56,8 +55,7 @@ def trained(folder: Path) -> Path:
     """A run folder with a model trained for seconds."""
     write_shard(folder / "data", DATA, 0)
     manifest = finish(folder / "data", DATA)
-    run = RunConfig(model=GanConfig(), dataset=DATA, dataset_digest=manifest.digest,
-                    vocabulary=vocabulary_of(manifest.captions), seed=0)  # fmt: skip
+    run = RunConfig.of(manifest, GanConfig(), seed=0)
     fit(run, ClipStore(manifest), TrainConfig(steps=STEPS), folder / "run", lambda step, figures: None)
     return folder / "run"
 

@@ -32,12 +32,11 @@ from torch.utils.data import DataLoader, Dataset
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.distributed import collectives
 from t2v_models.families import frame_gan
-from t2v_models.families.build import ModelConfig, build
+from t2v_models.families.build import FAMILIES, ModelConfig
 from t2v_models.families.frame_gan import FrameGanConfig
-from t2v_models.families.gan.model import GanConfig
-from t2v_models.generate import sample_frames
 from t2v_models.machine import cores, has_bfloat16, keep_memory
 from t2v_models.model import VideoModel
+from t2v_models.sampler import sample_frames
 from t2v_models.shards.manifest import Manifest, finish
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.stream import DeviceClips, batches
@@ -50,7 +49,7 @@ from t2v_models.worlds.render import render
 
 TURNS, STEPS = 5, 8
 """How often each piece of work is measured, and its updates."""
-MODELS: dict[str, ModelConfig] = {"gan": GanConfig(), "frame_gan": FrameGanConfig()}
+MODELS = {name: family() for name, family in FAMILIES.items()}
 
 
 def dataset(folder: Path, size: int, clips: int = 720) -> Manifest:
@@ -70,7 +69,7 @@ class Loop:
         keep_memory()  # as `fit` does
         self.config, self.precision = config, precision
         torch.manual_seed(0)
-        self.model: VideoModel = build(config, manifest.spec, vocabulary_of(manifest.captions)).to(device)
+        self.model: VideoModel = config.with_captions(manifest.captions).build(manifest.spec, {}).to(device)
         store = ClipStore(manifest)
         clips = store if device == "cpu" else DeviceClips(store, torch.device(device))
         self.stream = batches(clips, config.batch_size, config.group, 0, share=collectives.share())
@@ -79,7 +78,7 @@ class Loop:
     def run(self, steps: int) -> None:
         """So many updates."""
         for _ in range(steps):
-            collectives.greatest(0.0, 0.0)  # what the ranks of `fit` agree on before each step
+            collectives.all_reduce_max(0.0, 0.0)  # what the ranks of `fit` agree on before each step
             batch = next(self.stream).to(self.model.device)
             torch.manual_seed(self.step)
             with arithmetic(self.model.device, self.precision):
@@ -113,7 +112,7 @@ def two_ranks(work: Path) -> Iterator[Figure]:
 
     Two that know nothing of each other say what a second core can give at most.
     """
-    for name, size in (("gan", 32), ("gan", 64), ("frame_gan", 32)):
+    for name, size in (("gan", 64), *((name, 32) for name in FAMILIES)):
         config, manifest = MODELS[name], dataset(work / f"{name}-{size}", size)
         double = config.model_copy(update={"batch_size": 2 * config.batch_size})
         one, other = (Team(partial(Loop, config, manifest), 1) for _ in range(2))
@@ -365,7 +364,7 @@ def sampling(work: Path) -> Iterator[Figure]:
     """From a prompt to the frames of one clip at 64 px, on one core."""
     prompts = DatasetConfig().prompts
     for name, config in MODELS.items():
-        model = build(config, ClipSpec(size=64), vocabulary_of(prompts))
+        model = config.with_captions(prompts).build(ClipSpec(size=64), {})
         found = in_turns(2 * TURNS, clips=partial(_one_by_one, model, prompts[:1]))
         limits = {"gate": 10, "target": 2} if name == "gan" else {}
         yield {"figure": f"{name}, one clip at 64 px on one core, ms", "ms": 1000 * found["clips"] / 50} | limits

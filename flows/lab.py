@@ -61,7 +61,7 @@ class LabConfig(Config):
     @property
     def settings(self) -> dict[str, Any]:
         """Everything that is set, models by name: what MLflow shows, and what tells one lab from another."""
-        return self.model_dump() | {"models": {model.name: model.model_dump() for model in self.models}}
+        return self.model_dump() | {"models": {model.name: model.settings for model in self.models}}
 
 
 class LabResult(Config):

@@ -4,8 +4,9 @@ Letters in shapes: b clips, t frames, h and w pixels. Networks make `(b, 3, t, h
 files, batches and people have `(t, h, w, 3)` uint8. `to_video` and `to_frames` cross between them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from t2v_models.config import LabError
+from t2v_models.text.split import sorted_words
 
 Metrics = dict[str, Tensor]
 """Named scalars of one update: detached, still on the device."""
@@ -23,8 +25,8 @@ Metrics = dict[str, Tensor]
 class Batch:
     """What one update learns from: all of a batch, or this process's part of it where several ranks share it.
 
-    An update must not depend on how a batch is shared. So noise is drawn for the whole batch, on every rank alike,
-    and each takes its `own` rows; captions of the whole batch are known to all.
+    An update must not depend on how a batch is shared. So noise is drawn for the whole batch, on every rank and for
+    every part alike, and each takes its own rows; captions of the whole batch are known to all.
     """
 
     frames: Tensor
@@ -34,6 +36,10 @@ class Batch:
     """Captions of the parts before this one."""
     after: tuple[str, ...] = ()
     """Captions of the parts after this one."""
+    meaning: Callable[[str], Hashable] = sorted_words
+    """Equal for captions that ask for the same thing: the dataset knows."""
+    seed: int = 0
+    """Of the noise that `randn` and `rand` draw."""
 
     @property
     def all_captions(self) -> tuple[str, ...]:
@@ -50,6 +56,28 @@ class Batch:
         """Share of the whole batch: losses that are means over clips add up to the batch's, weighted so."""
         return len(self.captions) / len(self.all_captions)
 
+    @property
+    def all_meanings(self) -> tuple[Hashable, ...]:
+        """Meanings of the captions of the whole batch."""
+        return tuple(map(self.meaning, self.all_captions))
+
+    def randn(self, *shape: int) -> Tensor:
+        """Standard Gaussian noise `(b, *shape)` for the clips of this part.
+
+        Drawn for the whole batch on the CPU and cut: the k-th draw is the same on all ranks and in all parts.
+        """
+        drawn = torch.randn(len(self.all_captions), *shape, generator=self._generator)
+        return self.own(drawn).to(self.frames.device)
+
+    def rand(self, *shape: int) -> Tensor:
+        """The same, uniform in [0, 1)."""
+        drawn = torch.rand(len(self.all_captions), *shape, generator=self._generator)
+        return self.own(drawn).to(self.frames.device)
+
+    @cached_property
+    def _generator(self) -> torch.Generator:
+        return torch.Generator().manual_seed(self.seed)
+
     def own(self, rows: Tensor) -> Tensor:
         """The rows of this part, `(b, …)`, of rows for every clip of the whole batch."""
         return rows[slice(*self.bounds)]
@@ -62,9 +90,10 @@ class Batch:
         """
         cuts = cut(len(self.captions), group, count)
         return [
-            Batch(
-                self.frames[first:end],
-                self.captions[first:end],
+            replace(
+                self,
+                frames=self.frames[first:end],
+                captions=self.captions[first:end],
                 before=self.before + self.captions[:first],
                 after=self.captions[end:] + self.after,
             )

@@ -6,28 +6,38 @@ the digest of the weights, so a checkpoint whose JSON exists and whose digest ag
 
 import hashlib
 import logging
+from functools import lru_cache
 from importlib.metadata import version
+from operator import not_
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import safetensors.torch
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError, model_validator
 from torch import Tensor
 
 from t2v_models import files
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import Config, LabError, in_words
-from t2v_models.families.build import ModelConfig, build
-from t2v_models.model import VideoModel
+from t2v_models.families.build import ModelConfig
+from t2v_models.model import FamilyConfig, VideoModel
 from t2v_models.shards.ingested import DataConfig
-from t2v_models.text.words import vocabulary_of
 
 if TYPE_CHECKING:  # a served model reads no dataset
     from t2v_models.shards.manifest import Manifest
 
 log = logging.getLogger(__name__)
+
+
+class Parent(Config):
+    """The run that another builds on, as it was then."""
+
+    run: "RunConfig"
+    step: int
+    sha256: str
+    """Of its weights."""
 
 
 class RunConfig(Config):
@@ -37,21 +47,47 @@ class RunConfig(Config):
     dataset: DataConfig
     dataset_digest: str
     """Digest of the shards' content, as in the manifest."""
-    vocabulary: tuple[str, ...]
     seed: int
+    parents: dict[str, Parent] = Field({}, exclude_if=not_)
+    """By the setting of the model that names them."""
 
     @classmethod
-    def of(cls, manifest: "Manifest", model: ModelConfig, seed: int) -> "RunConfig":
-        """The run that trains `model` on the dataset of `manifest`."""
+    def of(cls, manifest: "Manifest", model: FamilyConfig, seed: int) -> "RunConfig":
+        """The run that trains `model` on the dataset of `manifest`.
+
+        Raises:
+            LabError: a model that it builds on has no whole checkpoint.
+        """
+        parents = {}
+        for name, run_dir in model.parents.items():
+            last = _require(newest(run_dir), run_dir)
+            parents[name] = Parent(run=last.run, step=last.step, sha256=last.sha256)
         return cls(
-            model=model, dataset=manifest.config, dataset_digest=manifest.digest,
-            vocabulary=vocabulary_of(manifest.captions), seed=seed,
+            model=model.with_captions(manifest.captions), dataset=manifest.config, dataset_digest=manifest.digest,
+            seed=seed, parents=parents,
         )  # fmt: skip
+
+    @model_validator(mode="before")
+    @classmethod
+    def _vocabulary_of_old(cls, values: Any) -> Any:
+        """Runs of the first house kept the vocabulary beside the model, and their models had no text encoder."""
+        if isinstance(values, dict) and "vocabulary" in values:
+            encoder = {"name": "words", "vocabulary": values["vocabulary"]}
+            model = values["model"] | {"text_encoder": encoder}
+            values = {key: value for key, value in values.items() if key != "vocabulary"} | {"model": model}
+        return values
+
+    def build(self) -> VideoModel:
+        """A fresh model, and fresh models that it builds on; weights are drawn from torch's current seed."""
+        return self.model.build(self.spec, {name: parent.run.build() for name, parent in self.parents.items()})
 
     @property
     def spec(self) -> ClipSpec:
         """Frames, size and rate of the clips the model makes."""
         return self.dataset.spec
+
+
+Parent.model_rebuild()
 
 
 class Checkpoint(Config):
@@ -65,6 +101,8 @@ class Checkpoint(Config):
     sha256: str
     """Of the weights file."""
     versions: dict[str, str]
+    frozen: str | None = Field(None, exclude_if=not_)
+    """sha256 of the file with the networks that never change, kept once."""
 
 
 def folder(run_dir: Path) -> Path:
@@ -77,7 +115,7 @@ def save(model: VideoModel, run: RunConfig, run_dir: Path, step: int, seconds: f
     weights = safetensors.torch.save(_tensors(model))
     checkpoint = Checkpoint(
         run=run, step=step, seconds=seconds, sha256=hashlib.sha256(weights).hexdigest(),
-        versions={"t2v-lab": version("t2v-lab"), "torch": torch.__version__},
+        versions={"t2v-lab": version("t2v-lab"), "torch": torch.__version__}, frozen=_save_frozen(model, run_dir),
     )  # fmt: skip
     path = folder(run_dir) / f"step-{step:08d}.json"
     files.write(path.with_suffix(".safetensors"), weights)
@@ -88,6 +126,13 @@ def save(model: VideoModel, run: RunConfig, run_dir: Path, step: int, seconds: f
         files.remove(old)
         files.remove(old.with_suffix(".safetensors"))
     return checkpoint
+
+
+def files_of(checkpoint: Checkpoint, run_dir: Path) -> list[Path]:
+    """All files of a checkpoint, relative to its run folder."""
+    found = sorted(folder(run_dir).glob(f"step-{checkpoint.step:08d}.*"))
+    found += [_frozen_file(run_dir, checkpoint.frozen)] if checkpoint.frozen else []
+    return [path.relative_to(run_dir) for path in found]
 
 
 def newest(run_dir: Path) -> Checkpoint | None:
@@ -102,7 +147,7 @@ def newest(run_dir: Path) -> Checkpoint | None:
         weights = path.with_suffix(".safetensors")
         try:
             checkpoint = Checkpoint.model_validate_json(path.read_bytes())
-            found = hashlib.sha256(weights.read_bytes()).hexdigest()
+            found = _sha256(weights)
         except (ValidationError, OSError) as error:
             if isinstance(error, ValidationError) and error.errors()[0]["type"] != "json_invalid":
                 raise LabError(
@@ -122,12 +167,29 @@ def load(run_dir: Path) -> tuple[VideoModel, Checkpoint]:
     Raises:
         LabError: no such folder, or no whole checkpoint in it.
     """
-    checkpoint = newest(run_dir)
-    if checkpoint is None:
-        raise LabError(_no_run(run_dir))
-    model = build(checkpoint.run.model, checkpoint.run.spec, checkpoint.run.vocabulary)
+    checkpoint = _require(newest(run_dir), run_dir)
+    model = checkpoint.run.build()
     _load_weights(model, checkpoint, run_dir)
     return model, checkpoint
+
+
+def load_parents(model: VideoModel, run: RunConfig) -> None:
+    """Put the weights of the runs that a fresh model builds on into it.
+
+    Raises:
+        LabError: one of them has no whole checkpoint, or has been trained further since `run` was made.
+    """
+    for name, run_dir in run.model.parents.items():
+        last = _require(newest(run_dir), run_dir)
+        if last.sha256 != run.parents[name].sha256:
+            raise LabError(f"{run_dir}, the {name} of this run, has other weights by now: train again from it")
+        _load_weights(getattr(model, name), last, run_dir)
+
+
+def _require(checkpoint: Checkpoint | None, run_dir: Path) -> Checkpoint:
+    if checkpoint is None:
+        raise LabError(_no_run(run_dir))
+    return checkpoint
 
 
 def _no_run(place: Path) -> str:
@@ -158,6 +220,8 @@ def restore(model: VideoModel, checkpoint: Checkpoint, run_dir: Path) -> None:
 def _load_weights(model: VideoModel, checkpoint: Checkpoint, run_dir: Path) -> dict[str, Tensor]:
     """Put the checkpoint's weights into `model`; all its tensors by name."""
     tensors = safetensors.torch.load_file(folder(run_dir) / f"step-{checkpoint.step:08d}.safetensors")
+    if checkpoint.frozen:
+        tensors |= safetensors.torch.load_file(_frozen_file(run_dir, checkpoint.frozen))
     try:
         model.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
     except RuntimeError as error:  # torch's way of saying that names or shapes differ
@@ -169,9 +233,38 @@ def _load_weights(model: VideoModel, checkpoint: Checkpoint, run_dir: Path) -> d
 
 
 def _tensors(model: VideoModel) -> dict[str, Tensor]:
-    """Everything a resumed run needs, by name."""
-    tensors = {f"model.{name}": t for name, t in model.state_dict().items()}
+    """Everything a resumed run needs, by name, but what never changes."""
+    tensors = {f"model.{name}": t for name, t in model.state_dict().items() if not _is_frozen(model, name)}
     for name, optimizer in model.optimizers.items():
         for index, fields in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{name}.{index}.{field}": torch.as_tensor(t) for field, t in fields.items()}
     return {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+
+
+def _is_frozen(model: VideoModel, name: str) -> bool:
+    return name.split(".")[0] in model.frozen
+
+
+def _frozen_file(run_dir: Path, sha256: str) -> Path:
+    return run_dir / "frozen" / f"{sha256[:16]}.safetensors"
+
+
+def _save_frozen(model: VideoModel, run_dir: Path) -> str | None:
+    """Write the networks that never change, once for a model; their sha256, or None where there are none."""
+    if model.frozen and model.frozen_sha256 is None:
+        tensors = {f"model.{name}": t for name, t in model.state_dict().items() if _is_frozen(model, name)}
+        content = safetensors.torch.save({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
+        model.frozen_sha256 = hashlib.sha256(content).hexdigest()
+        files.write(_frozen_file(run_dir, model.frozen_sha256), content)
+    return model.frozen_sha256
+
+
+def _sha256(path: Path) -> str:
+    """Of a file; hashed once while it stays as it is, however often a run asks whether its checkpoint is whole."""
+    stat = path.stat()
+    return _sha256_of(path, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(16)
+def _sha256_of(path: Path, size: int, changed_ns: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

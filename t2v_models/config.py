@@ -101,8 +101,7 @@ def _config_at(config: object, place: tuple[int | str, ...]) -> type[BaseModel] 
         field = config.model_fields.get(str(place[0]))
         if field:
             return _config_at(field.annotation, place[1:])
-        name = config.model_fields.get("name")  # a family is there by its name
-        return _config_at(config, place[1:]) if name and place[0] in get_args(name.annotation) else None
+        return None
     rest = place[1:] if place and isinstance(place[0], int) else place
     return next(filter(None, (_config_at(part, rest) for part in get_args(config))), None)
 

@@ -1,23 +1,12 @@
-"""From a prompt to frames."""
+"""From a run folder to clips."""
 
-import math
-from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
+from typing import cast
 
 from t2v_models import checkpoint
-from t2v_models.batch import to_frames
 from t2v_models.config import LabError
-from t2v_models.machine import threads
 from t2v_models.model import VideoModel
-from t2v_models.text.split import words
-from t2v_models.text.words import bag_of_words
-
-MOST_SEED = 2**62
-"""A seed has 63 bits, and there is one for each of many clips."""
+from t2v_models.sampler import Frames, Interpolates, Request, Sampler
 
 
 def load_run(run_dir: Path) -> VideoModel:
@@ -30,66 +19,26 @@ def load_run(run_dir: Path) -> VideoModel:
     return model
 
 
-def sample_frames(
-    model: VideoModel, prompts: Sequence[str], seeds: Sequence[int], batch_size: int = 64
-) -> NDArray[np.uint8]:
-    """One clip per (prompt, seed): uint8 `(n, t, h, w, 3)`. The batch size does not change any clip's noise.
-
-    Raises:
-        LabError: a prompt without a word, or with one the model was never trained on.
-    """
-    assert len(prompts) == len(seeds), (len(prompts), len(seeds))
-    _check_words(model, prompts)
-    with torch.inference_mode(), threads(model.config.threads):
-        parts = [
-            to_frames(model.sample(prompts[i : i + batch_size], seeds[i : i + batch_size]))
-            for i in range(0, len(prompts), batch_size)
-        ]
-    return np.concatenate(parts)
-
-
-def repeat(prompts: Sequence[str], count: int, seed: int) -> tuple[list[str], list[int]]:
-    """Every prompt `count` times with seeds `seed`, `seed + 1`, …: the same noises for each prompt.
-
-    Raises:
-        LabError: a seed that no generator of noise takes, or no clip at all.
-    """
-    if not 0 <= seed <= MOST_SEED:
-        raise LabError(f"the seed is {seed}: give a whole number from 0 to {MOST_SEED:,}")
-    if count < 1:
-        raise LabError(f"{count} clips were asked for: ask for 1 or more")
-    return [p for p in prompts for _ in range(count)], [seed + i for _ in prompts for i in range(count)]
-
-
-def between(model: VideoModel, prompts: tuple[str, str], seeds: tuple[int, int], count: int) -> NDArray[np.uint8]:
+def interpolate(sampler: Sampler, prompts: tuple[str, str], seeds: tuple[int, int], count: int) -> Frames:
     """Clips on the way from one prompt and seed to another, both ends included: uint8 `(count, t, h, w, 3)`.
 
-    Words are mixed in proportion; noises of two seeds along a quarter circle, so that the mixture stays Gaussian.
-
     Raises:
-        LabError: a prompt without a word, or with one the model was never trained on; fewer than two clips.
+        LabError: a sampler without such a way, a prompt that it refuses, fewer than two clips.
     """
-    _check_words(model, prompts)
+    if not hasattr(sampler, "interpolate"):
+        raise LabError(f"{sampler.name} knows no way between prompts or seeds: leave --to and --to-seed out")
+    sampler.check(Request(prompts, seeds))
     if count < 2:
         raise LabError(f"a way has two ends and --count {count} clip was asked for: use 2 or more")
-    share = torch.linspace(0, 1, count, device=model.device)
-    first, last = bag_of_words(prompts, model.vocabulary).to(model.device)
-    one, other = model.noise(seeds)
-    turn = (share * math.pi / 2 if seeds[0] != seeds[1] else 0 * share).view(-1, *(1 for _ in model.noise_shape))
-    with torch.inference_mode(), threads(model.config.threads):
-        return to_frames(model.make(torch.lerp(first, last, share[:, None]), one * turn.cos() + other * turn.sin()))
+    return cast(Interpolates, sampler).interpolate(prompts, seeds, count)
 
 
-def stations(prompts: tuple[str, str], seeds: tuple[int, int], count: int) -> tuple[list[str], list[int]]:
-    """What the clips of `between` are called, and their seeds: a clip that no seed alone gives has -1."""
+def interpolation_names(
+    prompts: tuple[str, str], seeds: tuple[int, int], count: int
+) -> tuple[list[str], list[int]]:  # fmt: skip
+    """What the clips of `interpolate` are called, and their seeds: a clip that no seed alone gives has -1."""
     what = " to ".join(dict.fromkeys(prompts))
     noise = f", seed {seeds[0]} to {seeds[1]}" if seeds[0] != seeds[1] else ""
     names = [f"{what}{noise}, {100 * i / (count - 1):.3g} %" for i in range(count)]
     inner = seeds[0] if seeds[0] == seeds[1] else -1
     return names, [seeds[0], *[inner] * (count - 2), seeds[1]]
-
-
-def _check_words(model: VideoModel, prompts: Sequence[str]) -> None:
-    for prompt in prompts:
-        if not words(prompt):
-            raise LabError(f"prompt {prompt!r} has no words: use some of {', '.join(model.vocabulary[:40])}")

@@ -1,46 +1,99 @@
 """The one interface between the training loop and every family of models.
 
-Letters in shapes: b clips, t frames, h and w pixels. Networks make `(b, 3, t, h, w)` float32 in [-1, 1];
-files, batches and people have `(t, h, w, 3)` uint8. `to_video` and `to_frames` cross between them.
+Networks, losses, optimisers and averages are a model's own; data, schedule, seeds, logging, checkpoints and signals are
+`training.loop.fit`'s. A family whose networks each follow one loss is a `LossModel` and writes its losses alone; one
+that needs more in an update, as a GAN does, writes its `training_step` with the same two verbs: gradients are
+accumulated part by part, and an optimiser steps by the gradients of all ranks.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
+from typing import ClassVar, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from t2v_models.batch import Batch, Metrics
+from t2v_models.batch import Batch, Metrics, to_frames
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import Config
-from t2v_models.distributed.collectives import add_gradients
-from t2v_models.text.words import bag_of_words
+from t2v_models.distributed.collectives import all_reduce_gradients
+from t2v_models.machine import threads
+from t2v_models.sampler import Request, refuse_wishes
+from t2v_models.text.encoder import TextEncoder
+from t2v_models.text.words import WordsConfig
 
 
 class FamilyConfig(Config):
     """What the loop must know of every family's configuration."""
 
+    about: ClassVar[str] = ""
+    """One sentence for reports and lists."""
+
+    name: str
     batch_size: int = Field(ge=1, description="clips per update, over all ranks")
     group: int = Field(1, ge=1, description="clips of one caption that stand together, a run")
     accumulate: int = Field(1, ge=1, description="parts of a rank's batch, one after the other: less memory, more time")
     threads: int | None = Field(
         None, ge=1, description="CPU threads of each rank (by default its share of all cores), and of sampling"
     )
+    text_encoder: WordsConfig = Field(WordsConfig(), description="what makes vectors of captions")
+
+    @classmethod
+    def tiny(cls) -> Self:
+        """A small model for tests, which learns in milliseconds a step."""
+        raise NotImplementedError(cls)
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """All but what is taken from the dataset."""
+        return self.model_dump(exclude={"text_encoder": {"vocabulary"}})
+
+    @property
+    def parents(self) -> dict[str, Path]:
+        """Run folders of the models that this one builds on, by the setting that names them."""
+        return {}
+
+    def with_captions(self, captions: Sequence[str]) -> Self:
+        """The same, with the text encoder fitted to the captions of a dataset."""
+        return self.model_copy(update={"text_encoder": self.text_encoder.fitted(captions)})
+
+    def build(self, spec: ClipSpec, parents: Mapping[str, "VideoModel"]) -> "VideoModel":
+        """A fresh model for clips of `spec`; weights are drawn from torch's current seed.
+
+        Args:
+            spec: of the clips it learns from and makes.
+            parents: the models that `parents` names, with their weights.
+        """
+        raise NotImplementedError(type(self))
 
 
 class VideoModel(nn.Module, ABC):
-    """A text-to-video model that knows how to learn from a batch and how to make clips.
-
-    Networks, losses, optimisers and averages are the model's own; data, schedule, seeds, logging, checkpoints
-    and signals are `training.loop.fit`'s. All state is in parameters, buffers and `optimizers`.
-    """
+    """A sampler that learns. All state is in parameters, buffers and `optimizers`."""
 
     config: FamilyConfig
     spec: ClipSpec
-    vocabulary: tuple[str, ...]
+    text: TextEncoder
+    able: ClassVar[frozenset[str]] = frozenset()
+    """Wishes of a request (`sampler.WISHES`) that the family can meet."""
+    frozen: tuple[str, ...] = ()
+    """Networks that never change: no optimiser has them, and checkpoints keep them once, by digest."""
+    frozen_sha256: str | None = None
+    """Of the file that keeps them, once it is written."""
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def sample_batch(self) -> int:
+        return 64
 
     @cached_property
     def optimizers(self) -> dict[str, Optimizer]:
@@ -57,16 +110,21 @@ class VideoModel(nn.Module, ABC):
         for optimizer in self.optimizers.values():
             optimizer.zero_grad()
 
-    def learn(self, weight: float, **losses: Tensor) -> None:
-        """Add the gradients of each named network by its own loss, so weighted; no other network pays for it."""
+    def accumulate_gradients(self, weight: float, **losses: Tensor) -> None:
+        """Add the gradients of each named network by its own loss, so weighted; no other network pays for it.
+
+        A parameter that the loss does not depend on has a gradient of 0: all ranks then have the same gradients.
+        """
         for name, loss in losses.items():
-            own = list(getattr(self, name).parameters())
-            for parameter, gradient in zip(own, torch.autograd.grad(weight * loss, own), strict=True):
+            own = [p for p in getattr(self, name).parameters() if p.requires_grad]
+            found = torch.autograd.grad(weight * loss, own, allow_unused=True)
+            for parameter, maybe in zip(own, found, strict=True):
+                gradient = torch.zeros_like(parameter) if maybe is None else maybe
                 parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
-    def update(self, *names: str) -> None:
-        """One step of the named networks, by what all ranks have learnt from the whole batch."""
-        add_gradients([p for name in names for p in getattr(self, name).parameters()])
+    def optimizer_step(self, *names: str) -> None:
+        """One step of the named networks, by the gradients of all ranks."""
+        all_reduce_gradients([p for name in names for p in getattr(self, name).parameters()])
         for name in names:
             self.optimizers[name].step()
 
@@ -80,38 +138,87 @@ class VideoModel(nn.Module, ABC):
             progress: share of the run that is done, in [0, 1), for schedules.
 
         Returns:
-            what this rank adds to each metric of the whole batch: see `weighted`.
+            what this rank adds to each metric of the whole batch: see `batch.weighted`.
         """
 
-    @property
-    @abstractmethod
-    def noise_shape(self) -> tuple[int, ...]:
-        """Shape of the standard Gaussian noise that one clip is made of."""
-
-    @abstractmethod
-    def make(self, bags: Tensor, noise: Tensor) -> Tensor:
-        """One clip per row, float32 `(b, 3, t, h, w)` in [-1, 1], without gradients.
-
-        Args:
-            bags: how often each word of the vocabulary is said, `(b, v)`; mixtures of prompts are welcome.
-            noise: `(b, *noise_shape)`.
-        """
-
-    def sample(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
-        """One clip per prompt, as `make`, its noise drawn by its own seed, on any device.
-
-        Clip i depends on `prompts[i]` and `seeds[i]` alone, not on its batch mates.
+    def check(self, request: Request) -> None:
+        """See that the request can be met.
 
         Raises:
-            LabError: a word the model was never trained on.
+            LabError: a wish that the family cannot meet, or a prompt that its text encoder refuses.
         """
-        return self.make(bag_of_words(prompts, self.vocabulary).to(self.device), self.noise(seeds))
+        refuse_wishes(self.name, self.spec, request, self.able)
+        for prompt in dict.fromkeys(request.prompts):
+            self.text.check(prompt)
 
-    def noise(self, seeds: Sequence[int]) -> Tensor:
-        """Standard Gaussian noise `(b, *noise_shape)`, row i a function of `seeds[i]`."""
-        drawn = [torch.randn(self.noise_shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-        return torch.stack(drawn).to(self.device)
+    def sample(self, request: Request) -> NDArray[np.uint8]:
+        """uint8 `(b, t, h, w, 3)`, on any device, with the threads that the family asks for."""
+        with torch.inference_mode(), threads(self.config.threads):
+            return to_frames(self.make(request))
+
+    @abstractmethod
+    def make(self, request: Request) -> Tensor:
+        """One clip for each prompt and seed, float32 `(b, 3, t, h, w)` in [-1, 1], without gradients."""
 
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What one network pays for one part of a batch: a sum over some things, and how many they are."""
+
+    total: Tensor
+    """Scalar: the sum of the losses of all clips, tokens or frames of the part."""
+    count: float
+    """How many there are; the network learns from the mean over the whole batch, however that is shared."""
+    figures: Mapping[str, Tensor] = field(default_factory=dict)
+    """Sums over the same things that are only logged, as means."""
+
+
+class LossModel(VideoModel):
+    """A model whose networks each follow one loss: parts, ranks, accumulation and optimisers are seen to here."""
+
+    @abstractmethod
+    def losses(self, part: Batch, step: int, progress: float) -> dict[str, Loss]:
+        """The loss of each trained network, by its name, on a part of a batch.
+
+        Noise must come from `part.randn` and `part.rand`, so that it does not depend on how a batch is shared.
+        """
+
+    def before_step(self, step: int, progress: float) -> None:
+        """Before the optimisers step: learning rates by step and progress."""
+
+    def after_step(self, step: int, progress: float) -> None:
+        """After they did: averages of weights."""
+
+    def training_step(self, batch: Batch, step: int, progress: float) -> Metrics:
+        """One step of every network that has a loss."""
+        self.forget_gradients()
+        sums: dict[str, Tensor] = {}
+        counts: dict[str, float] = {}
+        of: dict[str, str] = {}  # the network whose count each metric is a mean over
+        for part in batch.parts(self.config.accumulate, self.config.group):
+            for name, loss in self.losses(part, step, progress).items():
+                self.accumulate_gradients(1.0, **{name: loss.total})
+                counts[name] = counts.get(name, 0.0) + loss.count
+                for key, total in {f"loss/{name}": loss.total, **loss.figures}.items():
+                    of[key] = name
+                    sums[key] = sums.get(key, torch.zeros_like(total)) + total.detach()
+        whole = self._mean_gradients(counts)
+        self.before_step(step, progress)
+        for name in counts:
+            self.optimizers[name].step()
+        self.after_step(step, progress)
+        return {key: total / whole[of[key]] for key, total in sums.items()}
+
+    def _mean_gradients(self, counts: Mapping[str, float]) -> dict[str, float]:
+        """Gradients of means over the whole batch in place of this rank's sums; the counts of the whole batch."""
+        parameters = [p for name in counts for p in getattr(self, name).parameters()]
+        whole = dict(zip(counts, all_reduce_gradients(parameters, list(counts.values())), strict=True))
+        for name in counts:
+            for parameter in getattr(self, name).parameters():
+                if parameter.grad is not None:
+                    parameter.grad.div_(max(whole[name], 1.0))
+        return {name: max(count, 1.0) for name, count in whole.items()}

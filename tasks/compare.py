@@ -64,7 +64,7 @@ def _side(name: str, folder: Path, judged: Judged) -> Side:
     found, last, place = judged.evaluation, judged.last, judged.place
     settings: dict[str, object] = {"model.name": found.name}
     if last:
-        settings = flatten(last.run.model_dump(mode="json", exclude={"vocabulary"}))
+        settings = flatten(last.run.model_dump(mode="json", exclude={"model"}) | {"model": last.run.model.settings})
         settings |= {"steps": f"{last.step:,}", "minutes": f"{last.seconds / 60:.1f}"}
     looks = [figures for figures in judged.history.values() if "watch/prompt_acc" in figures]
     accuracy = [(figures["train/seconds"], figures["watch/prompt_acc"]) for figures in looks]

@@ -67,11 +67,11 @@ def subject(run: Path | str, data: DatasetConfig | None = None) -> Subject:
     if not Path(run).exists():
         known = f"it is neither a folder, an .npz nor a baseline ({near(str(run), BASELINES)})"
         raise LabError(f"{run} does not exist: {known}; train a run with 't2v train DATA --out {quote(str(run))}'")
-    from t2v_models.generate import sample_frames
+    from t2v_models.sampler import sample_frames
 
     model, last = checkpoint.load(Path(run))
     rendered = _rendered(last.run.dataset, run)
-    settings: dict[str, object] = {"model": last.run.model.model_dump(), "training": {"seed": last.run.seed}}
+    settings: dict[str, object] = {"model": last.run.model.settings, "training": {"seed": last.run.seed}}
     sample = partial(sample_frames, model)
     return Subject(last.run.model.name, last.sha256, last.step, rendered, sample, settings=settings)
 

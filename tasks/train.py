@@ -46,7 +46,7 @@ def _train(
     loop.check_run(run, run_dir)
     close_stale(work)
     model, manifest = run.model, store.manifest
-    settings = {"model": model.model_dump(), "training": config.model_dump(), "dataset": manifest.config.model_dump()}
+    settings = {"model": model.settings, "training": config.model_dump(), "dataset": manifest.config.model_dump()}
     name = experiment_name(manifest.config)
     # a run that was deleted there, or is of another store, gets a new one with all its history
     run_id = next(iter(known(work, filter(None, [read_record(run_dir).get("run_id")]))), None)

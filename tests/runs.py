@@ -7,20 +7,16 @@ from torch import Tensor
 
 from t2v_models import checkpoint as checkpoints
 from t2v_models.checkpoint import RunConfig
-from t2v_models.families.build import ModelConfig
-from t2v_models.families.frame_gan import FrameGanConfig
-from t2v_models.families.gan.model import GanConfig
+from t2v_models.families.build import FAMILIES
+from t2v_models.model import FamilyConfig
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
 from t2v_models.training.loop import TrainConfig, fit
 
-SMALL: dict[str, ModelConfig] = {
-    "gan": GanConfig(batch_size=8, group=2, width=16, frame_width=16, features=8, painter_per_run=2),
-    "frame_gan": FrameGanConfig(batch_size=4, width=16, threads=1),
-}
+SMALL = {name: family.tiny() for name, family in FAMILIES.items()}
 
 
-def run_of(data: Path, model: ModelConfig, seed: int = 0) -> RunConfig:
+def run_of(data: Path, model: FamilyConfig, seed: int = 0) -> RunConfig:
     return RunConfig.of(Manifest.load(data), model, seed)
 
 

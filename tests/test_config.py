@@ -49,8 +49,13 @@ def test_every_family_is_chosen_by_its_name_and_round_trips() -> None:
         config = adapter.validate_python({"name": name})
         assert isinstance(config, family)
         assert adapter.validate_json(adapter.dump_json(config)) == config
-    with pytest.raises(ValidationError):
+    with pytest.raises(ValidationError) as error:
         adapter.validate_python({"name": "vae"})
+    assert "unknown model 'vae': allowed: gan" in in_words(error.value)
+    with pytest.raises(ValidationError) as error:
+        adapter.validate_python({"name": "gan", "widht": 3})
+    assert in_words(error.value) == "value: unknown key 'widht': did you mean 'width'?"
+    assert len(adapter.json_schema()["anyOf"]) == len(FAMILIES)
 
 
 def test_digests_follow_the_content() -> None:

@@ -8,6 +8,7 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.families import frame_gan
 from t2v_models.families.frame_gan import FrameGan, FrameGanConfig
+from t2v_models.sampler import Request
 from t2v_models.text.words import bag_of_words, vocabulary_of
 from t2v_models.worlds.prompts import ARTICLE_PROMPTS
 
@@ -35,12 +36,12 @@ def test_a_probability_near_1_still_has_a_slope_in_mixed_precision():
 
 def test_a_size_that_8_does_not_divide_is_refused():
     with pytest.raises(LabError, match="20"):
-        FrameGan(FrameGanConfig(), ClipSpec(size=20), VOCABULARY)
+        FrameGan(FrameGanConfig(), ClipSpec(size=20))
 
 
 def test_word_vectors_are_saved_and_never_trained():
     torch.manual_seed(0)
-    model = FrameGan(FrameGanConfig(width=16), ClipSpec(size=16, frames=4), VOCABULARY)
+    model = FrameGan(FrameGanConfig(width=16).with_captions(ARTICLE_PROMPTS), ClipSpec(size=16, frames=4))
     before = model.words.clone()
     for step in range(3):
         model.training_step(Batch(torch.zeros(3, 4, 16, 16, 3, dtype=torch.uint8), ARTICLE_PROMPTS[:3]), step, 0.0)
@@ -49,8 +50,8 @@ def test_word_vectors_are_saved_and_never_trained():
 
 def test_frames_of_a_clip_are_unrelated_and_share_only_the_prompt():
     torch.manual_seed(0)
-    model = FrameGan(FrameGanConfig(width=16), ClipSpec(size=16, frames=4), VOCABULARY)
-    clip = model.sample([ARTICLE_PROMPTS[0]], [3])[0]
+    model = FrameGan(FrameGanConfig(width=16).with_captions(ARTICLE_PROMPTS), ClipSpec(size=16, frames=4))
+    clip = model.make(Request((ARTICLE_PROMPTS[0],), (3,)))[0]
     noise = torch.randn(4, 100, generator=torch.Generator().manual_seed(3))
     text = model._text(bag_of_words(ARTICLE_PROMPTS[:1], VOCABULARY)).expand(4, -1)
     order = [2, 0, 3, 1]

@@ -9,12 +9,17 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch.nn.functional import softplus
 
-from t2v_models.batch import Batch, to_frames
+from t2v_models.batch import Batch
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
+from t2v_models.families.ema import half_life_share
 from t2v_models.families.gan import model, painter
-from t2v_models.families.gan.model import Gan, GanConfig
+from t2v_models.families.gan.config import GanConfig
+from t2v_models.families.gan.model import Gan
+from t2v_models.families.gan.networks import slow_waves
+from t2v_models.sampler import Request, sample_frames
 from t2v_models.text import words
+from t2v_models.worlds.prompts import parse
 
 colours = st.tuples(*[st.integers(0, 255)] * 3)
 VOCABULARY = ("circle", "down", "left", "moving", "right", "up")
@@ -22,7 +27,7 @@ VOCABULARY = ("circle", "down", "left", "moving", "right", "up")
 
 def model_of(spec: ClipSpec, **options: object) -> Gan:
     torch.manual_seed(0)
-    return Gan(GanConfig(**options), spec, VOCABULARY)
+    return Gan(GanConfig(**options).with_captions(VOCABULARY), spec)
 
 
 def test_equal_scores_cost_log_2():
@@ -46,7 +51,9 @@ def test_the_penalty_of_a_linear_score_is_its_squared_norm():
 
 
 def test_synonyms_are_no_wrong_captions():
-    same = words.same_meaning(["circle moving up-left", "circle moving diagonally up-left", "circle moving left"])
+    same = words.same_meaning(
+        ["circle moving up-left", "circle moving diagonally up-left", "circle moving left"], parse
+    )
     assert same.tolist() == [[True, True, False], [True, True, False], [False, False, True]]
 
 
@@ -117,7 +124,7 @@ def test_mixed_precision_draws_and_differs_places_exactly():
 
 @given(st.integers(4, 64))
 def test_slow_waves_can_write_every_sequence_and_keep_the_size_of_codes(frames):
-    waves = model.slow_waves(frames)
+    waves = slow_waves(frames)
     assert torch.linalg.matrix_rank(waves) == frames
     assert waves.square().sum(1).mean().item() == pytest.approx(1, abs=1e-5)
 
@@ -177,7 +184,7 @@ def test_the_average_follows_within_its_half_life():
             for parameter in network.parameters():
                 parameter.fill_(1.0)
     for step in range(10_000, 10_010):
-        model._update_average(step)
+        model.average.update(half_life_share(step, model.config.average_steps))
     for average in model.average.parameters():
         torch.testing.assert_close(average, torch.full_like(average, 0.5))
 
@@ -203,8 +210,8 @@ def test_an_update_of_one_network_leaves_the_others_alone():
     before = {name: value.clone() for name, value in model.named_parameters()}
     bags = torch.eye(4, 6)
     fake = model.generator(torch.randn(4, *model.noise_shape), bags)
-    model.learn(1, discriminator=model.discriminator.score(model.discriminator(fake), bags).sum())
-    model.update("discriminator")
+    model.accumulate_gradients(1, discriminator=model.discriminator.score(model.discriminator(fake), bags).sum())
+    model.optimizer_step("discriminator")
     changed = {name.split(".")[0] for name, value in model.named_parameters() if not torch.equal(value, before[name])}
     assert changed == {"discriminator"}
     assert all(parameter.grad is None for parameter in model.generator.parameters())
@@ -320,7 +327,7 @@ def test_the_same_contrasts_are_learnt_alike_on_every_ground():
     captions, found = ("deep", "double", "exact", "long"), []  # words no other test says: what they are is remembered
     for ground in ((255, 255, 255), (180, 230, 200)):
         torch.manual_seed(0)
-        model = Gan(GanConfig(ground=ground, width=16, group=2), ClipSpec(size=16, frames=4), captions)
+        model = Gan(GanConfig(ground=ground, width=16, group=2).with_captions(captions), ClipSpec(size=16, frames=4))
         frames = (torch.tensor(ground) - contrast).to(torch.uint8)
         expected = 2 * 0.7 / 0.3 * (1 - torch.tensor(ground) / 255)
         biases = [artist.state[-1].bias.data[4:] for artist in (model.painter, model.average[1])]
@@ -329,7 +336,9 @@ def test_the_same_contrasts_are_learnt_alike_on_every_ground():
         for step in range(5):
             torch.manual_seed(step)
             model.training_step(Batch(frames, tuple(c for c in captions for _ in range(2))), step, 0.5)
-        opacity = (2 * torch.tensor(ground).view(3, 1, 1, 1) / 255 - 1 - model.sample(captions, range(4))) / 2
+        opacity = (
+            2 * torch.tensor(ground).view(3, 1, 1, 1) / 255 - 1 - model.make(Request(tuple(captions), (0, 1, 2, 3)))
+        ) / 2
         for bias in biases:
             bias -= expected
         found.append((model.state_dict(), opacity))
@@ -343,7 +352,7 @@ def test_the_same_contrasts_are_learnt_alike_on_every_ground():
 
 @pytest.mark.parametrize("ground", [(255, 255, 255), (0, 0, 0), (128, 40, 200)])
 def test_what_is_not_painted_has_the_colour_of_the_ground_to_the_byte(ground):
-    made = to_frames(model_of(ClipSpec(size=16, frames=4), ground=ground).sample(VOCABULARY, range(6)))
+    made = sample_frames(model_of(ClipSpec(size=16, frames=4), ground=ground), VOCABULARY, range(6))
     blank = (made == ground).all(-1)
     assert 0.1 < blank.mean() < 1
 

@@ -6,10 +6,11 @@ import torch
 
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
-from t2v_models.families.build import FAMILIES, build
-from t2v_models.generate import between, sample_frames, stations
+from t2v_models.families.build import FAMILIES
+from t2v_models.generate import interpolate, interpolation_names
 from t2v_models.machine import threads
 from t2v_models.model import VideoModel
+from t2v_models.sampler import sample_frames
 
 VOCABULARY = ("circle", "left", "moving", "right")
 LEFT, RIGHT = "circle moving left", "circle moving right"
@@ -18,18 +19,18 @@ LEFT, RIGHT = "circle moving left", "circle moving right"
 @pytest.fixture(params=FAMILIES)
 def model(request: pytest.FixtureRequest) -> VideoModel:
     torch.manual_seed(0)
-    return build(FAMILIES[request.param](), ClipSpec(size=16, frames=4), VOCABULARY)
+    return FAMILIES[request.param].tiny().with_captions(VOCABULARY).build(ClipSpec(size=16, frames=4), {})
 
 
 def test_both_ends_are_the_samples_of_their_prompt_and_seed(model: VideoModel) -> None:
-    frames = between(model, (LEFT, RIGHT), (3, 8), 5).astype(int)
+    frames = interpolate(model, (LEFT, RIGHT), (3, 8), 5).astype(int)
     ends = sample_frames(model, [LEFT, RIGHT], [3, 8]).astype(int)
     assert np.abs(frames[[0, -1]] - ends).max() <= 1
     assert len({clip.tobytes() for clip in frames}) == 5
 
 
 def test_between_equal_seeds_the_noise_stays(model: VideoModel) -> None:
-    frames = between(model, (LEFT, LEFT), (3, 3), 3).astype(int)
+    frames = interpolate(model, (LEFT, LEFT), (3, 3), 3).astype(int)
     assert np.abs(frames - sample_frames(model, [LEFT], [3])).max() <= 1
 
 
@@ -39,7 +40,7 @@ def test_clips_are_made_by_as_many_threads_as_the_family_asks_for(model: VideoMo
         network.register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
     with threads(2):
         sample_frames(model, [LEFT], [0])
-        between(model, (LEFT, RIGHT), (0, 1), 2)
+        interpolate(model, (LEFT, RIGHT), (0, 1), 2)
         assert torch.get_num_threads() == 2
     assert set(seen) == {model.config.threads or 2}
 
@@ -47,16 +48,19 @@ def test_clips_are_made_by_as_many_threads_as_the_family_asks_for(model: VideoMo
 def test_a_prompt_without_words_is_refused_on_the_way_too(model: VideoModel) -> None:
     for prompts in (("", RIGHT), (LEFT, "  ")):
         with pytest.raises(LabError, match="has no words"):
-            between(model, prompts, (0, 0), 2)
+            interpolate(model, prompts, (0, 0), 2)
 
 
 def test_the_way_is_named_by_its_ends_and_how_far_each_clip_is() -> None:
-    assert stations((LEFT, RIGHT), (3, 3), 2) == ([f"{LEFT} to {RIGHT}, 0 %", f"{LEFT} to {RIGHT}, 100 %"], [3, 3])
-    names, seeds = stations((LEFT, LEFT), (3, 8), 3)
+    assert interpolation_names((LEFT, RIGHT), (3, 3), 2) == (
+        [f"{LEFT} to {RIGHT}, 0 %", f"{LEFT} to {RIGHT}, 100 %"],
+        [3, 3],
+    )
+    names, seeds = interpolation_names((LEFT, LEFT), (3, 8), 3)
     assert names == [f"{LEFT}, seed 3 to 8, {share} %" for share in (0, 50, 100)]
     assert seeds == [3, -1, 8]
 
 
 def test_a_way_of_one_clip_is_refused(model: VideoModel) -> None:
     with pytest.raises(LabError, match="a way has two ends and --count 1"):
-        between(model, (LEFT, RIGHT), (0, 0), 1)
+        interpolate(model, (LEFT, RIGHT), (0, 0), 1)

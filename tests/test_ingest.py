@@ -100,7 +100,8 @@ def test_captions_of_any_script_train_a_model(tmp_path: Path) -> None:
     import torch  # here, so that the processes of other tests need not import it
 
     from t2v_models.checkpoint import RunConfig
-    from t2v_models.generate import load_run, sample_frames
+    from t2v_models.generate import load_run
+    from t2v_models.sampler import sample_frames
     from t2v_models.text.words import bag_of_words, vocabulary_of
     from t2v_models.training import loop
     from tests.runs import SMALL, quiet
@@ -118,9 +119,7 @@ def test_captions_of_any_script_train_a_model(tmp_path: Path) -> None:
     assert torch.equal(bags[0], bags[5])
     assert torch.equal(bags[3], bags[6])
     assert len({tuple(bag.tolist()) for bag in bags[:5]}) == 5
-    run = RunConfig(
-        model=SMALL["gan"], dataset=manifest.config, dataset_digest=manifest.digest, vocabulary=vocabulary, seed=0
-    )
+    run = RunConfig.of(manifest, SMALL["gan"], seed=0)
     loop.fit(run, ClipStore(manifest), loop.TrainConfig(steps=1), tmp_path / "run", quiet)
     assert sample_frames(load_run(tmp_path / "run"), ["猫在走"], [0]).shape == (1, 6, 16, 16, 3)
     with pytest.raises(LabError, match="was not trained on the word '狗'"):
@@ -297,14 +296,14 @@ def test_ingesting_never_imports_torch() -> None:
 
 def test_every_model_trains_on_ingested_clips_and_cannot_be_judged(rendered: Path, tmp_path: Path) -> None:
     from t2v_models.checkpoint import RunConfig, load
+    from t2v_models.families.build import FAMILIES
     from t2v_models.training import loop  # here, so that the processes of other tests need not import torch
     from tasks.subjects import subject
-    from tests.runs import SMALL
 
     export(ClipStore(Manifest.load(rendered)), tmp_path / "files", "npz")
     ingest(tmp_path / "files", tmp_path / "data", OPTIONS)
     manifest = Manifest.load(tmp_path / "data")
-    for model in SMALL.values():
+    for model in (family.tiny() for family in FAMILIES.values()):
         folder, run = tmp_path / model.name, RunConfig.of(manifest, model, seed=0)
         loop.fit(run, ClipStore(manifest), loop.TrainConfig(steps=1), folder, log=lambda step, figures: None)
         assert load(folder)[1].run == run

@@ -36,7 +36,8 @@ import sys
 sys.modules["prefect"] = sys.modules["mlflow"] = None  # importing them fails
 from pathlib import Path
 from tests.runs import SMALL, quiet, run_of
-from t2v_models.generate import load_run, sample_frames
+from t2v_models.generate import load_run
+from t2v_models.sampler import sample_frames
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.stream import ClipStore
 from t2v_models.training.loop import TrainConfig, fit

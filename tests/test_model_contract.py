@@ -1,6 +1,7 @@
 """Every family of models answers the same questions."""
 
 import copy
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -9,26 +10,28 @@ import torch
 from t2v_models.batch import Batch, to_frames, to_video
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
-from t2v_models.families.build import ModelConfig, build
-from t2v_models.families.frame_gan import FrameGanConfig
-from t2v_models.families.gan.model import GanConfig
-from t2v_models.model import VideoModel
-from t2v_models.text.words import vocabulary_of
+from t2v_models.families.build import FAMILIES
+from t2v_models.model import FamilyConfig, VideoModel
+from t2v_models.sampler import WISHES, Request
 from t2v_models.worlds.dataset import DatasetConfig, draw_clip
 from t2v_models.worlds.render import render
 
-FAMILIES: list[ModelConfig] = [GanConfig(), FrameGanConfig(width=32)]
 PROMPTS = DatasetConfig().prompts
 SPECS = [ClipSpec(size=16, frames=4), ClipSpec(size=32, frames=10), ClipSpec(size=64, frames=4)]
 SMALL = SPECS[0]
 
-each_family = pytest.mark.parametrize("config", FAMILIES, ids=lambda config: config.name)
+each_family = pytest.mark.parametrize("config", [f.tiny() for f in FAMILIES.values()], ids=lambda config: config.name)
 each_spec = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec.size}px-{spec.frames}frames")
 
 
-def fresh(config: ModelConfig, spec: ClipSpec, seed: int = 0) -> VideoModel:
+def fresh(config: FamilyConfig, spec: ClipSpec, seed: int = 0) -> VideoModel:
     torch.manual_seed(seed)
-    return build(config, spec, vocabulary_of(PROMPTS))
+    return config.with_captions(PROMPTS).build(spec, {})
+
+
+def video_of(model: VideoModel, prompts: Sequence[str], seeds: Sequence[int]) -> torch.Tensor:
+    """What `sample` makes bytes of."""
+    return model.make(Request(tuple(prompts), tuple(seeds)))
 
 
 def batch_of(spec: ClipSpec, prompts: int = 4, group: int = 3) -> Batch:
@@ -83,7 +86,7 @@ def test_every_parameter_is_learnt_or_averaged(config):
 @each_spec
 @each_family
 def test_sample_has_the_shape_and_range(config, spec):
-    video = fresh(config, spec).sample(PROMPTS[:3], [1, 2, 3])
+    video = video_of(fresh(config, spec), PROMPTS[:3], [1, 2, 3])
     assert video.shape == (3, 3, spec.frames, spec.size, spec.size)
     assert video.dtype == torch.float32 and not video.requires_grad
     assert video.abs().max() <= 1
@@ -96,18 +99,18 @@ def test_sample_has_the_shape_and_range(config, spec):
 def test_sample_repeats_by_seed_and_changes_with_seed_and_prompt(config):
     model = fresh(config, SMALL)
     step(model, batch_of(SMALL))
-    first = model.sample([PROMPTS[0]] * 3, [5, 5, 6])
+    first = video_of(model, [PROMPTS[0]] * 3, [5, 5, 6])
     assert torch.equal(first[0], first[1])
     assert not torch.equal(first[1], first[2])
-    assert torch.equal(first, model.sample([PROMPTS[0]] * 3, [5, 5, 6]))
-    assert not torch.equal(first[0], model.sample([PROMPTS[1]], [5])[0])
+    assert torch.equal(first, video_of(model, [PROMPTS[0]] * 3, [5, 5, 6]))
+    assert not torch.equal(first[0], video_of(model, [PROMPTS[1]], [5])[0])
 
 
 @each_family
 def test_sampling_does_not_touch_the_global_random_state(config):
     model = fresh(config, SMALL)
     before = torch.get_rng_state()
-    model.sample(PROMPTS[:2], [1, 2])
+    video_of(model, PROMPTS[:2], [1, 2])
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -115,10 +118,10 @@ def test_sampling_does_not_touch_the_global_random_state(config):
 def test_a_clip_does_not_depend_on_its_batch_mates(config):
     model = fresh(config, SMALL)
     step(model, batch_of(SMALL))
-    together = model.sample(PROMPTS[:7], range(7))
+    together = video_of(model, PROMPTS[:7], range(7))
     for i in (0, 3, 6):
         torch.testing.assert_close(
-            model.sample([PROMPTS[i]], [i])[0], together[i], rtol=0, atol=5e-5
+            video_of(model, [PROMPTS[i]], [i])[0], together[i], rtol=0, atol=5e-5
         )  # edges are steep; a byte is 8e-3
 
 
@@ -128,7 +131,7 @@ def test_weights_alone_restore_the_samples(config):
     step(model, batch_of(SMALL))
     other = fresh(config, SMALL, seed=1)
     other.load_state_dict(model.state_dict())
-    assert torch.equal(model.sample(PROMPTS[:2], [1, 2]), other.sample(PROMPTS[:2], [1, 2]))
+    assert torch.equal(video_of(model, PROMPTS[:2], [1, 2]), video_of(other, PROMPTS[:2], [1, 2]))
 
 
 @each_family
@@ -159,17 +162,17 @@ def test_any_grouping_of_captions_is_learnt_from(config, group):
 def test_captions_outside_the_grammar_are_learnt_from(config):
     captions = ("a dog runs", "a dog runs", "a cat sleeps")
     torch.manual_seed(0)
-    model = build(config.model_copy(update={"group": 1}), SMALL, vocabulary_of(captions))
+    model = config.model_copy(update={"group": 1}).with_captions(captions).build(SMALL, {})
     frames = batch_of(SMALL, prompts=3, group=1).frames
     metrics = step(model, Batch(frames, captions))
     assert all(torch.isfinite(value) for value in metrics.values())
-    assert model.sample(["a cat runs"], [0]).shape == (1, 3, SMALL.frames, SMALL.size, SMALL.size)
+    assert video_of(model, ["a cat runs"], [0]).shape == (1, 3, SMALL.frames, SMALL.size, SMALL.size)
 
 
 @each_family
 def test_an_unknown_word_is_named(config):
     with pytest.raises(LabError, match="'sideways'"):
-        fresh(config, SMALL).sample(["circle moving sideways"], [0])
+        fresh(config, SMALL).check(Request(("circle moving sideways",), (0,)))
 
 
 @each_family
@@ -177,3 +180,52 @@ def test_a_batch_that_cannot_be_cut_into_parts_of_whole_runs_is_one_sentence(con
     model = fresh(config.model_copy(update={"accumulate": 17}), SMALL)
     with pytest.raises(LabError, match="16 clips is .* runs of .*, too few for 17 parts .ranks times accumulate"):
         step(model, batch_of(SMALL, group=4))
+
+
+WISHED = {
+    "frames": 7, "size": (24, 40), "first_frames": np.full((1, SMALL.size, SMALL.size, 3), 255, np.uint8),
+    "guidance": 2.5, "steps": 3,
+}  # fmt: skip
+
+
+@each_family
+@pytest.mark.parametrize("wish", WISHES)
+def test_a_wish_is_granted_or_refused_in_one_sentence(config, wish):
+    model = fresh(config, SMALL)
+    request = Request((PROMPTS[0],), (5,), **{wish: WISHED[wish]})
+    if wish not in model.able:
+        with pytest.raises(LabError, match=rf"^{config.name} cannot take .*: leave --.* out$"):
+            model.check(request)
+        return
+    model.check(request)
+    clip = model.sample(request)[0]
+    if wish == "frames":
+        assert len(clip) == 7
+    elif wish == "size":
+        assert clip.shape[1:3] == (24, 40)
+    elif wish == "first_frames":
+        assert np.array_equal(clip[0], request.first_frames[0])
+    else:
+        assert not np.array_equal(clip, model.sample(Request((PROMPTS[0],), (5,)))[0])
+
+
+@each_family
+def test_its_own_length_and_size_are_no_wishes(config):
+    model = fresh(config, SMALL)
+    model.check(Request((PROMPTS[0],), (5,), frames=SMALL.frames, size=(SMALL.size, SMALL.size)))
+
+
+@each_family
+def test_what_is_frozen_stays(config):
+    model = fresh(config, SMALL)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    step(model, batch_of(SMALL))
+    taught = {id(p) for o in model.optimizers.values() for group in o.param_groups for p in group["params"]}
+    for network in model.frozen:
+        assert not taught & {id(p) for p in getattr(model, network).parameters()}
+        for name, value in getattr(model, network).state_dict().items():
+            assert torch.equal(value, before[f"{network}.{name}"])
+
+
+def test_every_family_says_what_it_is():
+    assert all(family.about and family.model_fields["name"].default == name for name, family in FAMILIES.items())

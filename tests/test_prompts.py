@@ -5,15 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from t2v_models.config import LabError
+from t2v_models.text.split import words
 from t2v_models.worlds.dataset import DatasetConfig, draw_clip
 from t2v_models.worlds.motions import ACTIONS, DIRECTIONS
-from t2v_models.worlds.prompts import (
-    ARTICLE_PROMPTS,
-    PHRASES,
-    check_hold_out,
-    parse,
-    words,
-)
+from t2v_models.worlds.prompts import ARTICLE_PROMPTS, PHRASES, check_hold_out, parse
 from t2v_models.worlds.splits import Split, check_no_leak, split_prompts, train_prompts
 
 

@@ -15,11 +15,16 @@ import torch
 from t2v_models.batch import Batch, cut
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
-from t2v_models.distributed.collectives import add_gradients, greatest, join, share, total, totals
-from t2v_models.families.build import FAMILIES, build
-from t2v_models.text.words import vocabulary_of
+from t2v_models.distributed.collectives import (
+    all_reduce_gradients,
+    all_reduce_max,
+    all_reduce_metrics,
+    all_reduce_sum,
+    join,
+    share,
+)
+from t2v_models.families.build import FAMILIES
 from tests.forked import by_ranks, by_two_ranks, ended, start
-from tests.runs import SMALL
 
 CAPTIONS = ("circle moving left", "circle moving up-left", "circle moving diagonally up-left", "circle expanding")
 """The synonyms fall to different ranks: neither may take the other's for wrong captions."""
@@ -35,13 +40,20 @@ def steps(out: Path, parts: int = 1) -> None:
     found: dict[str, torch.Tensor] = {}
     for name in FAMILIES:
         torch.manual_seed(0)
-        model = build(SMALL[name].model_copy(update={"accumulate": parts}), SPEC, vocabulary_of(CAPTIONS)).double()
+        model = (
+            FAMILIES[name]
+            .tiny()
+            .model_copy(update={"accumulate": parts})
+            .with_captions(CAPTIONS)
+            .build(SPEC, {})
+            .double()
+        )
         frames = torch.randint(256, (14, SPEC.frames, SPEC.size, SPEC.size, 3), dtype=torch.uint8)
         batch = part(frames, tuple(CAPTIONS[clip // 2 % 4] for clip in range(14)), model.config.group)
         for step in range(STEPS):
             torch.manual_seed(step)
             metrics = model.training_step(batch, step, step / STEPS)
-            found |= {f"{name}.{step}.{key}": value for key, value in totals(metrics).items()}
+            found |= {f"{name}.{step}.{key}": value for key, value in all_reduce_metrics(metrics).items()}
         found |= {f"{name}.{key}": value.detach() for key, value in model.state_dict().items()}
         found |= {f"{name}.gradient.{key}": p.grad for key, p in model.named_parameters() if p.grad is not None}
     safetensors.torch.save_file({key: value.contiguous() for key, value in found.items()}, out)
@@ -98,10 +110,10 @@ def figures_of_rank(folder: Path) -> None:
         layer = torch.nn.Linear(3, 2)
         for number, parameter in enumerate(layer.parameters()):
             parameter.grad = torch.full_like(parameter, number + 0.1 * (rank + 1))
-        add_gradients(list(layer.parameters()))
+        all_reduce_gradients(list(layer.parameters()))
         gradients = [parameter.grad.tolist() for parameter in layer.parameters() if parameter.grad is not None]
-        found = totals({"loss": torch.tensor(rank + 1.0)})["loss"].item()
-        ways.append((gradients, found, greatest(rank, -rank), total(rank + 0.5)))
+        found = all_reduce_metrics({"loss": torch.tensor(rank + 1.0)})["loss"].item()
+        ways.append((gradients, found, all_reduce_max(rank, -rank), all_reduce_sum(rank + 0.5)))
     assert ways[0] == ways[1]
     (weight, bias), *figures = ways[0]
     assert torch.allclose(torch.tensor(weight), torch.full((2, 3), 0.3))
@@ -121,7 +133,7 @@ def refused_for_room(folder: Path) -> None:
     join()
     resource.setrlimit(resource.RLIMIT_FSIZE, (64, resource.RLIM_INFINITY))
     with pytest.raises(LabError, match=r"share memory, \d+ bytes as a file in .* \(File too large\): set TMPDIR"):
-        greatest(0)
+        all_reduce_max(0)
 
 
 def test_without_room_for_shared_memory_a_rank_says_what_to_do(tmp_path: Path) -> None:

@@ -13,12 +13,10 @@ from t2v_models import checkpoint
 from t2v_models.checkpoint import RunConfig
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
-from t2v_models.families.build import build
-from t2v_models.families.gan.model import GanConfig
+from t2v_models.families.gan.config import GanConfig
 from t2v_models.judging.scores import SUITE_VERSION, EvaluateConfig, Evaluation
 from t2v_models.judging.statistics import Score, newcombe, wilson
 from t2v_models.leaderboard.gate import GateConfig, decide, figures_of
-from t2v_models.text.words import vocabulary_of
 from t2v_models.worlds.dataset import DatasetConfig
 from tasks.mlflow.registry import champion_of, fetch_model
 from tasks.mlflow.store import client
@@ -102,9 +100,9 @@ def trained(folder: Path, seed: int) -> Path:
     import torch
 
     torch.manual_seed(seed)
-    run = RunConfig(model=GanConfig(width=8, frame_width=8, features=4), dataset=DATA, dataset_digest="x",
-                    vocabulary=vocabulary_of(DATA.prompts), seed=seed)  # fmt: skip
-    checkpoint.save(build(run.model, run.spec, run.vocabulary), run, folder, 1, 0.0, keep=1)
+    run = RunConfig(model=GanConfig(width=8, frame_width=8, features=4).with_captions(DATA.prompts), dataset=DATA,
+                    dataset_digest="x", seed=seed)  # fmt: skip
+    checkpoint.save(run.build(), run, folder, 1, 0.0, keep=1)
     return folder
 
 

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from t2v_models.clips import media
-from t2v_models.generate import load_run, sample_frames
+from t2v_models.generate import load_run
+from t2v_models.sampler import sample_frames
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
 from t2v_models.training.loop import TrainConfig, fit

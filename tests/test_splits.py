@@ -8,19 +8,11 @@ from hypothesis import strategies as st
 
 from t2v_models.clips.spec import PALETTE, SHAPES
 from t2v_models.config import LabError
+from t2v_models.text.split import words
 from t2v_models.worlds.bands import SIZES, SPEEDS
 from t2v_models.worlds.dataset import DatasetConfig, draw_clip
 from t2v_models.worlds.motions import ACTIONS, SIZE_MOTIONS
-from t2v_models.worlds.prompts import (
-    CIRCLE_WORDING,
-    UNSEEN_WORDING,
-    WORDINGS,
-    Meaning,
-    check_hold_out,
-    parse,
-    say,
-    words,
-)
+from t2v_models.worlds.prompts import CIRCLE_WORDING, UNSEEN_WORDING, WORDINGS, Meaning, check_hold_out, parse, say
 from t2v_models.worlds.splits import SPLITS, Coverage, check_no_leak, split_prompts, train_prompts, trained_cells
 
 HELD = check_hold_out(["up-right"])

@@ -310,18 +310,16 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from t2v_models import checkpoint
     from t2v_models.checkpoint import RunConfig
     from t2v_models.clips.spec import ClipSpec
-    from t2v_models.families.build import build
-    from t2v_models.families.gan.model import GanConfig
-    from t2v_models.text.words import vocabulary_of
+    from t2v_models.families.gan.config import GanConfig
     from t2v_models.worlds.dataset import DatasetConfig
 
     dataset = DatasetConfig(clips=17, spec=ClipSpec(frames=4, size=16))
     run = RunConfig(
-        model=GanConfig(batch_size=4), dataset=dataset, dataset_digest="0" * 16,
-        vocabulary=vocabulary_of(dataset.prompts), seed=0,
+        model=GanConfig(batch_size=4).with_captions(dataset.prompts), dataset=dataset, dataset_digest="0" * 16,
+        seed=0,
     )  # fmt: skip
     folder = tmp_path_factory.mktemp("run")
-    model = build(run.model, run.spec, run.vocabulary)
+    model = run.build()
     for step in (1, 2):
         checkpoint.save(model, run, folder, step, 0.0, keep=5)
     return folder

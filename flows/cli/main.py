@@ -18,7 +18,7 @@ from t2v_models.files import check_writable
 from tasks.servers.runtime import WORK
 
 if TYPE_CHECKING:
-    from t2v_models.families.build import ModelConfig
+    from t2v_models.model import FamilyConfig
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -119,11 +119,12 @@ def settings(
     as_json: Json = False,
 ) -> None:
     """What 't2v train --set' may change of a model: defaults, what is allowed, and what it is."""
-    family = _family(model)
+    from t2v_models.families.build import family
     from tasks.report.console import print_settings
 
-    print_settings(family)
-    print_json(as_json, family.model_json_schema())
+    config = family(model)
+    print_settings(config)
+    print_json(as_json, config.model_json_schema())
 
 
 @app.command()
@@ -142,7 +143,8 @@ def generate(
 ) -> None:
     """Make clips from prompts, or on the way from one prompt or seed to another."""
     from t2v_models.clips.media import check_suffix, save_clips
-    from t2v_models.generate import between, load_run, repeat, sample_frames, stations
+    from t2v_models.generate import interpolate, interpolation_names, load_run
+    from t2v_models.sampler import repeat, sample_frames
 
     check_suffix(out)
     on_the_way = to is not None or to_seed is not None
@@ -151,8 +153,8 @@ def generate(
     model = load_run(_run_folder(run, work))
     if on_the_way:
         ends = (prompts[0], prompts[0] if to is None else to), (seed, seed if to_seed is None else to_seed)
-        frames = between(model, *ends, count)
-        asked, seeds = stations(*ends, count)
+        frames = interpolate(model, *ends, count)
+        asked, seeds = interpolation_names(*ends, count)
     else:
         asked, seeds = repeat(prompts, count, seed)
         frames = sample_frames(model, asked, seeds)
@@ -296,19 +298,11 @@ def up(
     serve(work, prefect_port, mlflow_port, postgres)
 
 
-def _family(name: str) -> "type[ModelConfig]":
-    """The configuration of a family, by its name."""
-    from t2v_models.config import near
-    from t2v_models.families.build import FAMILIES
-
-    if name not in FAMILIES:
-        raise LabError(f"unknown model {name!r}: {near(name, FAMILIES)}")
-    return FAMILIES[name]
-
-
-def _model(name: str, given: list[str]) -> "ModelConfig":
+def _model(name: str, given: list[str]) -> "FamilyConfig":
     """The configuration of a family with `key=value` settings."""
-    family = _family(name)
+    from t2v_models.families.build import family
+
+    config = family(name)
     values: dict[str, Any] = {"name": name}
     for setting in given:
         key, equals, value = setting.partition("=")
@@ -319,9 +313,9 @@ def _model(name: str, given: list[str]) -> "ModelConfig":
         except yaml.YAMLError as error:
             raise LabError(f"--set {setting!r} is not a number, a word or a list: put words in quotes") from error
     try:
-        return family.model_validate(values)
+        return config.model_validate(values)
     except ValidationError as error:
-        raise LabError(in_words(error, family)) from error
+        raise LabError(in_words(error, config)) from error
 
 
 def _run_folder(run: str, work: Path) -> Path:

@@ -99,7 +99,7 @@ def page(runs: Sequence[str], beside: str | None, work: Path) -> gr.Blocks:
     def suggest(text: str, run: str) -> tuple[Any, Any, Any]:
         """Words that may come next, and prompts that hold what is typed: trained ones and others."""
         who = player(run, work)
-        known = next_words(text, (*who.prompts, *who.held_out), who.model.vocabulary)
+        known = next_words(text, (*who.prompts, *who.held_out), who.model.text.vocabulary)
         rows = [[[with_word(text, w)] for w in known]]
         rows += [[[p] for p in matching(text, prompts)] for prompts in (who.prompts, who.held_out)]
         return (

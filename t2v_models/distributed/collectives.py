@@ -64,47 +64,53 @@ def share() -> Share:
     return Share(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else ALONE
 
 
-def leads() -> bool:
+def is_rank_zero() -> bool:
     """Whether this process logs and saves: rank 0, or a process alone."""
     return share().rank == 0
 
 
-def on_this_machine() -> int:
+def local_world() -> int:
     """How many ranks share this machine."""
     return int(os.environ["LOCAL_WORLD_SIZE"]) if dist.is_initialized() else 1
 
 
-def number_on_this_machine() -> int:
+def local_rank() -> int:
     """0 for the first rank of each machine, 1 for the second."""
     return int(os.environ["LOCAL_RANK"]) if dist.is_initialized() else 0
 
 
-def add_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Put the sum over ranks in place of each parameter's gradient, in one message."""
+def all_reduce_gradients(parameters: Sequence[nn.Parameter], numbers: Sequence[float] = ()) -> list[float]:
+    """Put the sum over ranks in place of each parameter's gradient, in one message.
+
+    Returns:
+        the sums over ranks of `numbers`, which travel with them.
+    """
     if not dist.is_initialized():
-        return
+        return list(numbers)
     learnt = [(p, p.grad.reshape(-1)) for p in parameters if p.grad is not None]
-    whole = _combine([gradient for _, gradient in learnt])
-    parts = torch.split(whole, [len(gradient) for _, gradient in learnt])
+    counts = learnt[0][1].new_tensor(numbers)
+    whole = _combine([*(gradient for _, gradient in learnt), counts])
+    *parts, counts = torch.split(whole, [*(len(gradient) for _, gradient in learnt), len(numbers)])
     for (parameter, _), part in zip(learnt, parts, strict=True):
         parameter.grad = part.view_as(parameter)
+    return [float(count) for count in counts]
 
 
-def totals(metrics: dict[str, Tensor]) -> dict[str, Tensor]:
+def all_reduce_metrics(metrics: dict[str, Tensor]) -> dict[str, Tensor]:
     """The sum of every metric over ranks."""
     if not dist.is_initialized():
         return metrics
     return dict(zip(metrics, _combine([torch.stack([value.double() for value in metrics.values()])]), strict=True))
 
 
-def greatest(*numbers: float) -> list[float]:
+def all_reduce_max(*numbers: float) -> list[float]:
     """The greatest of each number over ranks: how they agree on what a clock or a signal told only one of them."""
     if not dist.is_initialized():
         return list(numbers)
     return _combine([torch.tensor(numbers, dtype=torch.float64)], maximum=True).tolist()
 
 
-def total(number: float) -> float:
+def all_reduce_sum(number: float) -> float:
     """The sum of a number over ranks."""
     if not dist.is_initialized():
         return number
@@ -113,7 +119,7 @@ def total(number: float) -> float:
 
 def _combine(parts: Sequence[Tensor], maximum: bool = False) -> Tensor:
     """Of the joined flat parts the sum over ranks, or the maximum, bit for bit the same on all."""
-    if parts[0].is_cuda or dist.get_world_size() > on_this_machine():
+    if parts[0].is_cuda or dist.get_world_size() > local_world():
         joined = torch.cat(list(parts))
         dist.all_reduce(joined, dist.ReduceOp.MAX if maximum else dist.ReduceOp.SUM)
         return joined
@@ -125,17 +131,17 @@ def _combine(parts: Sequence[Tensor], maximum: bool = False) -> Tensor:
 def _board(length: int, dtype: torch.dtype) -> Board:
     """One for all messages of a length and type, behind a file that has its name only until all have opened it."""
     mine = share()
-    blank = blank_file(mine.world, length, dtype) if leads() else ""
+    blank = blank_file(mine.world, length, dtype) if is_rank_zero() else ""
     try:
-        board = Board(of_the_lead(blank), mine.rank, mine.world, length, dtype)
+        board = Board(broadcast(blank), mine.rank, mine.world, length, dtype)
         dist.barrier()
     finally:
-        if leads():
+        if is_rank_zero():
             Path(blank).unlink(missing_ok=True)
     return board
 
 
-def of_the_lead(value: T) -> T:
+def broadcast(value: T) -> T:
     """What rank 0 gave; the others wait for it, whatever they gave."""
     if not dist.is_initialized():
         return value

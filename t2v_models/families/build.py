@@ -1,28 +1,53 @@
-"""From a configuration to a model. Adding a family is one file, one member of the union and one case."""
+"""The families there are. Adding one is one folder and one member here; all else follows from its configuration."""
 
-from collections.abc import Sequence
-from typing import Annotated, assert_never, get_args
+from collections.abc import Mapping
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, GetJsonSchemaHandler, SerializeAsAny, ValidationError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
-from t2v_models.clips.spec import ClipSpec
-from t2v_models.families.frame_gan import FrameGan, FrameGanConfig
-from t2v_models.families.gan.model import Gan, GanConfig
-from t2v_models.model import VideoModel
+from t2v_models.config import LabError, in_words, near
+from t2v_models.families.frame_gan import FrameGanConfig
+from t2v_models.families.gan.config import GanConfig
+from t2v_models.model import FamilyConfig
 
-ModelConfig = Annotated[GanConfig | FrameGanConfig, Field(discriminator="name")]
-FAMILIES: dict[str, type[ModelConfig]] = {
-    family.model_fields["name"].default: family for family in get_args(get_args(ModelConfig)[0])
-}
-"""The configuration class of each family, by the name it is chosen with."""
+FAMILIES: dict[str, type[FamilyConfig]] = {"gan": GanConfig, "frame_gan": FrameGanConfig}
+"""The configuration of each family, by the name it is chosen with."""
 
 
-def build(config: ModelConfig, spec: ClipSpec, vocabulary: Sequence[str]) -> VideoModel:
-    """A fresh model for clips of `spec` and prompts of `vocabulary`; weights are drawn from torch's current seed."""
-    match config:
-        case GanConfig():
-            return Gan(config, spec, tuple(vocabulary))
-        case FrameGanConfig():
-            return FrameGan(config, spec, tuple(vocabulary))
-        case _:
-            assert_never(config)
+def family(name: object) -> type[FamilyConfig]:
+    """The configuration of a family.
+
+    Raises:
+        LabError: there is none of that name.
+    """
+    if name not in FAMILIES:
+        raise LabError(f"unknown model {name!r}: {near(str(name), FAMILIES)}")
+    return FAMILIES[str(name)]
+
+
+def _of_its_family(value: object) -> object:
+    """Settings as the configuration of the family they name."""
+    if not isinstance(value, Mapping):
+        return value
+    try:
+        config = family(value.get("name"))
+        return config.model_validate(value)
+    except LabError as error:
+        raise PydanticCustomError("family", "{reason}", {"reason": str(error)}) from error
+    except ValidationError as error:
+        raise PydanticCustomError("family", "{reason}", {"reason": in_words(error, config)}) from error
+
+
+class _AnyFamily:
+    """For forms and documentation: the settings of each family."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        found: list[Any] = [handler(config.__pydantic_core_schema__) for config in FAMILIES.values()]
+        return {"anyOf": found}
+
+
+ModelConfig = Annotated[SerializeAsAny[FamilyConfig], BeforeValidator(_of_its_family), _AnyFamily]
+"""The configuration of any family, told apart by `name`."""

@@ -12,6 +12,7 @@ Only what kept it from running at all is mended: clips are real (the article's r
 their vectors are saved with the model, and samples are not clipped below mid-grey.
 """
 
+from collections.abc import Mapping
 from typing import Literal, final
 
 import torch
@@ -23,13 +24,16 @@ from torch.optim import Adam, Optimizer
 from t2v_models.batch import Batch, Metrics, to_video, weighted
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
+from t2v_models.families.interpolation import interpolate, noise_of
 from t2v_models.families.layers import full_precision
 from t2v_models.model import FamilyConfig, VideoModel
-from t2v_models.text.words import bag_of_words
+from t2v_models.sampler import Frames, Request
 
 
 class FrameGanConfig(FamilyConfig):
     """The article's numbers."""
+
+    about = "the article's network as published: frames are independent, its discriminator never sees the text"
 
     name: Literal["frame_gan"] = "frame_gan"
     batch_size: int = Field(16, ge=1, description="clips per update, over all ranks; one random frame of each is used")
@@ -37,6 +41,13 @@ class FrameGanConfig(FamilyConfig):
     text: int = Field(10, ge=1, le=4096, description="length of the word vectors")
     width: int = Field(256, ge=4, le=4096, multiple_of=4, description="channels at the smallest size")
     lr: float = Field(2e-4, gt=0, le=1, description="Adam step of both networks")
+
+    @classmethod
+    def tiny(cls) -> "FrameGanConfig":
+        return cls(batch_size=4, width=16, threads=1)
+
+    def build(self, spec: ClipSpec, parents: Mapping[str, VideoModel]) -> "FrameGan":
+        return FrameGan(self, spec)
 
 
 def generator(config: FrameGanConfig, size: int) -> nn.Sequential:
@@ -85,7 +96,7 @@ class FrameGan(VideoModel):
         LabError: a frame size that is no multiple of 8.
     """
 
-    def __init__(self, config: FrameGanConfig, spec: ClipSpec, vocabulary: tuple[str, ...]):
+    def __init__(self, config: FrameGanConfig, spec: ClipSpec):
         super().__init__()
         if spec.size % 8:
             raise LabError(
@@ -93,8 +104,8 @@ class FrameGan(VideoModel):
             )
         self.config: FrameGanConfig = config
         self.spec = spec
-        self.vocabulary = vocabulary
-        self.register_buffer("words", torch.randn(len(vocabulary), config.text))  # never trained, but saved
+        self.text = config.text_encoder.build()
+        self.register_buffer("words", torch.randn(self.text.width, config.text))  # never trained, but saved
         self.words: Tensor
         self.generator = generator(config, spec.size)
         self.discriminator = discriminator(config, spec.size)
@@ -117,27 +128,37 @@ class FrameGan(VideoModel):
             n = len(part.captions)
             chosen = part.frames[torch.arange(n, device=self.device), part.own(frame)]  # (n, s, s, 3)
             real = to_video(chosen[:, None])[:, :, 0]  # (n, 3, s, s)
-            bags = bag_of_words(part.captions, self.vocabulary).to(self.device)
+            bags = self.text.pooled(part.captions)
             fake = self.generator(torch.cat([part.own(noise), self._text(bags)], 1))
             on_real, on_fake = self.discriminator(torch.cat([real, fake.detach()])).split(n)
             judged = cross_entropy(on_real, 1.0) + cross_entropy(on_fake, 0.0)
-            self.learn(part.weight, discriminator=judged)
+            self.accumulate_gradients(part.weight, discriminator=judged)
             fakes.append(fake)
             metrics.append({"loss/discriminator": judged.detach(), "score_gap": (on_real - on_fake).mean().detach()})
-        self.update("discriminator")
+        self.optimizer_step("discriminator")
         for part, fake, figures in zip(parts, fakes, metrics, strict=True):
             fooled = cross_entropy(self.discriminator(fake), 1.0)
-            self.learn(part.weight, generator=fooled)
+            self.accumulate_gradients(part.weight, generator=fooled)
             figures["loss/generator"] = fooled.detach()
-        self.update("generator")
+        self.optimizer_step("generator")
         return weighted(parts, metrics)
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
+        """Of one clip."""
         return self.spec.frames, self.config.noise
 
+    def make(self, request: Request) -> Tensor:
+        """Each clip from the noise of its own seed."""
+        noise = noise_of(request.seeds, self.noise_shape, self.device)
+        return self.draw(self.text.pooled(request.prompts), noise)
+
+    def interpolate(self, prompts: tuple[str, str], seeds: tuple[int, int], count: int) -> Frames:
+        """`sampler.Interpolates`."""
+        return interpolate(self, self.draw, self.noise_shape, prompts, seeds, count)
+
     @torch.no_grad()
-    def make(self, bags: Tensor, noise: Tensor) -> Tensor:
+    def draw(self, bags: Tensor, noise: Tensor) -> Tensor:
         """The frames of a clip share its prompt, and each has noise of its own."""
         text = self._text(bags).expand(self.spec.frames, -1, -1).transpose(0, 1)  # (b, t, text)
         clips = [self.generator(torch.cat(parts, 1)) for parts in zip(noise, text, strict=True)]

@@ -28,6 +28,16 @@ def perceptron(*widths: int) -> nn.Sequential:
     return nn.Sequential(*layers[:-1]).apply(he_normal)
 
 
+def word_table(width: int, length: int, std: float) -> nn.Linear:
+    """From vectors of words or of whole captions, `width` long, to trained ones: with one-hot words a row a word.
+
+    The smaller `std`, the nearer unseen sums of words start to seen ones.
+    """
+    table = nn.Linear(width, length, bias=False)
+    nn.init.normal_(table.weight, std=std)
+    return table
+
+
 def full_precision(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """The same function of tensors made float32 at least, whatever autocast has the networks around it do.
 

@@ -2,14 +2,13 @@
 
 import hashlib
 from collections.abc import Hashable
-from functools import lru_cache
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from t2v_models.clips.spec import ClipSpec, Codec
 from t2v_models.config import Config
-from t2v_models.text.split import words
+from t2v_models.text.split import sorted_words
 from t2v_models.worlds.dataset import DatasetConfig
 
 INGEST_VERSION = "3"
@@ -72,7 +71,7 @@ class IngestConfig(IngestOptions):
 
     def meaning(self, caption: str) -> Hashable:
         """Equal for captions of the same words in any order."""
-        return _sorted_words(caption)
+        return sorted_words(caption)
 
     @property
     def shards(self) -> int:
@@ -83,11 +82,6 @@ class IngestConfig(IngestOptions):
     def digest(self) -> str:
         """16 hex digits that change when any clip would."""
         return config_digest(self.model_dump_json())
-
-
-@lru_cache(maxsize=65536)
-def _sorted_words(caption: str) -> tuple[str, ...]:
-    return tuple(sorted(words(caption)))
 
 
 def config_digest(config: str) -> str:

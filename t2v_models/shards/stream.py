@@ -128,7 +128,8 @@ def batches(
         rows = np.concatenate([epoch_order(int(e))[positions[epochs == e] % length] for e in np.unique(epochs)])
         captions = _picked([store.captions[row] for row in rows], group, seed, k)
         frames = torch.as_tensor(store.frames(rows[first:end]))
-        return Batch(frames, captions[first:end], before=captions[:first], after=captions[end:])
+        meaning = store.manifest.config.meaning
+        return Batch(frames, captions[first:end], captions[:first], captions[end:], meaning)
 
     return _ahead(make, start, workers) if workers else (make(k) for k in count(start))
 

@@ -95,7 +95,7 @@ class Clock:
         now = self.seconds
         self._mark = (now, self._waited, step)
         passed, steps = now - seconds, step - since
-        gflops = collectives.total(self._flops) / self._counted * steps / passed / 1e9
+        gflops = collectives.all_reduce_sum(self._flops) / self._counted * steps / passed / 1e9
         figures = {
             "speed/clips_per_second": steps * batch_size / passed,
             "speed/data_wait_share": (self._waited - waited) / passed,

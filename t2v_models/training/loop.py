@@ -11,7 +11,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +24,6 @@ from t2v_models.batch import Metrics, cut, mean
 from t2v_models.checkpoint import Checkpoint, RunConfig
 from t2v_models.config import Config, LabError, flatten
 from t2v_models.distributed import collectives
-from t2v_models.families.build import build
 from t2v_models.files import held, remove, writing
 from t2v_models.machine import cores, has_bfloat16, keep_memory, matrix_gflops, threads
 from t2v_models.model import VideoModel
@@ -110,20 +109,21 @@ def fit(
         untold: list[Metrics] = []  # of the updates since figures were logged
         with closing(stream):
             while True:
-                now = config.progress(step, clock.seconds) if collectives.leads() else 0.0
-                progress, stopped = collectives.greatest(now, len(stop))
+                now = config.progress(step, clock.seconds) if collectives.is_rank_zero() else 0.0
+                progress, stopped = collectives.all_reduce_max(now, len(stop))
                 if progress >= 1 or stopped:
                     break
                 with clock.waiting():
                     batch = next(stream).to(device)
-                torch.manual_seed(_mix(run.seed, step))
+                noise = _mix(run.seed, step)
+                torch.manual_seed(noise)
                 with arithmetic(device, config.precision):
-                    metrics = clock.counting(model.training_step, batch, step, progress)
+                    metrics = clock.counting(model.training_step, replace(batch, seed=noise), step, progress)
                 step += 1
                 untold.append(metrics)
                 if step % config.log_every == 0:
                     figures = {"train/progress": progress} | clock.speed(step, size)
-                    record.tell(step, collectives.totals(mean(untold)), figures)
+                    record.tell(step, collectives.all_reduce_metrics(mean(untold)), figures)
                     untold.clear()
                 record.save_and_look_if_due(step, metrics, config.progress(step, clock.seconds))
         last = record.end(step, metrics, looks=not stopped)
@@ -166,11 +166,13 @@ def check_run(run: RunConfig, run_dir: Path) -> Checkpoint | None:
 
 def _begin(run: RunConfig, run_dir: Path, device: torch.device) -> tuple[VideoModel, Checkpoint | None]:
     """A fresh model, or the one the folder holds, on the device: the same on all ranks."""
-    last = collectives.of_the_lead(check_run(run, run_dir))
+    last = collectives.broadcast(check_run(run, run_dir) if collectives.is_rank_zero() else None)
     torch.manual_seed(_mix(run.seed, -1))
-    model = build(run.model, run.spec, run.vocabulary).to(device)
+    model = run.build().to(device)
     if last:
         checkpoints.restore(model, last, run_dir)
+    else:
+        checkpoints.load_parents(model, run)
     return model, last
 
 
@@ -193,18 +195,18 @@ class _Record:
 
     def save_and_look_if_due(self, step: int, metrics: Metrics, progress: float) -> None:
         """Save and watch, each at its own pace by the clock."""
-        if collectives.leads() and self.clock.due("save", self.config.save_seconds):
+        if collectives.is_rank_zero() and self.clock.due("save", self.config.save_seconds):
             self._save(step, metrics)
-        if collectives.leads() and self.watch and self.clock.may_watch(self.config.watch_seconds, progress):
+        if collectives.is_rank_zero() and self.watch and self.clock.may_watch(self.config.watch_seconds, progress):
             self._look(step)
 
     def end(self, step: int, metrics: Metrics, looks: bool) -> Checkpoint:
         """Save for the last time; the checkpoint on all ranks."""
-        if collectives.leads():
+        if collectives.is_rank_zero():
             self._save(step, metrics)
             if looks and self.watch:
                 self._look(step)
-        last = collectives.of_the_lead(self.last)
+        last = collectives.broadcast(self.last)
         assert last
         return last
 
@@ -222,7 +224,7 @@ class _Record:
         self._write(step, figures | {"train/seconds": seconds, "speed/watch_share": self.clock.watch_share})
 
     def _write(self, step: int, figures: dict[str, float]) -> None:
-        if collectives.leads():
+        if collectives.is_rank_zero():
             path = self.run_dir / METRICS
             with writing(path), path.open("a") as file:
                 file.write(json.dumps({"step": step} | figures) + "\n")
@@ -232,7 +234,7 @@ class _Record:
 @contextmanager
 def _sole_trainer(run_dir: Path) -> Iterator[None]:
     """Rank 0 holds the folder, so that what a killed run left behind cannot write into it beside its successor."""
-    if not collectives.leads():
+    if not collectives.is_rank_zero():
         yield
         return
     with held(run_dir / "lock", LOCK_SECONDS, "trains"):
@@ -256,13 +258,13 @@ def _tidy(run_dir: Path) -> None:
 
 def _share_of_cores() -> int:
     """CPU threads of each of the ranks on this machine."""
-    return max(1, cores() // collectives.on_this_machine())
+    return max(1, cores() // collectives.local_world())
 
 
 def _machine_rate(device: torch.device, seconds: float) -> float:
     """GFLOP/s of the machines of all ranks together; 0 where nobody asked."""
-    measures = seconds > 0 and (device.type == "cuda" or collectives.number_on_this_machine() == 0)
-    return collectives.total(matrix_gflops(device, seconds) if measures else 0.0)
+    measures = seconds > 0 and (device.type == "cuda" or collectives.local_rank() == 0)
+    return collectives.all_reduce_sum(matrix_gflops(device, seconds) if measures else 0.0)
 
 
 def _device(config: TrainConfig) -> torch.device:
@@ -275,11 +277,11 @@ def _device(config: TrainConfig) -> torch.device:
                 "use precision float32"
             )
         return torch.device("cpu")
-    if collectives.on_this_machine() > (there := torch.cuda.device_count()):
+    if collectives.local_world() > (there := torch.cuda.device_count()):
         raise LabError(
-            f"{collectives.on_this_machine()} ranks need a GPU each and this machine has {there}: use --ranks {there}"
+            f"{collectives.local_world()} ranks need a GPU each and this machine has {there}: use --ranks {there}"
         )
-    device = torch.device("cuda", collectives.number_on_this_machine())
+    device = torch.device("cuda", collectives.local_rank())
     torch.cuda.set_device(device)
     return device
 

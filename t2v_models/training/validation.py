@@ -5,11 +5,11 @@ from pathlib import Path
 from t2v_models import files
 from t2v_models.checkpoint import RunConfig
 from t2v_models.clips.media import contact_sheet
-from t2v_models.generate import repeat, sample_frames
 from t2v_models.judging import health
 from t2v_models.judging.metrics import summarise
 from t2v_models.judging.verdicts import judge
 from t2v_models.model import VideoModel
+from t2v_models.sampler import repeat, sample_frames
 from t2v_models.training.loop import Watch, history
 
 CLIPS = 8

@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from pydantic import Field, ValidationError
 
-from t2v_models import generate
+from t2v_models import generate, sampler
 from t2v_models.clips import media
 from t2v_models.config import Config, LabError, in_words
 
@@ -56,13 +56,13 @@ class TextToVideo(PythonModel):
             raise MlflowException.invalid_parameter_value(str(error)) from error
 
     def _clips(self, asked: Asked) -> pd.DataFrame:
-        prompts, seeds = generate.repeat(asked.prompts, asked.count, asked.seed)
+        prompts, seeds = sampler.repeat(asked.prompts, asked.count, asked.seed)
         if len(prompts) > MOST_CLIPS:
             raise LabError(
                 f"{len(asked.prompts)} prompts with count {asked.count} are {len(prompts)} clips: an answer holds at "
                 f"most {MOST_CLIPS}, ask again for the rest"
             )
-        clips = generate.sample_frames(self.model, prompts, seeds)
+        clips = sampler.sample_frames(self.model, prompts, seeds)
         mime, encode = ENCODERS[asked.format]
         return pd.DataFrame(
             {

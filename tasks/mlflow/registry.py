@@ -144,9 +144,9 @@ def _only(newest: "Checkpoint", run_dir: Path, to: Path) -> Path:
     """A run folder with one checkpoint."""
     from t2v_models import checkpoint
 
-    checkpoint.folder(to).mkdir(parents=True)
-    for path in checkpoint.folder(run_dir).glob(f"step-{newest.step:08d}.*"):
-        shutil.copy2(path, checkpoint.folder(to))  # MLflow refuses links
+    for path in checkpoint.files_of(newest, run_dir):
+        (to / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(run_dir / path, to / path)  # MLflow refuses links
     return to
 
 

@@ -19,10 +19,10 @@ from t2v_models import checkpoint
 from t2v_models.clips.media import enlarge, to_webp
 from t2v_models.clips.overlay import draw_verdict
 from t2v_models.config import LabError
-from t2v_models.generate import repeat, sample_frames
 from t2v_models.judging.baselines import oracle
 from t2v_models.judging.verdicts import Verdict, judge
 from t2v_models.model import VideoModel
+from t2v_models.sampler import repeat, sample_frames
 from t2v_models.shards.ingested import DataConfig
 from t2v_models.text.split import words
 from t2v_models.worlds.splits import Split
@@ -58,7 +58,8 @@ class Player:
     def held_out(self) -> tuple[str, ...]:
         """Prompts in words it knows that it was never trained on."""
         asked = [prompt for split in HELD_OUT for prompt in self.data.asked(split)]
-        return tuple(p for p in dict.fromkeys(asked) if set(words(p)) <= set(self.model.vocabulary))
+        known = set(self.model.text.vocabulary)
+        return tuple(p for p in dict.fromkeys(asked) if not known or set(words(p)) <= known)
 
 
 @lru_cache(8)

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from t2v_models.batch import Batch
 from t2v_models.config import RGB
-from t2v_models.families.layers import SLOPE, full_precision, perceptron
-from t2v_models.text.words import word_table
+from t2v_models.families.layers import SLOPE, full_precision, perceptron, word_table
 
 SMALL = 8
 """Side in cells of the small frames."""

@@ -1,0 +1,129 @@
+"""What can make clips: a trained model, a baseline, an archive, somebody else's pipeline. Imports no torch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t2v_models.clips.spec import ClipSpec
+from t2v_models.config import LabError
+
+Frames = NDArray[np.uint8]
+MOST_SEED = 2**62
+"""A seed has 63 bits, and there is one for each of many clips."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """Clips that are wanted, one for each prompt and seed, and wishes that not every sampler can meet."""
+
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    frames: int | None = None
+    """Length of the clips, if another than the sampler's own."""
+    size: tuple[int, int] | None = None
+    """Height and width, px, if others than the sampler's own."""
+    first_frames: Frames | None = None
+    """uint8 `(b, h, w, 3)`: what each clip begins with."""
+    guidance: float | None = None
+    """How strongly the prompt counts; 1 is as learnt."""
+    steps: int | None = None
+    """Evaluations of the network for one clip."""
+
+    def __post_init__(self) -> None:
+        assert len(self.prompts) == len(self.seeds), (len(self.prompts), len(self.seeds))
+        assert self.first_frames is None or len(self.first_frames) == len(self.seeds)
+
+    @property
+    def wishes(self) -> frozenset[str]:
+        """Names of the fields, beside prompts and seeds, that ask for something."""
+        return frozenset(f.name for f in fields(self)[2:] if getattr(self, f.name) is not None)
+
+    def part(self, first: int, end: int) -> "Request":
+        """The same of clips `first` to `end`, without the last."""
+        given = None if self.first_frames is None else self.first_frames[first:end]
+        return replace(self, prompts=self.prompts[first:end], seeds=self.seeds[first:end], first_frames=given)
+
+
+class Sampler(Protocol):
+    """Makes clips. Clip i depends on `prompts[i]`, `seeds[i]` and the wishes alone, not on its batch mates."""
+
+    spec: ClipSpec
+    """Of the clips it makes unless asked for others."""
+
+    @property
+    def name(self) -> str:
+        """What error sentences and tables call it."""
+
+    @property
+    def sample_batch(self) -> int:
+        """The most clips it is asked for at a time."""
+
+    def check(self, request: Request) -> None:
+        """See that the request can be met.
+
+        Raises:
+            LabError: it cannot: what was asked, what is possible and what to do.
+        """
+
+    def sample(self, request: Request) -> Frames:
+        """uint8 `(b, t, h, w, 3)`, for a request that was checked."""
+
+
+class Interpolates(Protocol):
+    """A sampler that also knows the way between prompts and between seeds."""
+
+    def interpolate(self, prompts: tuple[str, str], seeds: tuple[int, int], count: int) -> Frames:
+        """`count` clips from one prompt and seed to another, both ends included: uint8 `(count, t, h, w, 3)`."""
+
+
+WISHES = {
+    "frames": "another length than {0.frames} frames: leave --frames out",
+    "size": "another size than {0.size} x {0.size} px: leave --size out",
+    "first_frames": "a first frame: leave --first-frame out",
+    "guidance": "guidance: leave --guidance out",
+    "steps": "a number of steps: leave --steps out",
+}
+
+
+def refuse_wishes(name: str, spec: ClipSpec, request: Request, able: frozenset[str] = frozenset()) -> None:
+    """Refuse every wish but those that a sampler is able to meet; its own length and size are none.
+
+    Raises:
+        LabError: the first wish that cannot be met.
+    """
+    own = {"frames"} if request.frames == spec.frames else set()
+    own |= {"size"} if request.size == (spec.size, spec.size) else set()
+    for wish in sorted(request.wishes - able - own):
+        raise LabError(f"{name} cannot take {WISHES[wish].format(spec)}")
+
+
+def sample_all(sampler: Sampler, request: Request) -> Frames:
+    """All clips of a request, `sample_batch` at a time: uint8 `(n, t, h, w, 3)`.
+
+    Raises:
+        LabError: the sampler cannot do what is asked.
+    """
+    sampler.check(request)
+    size = sampler.sample_batch
+    return np.concatenate([sampler.sample(request.part(i, i + size)) for i in range(0, len(request.seeds), size)])
+
+
+def sample_frames(sampler: Sampler, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
+    """`sample_all` of plain prompts and seeds, without wishes."""
+    return sample_all(sampler, Request(tuple(prompts), tuple(map(int, seeds))))
+
+
+def repeat(prompts: Sequence[str], count: int, seed: int) -> tuple[list[str], list[int]]:
+    """Every prompt `count` times with seeds `seed`, `seed + 1`, …: the same noises for each prompt.
+
+    Raises:
+        LabError: a seed that no generator of noise takes, or no clip at all.
+    """
+    if not 0 <= seed <= MOST_SEED:
+        raise LabError(f"the seed is {seed}: give a whole number from 0 to {MOST_SEED:,}")
+    if count < 1:
+        raise LabError(f"{count} clips were asked for: ask for 1 or more")
+    return [p for p in prompts for _ in range(count)], [seed + i for _ in prompts for i in range(count)]
