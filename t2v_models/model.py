@@ -27,7 +27,7 @@ from t2v_models.distributed.collectives import all_reduce_gradients
 from t2v_models.machine import threads
 from t2v_models.sampler import Request, refuse_wishes
 from t2v_models.text.encoder import TextEncoder
-from t2v_models.text.words import WordsConfig
+from t2v_models.text.words import EncoderConfig, WordsConfig
 
 
 class FamilyConfig(Config):
@@ -43,7 +43,7 @@ class FamilyConfig(Config):
     threads: int | None = Field(
         None, ge=1, description="CPU threads of each rank (by default its share of all cores), and of sampling"
     )
-    text_encoder: WordsConfig = Field(WordsConfig(), description="what makes vectors of captions")
+    text_encoder: EncoderConfig = Field(WordsConfig(), description="what makes vectors of captions: words")
 
     @classmethod
     def tiny(cls) -> Self:

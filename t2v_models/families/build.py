@@ -31,8 +31,10 @@ def _of_its_family(value: object) -> object:
     """Settings as the configuration of the family they name."""
     if not isinstance(value, Mapping):
         return value
+    if "name" not in value:
+        raise PydanticCustomError("family", "has no key 'name': say which model")
     try:
-        config = family(value.get("name"))
+        config = family(value["name"])
         return config.model_validate(value)
     except LabError as error:
         raise PydanticCustomError("family", "{reason}", {"reason": str(error)}) from error

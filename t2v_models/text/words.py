@@ -8,11 +8,11 @@ combination of seen words is still inside the space the model was trained on.
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import lru_cache
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import Tensor
 
 from t2v_models.config import LabError, near
@@ -33,6 +33,14 @@ class WordsConfig(TextConfig):
     def build(self) -> "Words":
         """The encoder, which has nothing to learn."""
         return Words(self.vocabulary)
+
+
+def _by_name(value: object) -> object:
+    return {"name": value} if isinstance(value, str) else value
+
+
+EncoderConfig = Annotated[WordsConfig, BeforeValidator(_by_name, json_schema_input_type=str | WordsConfig)]
+"""The settings of an encoder; its name alone stands for its defaults."""
 
 
 class Words(TextEncoder):

@@ -3,8 +3,8 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 
-from pydantic_core import to_jsonable_python
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.measure import Measurement
@@ -131,7 +131,7 @@ def print_settings(config: type[Config]) -> None:
         limits = [(sign, getattr(bound, key, None)) for bound in field.metadata for key, sign in LIMITS.items()]
         allowed = ", ".join(f"{sign} {limit:,}" for sign, limit in limits if limit is not None)
         if field.description:
-            table.add_row(name, json.dumps(to_jsonable_python(field.default)), allowed, field.description)
+            table.add_row(name, json.dumps(field.default, default=attrgetter("name")), allowed, field.description)
     print_table(table, WIDTH)
 
 
