@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -88,6 +89,17 @@ def remove(path: Path) -> None:
         raise LabError(f"cannot remove {path}: {error.strerror}; choose a folder you may write to") from error
 
 
+def rotate(log: Path, most: int) -> None:
+    """Move what a log holds to `<name>.1` once that is more than `most` bytes; who appends to it goes on in it.
+
+    A line that is written in that moment may be lost.
+    """
+    if log.is_file() and log.stat().st_size > most:
+        with writing(log):
+            shutil.copyfile(log, log.with_name(f"{log.name}.1"))
+            os.truncate(log, 0)
+
+
 @contextmanager
 def held(path: Path, wait: float, what: str) -> Iterator[None]:
     """The block has the lock file `path` to itself; the system frees it however this process ends.
@@ -109,3 +121,28 @@ def held(path: Path, wait: float, what: str) -> Iterator[None]:
                     raise LabError(f"another process {what} in {path.parent}: wait for it, or stop it") from None
                 time.sleep(0.1)
         yield
+
+
+def stamps(place: Path) -> Iterator[tuple[float, int]]:
+    """Time of the last change and bytes of every file; of those that vanish meanwhile nothing."""
+    for path in (place, *place.rglob("*")):
+        try:
+            found = path.lstat()
+        except FileNotFoundError:
+            continue
+        if not path.is_dir():
+            yield found.st_mtime, found.st_size
+
+
+def size(folder: Path) -> int:
+    """Bytes of all files in a folder."""
+    return sum(bytes for _, bytes in stamps(folder))
+
+
+def bytes_in_words(bytes: float) -> str:
+    """`3.2 GB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if bytes < 1000:
+            return f"{bytes:.3g} {unit}"
+        bytes /= 1000
+    return f"{bytes:,.3g} TB"

@@ -10,6 +10,7 @@ import typer
 import yaml
 from pydantic import ValidationError
 
+from flows.cli.clean import commands as clean_commands
 from flows.cli.data import commands as data_commands
 from flows.cli.options import Data, Json, Run, Work, file_to_write, folder_to_write, print_json
 from flows.cli.play import commands as play_commands
@@ -31,6 +32,7 @@ app = typer.Typer(
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells expect it."""
 
+app.add_typer(clean_commands)
 app.add_typer(data_commands)
 app.add_typer(play_commands)
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from t2v_models.config import LabError
-from t2v_models.files import held
+from t2v_models.files import bytes_in_words, held, size
 from tasks.mlflow.store import without_passwords
 from tasks.report.console import say
 from tasks.servers import running
@@ -63,6 +63,7 @@ def serve(work: Path, prefect_port: int, mlflow_port: int, postgres: str | None 
                 _workers(services)
                 running.note(work, prefect=prefect, mlflow=mlflow)
                 say(f"Prefect  {prefect}\nMLflow   {without_passwords(mlflow)}\nlogs     {work / 'logs'}")
+                say(f"work     {work} has {bytes_in_words(size(work))}; 't2v clean' removes what is old")
                 say(f"ready after {time.monotonic() - started:.0f} s; Ctrl-C stops everything")
                 _look_after(services, since)
             except KeyboardInterrupt:
@@ -104,7 +105,9 @@ def servers(
         mlflow = os.environ["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{port}"
         services.start(
             "mlflow", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+            # what new experiments keep is found without a server too, by `t2v run`; that of older ones is behind this
             "--artifacts-destination", str(work / "mlflow-artifacts"),
+            "--default-artifact-root", (work / "mlflow-artifacts").as_uri(),
             environment={
                 "MLFLOW_BACKEND_STORE_URI": str(stores["mlflow"]),  # not an argument: it may hold a password
                 "MLFLOW_SERVER_ALLOWED_HOSTS": "127.0.0.1:*,localhost:*",  # its own default lets 10.evil.example pass
@@ -153,6 +156,7 @@ def _look_after(services: Services, since: datetime) -> None:
             keep_living(workers.values())
             end_cancelled(workers.values())
             put_back_forgotten(since)
+            services.rotate()
             look = time.monotonic() + RUNS_SECONDS
         time.sleep(LOOK_SECONDS)
         if ended := services.revive():

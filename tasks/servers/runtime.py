@@ -27,12 +27,17 @@ READY_SECONDS = 300
 """At a load of 17 on two cores a fresh database took more than 120 s to migrate; a quiet machine needs a tenth."""
 FLUSH_SECONDS = 30
 """How long the last task states may take to leave this process."""
+LOG_BYTES = 5_000_000
+"""Of `server.log`, after which a new one is begun."""
 SERVER_SETTINGS = {
     "PREFECT_UI_API_URL": "/api",  # of the same origin, whatever name or tunnel the page was opened by
     "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",  # block types register themselves on first use
     # many states in one transaction; one each, as by default, keeps a core busy
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",  # Prefect cuts 0.5 to 0 and spins
+    # events are most of the database, and only its rules read them; the logs of removed runs go once a day
+    "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": "P1D",
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,orphans",
 }
 """Of every Prefect server that is started here."""
 
@@ -134,6 +139,7 @@ def _server(home: Path) -> Iterator[str]:
 
 
 def _start(home: Path, log: Path) -> tuple[str, subprocess.Popen[bytes]]:
+    files.rotate(log, LOG_BYTES)
     with socket.create_server(("127.0.0.1", 0)) as listening, log.open("ab") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "tasks.servers.server", str(listening.fileno())],

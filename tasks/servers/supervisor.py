@@ -16,6 +16,7 @@ from urllib.request import Request, urlopen
 
 import psutil
 
+from t2v_models import files
 from t2v_models.config import LabError
 from tasks.report.console import say
 from tasks.servers.running import identity
@@ -25,6 +26,8 @@ STOP_SECONDS = 20
 """A part that has not ended by itself after this long is killed."""
 ONE_LINE = "PREFECT_LOGGING_HANDLERS_CONSOLE_CLASS"
 """`tasks.servers.runtime` sets it for people at a terminal; a log file gets whole records."""
+LOG_BYTES = 5_000_000
+"""MLflow's log grows by some 0.7 MB an hour of use."""
 ENDINGS, WINDOW_SECONDS = 5, 600
 """A part that ends so often in so long is not started again: something is wrong that a person must see."""
 
@@ -99,6 +102,11 @@ class Services:
     def processes(self) -> dict[str, str]:
         """Each part's process as `tasks.servers.running.identity`."""
         return {p.name: identity(p.process.pid) for p in self._parts.values() if p.process.poll() is None}
+
+    def rotate(self) -> None:
+        """Keep every log below twice `LOG_BYTES`, the older half in `<name>.log.1`."""
+        for log in self._logs.glob("*.log"):
+            files.rotate(log, LOG_BYTES)
 
     def revive(self) -> list[str]:
         """Start again what has ended; the names of those parts.
