@@ -6,9 +6,10 @@ from pathlib import Path
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from t2v_models.shards.ingest import Ingested, isolated
+from t2v_models.shards.ingest import Ingested
 from t2v_models.shards.ingest import ingest as ingest_clips
 from t2v_models.shards.ingested import IngestOptions
+from t2v_models.shards.isolated import isolated
 from tasks.report.console import progress
 from tasks.report.stopwatch import working
 
@@ -47,5 +48,5 @@ def _ingest(
     with working("ingest"), progress("ingest") as show:
         return ingest_clips(
             source, out, options, captions, columns, isolated(workers),
-            lambda done, total: show(done / total, f"file {done:,} of {total:,}"),
+            lambda done, total: show(done / total, f"file {min(int(done) + 1, total):,} of {total:,}"),
         )  # fmt: skip

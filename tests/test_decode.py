@@ -21,7 +21,8 @@ from t2v_models.clips.media import to_gif, to_mp4, to_webp
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.shards.decode import fitted, resampled, shown
 from t2v_models.shards.export import to_npz
-from t2v_models.shards.ingest import Ingested, ingest, isolated
+from t2v_models.shards.ingest import Ingested, ingest
+from t2v_models.shards.isolated import isolated
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.picture import Shown, Told
 from t2v_models.shards.told import REJECTS

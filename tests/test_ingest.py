@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Generator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -16,10 +17,14 @@ import pytest
 from t2v_models.clips.media import to_webp
 from t2v_models.config import LabError
 from t2v_models.shards.export import KINDS, export, to_npz
-from t2v_models.shards.ingest import Ingested, Source, Windows, ingest, isolated
+from t2v_models.shards.ingest import Ingested, ingest
+from t2v_models.shards.isolated import Work, isolated
 from t2v_models.shards.manifest import MANIFEST, Manifest, finish
+from t2v_models.shards.sources import Excerpt, Source
+from t2v_models.shards.spool import spool_path, spooling
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.verify import verify
+from t2v_models.shards.windows import Job, Windows
 from t2v_models.shards.write import write_shard
 from t2v_models.worlds.dataset import DatasetConfig
 from tests.tiny import OPTIONS, SPEC, TO_FILE, clips, noise, put, put_frames, rejects, smooth
@@ -134,22 +139,68 @@ def test_a_film_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     assert rejects(tmp_path / "out") == {"long.webp": "it has more than 100 frames: cut it into several files"}
 
 
-def dies_at_three(source: Source) -> Windows:
-    if source.path == "3.webp":
-        os.kill(os.getpid(), signal.SIGKILL)
-    return f"seen {source.path}"
+def dies_at_three(how: signal.Signals, job: Job) -> Windows:
+    if job.source.path == "3.webp":
+        os.kill(os.getpid(), how)
+    return f"seen {job.source.path}"
+
+
+def six_jobs(folder: Path) -> list[Job]:
+    sources = [Source(f"{i}.webp", Path(f"{i}.webp"), (Excerpt("x"),)) for i in range(6)]
+    return [Job(source, spool_path(folder, i)) for i, source in enumerate(sources)]
 
 
 @pytest.mark.slow
-def test_a_decoder_that_crashes_takes_only_its_own_file_with_it() -> None:
-    sources = [Source(f"{i}.webp", Path(f"{i}.webp"), ()) for i in range(6)]
-    expected = [f"seen {i}.webp" if i != 3 else "the decoder crashed on it" for i in range(6)]
-    assert list(isolated(2)(dies_at_three, sources)) == expected
+def test_a_decoder_that_crashes_takes_only_its_own_file_with_it(tmp_path: Path) -> None:
+    jobs, work = six_jobs(tmp_path), partial(dies_at_three, signal.SIGSEGV)
+    expected = [f"seen {i}.webp" if i != 3 else "the decoder crashed on it (SIGSEGV)" for i in range(6)]
+    assert list(isolated(2)(work, jobs, ignored)) == expected
     found = []
-    for result in isolated(2)(dies_at_three, sources):
+    for result in isolated(2)(work, jobs, ignored):
         found.append(result)
         time.sleep(1 if len(found) == 1 else 0)  # the pool breaks before the next file is given to it
     assert found == expected
+
+
+def ignored(share: float) -> None:
+    """Progress."""
+
+
+def runs_out_at_three(job: Job) -> Windows:
+    if job.source.path == "3.webp":
+        np.empty(2**60, np.uint8)
+    return f"seen {job.source.path}"
+
+
+@pytest.mark.slow
+def test_memory_that_runs_out_is_named(tmp_path: Path) -> None:
+    """A file that asks for too much is rejected; where the system ends a process, all stops and no film is lost."""
+    jobs = six_jobs(tmp_path)
+    expected = "memory ran out while it was decoded, with no other file beside it"
+    assert list(isolated(2)(runs_out_at_three, jobs, ignored))[3] == expected
+    seen = isolated(2)(partial(dies_at_three, signal.SIGKILL), jobs, ignored)
+    with pytest.raises(LabError, match=r"memory ran out on 3.webp: the system ended .*; free some memory, or leave"):
+        list(seen)
+
+
+def waits(job: Job) -> Windows:
+    with spooling(job.spool) as spool:
+        spool.add(b"half", 0.5)
+        while not job.spool.with_suffix(".seen").exists():
+            time.sleep(0.01)
+    return "done"
+
+
+def test_progress_goes_on_inside_a_film(tmp_path: Path) -> None:
+    job, shares = six_jobs(tmp_path)[0], list[float]()
+
+    def on_share(share: float) -> None:
+        shares.append(share)
+        if share == 0.5:
+            job.spool.with_suffix(".seen").touch()
+
+    assert list(isolated(1)(waits, [job], on_share)) == ["done"]
+    assert set(shares) == {0, 0.5} or set(shares) == {0.5}
 
 
 KILLED_INGEST = """
@@ -237,12 +288,15 @@ def test_an_ingest_that_fails_leaves_no_manifest_of_an_earlier_one(tmp_path: Pat
     kept = {item["source"] for item in Manifest.load(out / "validation").table.to_pylist()}
     whole = {path: path.read_bytes() for path in out.rglob("*.*")}
 
-    def crash(work: Callable[[Source], Windows], sources: Iterable[Source]) -> Iterator[Windows]:
-        yield from ("the decoder crashed on it" if source.path in kept else work(source) for source in sources)
+    def crash(work: Work, jobs: list[Job], on_share: object) -> Generator[Windows, None, None]:
+        yield from ("the decoder crashed on it" if job.source.path in kept else work(job) for job in jobs)
 
-    def stop(work: Callable[[Source], Windows], sources: Iterable[Source]) -> Iterator[Windows]:
-        yield from islice(map(work, sources), 3)
+    def stop(work: Work, jobs: list[Job], on_share: object) -> Generator[Windows, None, None]:
+        yield from islice(map(work, jobs), 3)
         raise KeyboardInterrupt
+
+    def crash_always(work: Work, jobs: list[Job], on_share: object) -> Generator[Windows, None, None]:
+        yield from ["the decoder crashed on it"] * len(jobs)
 
     def lose_a_shard() -> None:
         assert ingest(source, out, options) == Ingested(4, 3, 1, 0)
@@ -259,7 +313,7 @@ def test_an_ingest_that_fails_leaves_no_manifest_of_an_earlier_one(tmp_path: Pat
     assert not list(out.rglob("manifest.parquet"))
     lose_a_shard()
     with pytest.raises(LabError, match="no clip of .* can be used"):
-        ingest(source, out, options, mapper=lambda work, sources: ["the decoder crashed on it"] * 4)
+        ingest(source, out, options, mapper=crash_always)
     assert not list(out.rglob("manifest.parquet"))
     lose_a_shard()
 

@@ -6,35 +6,35 @@ of their own in the folder `validation` of the first. Clips are a function of th
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from t2v_models.config import LabError, flatten
-from t2v_models.files import remove
-from t2v_models.processes import process_pool
+from t2v_models.files import atomic, remove
 from t2v_models.shards.ingested import IngestConfig, IngestOptions, config_digest
+from t2v_models.shards.isolated import Mapper, in_turn
 from t2v_models.shards.manifest import MANIFEST, Manifest, finish
 from t2v_models.shards.sources import Listing, Source, list_sources, source_digest
+from t2v_models.shards.spool import SPOOLS, spool_path
 from t2v_models.shards.told import REJECTS, Reject, write_told
-from t2v_models.shards.windows import Window, Windows, windows
+from t2v_models.shards.windows import Job, Window, windows
 from t2v_models.shards.write import (
     PackedClip,
+    ShardTar,
     WrittenShard,
     clear_stale,
     clip_key,
     read_metadata,
     row_schema,
+    shard_name,
     write_sidecar,
-    write_tar,
 )
 
 SHOWN_PROMPTS = 16
@@ -54,17 +54,14 @@ class Ingested:
     """Files, and parts of files."""
 
 
-Mapper = Callable[[Callable[[Source], Windows], list[Source]], Iterable[Windows]]
-
-
 def ingest(
     source: Path,
     out: Path,
     options: IngestOptions,
     captions: Path | None = None,
     columns: Mapping[str, str] | None = None,
-    mapper: Mapper = map,
-    on_source: Callable[[int, int], None] = lambda done, total: None,
+    mapper: Mapper = in_turn,
+    on_source: Callable[[float, int], None] = lambda done, total: None,
 ) -> Ingested:
     """Make a dataset in `out` from a folder or a table of clips, or leave a complete one of the same clips alone.
 
@@ -74,8 +71,8 @@ def ingest(
         options: how files become clips.
         captions: a table for a folder; without it, captions stand in text files beside the clips.
         columns: what the table's columns are called, where they have unusual names.
-        mapper: `map`, or `isolated(workers)` for several processes that may crash.
-        on_source: called with the number of sources done and their total.
+        mapper: `in_turn`, or `isolated(workers)` for several processes that may crash.
+        on_source: called with the number of sources done and their total; a part of a source counts as a part.
 
     Raises:
         LabError: nothing to read; a table that is none; no usable clip; `out` holds something else, or cannot be
@@ -90,31 +87,36 @@ def ingest(
     done = _finished(out, wanted, len(sources))
     if done:
         return done
-    write_told(out, listing.rejects, listing.notices)  # it also says whose the tar files beside it are
-    writers = {name: _SplitWriter(folder, options) for name, folder in _folders(out).items()}
-    splits = _split(sources, options.validation)
-    owner: dict[bytes, str] = {}
-    work = partial(windows, options)
-    for number, (item, found) in enumerate(zip(sources, mapper(work, sources), strict=True), 1):
-        if isinstance(found, str):
-            rejects.append(Reject(item.path, None, found))
-            found = []
-        for window in found:
-            if isinstance(window, Reject):
-                rejects.append(window)
-                continue
-            if window.sha256 in owner:
-                reason = f"the same frames are in another clip: in {owner[window.sha256]}"
-                rejects.append(Reject(item.path, window.first, reason))
-                continue
-            owner[window.sha256] = item.path
-            writers[splits[item.path]].add(item, window)
-        on_source(number, len(sources))
-    write_told(out, listing.rejects, listing.notices)
-    if not writers["train"].clips:
-        raise LabError(f"no clip of {source} can be used{_reasons(rejects)}: the reasons are in {out / REJECTS}")
-    for name in ("validation", "train"):  # the manifest in `out` comes last: with it, all is complete
-        writers[name].finish(name, digest)
+    write_told(out, rejects, listing.notices)  # it also says whose the tar files beside it are
+    clear_stale(out / SPOOLS)
+    jobs = [Job(item, spool_path(out, number)) for number, item in enumerate(sources)]
+    with ExitStack() as stack:
+        stack.callback(_remove_spools, jobs)
+        writers = {name: stack.enter_context(_SplitWriter(folder, options)) for name, folder in _folders(out).items()}
+        found = mapper(partial(windows, options), jobs, lambda share: on_source(ended + share, len(jobs)))
+        stack.callback(found.close)  # first of all, so that nothing writes what is removed
+        splits, owner, ended = _split(sources, options.validation), dict[bytes, str](), 0
+        for ended, (job, result) in enumerate(zip(jobs, found, strict=True), 1):
+            path = job.source.path
+            for item in [Reject(path, None, result)] if isinstance(result, str) else result:
+                if isinstance(item, Window) and item.sha256 in owner:
+                    rejects.append(
+                        Reject(path, item.first, f"the same frames are in another clip: in {owner[item.sha256]}")
+                    )
+                elif isinstance(item, Window):
+                    owner[item.sha256] = path
+                    writers[splits[path]].add(path, item, job.spool)
+                elif isinstance(item, Reject):
+                    rejects.append(item)
+                else:
+                    listing.notices.append(item)
+            remove(job.spool)
+            on_source(ended, len(jobs))
+        write_told(out, rejects, listing.notices)
+        if not writers["train"].clips:
+            raise LabError(f"no clip of {source} can be used{_reasons(rejects)}: the reasons are in {out / REJECTS}")
+        for name in ("validation", "train"):  # the manifest in `out` comes last: with it, all is complete
+            writers[name].finish(name, digest)
     return Ingested(len(sources), writers["train"].clips, writers["validation"].clips, len(rejects))
 
 
@@ -134,51 +136,6 @@ def look(source: Path, out: Path, captions: Path | None = None, columns: Mapping
 
 def _nothing(source: Path, rejects: list[Reject]) -> LabError:
     return LabError(f"{source} holds no clip with a caption{_reasons(rejects)}: see `t2v ingest --help`")
-
-
-def isolated(workers: int) -> Mapper:
-    """A mapper over processes, in which a decoder that crashes takes only its own file with it."""
-
-    def run(work: Callable[[Source], Windows], sources: list[Source]) -> Iterator[Windows]:
-        rest = iter(sources)
-        pool = process_pool(workers)
-        waiting: list[tuple[Source, Future[Windows]]] = []
-
-        def submit(item: Source) -> Future[Windows]:
-            try:
-                return pool.submit(work, item)
-            except BrokenProcessPool as error:  # since the last result was asked for: as what was at work then
-                broken: Future[Windows] = Future()
-                broken.set_exception(error)
-                return broken
-
-        try:
-            while True:
-                waiting += [(item, submit(item)) for item in islice(rest, 2 * workers - len(waiting))]
-                if not waiting:
-                    return
-                try:
-                    result = waiting[0][1].result()
-                except BrokenProcessPool:
-                    result = _alone(work, waiting[0][0])
-                    pool.shutdown()
-                    pool = process_pool(workers)
-                    waiting[1:] = [(item, submit(item)) for item, _ in waiting[1:]]
-                waiting.pop(0)
-                yield result
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-    return run
-
-
-def _alone(work: Callable[[Source], Windows], source: Source) -> Windows:
-    """Try once more what was at work when a process died: it may have been another file's fault."""
-    with process_pool(1) as pool:
-        try:
-            return pool.submit(work, source).result()
-        except BrokenProcessPool:
-            return "the decoder crashed on it"
 
 
 def _split(sources: list[Source], share: float) -> dict[str, Split]:
@@ -204,50 +161,68 @@ def _digested(sources: list[Source], rejects: list[Reject]) -> tuple[list[Source
     return readable, digest.hexdigest()
 
 
-class _SplitWriter:
-    """Clips of one split, written a shard at a time. Side-cars wait until it is known how many clips there are."""
+def _remove_spools(jobs: list[Job]) -> None:
+    for job in jobs:
+        remove(job.spool)
+
+
+class _SplitWriter(AbstractContextManager["_SplitWriter"]):
+    """Clips of one split, written as they come. Side-cars wait until it is known how many clips there are."""
 
     def __init__(self, folder: Path, options: IngestOptions) -> None:
         self.folder, self.options = folder, options
         self.clips = 0
         self.captions: dict[str, None] = {}
-        self._shards: list[WrittenShard] = []
-        self._waiting: list[PackedClip] = []
+        self._written: list[WrittenShard] = []
+        self._file = ExitStack()
+        self._shard: ShardTar | None = None
+        """At work."""
         for stale in (folder / MANIFEST, *folder.glob("shard-*.tar"), *folder.glob("shard-*.parquet")):
             remove(stale)  # of an ingest that did not finish, or whose files were lost: first what calls them complete
         for name in ("shard-*.tar", "shard-*.parquet"):
             clear_stale(folder / name)
 
-    def add(self, source: Source, window: Window) -> None:
-        """Store a clip."""
-        facts = {"source": source.path, "source_frame": window.first}
+    def __exit__(self, *error: Any) -> None:
+        self._file.__exit__(*error)
+
+    def add(self, path: str, window: Window, spool: Path) -> None:
+        """Store a clip of the source `path`, whose bytes lie in `spool`."""
+        with spool.open("rb") as stored:
+            stored.seek(window.place)
+            frames = stored.read(window.size)
+        facts = {"source": path, "source_frame": window.first}
         meta = {"key": clip_key(self.clips), "caption": window.caption, "fps": self.options.spec.fps} | facts
         content = json.dumps(meta, sort_keys=True).encode()
-        self._waiting.append(PackedClip(window.caption, window.frames, content, tuple(facts.values())))
+        self._shard = self._shard or self._begin()
+        self._shard.add(PackedClip(window.caption, frames, content, tuple(facts.values())))
         self.captions.setdefault(window.caption)
         self.clips += 1
-        if len(self._waiting) == self.options.clips_per_shard:
-            self._flush()
+        if self.clips % self.options.clips_per_shard == 0:
+            self._end(self._shard)
 
     def finish(self, split: Split, digest: str) -> None:
         """Write side-cars and manifest, if there is any clip."""
         if not self.clips:
             return
-        if self._waiting:
-            self._flush()
+        if self._shard:
+            self._end(self._shard)
         captions = list(self.captions)
         config = IngestConfig(
             **self.options.model_dump(), split=split, source_sha256=digest, clips=self.clips,
             prompts=tuple(dict.fromkeys(c.split("\n")[0] for c in captions[:: -(-len(captions) // SHOWN_PROMPTS)])),
         )  # fmt: skip
-        for index, shard in enumerate(self._shards):
+        for index, shard in enumerate(self._written):
             write_sidecar(self.folder, config, index, shard)
         finish(self.folder, config)
 
-    def _flush(self) -> None:
-        first, schema = len(self._shards) * self.options.clips_per_shard, row_schema(IngestConfig.columns)
-        self._shards.append(write_tar(self.folder, len(self._shards), self._waiting, first, schema, self.options.codec))
-        self._waiting = []
+    def _begin(self) -> ShardTar:
+        stream = self._file.enter_context(atomic(self.folder / shard_name(len(self._written))))
+        return ShardTar(stream, len(self._written), self.clips, row_schema(IngestConfig.columns), self.options.codec)
+
+    def _end(self, shard: ShardTar) -> None:
+        self._written.append(shard.finish())
+        self._file.close()
+        self._shard = None
 
 
 def _finished(out: Path, wanted: dict[str, object], sources: int) -> Ingested | None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import psutil
@@ -124,19 +125,47 @@ def write_tar(
     Raises:
         LabError: it cannot be written.
     """
-    name, rows = shard_name(index), []
-    with atomic(folder / name) as stream:
-        tar = TarWriter(stream)
-        for place, clip in enumerate(clips):
-            key = clip_key(first + place)
-            offsets = tar.add((key + FRAMES_SUFFIX[codec], clip.frames), (key + META_SUFFIX, clip.meta))
-            digests = hashlib.sha256(clip.frames).digest(), hashlib.sha256(clip.meta).digest()
-            sizes = len(clip.frames), len(clip.meta)
-            at = name, place, offsets[0], sizes[0], offsets[1], sizes[1]
-            rows.append((key, clip.caption, *clip.facts, *at, *digests))
-        tar.finish()
-    columns = [pa.array(values, field.type) for values, field in zip(zip(*rows, strict=True), schema, strict=True)]
-    return WrittenShard(pa.table(columns, schema=schema), tar.sha256.hexdigest(), tar.size)
+    with atomic(folder / shard_name(index)) as stream:
+        tar = ShardTar(stream, index, first, schema, codec)
+        for clip in clips:
+            tar.add(clip)
+        return tar.finish()
+
+
+class ShardTar:
+    """A shard that is written clip by clip.
+
+    Args:
+        stream: the tar file.
+        index: which shard it is.
+        first: number of its first clip.
+        schema: the columns of its rows.
+        codec: how its pixels are stored.
+    """
+
+    def __init__(self, stream: IO[bytes], index: int, first: int, schema: pa.Schema, codec: Codec) -> None:
+        self._tar, self._rows = TarWriter(stream), list[tuple[object, ...]]()
+        self._index, self._first, self._schema, self._codec = index, first, schema, codec
+
+    def add(self, clip: PackedClip) -> None:
+        """Write a clip's two members."""
+        place, name = len(self._rows), shard_name(self._index)
+        key = clip_key(self._first + place)
+        offsets = self._tar.add((key + FRAMES_SUFFIX[self._codec], clip.frames), (key + META_SUFFIX, clip.meta))
+        digests = hashlib.sha256(clip.frames).digest(), hashlib.sha256(clip.meta).digest()
+        sizes = len(clip.frames), len(clip.meta)
+        at = name, place, offsets[0], sizes[0], offsets[1], sizes[1]
+        self._rows.append((key, clip.caption, *clip.facts, *at, *digests))
+
+    def finish(self) -> WrittenShard:
+        """End the file."""
+        self._tar.finish()
+        columns = [
+            pa.array(values, field.type)
+            for values, field in zip(zip(*self._rows, strict=True), self._schema, strict=True)
+        ]
+        table = pa.table(columns, schema=self._schema)
+        return WrittenShard(table, self._tar.sha256.hexdigest(), self._tar.size)
 
 
 def write_sidecar(folder: Path, config: DataConfig, index: int, shard: WrittenShard) -> None:
