@@ -2,6 +2,8 @@
 
 import hashlib
 from collections.abc import Hashable
+from itertools import pairwise
+from operator import not_
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -38,6 +40,14 @@ class IngestOptions(Config):
     codec: Codec = Field("lz4", description="how pixels are stored: lz4 is fast, webp plays in any browser")
 
 
+class Before(Config):
+    """What a dataset was before clips were added to it."""
+
+    source_sha256: str
+    clips: int
+    prompts: tuple[str, ...]
+
+
 class IngestConfig(IngestOptions):
     """Everything that decides the clips of an ingested dataset; it says of itself what a rendered one does."""
 
@@ -54,6 +64,7 @@ class IngestConfig(IngestOptions):
     source_sha256: str = Field(description="of the source files' paths, captions and bytes")
     clips: int = Field(ge=1, description="number of clips")
     prompts: tuple[str, ...] = Field(description="some of the captions, to sample a model with while it trains")
+    before: tuple[Before, ...] = Field((), exclude_if=not_, description="what it was each time clips were added")
 
     @property
     def hold_out(self) -> tuple[()]:
@@ -75,8 +86,21 @@ class IngestConfig(IngestOptions):
 
     @property
     def shards(self) -> int:
-        """Number of tar files."""
-        return -(-self.clips // self.clips_per_shard)
+        """Number of tar files: each time clips are added, they begin one of their own."""
+        ends = [0, *(state.clips for state in self.before), self.clips]
+        return sum(-(-(end - start) // self.clips_per_shard) for start, end in pairwise(ends))
+
+    def of_shard(self, index: int) -> "IngestConfig":
+        """What the dataset was when this shard was written."""
+        return next((state for state in self.states if index < state.shards), self)
+
+    @property
+    def states(self) -> list["IngestConfig"]:
+        """What it was each time, and what it is."""
+        earlier = [
+            self.model_copy(update=dict(state) | {"before": self.before[:i]}) for i, state in enumerate(self.before)
+        ]
+        return [*earlier, self]
 
     @property
     def digest(self) -> str:

@@ -3,8 +3,11 @@
 import hashlib
 import json
 import os
+from bisect import bisect_right
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
+from itertools import accumulate
 from pathlib import Path
 
 import pyarrow as pa
@@ -27,6 +30,8 @@ from t2v_models.shards.write import (
     sidecar_path,
 )
 
+VALIDATION = "validation"
+"""Folder of the clips kept for validation, a dataset of its own, in that of those to train on."""
 MANIFEST, SUMS, CARD = "manifest.parquet", "SHA256SUMS", "README.md"
 """The second is for `sha256sum --check` and for `verify`: digests of all other files."""
 BLOCK_BYTES = 2**30
@@ -70,6 +75,15 @@ class Manifest:
         """Caption of every clip; of one with several, each is a line of it."""
         captions: list[str] = self.table["caption"].to_pylist()
         return captions
+
+    @cached_property
+    def starts(self) -> list[int]:
+        """The first clip of every shard, and behind the last one the number of clips."""
+        return [0, *accumulate(shard.clips for shard in self.shards)]
+
+    def shard_of(self, row: int) -> int:
+        """The shard in which a clip lies."""
+        return bisect_right(self.starts, row) - 1
 
     @property
     def block(self) -> int | None:
@@ -152,7 +166,7 @@ def finish(folder: Path, config: DataConfig) -> Manifest:
         tar = folder / shard_name(index)
         if "shard_size" not in metadata or not tar.is_file() or tar.stat().st_size != int(metadata["shard_size"]):
             raise LabError(f"{tar} is not finished: {_again(config)} to finish it")
-        require_config(folder, metadata, config)
+        require_config(folder, metadata, config.of_shard(index))
     tables = [pq.read_table(path, page_checksum_verification=True) for path in side_cars]
     shards = tuple(
         Shard(shard_name(i), m["shard_sha256"], int(m["shard_size"]), *_statistics(table))
@@ -167,7 +181,7 @@ def finish(folder: Path, config: DataConfig) -> Manifest:
     }
     for path in (folder / CARD, folder / SUMS, folder / MANIFEST):
         clear_stale(path)
-    card = write(folder / CARD, _card(config, shards))
+    card = write(folder / CARD, _card(config, shards, (folder / VALIDATION / MANIFEST).is_file()))
     schema = row_schema(config.columns).with_metadata(metadata)
     options = {"compression": "zstd", "write_page_checksum": True, "write_page_index": True}
     with atomic(folder / MANIFEST) as stream:
@@ -190,7 +204,7 @@ def check_folder(folder: Path, config: DataConfig) -> None:
     """
     for path in (folder / MANIFEST, *sorted(folder.glob("shard-*.parquet"))[:1]):
         metadata = read_metadata(path)
-        if "config_digest" in metadata:
+        if "config_digest" in metadata and metadata["config_digest"] not in [state.digest for state in config.states]:
             require_config(folder, metadata, config)
 
 
@@ -246,8 +260,9 @@ def _not_a_manifest(path: Path) -> LabError:
     )
 
 
-def _card(config: DataConfig, shards: tuple[Shard, ...]) -> str:
-    """The dataset card, with the front matter the Hugging Face hub reads."""
+def _card(config: DataConfig, shards: tuple[Shard, ...], validated: bool) -> str:
+    """The dataset card, with the front matter the Hugging Face hub reads; it names both splits, if there are two."""
+    beside = f'\n  - split: validation\n    path: "{VALIDATION}/shard-*.tar"' if validated else ""
     spec, bound = config.spec, next(size for size in (1, 10, 100, 1000, 10_000) if config.clips <= size * 1000)
     category = {1: "n<1K", 10: "1K<n<10K", 100: "10K<n<100K", 1000: "100K<n<1M", 10_000: "1M<n<10M"}[bound]
     captions = "\n".join(f"- {prompt}" for prompt in config.prompts)
@@ -264,7 +279,7 @@ configs:
 - config_name: default
   data_files:
   - split: {config.split}
-    path: "shard-*.tar"
+    path: "shard-*.tar"{beside}
 ---
 # {config.world}: {config.clips:,} captioned clips
 

@@ -119,7 +119,7 @@ class RemoteStore(ClipStore):
 
     def frames(self, rows: Sequence[int] | NDArray[np.int64], *more: Any, **named: Any) -> NDArray[np.uint8]:
         """As of any store; shards that are not here yet are fetched side by side."""
-        wanted = {int(row) // self.manifest.config.clips_per_shard for row in rows}
+        wanted = {self.manifest.shard_of(int(row)) for row in rows}
         absent = [shard for shard in sorted(wanted) if not self._path(shard).is_file()]
         fetches = [self._fetchers.submit(self._open, shard) for shard in absent]
         try:

@@ -57,14 +57,14 @@ class ClipStore:
 
     def stored(self, row: int) -> memoryview:
         """The bytes of a clip as they lie in its shard, not copied."""
-        shard, offset = row // self.manifest.config.clips_per_shard, self._offset[row]
-        return self._open(shard)[offset : offset + self._length[row]]
+        offset = self._offset[row]
+        return self._open(self.manifest.shard_of(row))[offset : offset + self._length[row]]
 
     def _pixels(self, row: int) -> NDArray[np.uint8]:
         try:
             return decoded(self.stored(row), self.manifest.spec, self.manifest.config.codec)
         except (ValueError, OSError) as error:
-            shard = self.manifest.shards[row // self.manifest.config.clips_per_shard]
+            shard = self.manifest.shards[self.manifest.shard_of(row)]
             key, path = self.manifest.table["key"][row], self.manifest.folder / shard.name
             verify = f"t2v verify {quote(str(self.manifest.folder))}"
             raise LabError(f"clip {key} of {path} cannot be read: run `{verify}` to see all damage") from error

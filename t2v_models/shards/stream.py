@@ -55,11 +55,11 @@ def blocked_order(manifest: Manifest, block: int, group: int, seed: int, epoch: 
 
     For shards that come from afar: only those of one block, and of the next, are in use at once.
     """
-    size = block * manifest.config.clips_per_shard
     captions = manifest.captions
-    starts = range(0, len(captions), size)
+    starts = manifest.starts[:-1:block]
+    ends = [*starts[1:], len(captions)]
     turns = np.random.default_rng([seed, epoch]).permutation(len(starts))
-    parts = [starts[b] + order(captions[starts[b] : starts[b] + size], group, seed, epoch) for b in turns]
+    parts = [starts[b] + order(captions[starts[b] : ends[b]], group, seed, epoch) for b in turns]
     return np.concatenate(parts)
 
 

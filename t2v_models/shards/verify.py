@@ -138,8 +138,7 @@ def _shard_damage(manifest: Manifest, index: int, owner: dict[str, str], digest_
         return []
     if faults := _faults(manifest.folder, [shard.name], digest_of):
         return faults
-    first = index * manifest.config.clips_per_shard
-    rows: Rows = manifest.table.slice(first, manifest.config.clips_per_shard).to_pylist()
+    rows: Rows = manifest.table.slice(manifest.starts[index], shard.clips).to_pylist()
     if found in owner:
         return [f"{shard.name} holds the bytes of {owner[found]}"]
     if found == read_metadata(sidecar_path(manifest.folder, index)).get("shard_sha256"):

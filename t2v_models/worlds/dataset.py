@@ -71,6 +71,15 @@ class DatasetConfig(Config):
         """The captions of the dataset; clip i has prompt i modulo their number, so each is equally frequent."""
         return train_prompts(self.world, self.hold_out, self.coverage, self.bands)
 
+    def of_shard(self, index: int) -> Self:
+        """What the dataset was when this shard was written: no clips are added to a rendered one."""
+        return self
+
+    @property
+    def states(self) -> list[Self]:
+        """What it was each time clips were added, and what it is."""
+        return [self]
+
     @property
     def watched(self) -> tuple[str, ...]:
         """Prompts to sample a model with while it trains."""
