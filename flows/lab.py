@@ -17,6 +17,7 @@ from t2v_models.families.build import ModelConfig
 from t2v_models.judging.scores import EvaluateConfig, Evaluation
 from t2v_models.leaderboard.gate import GateConfig
 from t2v_models.shards.manifest import Manifest
+from t2v_models.training.launch import check_ranks
 from t2v_models.training.loop import TrainConfig
 from t2v_models.worlds.dataset import DatasetConfig
 from tasks.mlflow.store import store_name, where_to_look
@@ -91,6 +92,9 @@ def lab(config: LabConfig, work: Path = WORK) -> LabResult:
     """
     work = work.absolute()  # workers on the pools have a folder of their own
     check_starts()
+    if config.place == "here":
+        for model in config.models:
+            check_ranks(model, config.training)
     close_stale(work)
     experiment_id(work, experiment_name(config.dataset))  # if MLflow is away, that is said before an hour of rendering
     started = time.perf_counter()

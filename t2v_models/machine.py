@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 import torch
 
+from t2v_models.config import LabError
+
 
 def matrix_gflops(device: torch.device, seconds: float) -> float:
     """GFLOP/s that fp32 matrices of 1024 x 1024 reach within about `seconds`, on all cores of a CPU or on one GPU."""
@@ -43,6 +45,31 @@ def has_bfloat16() -> bool:
     """Whether this processor multiplies in bfloat16; one that does not is hundreds of times slower than in float32."""
     found = torch.cpu.get_capabilities()
     return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+
+
+def device_type(wanted: str, precision: str, ranks: int) -> str:
+    """`cpu` or `cuda`: where so many ranks of this machine train.
+
+    Args:
+        wanted: `cpu`, `cuda`, or `auto`, which takes GPUs where there are some.
+        precision: of the arithmetic, `float32` or `bfloat16`.
+        ranks: processes, each of which needs a GPU of its own if any does.
+
+    Raises:
+        LabError: there is no GPU, or too few, or the processor lacks what is asked for.
+    """
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise LabError("device 'cuda' was asked for and this machine has none: use --device cpu or auto")
+    if wanted == "cpu" or not torch.cuda.is_available():
+        if precision == "bfloat16" and not has_bfloat16():
+            raise LabError(
+                "precision 'bfloat16' needs a GPU or a processor with AVX-512 BF16 or AMX, on others it is far slower: "
+                "use precision float32"
+            )
+        return "cpu"
+    if ranks > (there := torch.cuda.device_count()):
+        raise LabError(f"{ranks} ranks need a GPU each and this machine has {there}: use --ranks {there}")
+    return "cuda"
 
 
 @contextmanager

@@ -34,6 +34,7 @@ def train_model(data: Path | str, model: ModelConfig, config: TrainConfig, run_d
     if "model" in read_record(run_dir) and loop.is_finished(run, config, run_dir):
         say(f"train    {run_dir} is finished, nothing to train")
         return run_dir
+    launch.check_ranks(model, config)
     # from here on: a second process must not touch the MLflow run of the first
     with files.held(run_dir / "tracked.lock", loop.LOCK_SECONDS, "trains"):
         _train(data, store, run, config, run_dir, work)

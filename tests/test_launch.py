@@ -4,13 +4,18 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Event
 
+import psutil
 import pytest
 import torch
 
 from t2v_models import checkpoint as checkpoints
+from t2v_models.config import LabError
 from t2v_models.families.build import FAMILIES
 from t2v_models.training import launch, loop
 from t2v_models.training.launch import Job
@@ -19,10 +24,35 @@ from tasks.servers.supervisor import free_port
 from tests.forked import PATIENCE, by_two_ranks
 from tests.runs import SMALL, tensors, train
 
-pytestmark = pytest.mark.slow
-
-
 STEPS = 6
+
+
+@pytest.mark.parametrize(
+    ("changes", "machines", "sentence"),
+    [
+        ({"ranks": 99}, "1", "a batch of 8 clips is 4 runs of 2, too few for 99 parts"),
+        ({"ranks": 3}, "2", "too few for 6 parts"),
+        ({"ranks": 3}, "2:4", "too few for 6 parts"),
+        ({"ranks": 4}, "1", "4 ranks on 3 CPU cores would wait for each other: use --ranks 3, or add --oversubscribe"),
+        ({"ranks": 4, "oversubscribe": True}, "1", None),
+        ({"ranks": 2}, "2", None),
+        ({"ranks": 2, "device": "cuda"}, "1", "device 'cuda' was asked for and this machine has none"),
+    ],
+)
+def test_ranks_that_find_no_work_or_no_core_are_refused_before_one_is_started(
+    changes: dict[str, object], machines: str, sentence: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if changes.get("device") == "cuda" and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    monkeypatch.setattr(launch, "cores", lambda: 3)
+    monkeypatch.setenv("PET_NNODES", machines)
+    config = TrainConfig.model_validate({"steps": 1, "device": "cpu"} | changes)
+    if sentence is None:
+        return launch.check_ranks(SMALL["gan"], config)
+    job = Job(data="", cache=tmp_path, model=SMALL["gan"], training=config, run_dir=tmp_path / "run")
+    with pytest.raises(LabError, match=sentence):
+        launch.train(job, lambda step, row: None)
+    assert not (tmp_path / "run").exists()
 
 
 def by_torchrun(data: Path, run_dir: Path, name: str, ranks: int = 2) -> None:
@@ -31,9 +61,33 @@ def by_torchrun(data: Path, run_dir: Path, name: str, ranks: int = 2) -> None:
     seen: dict[int, dict[str, float]] = {}
     config = TrainConfig(steps=STEPS, log_every=1, probe_seconds=0, ranks=ranks, device="cpu")
     job = Job(data=str(data), cache=data, model=SMALL[name], training=config, run_dir=run_dir)
-    last = launch.train(job, lambda step, row: seen.setdefault(step, {}).update(row))
+    with listening() as addresses:
+        last = launch.train(job, lambda step, row: seen.setdefault(step, {}).update(row))
     assert last.step == STEPS
+    if ranks > 1:
+        assert addresses == {"127.0.0.1"}, "other machines could reach the ranks"
     assert before | seen == loop.history(run_dir)
+
+
+@contextmanager
+def listening() -> Iterator[set[str]]:
+    """The addresses at which the children of this process listen while the block runs."""
+    found: set[str] = set()
+    over = Event()
+
+    def look() -> None:
+        while not over.wait(0.05):
+            for process in psutil.Process().children(recursive=True):
+                with suppress(psutil.Error):
+                    found.update(c.laddr.ip for c in process.net_connections() if c.status == psutil.CONN_LISTEN)
+
+    with ThreadPoolExecutor(1) as pool:
+        looking = pool.submit(look)
+        try:
+            yield found
+        finally:
+            over.set()
+        looking.result()
 
 
 def forked(data: Path, run_dir: Path, name: str) -> None:
@@ -45,6 +99,7 @@ def learn(data: Path, run_dir: Path, name: str, steps: int = STEPS) -> None:
     train(data, run_dir, steps, name, ranks=2, device="cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "by_two"), list(zip(FAMILIES, (by_torchrun, forked), strict=True)))
 def test_two_ranks_learn_what_one_learns_from_the_same_batches(
     name: str, by_two: Callable[[Path, Path, str], None], data: Path, tmp_path: Path
@@ -61,6 +116,7 @@ def test_two_ranks_learn_what_one_learns_from_the_same_batches(
         torch.testing.assert_close(others[key], value, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_two_machines_go_on_as_two_ranks_of_one_would(data: Path, tmp_path: Path, monkeypatch) -> None:
     """The machines are process groups on the loopback, a rank each; a run of two ranks of one machine is their start.
 

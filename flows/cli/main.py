@@ -85,6 +85,7 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     precision: Annotated[str, typer.Option(help="float32, or bfloat16 where a GPU or CPU has it.")] = "float32",
     ranks: Annotated[int, typer.Option(help="Processes that share every batch: one a GPU, or one a CPU core.")] = 1,
+    oversubscribe: Annotated[bool, typer.Option("--oversubscribe", help="Allow more ranks than CPU cores.")] = False,
     cache_gib: Annotated[float, typer.Option(help="Of a URL: disk space for its shards, in --work.")] = 10,
     set_: Annotated[
         list[str] | None,
@@ -95,12 +96,14 @@ def train(
 ) -> None:
     """Train a model on a dataset, tracked in MLflow. The same command again resumes."""
     from t2v_models.shards.remote import open_data
+    from t2v_models.training.launch import check_ranks
     from t2v_models.training.loop import TrainConfig
 
     config = _model(model, set_ or [])
     length = {"steps": steps, "minutes": minutes, "seed": seed}
-    machine = {"device": device, "precision": precision, "ranks": ranks, "cache_gib": cache_gib}
-    training = TrainConfig.model_validate(length | machine)
+    machine = {"device": device, "precision": precision, "cache_gib": cache_gib}
+    training = TrainConfig.model_validate(length | machine | {"ranks": ranks, "oversubscribe": oversubscribe})
+    check_ranks(config, training)
     # before the server is started: a missing dataset is said at once
     prompt = open_data(data, work / "cache", cache_gib).manifest.config.prompts[0]
     from tasks.servers.runtime import prefect_api, prepare

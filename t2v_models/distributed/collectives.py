@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
+import psutil
 import torch
 import torch.distributed as dist
 import torch.distributed.nn.functional  # imported after `join`, it would hold the group: see `leave`
@@ -35,6 +36,19 @@ class Share:
 
 
 ALONE = Share()
+MEETING = "T2V_MEETING"
+"""Names the file where ranks of one machine meet, in place of a port."""
+
+
+def on_the_loopback(meeting: Path) -> dict[str, str]:
+    """The environment of ranks that meet in a file and listen on no interface that other machines can reach.
+
+    Without it they listen on what the name of the machine stands for.
+    """
+    [loopback, *_] = (
+        name for name, found in psutil.net_if_addrs().items() if any(a.address == "127.0.0.1" for a in found)
+    )
+    return {MEETING: str(meeting), "GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": loopback}
 
 
 def join() -> None:
@@ -45,7 +59,13 @@ def join() -> None:
     """
     if "RANK" not in os.environ:
         raise LabError("no RANK in the environment: start ranks with 't2v train … --ranks N' or with torchrun")
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    meeting = os.environ.get(MEETING)
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
+        init_method=f"file://{meeting}" if meeting else "env://",
+        rank=int(os.environ["RANK"]),
+        world_size=int(os.environ["WORLD_SIZE"]),
+    )
 
 
 def leave() -> None:

@@ -1,5 +1,8 @@
 """Training by several processes: torchrun starts them, on one machine or on more.
 
+On one machine they meet in files and talk over the loopback: torchrun's own meeting place is a store that listens on
+all interfaces and asks nobody for a password (pytorch issue 173909). Between machines that is still so.
+
 `train` writes what is to be done into the run folder and starts torchrun in a session of its own, so that a crash of
 a rank is an error here and not the end of this process; figures come back through the run folder. More machines see
 the same run folder and dataset: each sets torchrun's own variables (PET_NNODES, PET_RDZV_BACKEND=c10d,
@@ -14,16 +17,19 @@ import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO
 
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from t2v_models import checkpoint as checkpoints
 from t2v_models import files
+from t2v_models.batch import cut
 from t2v_models.checkpoint import Checkpoint, RunConfig
 from t2v_models.config import Config, LabError
 from t2v_models.distributed import collectives
 from t2v_models.families.build import ModelConfig
+from t2v_models.machine import cores, device_type
 from t2v_models.shards.remote import open_data
 from t2v_models.training.loop import METRICS, Log, TrainConfig, fit, stop_signals
 from t2v_models.training.validation import watcher
@@ -54,17 +60,37 @@ def by_several(config: TrainConfig) -> bool:
     return config.ranks > 1 or "PET_NNODES" in os.environ
 
 
+def check_ranks(model: ModelConfig, config: TrainConfig) -> None:
+    """Whether the ranks can share a batch and find room on this machine, before any of them is started.
+
+    Raises:
+        LabError: the batch has too few runs for them, or the machine too few GPUs or cores.
+    """
+    machines = int(os.environ.get("PET_NNODES", "1").partition(":")[0])  # torchrun's least and most, as 1:4
+    cut(model.batch_size, model.group, config.ranks * machines * model.accumulate)
+    on_cpu = device_type(config.device, config.precision, config.ranks) == "cpu"
+    if on_cpu and config.ranks > (there := cores()) and not config.oversubscribe:
+        raise LabError(
+            f"{config.ranks} ranks on {there} CPU cores would wait for each other: use --ranks {there}, or add "
+            "--oversubscribe"
+        )
+
+
 def train(job: Job, log: Log) -> Checkpoint:
     """As `training.loop.fit`, by `job.training.ranks` processes; a signal to this one lets them save and end.
 
     Raises:
-        LabError: what a rank raised.
+        LabError: as of `check_ranks`, or what a rank raised.
     """
+    check_ranks(job.model, job.training)
     path = files.write(job.run_dir / "job.json", job.model_dump_json(indent=2))
     metrics, output = job.run_dir / METRICS, job.run_dir / "launch.log"
     files.remove(output)  # the torchrun of a killed run may still write to its own
     seen = metrics.stat().st_size if metrics.is_file() else 0
-    with stop_signals() as stop, output.open("wb") as sink, _torchrun(path, job.training.ranks, sink) as torchrun:
+    with (
+        stop_signals() as stop, output.open("wb") as sink, TemporaryDirectory(prefix="t2v-ranks-") as meeting,
+        _torchrun(path, job.training.ranks, Path(meeting), sink) as torchrun,
+    ):  # fmt: skip
         told = False
         while torchrun.poll() is None:
             with suppress(subprocess.TimeoutExpired):
@@ -82,12 +108,16 @@ def train(job: Job, log: Log) -> Checkpoint:
     return last
 
 
-def _torchrun(job: Path, count: int, output: IO[bytes]) -> "subprocess.Popen[bytes]":
-    alone = [] if "PET_RDZV_ENDPOINT" in os.environ else ["--standalone"]
+def _torchrun(job: Path, count: int, meeting: Path, output: IO[bytes]) -> "subprocess.Popen[bytes]":
+    """torchrun with `count` ranks; those of one machine meet in the folder `meeting`."""
+    where, told = [], {}
+    if "PET_RDZV_ENDPOINT" not in os.environ:
+        where = ["--rdzv-backend=c10d", "--rdzv-conf=store_type=file", f"--rdzv-endpoint={meeting / 'torchrun'}"]
+        told = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"} | collectives.on_the_loopback(meeting / "ranks")
     return subprocess.Popen(
-        [sys.executable, "-m", "torch.distributed.run", *alone, f"--nproc-per-node={count}", "-m", __name__, str(job)],
+        [sys.executable, "-m", "torch.distributed.run", *where, f"--nproc-per-node={count}", "-m", __name__, str(job)],
         stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
-        env={"OMP_NUM_THREADS": "1"} | os.environ | {LIFELINE: "1"},
+        env={"OMP_NUM_THREADS": "1"} | os.environ | told | {LIFELINE: "1"},
     )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from t2v_models.checkpoint import Checkpoint, RunConfig
 from t2v_models.config import Config, LabError, flatten
 from t2v_models.distributed import collectives
 from t2v_models.files import held, remove, writing
-from t2v_models.machine import cores, has_bfloat16, keep_memory, matrix_gflops, threads
+from t2v_models.machine import cores, device_type, keep_memory, matrix_gflops, threads
 from t2v_models.model import VideoModel
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.stream import DeviceClips, batches
@@ -50,6 +50,7 @@ class TrainConfig(Config):
     seed: int = Field(0, ge=0, description="of weights, order and noise")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU when there is one")
     ranks: int = Field(1, ge=1, description="processes on each machine that share every batch; torchrun starts them")
+    oversubscribe: bool = Field(False, description="allow more ranks than CPU cores, which then wait for each other")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="of the networks' arithmetic")
     probe_seconds: float = Field(1, ge=0, description="seconds to measure the machine's matrix rate; 0 leaves it out")
     log_every: int = Field(50, ge=1, description="steps between logged figures")
@@ -268,19 +269,8 @@ def _machine_rate(device: torch.device, seconds: float) -> float:
 
 
 def _device(config: TrainConfig) -> torch.device:
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise LabError("device 'cuda' was asked for and this machine has none: use --device cpu or auto")
-    if config.device == "cpu" or not torch.cuda.is_available():
-        if config.precision == "bfloat16" and not has_bfloat16():
-            raise LabError(
-                "precision 'bfloat16' needs a GPU or a processor with AVX-512 BF16 or AMX, on others it is far slower: "
-                "use precision float32"
-            )
+    if device_type(config.device, config.precision, collectives.local_world()) == "cpu":
         return torch.device("cpu")
-    if collectives.local_world() > (there := torch.cuda.device_count()):
-        raise LabError(
-            f"{collectives.local_world()} ranks need a GPU each and this machine has {there}: use --ranks {there}"
-        )
     device = torch.device("cuda", collectives.local_rank())
     torch.cuda.set_device(device)
     return device
