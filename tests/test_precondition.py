@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from t2v_models.families.diffusion.loss import BINS, KEPT, ExpectedError, distance
+from t2v_models.families.diffusion.loss import KEPT, ExpectedError, distance
 from t2v_models.families.diffusion.noise_levels import Curve, NoiseLevels
 from t2v_models.families.diffusion.precondition import Preconditioned, Prediction, scales
 
@@ -138,21 +138,15 @@ def test_the_even_weight_learns_what_error_to_expect():
     start = expected(SIGMAS.float())
     torch.testing.assert_close(start, (SIGMAS / (1 + SIGMAS**2).sqrt()).float(), rtol=0.15, atol=0)
     sigma = torch.tensor([0.3, 0.3, 4.0])
-    sums = expected.sums(sigma, torch.tensor([2.0, 4.0, 7.0]))
-    assert sums.shape == (2, BINS) and sums[1].sum() == 3
-    expected.remember(sums)
+    expected.note(sigma[:2], torch.tensor([2.0, 4.0]))
+    expected.note(sigma[2:], torch.tensor([7.0]))
+    assert torch.equal(expected(SIGMAS.float()), start)
+    expected.remember()
     now = expected(SIGMAS.float())
     moved = (KEPT * start**2 + (1 - KEPT) * torch.tensor([0, 3.0, 0, 7.0, 0])).sqrt()
     torch.testing.assert_close(now[[1, 3]], moved[[1, 3]])
     assert torch.equal(now[[0, 2, 4]], start[[0, 2, 4]])
     for _ in range(500):
-        expected.remember(sums)
+        expected.note(sigma, torch.tensor([2.0, 4.0, 7.0]))
+        expected.remember()
     assert expected(torch.tensor([0.3])).item() == pytest.approx(math.sqrt(3), rel=1e-3)
-
-
-def test_sums_of_parts_are_the_sums_of_the_whole():
-    expected = ExpectedError("even", 0.01, 100)
-    torch.manual_seed(0)
-    sigma, squares = NoiseLevels(low=0.01, high=100).draw(64), torch.rand(64)
-    parts = sum(expected.sums(s, q) for s, q in zip(sigma.split(10), squares.split(10), strict=True))
-    torch.testing.assert_close(parts, expected.sums(sigma, squares))

@@ -123,6 +123,13 @@ def all_reduce_metrics(metrics: dict[str, Tensor]) -> dict[str, Tensor]:
     return dict(zip(metrics, _combine([torch.stack([value.double() for value in metrics.values()])]), strict=True))
 
 
+def all_reduce_tensor(sums: Tensor) -> Tensor:
+    """The sum over ranks, like `sums`."""
+    if not dist.is_initialized():
+        return sums
+    return _combine([sums.reshape(-1)]).view_as(sums)
+
+
 def all_reduce_max(*numbers: float) -> list[float]:
     """The greatest of each number over ranks: how they agree on what a clock or a signal told only one of them."""
     if not dist.is_initialized():

@@ -10,6 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from t2v_models.distributed.collectives import all_reduce_tensor
+
 Distance = Literal["l2", "l1", "huber"]
 Weight = Literal["even", "min_snr", "edm"]
 """All levels alike, by the errors seen so far; min(SNR, 5) (Hang et al. 2023, arXiv:2303.09556); 1 + SNR, which makes
@@ -34,20 +36,21 @@ def distance(error: Tensor, kind: Distance) -> Tensor:
 class ExpectedError(nn.Module):
     """The root mean square error to expect at each noise level; for the weight "even" as seen so far.
 
-    That remembers the mean squared error in bins of ln sigma and starts from sigma² / (1 + sigma²), that of the best
-    linear denoiser of white data. It changes between updates only, so it is no matter how a batch is shared.
+    The mean squared error is remembered in bins of ln sigma. It starts from sigma² / (1 + sigma²), that of the best
+    linear denoiser of white data, and changes between updates only, so it is no matter how a batch is shared.
     """
 
     def __init__(self, weight: Weight, low: float, high: float) -> None:
         super().__init__()
         self.weight = weight
-        if weight == "even":
-            edges = torch.linspace(math.log(low), math.log(high), BINS + 1).exp()
-            middle = (edges[1:] * edges[:-1]).sqrt()
-            self.register_buffer("inner_edges", edges[1:-1], persistent=False)
-            self.register_buffer("mean_square", middle**2 / (1 + middle**2))
-            self.inner_edges: Tensor
-            self.mean_square: Tensor
+        edges = torch.linspace(math.log(low), math.log(high), BINS + 1).exp()
+        middle = (edges[1:] * edges[:-1]).sqrt()
+        self.register_buffer("inner_edges", edges[1:-1], persistent=False)
+        self.register_buffer("sums", torch.zeros(2, BINS), persistent=False)
+        self.register_buffer("mean_square", middle**2 / (1 + middle**2))
+        self.inner_edges: Tensor
+        self.sums: Tensor
+        self.mean_square: Tensor
 
     def forward(self, sigma: Tensor) -> Tensor:
         """Like the noise levels."""
@@ -63,14 +66,14 @@ class ExpectedError(nn.Module):
         """The bin of each noise level."""
         return torch.bucketize(sigma, self.inner_edges)
 
-    def sums(self, sigma: Tensor, squares: Tensor) -> Tensor:
-        """Of clips' mean squared errors `(b,)` the sums in each bin, and the counts: `(2, BINS)`, to be added up."""
-        bins = self.bins(sigma)
-        both = torch.stack([squares.detach().float(), torch.ones_like(sigma)])
-        return torch.zeros(2, BINS, device=sigma.device).index_add_(1, bins, both)
+    def note(self, sigma: Tensor, squares: Tensor) -> None:
+        """Keep the mean squared errors `(b,)` of clips at these levels for when the update is done."""
+        both = torch.stack([squares.detach(), torch.ones_like(squares)])
+        self.sums.index_add_(1, self.bins(sigma), both)
 
-    def remember(self, sums: Tensor) -> None:
-        """Learn from the sums of a whole batch."""
-        total, count = sums
+    def remember(self) -> None:
+        """Learn from what all ranks have noted."""
+        total, count = all_reduce_tensor(self.sums)
         seen = self.mean_square.lerp(total / count.clamp_min(1), 1 - KEPT)
         self.mean_square.copy_(torch.where(count > 0, seen, self.mean_square))
+        self.sums.zero_()

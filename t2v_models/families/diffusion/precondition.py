@@ -47,10 +47,10 @@ class Preconditioned(nn.Module):
         self.prediction: Prediction = prediction
 
     def forward(self, x: Tensor, sigma: Tensor, *conditions: Any) -> Tensor:
-        """The clean clip, float32 like x `(b, …)`, of clips with noise levels `(b,)`."""
-        c = scales(self.prediction, sigma.float())
+        """The clean clip, like x `(b, …)` whatever autocast does, of clips with noise levels `(b,)`."""
+        c = scales(self.prediction, sigma)
         found: Tensor = self.network(_rows(c.into, x) * x, c.noise, *conditions)
-        return _rows(c.skip, x) * x + _rows(c.out, x) * found.float()
+        return _rows(c.skip, x) * x + _rows(c.out, x) * found.to(x.dtype)
 
 
 def _rows(numbers: Tensor, like: Tensor) -> Tensor:

@@ -15,9 +15,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from math import inf
+from typing import Literal
 
 from torch import Tensor
 
+SamplerName = Literal["ddpm", "ddim", "euler", "heun", "dpm2m"]
 Denoise = Callable[[Tensor, Tensor], Tensor]
 Draw = Callable[[], Tensor]
 
@@ -101,6 +103,22 @@ def dpm2m(denoise: Denoise, x: Tensor, sigmas: Tensor, draw: Draw) -> Tensor:
         x = ahead + then / now * (x - ahead)
         before = clean, step
     return x
+
+
+SAMPLERS = {"ddpm": ddpm, "ddim": ddim, "euler": euler, "heun": heun, "dpm2m": dpm2m}
+CHURNED = {"euler": euler, "heun": heun}
+
+
+def sample(name: SamplerName, denoise: Denoise, x: Tensor, sigmas: Tensor, draw: Draw, churn: Churn = STILL) -> Tensor:
+    """By the sampler of that name; `churn` is for those in `CHURNED`."""
+    if churn.amount:
+        return CHURNED[name](denoise, x, sigmas, draw, churn)
+    return SAMPLERS[name](denoise, x, sigmas, draw)
+
+
+def steps_of(name: SamplerName, calls: int) -> int:
+    """How many steps so many calls of the denoiser are: `heun` makes two a step, but one in the last."""
+    return (calls + 1) // 2 if name == "heun" else calls
 
 
 def _clean(denoise: Denoise, x: Tensor, sigma: Tensor) -> Tensor:

@@ -1,0 +1,64 @@
+"""Clips as numbers of mean 0 and variance 1, and back; measured from the data, whatever their range, ground and motion.
+
+Most of a clip's variance is its still mean over time, so at a noise level that hides all motion the picture is still
+plain, and motion is learnt last. Frequencies of time (a cosine transform) are therefore brought nearer to each other:
+one with variance v is divided by v^(balance / 2). With balance 0 all are scaled alike, with 1 all have variance 1.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from t2v_models.distributed.collectives import all_reduce_tensor
+
+LEAST = 1e-3
+"""Of the greatest variance of a frequency: what varies less is noise of the storage, not to be blown up."""
+
+
+class Standardise(nn.Module):
+    """Video `(b, 3, t, h, w)` in [-1, 1] to `(b, 3, t, h, w)` of variance 1 over all, and back."""
+
+    def __init__(self, frames: int, height: int, width: int, balance: float) -> None:
+        super().__init__()
+        self.balance = balance
+        self.register_buffer("mean", torch.zeros(3, 1, height, width))
+        self.register_buffer("gains", torch.ones(frames))
+        self.register_buffer("is_measured", torch.tensor(False))
+        self.register_buffer("cosines", cosines(frames), persistent=False)
+        self.mean: Tensor
+        self.gains: Tensor
+        self.is_measured: Tensor
+        self.cosines: Tensor
+
+    @torch.no_grad()
+    def measure(self, video: Tensor) -> None:
+        """Take mean and variances from clips, over all ranks."""
+        count = all_reduce_tensor(torch.tensor([float(len(video))], device=video.device))
+        self.mean.copy_(all_reduce_tensor(video.mean(2, keepdim=True).sum(0)) / count)
+        waves = torch.einsum("kt,bcthw->kbchw", self.cosines, video - self.mean)
+        variance = all_reduce_tensor(waves.square().mean((2, 3, 4)).sum(1)) / count
+        variance = variance.clamp_min(max(LEAST * float(variance.max()), 1e-8))
+        scaled = variance ** (1 - self.balance)
+        self.gains.copy_((variance**-self.balance / scaled.mean()).sqrt())
+        self.is_measured.fill_(True)
+
+    def forward(self, video: Tensor) -> Tensor:
+        """To variance 1."""
+        return self._filter(self.gains, video - self.mean)
+
+    def back(self, x: Tensor) -> Tensor:
+        """To video; what lies outside [-1, 1] stays there."""
+        return self._filter(1 / self.gains, x) + self.mean
+
+    def _filter(self, gains: Tensor, x: Tensor) -> Tensor:
+        """Each frequency of time by its gain, `(t,)`."""
+        return torch.einsum("ts,bcshw->bcthw", self.cosines.T @ (gains[:, None] * self.cosines), x)
+
+
+def cosines(count: int) -> Tensor:
+    """The orthonormal cosine transform (DCT-II) as a matrix, frequency by time `(t, t)`."""
+    time, wave = torch.arange(count) + 0.5, torch.arange(count)
+    table = torch.cos(math.pi * wave[:, None] * time / count) * math.sqrt(2 / count)
+    table[0] /= math.sqrt(2)
+    return table
