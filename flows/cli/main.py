@@ -78,7 +78,7 @@ def train(
     out: Annotated[
         Path, typer.Option(help="Run folder; the same command again resumes from it.", callback=folder_to_write)
     ],
-    model: Annotated[str, typer.Option(help="gan, or frame_gan for the article's network.")] = "gan",
+    model: Annotated[str, typer.Option(help="gan, diffusion, or frame_gan for the article's network.")] = "gan",
     steps: Annotated[int | None, typer.Option(help="Updates to make; give this or --minutes.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Minutes to train; give this or --steps.")] = None,
     seed: Annotated[int, typer.Option(help="Of weights, order and noise.")] = 0,
@@ -120,7 +120,7 @@ def train(
 
 @app.command()
 def settings(
-    model: Annotated[str, typer.Argument(help="gan, or frame_gan for the article's network.")] = "gan",
+    model: Annotated[str, typer.Argument(help="gan, diffusion, or frame_gan for the article's network.")] = "gan",
     as_json: Json = False,
 ) -> None:
     """What 't2v train --set' may change of a model: defaults, what is allowed, and what it is."""

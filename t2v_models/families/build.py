@@ -8,11 +8,14 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from t2v_models.config import LabError, in_words, near
+from t2v_models.families.diffusion.model import DiffusionConfig
 from t2v_models.families.frame_gan import FrameGanConfig
 from t2v_models.families.gan.config import GanConfig
 from t2v_models.model import FamilyConfig
 
-FAMILIES: dict[str, type[FamilyConfig]] = {"gan": GanConfig, "frame_gan": FrameGanConfig}
+FAMILIES: dict[str, type[FamilyConfig]] = {
+    "gan": GanConfig, "frame_gan": FrameGanConfig, "diffusion": DiffusionConfig
+}  # fmt: skip
 """The configuration of each family, by the name it is chosen with."""
 
 

@@ -1,0 +1,248 @@
+"""Video diffusion: a general model that knows nothing of what its clips show.
+
+A cascade: a denoiser makes small clips with every frame, and an upsampler draws their frames at full size. What is
+even, bright or still in the data is measured from the first batch (`standardise`); the papers' equations are in
+`precondition`, `noise_levels`, `samplers`, `guidance` and `loss`, the networks in `folded` and `upsampler`.
+
+Letters in shapes: b clips, t frames, h and w pixels.
+"""
+
+from collections.abc import Mapping
+from typing import Literal, final
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+
+from t2v_models.batch import Batch, Metrics, to_video
+from t2v_models.clips.spec import ClipSpec
+from t2v_models.config import LabError
+from t2v_models.families.diffusion.folded import Folded
+from t2v_models.families.diffusion.guidance import Guidance
+from t2v_models.families.diffusion.loss import Distance, ExpectedError, Weight, distance
+from t2v_models.families.diffusion.noise_levels import NoiseLevels
+from t2v_models.families.diffusion.precondition import Preconditioned, Prediction
+from t2v_models.families.diffusion.samplers import CHURNED, Churn, Denoise, SamplerName, sample, steps_of
+from t2v_models.families.diffusion.standardise import Standardise
+from t2v_models.families.diffusion.upsampler import Upsampler, enlarge, shrink
+from t2v_models.families.ema import Average, power_share
+from t2v_models.families.muon import Muon
+from t2v_models.model import FamilyConfig, Loss, LossModel, VideoModel
+from t2v_models.sampler import Request
+from t2v_models.text.encoder import Text
+
+BETAS = (0.9, 0.98)
+FORGIVEN = 0.1
+"""The most noise on the upsampler's input, of the half range of values: about what errors the denoiser makes."""
+
+
+class DiffusionConfig(FamilyConfig):
+    """The recipe that learnt most in a CPU's minutes, on rendered and on real clips."""
+
+    about = "video diffusion: a cascade of a text-conditioned denoiser of small clips and an upsampler of frames"
+
+    name: Literal["diffusion"] = "diffusion"
+    batch_size: int = Field(64, ge=1, description="clips per update, over all ranks")
+    base_size: int = Field(16, ge=4, le=512, description="least height of the small clips that are made first")
+    patch: int = Field(2, ge=1, le=64, description="pixels on a side that the denoiser's first layer takes together")
+    widths: tuple[int, ...] = Field((96, 192), min_length=1, description="channels at each halving of the resolution")
+    blocks: int = Field(2, ge=1, le=64, description="residual blocks at each resolution, down and up")
+    condition: int = Field(256, ge=8, le=8192, multiple_of=2, description="length of the vector of level and text")
+    upsampler_width: int = Field(48, ge=4, le=1024, description="channels of the upsampler")
+    balance: float = Field(0.5, ge=0, le=1, description="how far quick changes are made as large as what is still")
+    prediction: Prediction = Field("x0", description="what the denoiser's network says: clip, noise, v or velocity")
+    weight: Weight = Field("even", description="how much each noise level counts")
+    distance: Distance = Field("l2", description="how errors are measured")
+    training_levels: NoiseLevels = Field(
+        NoiseLevels(curve="lognormal", low=0.02, high=200, mean=1.0, std=1.4), description="noise levels learnt at"
+    )
+    dropout: float = Field(0.1, ge=0, lt=1, description="share of captions left out, which guidance needs")
+    optimizer: Literal["muon", "adamw"] = Field("muon", description="of the denoiser's hidden matrices")
+    muon_lr: float = Field(0.01, gt=0, le=1, description="Muon step of these")
+    lr: float = Field(2e-3, gt=0, le=1, description="AdamW step of all other weights")
+    warmup_steps: int = Field(30, ge=1, le=100_000, description="updates over which the steps rise from 0")
+    decay: float = Field(0.7, gt=0, le=1, description="share of the run, its end, over which they fall to 0")
+    ema_power: float = Field(8.0, gt=0, le=1000, description="of the averaged weights: higher looks back less far")
+    sampler: SamplerName = Field("dpm2m", description="how clips are made of noise")
+    churn: float = Field(0.0, ge=0, description="noise that euler and heun add on the way, S_churn over all steps")
+    steps: int = Field(8, ge=1, le=1000, description="evaluations of the denoiser for one clip")
+    sampling_levels: NoiseLevels = Field(NoiseLevels(low=0.05, high=80), description="noise levels of these steps")
+    guidance: float = Field(1.5, ge=0, le=100, description="how strongly the prompt counts; 1 is as learnt")
+    guidance_low: float = Field(0.0, ge=0, description="noise levels up to here are not guided")
+    guidance_high: float = Field(1e6, gt=0, description="nor those above")
+    guidance_rescale: float = Field(0.0, ge=0, le=1, description="share of the way back to the plain contrast")
+
+    @model_validator(mode="after")
+    def _churn_where_it_belongs(self) -> "DiffusionConfig":
+        if self.churn and self.sampler not in CHURNED:
+            raise ValueError(f"churn is for {' and '.join(CHURNED)}: use 0 with {self.sampler}")
+        return self
+
+    @classmethod
+    def tiny(cls) -> "DiffusionConfig":
+        small = {"base_size": 8, "widths": (8, 16), "blocks": 1, "condition": 16, "upsampler_width": 8}
+        return cls.model_validate(
+            small | {"batch_size": 4, "prediction": "v", "dropout": 0.5, "steps": 2, "threads": 1}
+        )
+
+    def build(self, spec: ClipSpec, parents: Mapping[str, VideoModel]) -> "Diffusion":
+        return Diffusion(self, spec)
+
+
+@final
+class Diffusion(LossModel):
+    """A denoiser of small clips and an upsampler, taught together; sampling uses averaged weights.
+
+    Raises:
+        LabError: a frame size that the denoiser's cells do not divide.
+    """
+
+    able = frozenset({"guidance", "steps"})
+
+    def __init__(self, config: DiffusionConfig, spec: ClipSpec):
+        super().__init__()
+        self.config: DiffusionConfig = config
+        self.spec = spec
+        self.text = config.text_encoder.build()
+        self.factor = reduction(spec.size, config.base_size)
+        side = spec.size // self.factor
+        self.shape = 3, spec.frames, side, side
+        self.standardise = Standardise(spec.frames, side, side, config.balance)
+        network = Folded(self.shape, self.text.width, config.patch, config.widths, config.blocks, config.condition)
+        self.denoiser = Preconditioned(network, config.prediction)
+        self.upsampler = Upsampler(self.factor, config.upsampler_width) if self.factor > 1 else None
+        self.average = Average([network for network in (self.denoiser, self.upsampler) if network])
+        self.expected = ExpectedError(config.weight, config.training_levels.low, config.training_levels.high)
+
+    def new_optimizers(self) -> dict[str, Optimizer]:
+        """One a network."""
+        config, network = self.config, self.denoiser.network
+        assert isinstance(network, Folded)
+        hidden = network.hidden if config.optimizer == "muon" else []
+        named = {id(weight) for weight in hidden}
+        others = [weight for weight in self.denoiser.parameters() if id(weight) not in named]
+        optimizers: dict[str, Optimizer] = {"denoiser": Muon(hidden, others, config.muon_lr, config.lr, BETAS)}
+        if self.upsampler:
+            optimizers["upsampler"] = AdamW(self.upsampler.parameters(), config.lr, BETAS, weight_decay=0.0)
+        for optimizer in optimizers.values():
+            for group in optimizer.param_groups:
+                group["initial_lr"] = group["lr"]
+        return optimizers
+
+    def training_step(self, batch: Batch, step: int, progress: float) -> Metrics:
+        """One step of both networks; the very first looks at the data."""
+        if not self.standardise.is_measured:
+            self.standardise.measure(shrink(to_video(batch.frames), self.factor))
+        return super().training_step(batch, step, progress)
+
+    def losses(self, part: Batch, step: int, progress: float) -> dict[str, Loss]:
+        """Of the denoiser at one noise level a clip; of the upsampler at one frame a clip."""
+        video = to_video(part.frames)
+        small = shrink(video, self.factor)
+        found = {"denoiser": self._denoiser_loss(part, self.standardise(small))}
+        if self.upsampler:
+            found["upsampler"] = self._upsampler_loss(self.upsampler, part, small, video)
+        return found
+
+    def _denoiser_loss(self, part: Batch, x0: Tensor) -> Loss:
+        config = self.config
+        sigma = config.training_levels.at(stratified(part)).to(x0)
+        noisy = x0 + sigma.view(-1, 1, 1, 1, 1) * part.randn(*self.shape)
+        text = left_out(self.text(part.captions), part.rand() < config.dropout)
+        error = self.denoiser(noisy, sigma, text) - x0
+        counted = distance(error / self.expected(sigma).view(-1, 1, 1, 1, 1), config.distance)
+        squares = error.detach().square().mean((1, 2, 3, 4))
+        self.expected.note(sigma, squares)
+        return Loss(counted.mean((1, 2, 3, 4)).sum(), len(x0), {"error": squares.sum()})
+
+    def _upsampler_loss(self, upsampler: Upsampler, part: Batch, small: Tensor, video: Tensor) -> Loss:
+        rows = torch.arange(len(video), device=self.device)
+        frame = (part.rand() * self.spec.frames).long()
+        noise = FORGIVEN * part.rand()[:, None, None, None] * part.randn(*small.shape[1:2], *small.shape[3:])
+        error = upsampler(small[rows, :, frame] + noise) - video[rows, :, frame]
+        return Loss(error.square().mean((1, 2, 3)).sum(), len(video))
+
+    def before_step(self, step: int, progress: float) -> None:
+        """A linear rise by step, a linear fall to 0 at the end by progress."""
+        share = min(1.0, (step + 1) / self.config.warmup_steps) * min(1.0, (1 - progress) / self.config.decay)
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = share * group["initial_lr"]
+
+    def after_step(self, step: int, progress: float) -> None:
+        """Averages of weights, and what errors to expect."""
+        self.average.update(power_share(step, self.config.ema_power))
+        self.expected.remember()
+
+    def check(self, request: Request) -> None:
+        """As every model; guidance needs captions that were left out in training.
+
+        Raises:
+            LabError: so.
+        """
+        super().check(request)
+        if request.steps is not None and request.steps < 1:
+            raise LabError(f"{self.name} makes a clip in 1 step or more (found {request.steps})")
+        guidance = self._guidance(request)
+        if guidance != 1 and not self.config.dropout:
+            raise LabError(
+                f"{self.name} was trained without leaving captions out (dropout 0), so it knows no clip without text "
+                f"and guidance {guidance:g} has no meaning: use guidance 1"
+            )
+
+    @torch.no_grad()
+    def make(self, request: Request) -> Tensor:
+        """By the averaged weights. The noise of a clip, what a sampler adds included, is drawn by its own seed."""
+        config = self.config
+        generators = [torch.Generator().manual_seed(seed) for seed in request.seeds]
+
+        def draw() -> Tensor:
+            return torch.stack([torch.randn(self.shape, generator=own) for own in generators]).to(self.device)
+
+        denoiser, *upsampler = self.average
+        text = self.text(request.prompts)
+        guidance = Guidance(self._guidance(request), config.guidance_low, config.guidance_high, config.guidance_rescale)
+        denoise = guidance(_with(denoiser, text), _with(denoiser, text_and_none(text)))
+        steps = steps_of(config.sampler, request.steps or config.steps)
+        sigmas = config.sampling_levels.falling(steps).to(self.device)
+        x = sample(config.sampler, denoise, sigmas[0] * draw(), sigmas, draw, Churn(config.churn))
+        video = self.standardise.back(x)
+        return (enlarge(upsampler[0], video) if upsampler else video).clamp(-1, 1)
+
+    def _guidance(self, request: Request) -> float:
+        return self.config.guidance if request.guidance is None else request.guidance
+
+
+def reduction(size: int, base: int) -> int:
+    """The largest divisor of a size that leaves at least `base` pixels."""
+    return max(factor for factor in range(1, max(1, size // base) + 1) if size % factor == 0)
+
+
+def stratified(part: Batch) -> Tensor:
+    """Places in [0, 1) for the clips of this part, one in each of as many equal strata as the whole batch has clips.
+
+    Which clip has which is one fixed shuffle, so that clips of one caption, which may stand together, get all levels.
+    """
+    count = len(part.all_captions)
+    strata = torch.randperm(count, generator=torch.Generator().manual_seed(count))
+    return (part.own(strata) + part.rand().cpu()) / count
+
+
+def left_out(text: Text, which: Tensor) -> Text:
+    """The texts without any token where `which` `(b,)` is true."""
+    return Text(text.embeddings * ~which[:, None, None], text.mask & ~which[:, None])
+
+
+def text_and_none(text: Text) -> Text:
+    """The texts, and as many without any token."""
+    none = left_out(text, torch.ones(len(text.mask), dtype=torch.bool, device=text.mask.device))
+    return Text(torch.cat([text.embeddings, none.embeddings]), torch.cat([text.mask, none.mask]))
+
+
+def _with(denoiser: nn.Module, text: Text) -> Denoise:
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        clean: Tensor = denoiser(x, sigma, text)
+        return clean
+
+    return denoise

@@ -1,0 +1,161 @@
+"""The family `diffusion`: what it measures, learns, obeys and refuses. What all families promise is in the contract."""
+
+from functools import cache
+from typing import get_args
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from t2v_models.batch import Batch
+from t2v_models.clips.spec import ClipSpec
+from t2v_models.config import LabError
+from t2v_models.families.diffusion.model import Diffusion, DiffusionConfig, reduction, stratified
+from t2v_models.families.diffusion.noise_levels import NoiseLevels
+from t2v_models.families.diffusion.samplers import SamplerName
+from t2v_models.sampler import Request
+
+SPEC = ClipSpec(size=16, frames=4)
+CAPTIONS = ("light left", "light right")
+STEPS = 120
+HIGH = NoiseLevels(curve="lognormal", low=0.02, high=200, mean=2, std=1.2)
+"""Where text chooses between two kinds of clips."""
+
+
+def batch(number: int, clips: int = 16) -> Batch:
+    """A grey field that is lighter on one half, by how much is chance; captions say on which."""
+    random = torch.Generator().manual_seed(number)
+    frames = torch.full((clips, SPEC.frames, SPEC.size, SPEC.size, 3), 100.0)
+    light = 60 + 40 * torch.rand(clips, 1, 1, 1, 1, generator=random)
+    frames[0::2, :, :, :8] += light[0::2]
+    frames[1::2, :, :, 8:] += light[1::2]
+    return Batch(frames.to(torch.uint8), CAPTIONS * (clips // 2), seed=number)
+
+
+def fresh(**changes: object) -> Diffusion:
+    quick = {"prediction": "x0", "lr": 0.01, "training_levels": HIGH, "dropout": 0.2, "steps": 8, "guidance": 1.0}
+    config = DiffusionConfig.tiny().model_copy(update=quick | changes)
+    torch.manual_seed(0)
+    model = config.with_captions(CAPTIONS).build(SPEC, {})
+    assert isinstance(model, Diffusion)
+    return model
+
+
+@cache
+def trained() -> Diffusion:
+    model = fresh()
+    for step in range(STEPS):
+        model.training_step(batch(step), step, step / STEPS)
+    return model
+
+
+def lighter_right(model: Diffusion, prompt: str, guidance: float | None = None) -> Tensor:
+    """Of 16 clips, how much lighter the right half is than the left, of the range from 0 to 1."""
+    video = model.make(Request((prompt,) * 16, tuple(range(16)), guidance=guidance))
+    return (video[..., 8:].mean((1, 2, 3, 4)) - video[..., :8].mean((1, 2, 3, 4))) / 2
+
+
+def test_it_learns_to_obey():
+    right, left = lighter_right(trained(), "light right"), lighter_right(trained(), "light left")
+    assert (right > 0.1).all() and (left < -0.1).all()
+    assert right.mean() == pytest.approx(80 / 255, abs=0.08)
+
+
+def test_guidance_goes_further_and_the_clip_without_text_lies_between():
+    strong, plain, none = (lighter_right(trained(), "light right", guidance).mean() for guidance in (3.0, 1.0, 0.0))
+    assert strong > plain > none + 0.05
+
+
+def test_the_vector_of_no_text_learns_only_where_captions_are_left_out():
+    for dropout, learns in ((0.2, True), (0.0, False)):
+        model = fresh(dropout=dropout)
+        start = model.denoiser.network.condition.nothing.clone()
+        model.training_step(batch(0), 0, 0.0)
+        assert torch.equal(model.denoiser.network.condition.nothing, start) != learns
+
+
+def test_guidance_of_a_model_that_knows_no_clip_without_text_is_refused():
+    request = Request(CAPTIONS[:1], (0,), guidance=2.0)
+    with pytest.raises(LabError, match=r"dropout 0.*guidance 2 has no meaning: use guidance 1"):
+        fresh(dropout=0.0).check(request)
+    fresh().check(request)
+    with pytest.raises(LabError, match="use guidance 1"):
+        fresh(dropout=0.0, guidance=1.5).check(Request(CAPTIONS[:1], (0,)))
+
+
+def test_the_first_batch_is_measured_and_no_other():
+    model = fresh()
+    model.training_step(batch(0), 0, 0.0)
+    mean = model.standardise.mean.clone()
+    assert mean.mean() == pytest.approx((100 + 40) / 127.5 - 1, abs=0.03)
+    model.training_step(batch(1), 1, 0.1)
+    assert torch.equal(model.standardise.mean, mean)
+
+
+@pytest.mark.parametrize("name", get_args(SamplerName))
+def test_every_sampler_makes_the_same_clip_of_a_seed_whoever_is_beside(name):
+    changed = fresh(sampler=name, **({"churn": 2.0} if name in ("euler", "heun") else {}))
+    changed.load_state_dict(trained().state_dict())
+    both = changed.make(Request(CAPTIONS, (3, 4)))
+    torch.testing.assert_close(changed.make(Request(CAPTIONS[1:], (4,))), both[1:], rtol=0, atol=1e-4)
+    assert (lighter_right(changed, "light right") > 0.1).all()
+
+
+def test_steps_are_calls_of_the_denoiser():
+    model = fresh(sampler="heun")
+    asked = []
+    model.average[0].register_forward_hook(lambda module, args, answer: asked.append(len(args[0])))
+    model.make(Request(CAPTIONS, (0, 1), steps=5))
+    assert asked == [2] * 5
+    asked.clear()
+    model.make(Request(CAPTIONS, (0, 1), steps=5, guidance=2.0))
+    assert asked == [4] * 5  # one pass for both
+
+
+@pytest.mark.parametrize("steps", [0, -3])
+def test_no_steps_are_refused(steps):
+    with pytest.raises(LabError, match=rf"1 step or more \(found {steps}\)"):
+        fresh().check(Request(CAPTIONS[:1], (0,), steps=steps))
+
+
+def test_churn_is_for_the_samplers_that_have_it():
+    assert DiffusionConfig(sampler="heun", churn=4).churn == 4
+    with pytest.raises(ValidationError, match="churn is for euler and heun: use 0 with dpm2m"):
+        DiffusionConfig(churn=4)
+
+
+def test_places_are_stratified_over_the_batch_however_it_is_cut():
+    whole = batch(5)
+    places = stratified(whole)
+    assert sorted((places * 16).long().tolist()) == list(range(16))
+    assert places.tolist() != sorted(places.tolist())
+    parts = torch.cat([stratified(part) for part in batch(5).parts(3, 1)])
+    assert torch.equal(parts, places)
+
+
+def test_rates_rise_by_step_and_fall_to_nothing_by_progress():
+    model = fresh(warmup_steps=4, decay=0.5)
+    found = []
+    for step, progress in ((0, 0.0), (3, 0.1), (9, 0.5), (9, 0.75), (9, 1.0)):
+        model.before_step(step, progress)
+        found.append([group["lr"] for group in model.optimizers["denoiser"].param_groups])
+    full = [model.config.muon_lr, model.config.lr]
+    expected = [[share * rate for rate in full] for share in (0.25, 1, 1, 0.5, 0)]
+    assert [pytest.approx(row) for row in expected] == found
+
+
+@pytest.mark.parametrize(("size", "base", "factor"), [(32, 16, 2), (64, 16, 4), (48, 16, 3), (40, 16, 2), (16, 32, 1)])
+def test_small_clips_are_the_least_that_are_no_smaller_than_asked(size, base, factor):
+    assert reduction(size, base) == factor
+
+
+def test_frames_that_cannot_be_cut_are_refused_by_their_size():
+    with pytest.raises(LabError, match="17 x 17 px cannot be cut into cells of 4 px: use 16 x 16"):
+        DiffusionConfig().with_captions(CAPTIONS).build(ClipSpec(size=34), {})
+
+
+def test_without_reduction_there_is_no_upsampler():
+    model = fresh(base_size=16)
+    assert set(model.training_step(batch(0), 0, 0.0)) == {"loss/denoiser", "error"}
+    assert model.make(Request(CAPTIONS, (0, 1))).shape == (2, 3, 4, 16, 16)
