@@ -110,7 +110,7 @@ def rendering(work: Path) -> Iterator[Figure]:
     """Draw, encode and write."""
     clips, baseline = 500, 100
     long = CONFIG.model_copy(update={"clips": clips * 6})
-    motions = [motion for _, motion in draw_clips(long, range(clips))]
+    motions = [scene.objects[0] for _, scene in draw_clips(long, range(clips))]
     objects = [(motion.shape, motion.colour) for motion in motions]
     drawn = sprites(objects, traces(motions, SPEC), SPEC)
     pixels = [render(motion, SPEC) for motion in motions[:50]]
@@ -129,7 +129,7 @@ def rendering(work: Path) -> Iterator[Figure]:
             sprite.paint(target)
 
     def numbers(turn: int) -> None:
-        traces([motion for _, motion in draw_clips(long, range(clips))], SPEC)
+        traces([scene.objects[0] for _, scene in draw_clips(long, range(clips))], SPEC)
 
     found = in_turns(
         9, ours=lambda turn: write_shard(work / "rendered", long, turn % 6) and forget(work / "rendered", turn % 6),
@@ -154,7 +154,7 @@ def forget(folder: Path, shard: int) -> None:
 
 def codecs(work: Path) -> Iterator[Figure]:
     """Every way to keep all pixels that was considered: bytes, and microseconds to pack and unpack a clip."""
-    clips = [render(motion, SPEC) for _, motion in draw_clips(CONFIG, range(57))]
+    clips = [render(scene.objects[0], SPEC) for _, scene in draw_clips(CONFIG, range(57))]
 
     def animated(suffix: str, *options: int) -> tuple[Callable[[Pixels], bytes], Callable[[bytes], object]]:
         def pack(clip: Pixels) -> bytes:
@@ -306,7 +306,7 @@ def verifying(work: Path) -> Iterator[Figure]:
 
 def truth(work: Path) -> Iterator[Figure]:
     """What the reader sees against what was drawn."""
-    motions = [motion for _, motion in draw_clips(CONFIG, range(1000))]
+    motions = [scene.objects[0] for _, scene in draw_clips(CONFIG, range(1000))]
     found = read(np.stack([render(motion, SPEC) for motion in motions]), [motion.colour for motion in motions])
     paths = traces(motions, SPEC)
     error = np.hypot(found.x - paths.x, found.y - paths.y)

@@ -259,9 +259,9 @@ def article_write(folder: Path, config: DatasetConfig, clips: int) -> None:
     for clip in range(clips):
         here = folder / f"video_{clip}"
         here.mkdir(parents=True)
-        prompt, motion = draw_clip(config, clip)
+        prompt, scene = draw_clip(config, clip)
         (here / "text.txt").write_text(prompt)
-        for number, frame in enumerate(render(motion, config.spec)):
+        for number, frame in enumerate(render(scene.objects[0], config.spec)):
             Image.fromarray(frame).save(here / f"frame_{number}.png")
 
 

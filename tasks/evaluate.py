@@ -78,7 +78,7 @@ def _judge(
     parts: list[Judged] = []
     verdicts: list[Verdict] = []
     kept: dict[int, NDArray[np.uint8]] = {}
-    for frames, part in judge_parts(who.sample, *asked, split, who.data.spec):
+    for frames, part in judge_parts(who.sample, *asked, split, who.data):
         kept |= {len(verdicts) + i: clip for i, clip in enumerate(frames)}
         parts.append(part)
         verdicts += part.verdicts

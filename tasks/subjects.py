@@ -20,8 +20,7 @@ from t2v_models.judging.baselines import BASELINES
 from t2v_models.judging.scores import EvaluateConfig
 from t2v_models.shards.ingested import DataConfig
 from t2v_models.shards.manifest import Manifest
-from t2v_models.worlds.dataset import DatasetConfig
-from t2v_models.worlds.prompts import parse
+from t2v_models.worlds.dataset import DatasetConfig, world_of
 from t2v_models.worlds.splits import SPLITS, Split
 
 Sampler = Callable[[Sequence[str], Sequence[int]], NDArray[np.uint8]]
@@ -135,10 +134,7 @@ def _dataset_of(path: Path, frames: NDArray[np.uint8], prompts: Sequence[str]) -
     """
     t, h, w = frames.shape[1:4]
     try:
-        meanings = [parse(prompt) for prompt in prompts]
-        plain = all((meaning.shape, meaning.colour) == ("circle", "blue") for meaning in meanings)
-        bands = any(meaning.size or meaning.speed for meaning in meanings)
-        data = DatasetConfig(world="circles" if plain else "shapes", spec=ClipSpec(frames=t, size=h), bands=bands)
+        data = world_of(prompts, ClipSpec(frames=t, size=h))
     except (LabError, ValidationError) as error:
         reason = in_words(error) if isinstance(error, ValidationError) else error
         raise LabError(f"{path} cannot be judged: {reason}") from error

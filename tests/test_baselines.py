@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from t2v_models.clips.spec import PALETTE, SHAPES, ClipSpec
+from t2v_models.clips.spec import ClipSpec
 from t2v_models.judging.baselines import BASELINES, nearest_seen, oracle
 from t2v_models.judging.features import features
 from t2v_models.judging.metrics import summarise
@@ -14,11 +14,13 @@ from t2v_models.judging.statistics import Score
 from t2v_models.judging.suite import Judged, Real, cases, real_clips, score_split
 from t2v_models.judging.verdicts import judge
 from t2v_models.text.split import words
+from t2v_models.worlds.appearance import PALETTE, SHAPES
 from t2v_models.worlds.bands import BEYOND
 from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.worlds.motions import ACTIONS
 from t2v_models.worlds.prompts import WORDINGS, Meaning, parse, say
-from t2v_models.worlds.splits import SPLITS, Coverage, Split, split_prompts, trained_meanings
+from t2v_models.worlds.splits import SPLITS, Coverage, Split
+from tests.tiny import split_prompts
 
 DATA = DatasetConfig(spec=ClipSpec(size=32))
 
@@ -83,7 +85,7 @@ def test_the_nearest_seen_prompt_shares_most_words(data: DatasetConfig) -> None:
         found = nearest_seen(data, prompt)
         assert found == data.prompts[shares.index(max(shares))], prompt
         meaning = parse(found)
-        assert meaning in trained_meanings(data.world, data.hold_out, data.coverage, data.bands)
+        assert meaning in {data.meaning(p) for p in data.prompts}
         assert meaning.action not in data.hold_out and not {meaning.size, meaning.speed} & set(BEYOND)
 
 

@@ -55,7 +55,7 @@ def test_settings_names_all_that_set_may_change(
         (("render", "OUT", "--size", "8"), r"spec\.size: .*greater than or equal to 16 \(found 8\)"),
         (("render", "OUT", "--frames", "3"), r"spec\.frames: .*greater than or equal to 4 \(found 3\)"),
         (("render", "OUT", "--hold-out", "upright"), "unknown motion 'upright'.*did you mean 'up-right'"),
-        (("render", "OUT", "--world", "spheres"), r"world: .*\(found 'spheres'\)"),
+        (("render", "OUT", "--world", "spheres"), "unknown world 'spheres': did you mean 'shapes'"),
         (("render", "OUT", "--bands", "--frames", "11"), "bands of 11 frames.*use 10 frames or fewer"),
         (("evaluate", "RUN", "--split", "s4"), "split s4 .* the dataset says nothing of size or speed.*--bands"),
         (("train", "OUT/none", "--out", "OUT", "--steps", "1"), "there is no folder .*t2v render"),

@@ -17,8 +17,9 @@ from t2v_models.shards.manifest import Manifest, finish
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.verify import verify
 from t2v_models.shards.write import write_shard
-from t2v_models.worlds.dataset import DatasetConfig, draw_clip
+from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.worlds.render import render
+from tests.tiny import drawn_clip
 
 CODECS: tuple[Codec, ...] = tuple(FRAMES_SUFFIX)
 SPEC = ClipSpec(size=16, frames=5)
@@ -57,7 +58,7 @@ def test_what_is_no_clip_of_the_size_is_refused(codec: Codec) -> None:
 
 
 def test_the_animation_plays_at_the_rate_of_the_dataset() -> None:
-    _, motion = draw_clip(DatasetConfig(spec=SPEC), 3)
+    _, motion = drawn_clip(DatasetConfig(spec=SPEC), 3)
     with Image.open(io.BytesIO(packed(render(motion, SPEC), SPEC, "webp"))) as image:
         assert (image.format, image.n_frames, image.size) == ("WEBP", 5, (16, 16))
         image.load()

@@ -9,12 +9,13 @@ import cv2
 import numpy as np
 import pytest
 
-from t2v_models.clips.spec import GROUND, PALETTE, ClipSpec
+from t2v_models.clips.spec import ClipSpec
 from t2v_models.judging import distances as d
 from t2v_models.judging.baselines import oracle
 from t2v_models.judging.features import features
 from t2v_models.judging.metrics import std_ratios
 from t2v_models.judging.verdicts import Verdict, judge
+from t2v_models.worlds.appearance import BACKGROUND, PALETTE
 from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.worlds.motions import Trace, draw_motion, trace
 from t2v_models.worlds.outlines import cover
@@ -132,7 +133,7 @@ def paths() -> list[Trace]:
 
 def drawn(moved: list[Trace]) -> Frames:
     """Blue discs along any paths, as `render` draws them along those of the laws."""
-    place, ground = np.arange(SPEC.size) + 0.5, np.array(GROUND, np.float64)
+    place, ground = np.arange(SPEC.size) + 0.5, np.array(BACKGROUND, np.float64)
     clips = []
     for p in moved:
         x, y, radius = (numbers[:, None, None] for numbers in (p.x, p.y, p.radius))

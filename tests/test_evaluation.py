@@ -12,7 +12,7 @@ from t2v_models.judging.baselines import oracle
 from t2v_models.judging.metrics import accuracy, summarise
 from t2v_models.judging.statistics import Z95, wilson
 from t2v_models.judging.verdicts import Verdict, judge, table
-from t2v_models.worlds.splits import split_prompts
+from tests.tiny import split_prompts
 
 
 @pytest.mark.parametrize(

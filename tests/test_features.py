@@ -8,9 +8,10 @@ import pytest
 import torch
 from safetensors.numpy import load, save
 
-from t2v_models.clips.spec import ClipSpec, Colour, Shape
+from t2v_models.clips.spec import ClipSpec
 from t2v_models.judging import feature_training as training
 from t2v_models.judging.features import CHUNK, FOLDS, NUMBERS, WEIGHTS, code, features, features_digest, ink, moments
+from t2v_models.worlds.appearance import Colour, Shape
 from t2v_models.worlds.motions import ACTIONS, draw_motion
 from t2v_models.worlds.render import render
 

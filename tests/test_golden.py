@@ -20,9 +20,10 @@ from t2v_models.judging.baselines import oracle
 from t2v_models.judging.features import features
 from t2v_models.judging.scores import SUITE_VERSION
 from t2v_models.judging.verdicts import judge
-from t2v_models.worlds.dataset import RENDERER_VERSION, DatasetConfig, draw_clip
+from t2v_models.worlds.dataset import RENDERER_VERSION, DatasetConfig
 from t2v_models.worlds.reader import READER_VERSION
 from t2v_models.worlds.render import render
+from tests.tiny import drawn_clip
 
 CLIPS = Path(__file__).parent / "golden" / "clips.json"
 SCORES = Path(__file__).parent / "golden" / "scores.json"
@@ -41,7 +42,7 @@ def digest(config: DatasetConfig) -> str:
     """sha256 of the captions and pixels of the first 96 clips."""
     found = hashlib.sha256()
     for index in range(96):
-        caption, motion = draw_clip(config, index)
+        caption, motion = drawn_clip(config, index)
         found.update(caption.encode() + render(motion, config.spec).tobytes())
     return found.hexdigest()
 

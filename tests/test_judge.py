@@ -37,7 +37,7 @@ def test_judging_in_parts_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     asked = PROMPTS[:20], SEEDS[:20]
     frames = oracle(SPEC, *asked)
     monkeypatch.setattr(suite, "PART_BYTES", 7 * frames[0].nbytes)
-    parts = list(suite.judge_parts(partial(oracle, SPEC), *asked, "s0", SPEC))
+    parts = list(suite.judge_parts(partial(oracle, SPEC), *asked, "s0", DATA))
     assert [len(f) for f, _ in parts] == [7, 7, 6]
     assert np.array_equal(np.concatenate([f for f, _ in parts]), frames)
     judged = suite.together([j for _, j in parts])

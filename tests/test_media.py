@@ -11,14 +11,15 @@ from PIL import Image
 from t2v_models.clips import media
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
-from t2v_models.worlds.dataset import DatasetConfig, draw_clip
+from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.worlds.reader import read
 from t2v_models.worlds.render import render
+from tests.tiny import drawn_clip
 
 
 def clips(count=3, size=32, frames=6):
     config = DatasetConfig(clips=count, spec=ClipSpec(frames=frames, size=size))
-    drawn = [draw_clip(config, i) for i in range(count)]
+    drawn = [drawn_clip(config, i) for i in range(count)]
     return np.stack([render(motion, config.spec) for _, motion in drawn]), [caption for caption, _ in drawn]
 
 

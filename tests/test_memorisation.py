@@ -17,8 +17,9 @@ from t2v_models.judging.memorisation import (
     unseen_paths,
 )
 from t2v_models.judging.verdicts import Verdict, judge
-from t2v_models.worlds.dataset import DatasetConfig, draw_clip
+from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.worlds.render import render
+from tests.tiny import drawn_clip
 
 DATA = DatasetConfig(spec=ClipSpec(size=32), clips=1440)
 PER_PROMPT = 56
@@ -32,7 +33,7 @@ def training() -> np.ndarray:
 
 @cache
 def unseen() -> np.ndarray:
-    return nearest(unseen_paths(DATA.spec, PROMPTS), training()).reshape(UNSEEN_PER_CLIP, -1)
+    return nearest(unseen_paths(DATA, PROMPTS), training()).reshape(UNSEEN_PER_CLIP, -1)
 
 
 @cache
@@ -45,7 +46,7 @@ def planted(share: float) -> list[Verdict]:
     rng = np.random.default_rng(1)
     rows = rng.permutation(len(PROMPTS))[: round(share * len(PROMPTS))]
     copied = [len(DATA.prompts) * int(rng.integers(80)) + DATA.prompts.index(PROMPTS[i]) for i in rows]
-    frames = np.stack([render(draw_clip(DATA, i)[1], DATA.spec) for i in copied])
+    frames = np.stack([render(drawn_clip(DATA, i)[1], DATA.spec) for i in copied])
     found = judge(frames, [PROMPTS[i] for i in rows], rows.tolist(), "s0")
     verdicts = list(fresh())
     for i, verdict in zip(rows, found, strict=True):
@@ -73,7 +74,7 @@ def test_ct_z_in_closed_form() -> None:
 def test_unseen_clips_are_no_training_clips_and_always_the_same() -> None:
     assert unseen().min() > 0.05
     prompts = PROMPTS[:3]
-    assert np.array_equal(unseen_paths(DATA.spec, prompts), unseen_paths(DATA.spec, prompts))
+    assert np.array_equal(unseen_paths(DATA, prompts), unseen_paths(DATA, prompts))
 
 
 def test_real_clips_are_no_copies_as_often_as_stated() -> None:

@@ -13,8 +13,9 @@ from t2v_models.config import LabError
 from t2v_models.families.build import FAMILIES
 from t2v_models.model import FamilyConfig, VideoModel
 from t2v_models.sampler import WISHES, Request
-from t2v_models.worlds.dataset import DatasetConfig, draw_clip
+from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.worlds.render import render
+from tests.tiny import drawn_clip
 
 PROMPTS = DatasetConfig().prompts
 SPECS = [ClipSpec(size=16, frames=4), ClipSpec(size=32, frames=10), ClipSpec(size=64, frames=4)]
@@ -37,7 +38,7 @@ def video_of(model: VideoModel, prompts: Sequence[str], seeds: Sequence[int]) ->
 def batch_of(spec: ClipSpec, prompts: int = 4, group: int = 3) -> Batch:
     """Rendered clips: `group` of each of the first `prompts` prompts, standing together."""
     data = DatasetConfig(spec=spec)
-    drawn = [draw_clip(data, p + len(PROMPTS) * i) for p in range(prompts) for i in range(group)]
+    drawn = [drawn_clip(data, p + len(PROMPTS) * i) for p in range(prompts) for i in range(group)]
     return Batch(torch.from_numpy(np.stack([render(motion, spec) for _, motion in drawn])), tuple(c for c, _ in drawn))
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from t2v_models.clips.spec import SHAPES, Shape
+from t2v_models.worlds.appearance import SHAPES, Shape
 from t2v_models.worlds.moments import full_ink, measure, name_shapes
 from t2v_models.worlds.outlines import SQUARE, cover
 

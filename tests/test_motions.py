@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t2v_models.clips.spec import SHAPES, ClipSpec, Shape
+from t2v_models.clips.spec import ClipSpec
+from t2v_models.worlds.appearance import SHAPES, Shape
 from t2v_models.worlds.motions import (
     ACTIONS,
     DIRECTIONS,

@@ -20,13 +20,14 @@ from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
 from t2v_models.text.words import vocabulary_of
 from t2v_models.training.loop import TrainConfig, fit
-from t2v_models.worlds.dataset import DatasetConfig, draw_clip
+from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.worlds.motions import trace
 from t2v_models.worlds.prompts import parse
 from t2v_models.worlds.render import render
 from tasks.report.play import REAL, matching, next_words, player, runs_in, show, with_word
 from tests.browser import CHROMIUM, browser
 from tests.runs import SMALL, quiet, run_of
+from tests.tiny import drawn_clip
 
 PROMPTS = DatasetConfig().prompts
 WORDS = vocabulary_of(PROMPTS)
@@ -86,7 +87,7 @@ def test_prompts_that_hold_what_is_typed():
 @pytest.mark.parametrize("seed", [0, 8])
 def test_the_path_is_drawn_where_the_object_is(seed):
     config = DatasetConfig(clips=20, spec=ClipSpec(size=32))
-    caption, motion = draw_clip(config, seed)
+    caption, motion = drawn_clip(config, seed)
     frames, path, scale = render(motion, config.spec), trace(motion, config.spec), 8
     for prompt, mark in ((caption, "right"), (f"red {caption}", "partly"), ("circle moving up", "wrong")):
         (verdict,) = judge(frames[None], [prompt], [0], "s0")

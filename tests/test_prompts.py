@@ -6,17 +6,19 @@ from hypothesis import strategies as st
 
 from t2v_models.config import LabError
 from t2v_models.text.split import words
-from t2v_models.worlds.dataset import DatasetConfig, draw_clip
+from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.worlds.motions import ACTIONS, DIRECTIONS
 from t2v_models.worlds.prompts import ARTICLE_PROMPTS, PHRASES, check_hold_out, parse
-from t2v_models.worlds.splits import Split, check_no_leak, split_prompts, train_prompts
+from t2v_models.worlds.shapes import check_no_leak
+from t2v_models.worlds.splits import Split
+from tests.tiny import drawn_clip, split_prompts, train_prompts
 
 
 def test_the_articles_18_prompts_render_and_mean_what_they_say() -> None:
     assert len(set(ARTICLE_PROMPTS)) == 18
     assert {parse(p).action for p in (*ARTICLE_PROMPTS, "circle moving up")} == set(ACTIONS)
     config = DatasetConfig(clips=19, hold_out=())
-    assert {draw_clip(config, i)[0] for i in range(19)} == {*ARTICLE_PROMPTS, "circle moving up"}
+    assert {drawn_clip(config, i)[0] for i in range(19)} == {*ARTICLE_PROMPTS, "circle moving up"}
 
 
 def test_diagonally_and_word_order_are_synonyms() -> None:
@@ -26,7 +28,7 @@ def test_diagonally_and_word_order_are_synonyms() -> None:
 
 def test_up_right_is_held_out_by_default_under_every_wording() -> None:
     config = DatasetConfig()
-    captions = {draw_clip(config, i)[0] for i in range(100)}
+    captions = {drawn_clip(config, i)[0] for i in range(100)}
     assert len(captions) == 18
     assert all(parse(c).action != "up-right" for c in captions)
     assert {"up", "right"} <= {w for c in captions for w in words(c)}
@@ -85,5 +87,5 @@ def test_every_phrase_parses_to_its_action() -> None:
 
 def test_training_prompts_are_equally_frequent() -> None:
     config = DatasetConfig()
-    counts = [sum(draw_clip(config, i)[0] == p for i in range(180)) for p in train_prompts("circles", config.hold_out)]
+    counts = [sum(drawn_clip(config, i)[0] == p for i in range(180)) for p in train_prompts("circles", config.hold_out)]
     assert set(counts) == {10}

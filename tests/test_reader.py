@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t2v_models.clips.spec import GROUND, PALETTE, ClipSpec
+from t2v_models.clips.spec import ClipSpec
+from t2v_models.worlds.appearance import BACKGROUND, PALETTE
 from t2v_models.worlds.laws import fit
 from t2v_models.worlds.motions import ACTIONS, Action, draw_motion, trace
 from t2v_models.worlds.reader import read
@@ -119,9 +120,9 @@ def test_ink_is_the_area_of_the_disc_and_colours_are_exact() -> None:
     motion = draw_motion("expand", spec, np.random.default_rng(0), "circle", "blue")
     path, frames = trace(motion, spec), render(motion, spec)
     red = 0
-    ink = (GROUND[red] - frames[..., red].astype(float)).sum((1, 2)) / (GROUND[red] - PALETTE["blue"][red])
+    ink = (BACKGROUND[red] - frames[..., red].astype(float)).sum((1, 2)) / (BACKGROUND[red] - PALETTE["blue"][red])
     np.testing.assert_allclose(ink, np.pi * path.radius**2, rtol=0.01)
     frame = frames[0]
     assert tuple(frame[int(path.y[0]), int(path.x[0])]) == PALETTE["blue"]
     corners = frame[[0, 0, -1, -1], [0, -1, 0, -1]]
-    assert (corners == GROUND).all()
+    assert (corners == BACKGROUND).all()

@@ -23,7 +23,7 @@ import pytest
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.files import HOST, atomic
-from t2v_models.shards.manifest import MANIFEST, SUMS, Manifest, check_folder, finish, is_complete
+from t2v_models.shards.manifest import MANIFEST, SUMS, Manifest, check_folder, finish, is_complete, rows_digest
 from t2v_models.shards.tar import header
 from t2v_models.shards.verify import verify
 from t2v_models.shards.write import (
@@ -35,9 +35,10 @@ from t2v_models.shards.write import (
     sidecar_path,
     write_shard,
 )
-from t2v_models.worlds.dataset import DatasetConfig, draw_clip
+from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.worlds.motions import Motion, trace
 from t2v_models.worlds.render import render
+from tests.tiny import drawn_clip
 
 CONFIG = DatasetConfig(clips=44, clips_per_shard=20, spec=ClipSpec(size=16, frames=5), seed=3)
 
@@ -95,7 +96,7 @@ def test_every_clip_in_the_tars_is_the_clip_that_was_drawn(written: Path) -> Non
         with tarfile.open(written / shard_name(shard)) as tar:
             members = tar.getmembers()
             for frames, meta in zip(members[::2], members[1::2], strict=True):
-                caption, motion = draw_clip(CONFIG, index)
+                caption, motion = drawn_clip(CONFIG, index)
                 assert (frames.name, meta.name) == (f"{index:09d}.npy.lz4", f"{index:09d}.json")
                 pixels = read_npy_lz4(tar.extractfile(frames).read())  # type: ignore[union-attr]
                 np.testing.assert_array_equal(pixels, render(motion, CONFIG.spec))
@@ -119,10 +120,9 @@ def test_the_manifest_says_where_everything_is(written: Path) -> None:
     manifest = Manifest.load(written)
     assert manifest.config == CONFIG
     assert manifest.spec == CONFIG.spec
-    assert manifest.captions == [draw_clip(CONFIG, i)[0] for i in range(CONFIG.clips)]
+    assert manifest.captions == [drawn_clip(CONFIG, i)[0] for i in range(CONFIG.clips)]
     assert manifest.table.column_names == [
-        "key", "caption", "action", "shape", "colour",
-        "radius", "radius_end", "start_x", "start_y", "speed", "swing", "phase", "rate",
+        "key", "caption", "truth",
         "shard", "index_in_shard", "frames_offset", "frames_size", "meta_offset", "meta_size",
         "frames_sha256", "meta_sha256",
     ]  # fmt: skip
@@ -131,15 +131,33 @@ def test_the_manifest_says_where_everything_is(written: Path) -> None:
         stored = content[row["frames_offset"] : row["frames_offset"] + row["frames_size"]]
         meta = content[row["meta_offset"] : row["meta_offset"] + row["meta_size"]]
         pixels = read_npy_lz4(stored)
-        np.testing.assert_array_equal(pixels, render(draw_clip(CONFIG, i)[1], CONFIG.spec))
+        np.testing.assert_array_equal(pixels, render(drawn_clip(CONFIG, i)[1], CONFIG.spec))
         assert row["frames_sha256"] == hashlib.sha256(stored).digest()
         assert json.loads(meta)["key"] == row["key"]
-        motion = draw_clip(CONFIG, i)[1]
-        assert (row["start_x"], row["start_y"]) == motion.start
-        assert all(row[n] == getattr(motion, n) for n in ("action", "radius", "radius_end", "speed", "swing", "rate"))
+        motion = drawn_clip(CONFIG, i)[1]
+        assert [Motion.model_validate(thing) for thing in json.loads(row["truth"])] == [motion]
     assert pq.ParquetFile(written / MANIFEST).num_row_groups == CONFIG.shards
     assert [(shard.clips, shard.captions) for shard in manifest.shards] == [(20, 18), (20, 18), (4, 4)]
     assert sum(shard.pixel_bytes for shard in manifest.shards) == sum(manifest.table["frames_size"].to_pylist())
+
+
+def test_a_dataset_whose_truth_is_a_column_for_each_number_still_loads_and_is_finished(
+    written: Path, tmp_path: Path
+) -> None:
+    """As earlier versions wrote them; shards of which have the same bytes."""
+    shutil.copytree(written, tmp_path, dirs_exist_ok=True)
+    paths = [*sorted(tmp_path.glob("shard-*.parquet")), tmp_path / MANIFEST]
+    for path in paths:
+        table, metadata = pq.read_table(path), read_metadata(path)
+        table = table.drop_columns("truth").add_column(2, "radius", pa.array(np.ones(len(table))))
+        metadata |= {"rows_sha256": rows_digest(table)}
+        pq.write_table(table.replace_schema_metadata(metadata), path)
+    assert Manifest.load(tmp_path).digest == Manifest.load(written).digest
+    paths[-1].unlink()
+    assert write_shard(tmp_path, CONFIG, 0), "a manifest has columns of one version"
+    for index in range(1, CONFIG.shards):
+        write_shard(tmp_path, CONFIG, index)
+    assert finish(tmp_path, CONFIG).table == Manifest.load(written).table
 
 
 def test_bytes_do_not_depend_on_process_order_or_hash_seed(written: Path, tmp_path: Path) -> None:
@@ -165,7 +183,7 @@ def test_plain_webdataset_reads_the_shards(written: Path) -> None:
     gc.collect()
     assert [s["__key__"] for s in samples] == [f"{i:09d}" for i in range(CONFIG.clips)]
     for i in (0, 43):
-        caption, motion = draw_clip(CONFIG, i)
+        caption, motion = drawn_clip(CONFIG, i)
         np.testing.assert_array_equal(read_npy_lz4(samples[i]["npy.lz4"]), render(motion, CONFIG.spec))
         assert json.loads(samples[i]["json"])["caption"] == caption
 

@@ -6,14 +6,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t2v_models.clips.spec import PALETTE, SHAPES
 from t2v_models.config import LabError
 from t2v_models.text.split import words
+from t2v_models.worlds.appearance import PALETTE, SHAPES
 from t2v_models.worlds.bands import SIZES, SPEEDS
-from t2v_models.worlds.dataset import DatasetConfig, draw_clip
+from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.worlds.motions import ACTIONS, SIZE_MOTIONS
 from t2v_models.worlds.prompts import CIRCLE_WORDING, UNSEEN_WORDING, WORDINGS, Meaning, check_hold_out, parse, say
-from t2v_models.worlds.splits import SPLITS, Coverage, check_no_leak, split_prompts, train_prompts, trained_cells
+from t2v_models.worlds.shapes import check_no_leak, trained_cells
+from t2v_models.worlds.splits import SPLITS, Coverage
+from tests.tiny import drawn_clip, split_prompts, train_prompts
 
 HELD = check_hold_out(["up-right"])
 COVERAGES: tuple[Coverage, ...] = (9, 43, 86, "one-factor")
@@ -91,5 +93,5 @@ def test_coverage_of_circles_is_refused_and_old_datasets_keep_their_digest() -> 
 def test_clips_of_shapes_are_what_their_caption_says() -> None:
     config = DatasetConfig(world="shapes", coverage=43, clips=700)
     for i in range(0, 700, 7):
-        caption, motion = draw_clip(config, i)
+        caption, motion = drawn_clip(config, i)
         assert parse(caption) == Meaning(motion.action, motion.shape, motion.colour)

@@ -24,10 +24,10 @@ from t2v_models.shards.manifest import Manifest, finish
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.stream import DeviceClips, batches, blocked_order, order
 from t2v_models.shards.write import write_shard
-from t2v_models.worlds.dataset import DatasetConfig, draw_clip
+from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.worlds.render import render
 from tests.runs import SMALL
-from tests.tiny import OPTIONS, noise, put
+from tests.tiny import OPTIONS, drawn_clip, noise, put
 
 CONFIG = DatasetConfig(clips=47, clips_per_shard=10, spec=ClipSpec(size=16, frames=4))
 
@@ -98,7 +98,7 @@ def test_the_order_is_pure_and_changes_with_seed_and_epoch() -> None:
 
 def test_frames_are_those_that_were_drawn_in_any_order(store: ClipStore) -> None:
     rows = [46, 0, 9, 10, 10, 31]
-    expected = np.stack([render(draw_clip(CONFIG, row)[1], CONFIG.spec) for row in rows])
+    expected = np.stack([render(drawn_clip(CONFIG, row)[1], CONFIG.spec) for row in rows])
     np.testing.assert_array_equal(store.frames(rows), expected)
     assert len(store) == CONFIG.clips
     assert store.frames([]).shape == (0, 4, 16, 16, 3)

@@ -21,7 +21,9 @@ from t2v_models.shards.manifest import Manifest, finish
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.told import REJECTS
 from t2v_models.shards.write import write_shard
-from t2v_models.worlds.dataset import DatasetConfig
+from t2v_models.worlds.dataset import DatasetConfig, draw_clip
+from t2v_models.worlds.motions import Motion
+from t2v_models.worlds.splits import Coverage, Split
 
 SPEC = ClipSpec(size=16, frames=6)
 OPTIONS = IngestOptions(spec=SPEC, validation=0)
@@ -103,3 +105,21 @@ def prepared(work: Path) -> Iterator[None]:
         yield
         for name in set(os.environ) - set(before):
             del os.environ[name]
+
+
+def drawn_clip(config: DatasetConfig, index: int) -> tuple[str, Motion]:
+    """Caption and the one object of clip `index`."""
+    caption, scene = draw_clip(config, index)
+    (motion,) = scene.objects
+    assert isinstance(motion, Motion)
+    return caption, motion
+
+
+def split_prompts(
+    world: str, split: Split, hold_out: tuple[str, ...], coverage: Coverage | None = None
+) -> tuple[str, ...]:
+    return DatasetConfig(world=world, hold_out=hold_out, coverage=coverage).asked(split)
+
+
+def train_prompts(world: str, hold_out: tuple[str, ...], coverage: Coverage | None = None) -> tuple[str, ...]:
+    return DatasetConfig(world=world, hold_out=hold_out, coverage=coverage).prompts

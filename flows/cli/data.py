@@ -7,6 +7,7 @@ import typer
 
 from flows.cli.options import Data, Json, Work, print_json
 from t2v_models.config import LabError
+from t2v_models.worlds.listed import described
 from tasks.servers.runtime import WORK
 
 commands = typer.Typer()
@@ -18,7 +19,7 @@ SHOWN_KINDS = 12
 @commands.command()
 def render(
     out: Annotated[Path, typer.Argument(help="Folder to write shards and manifest to.")],
-    world: Annotated[str, typer.Option(help="circles: one disc, 16 motions; shapes: 6 shapes, 6 colours.")] = "circles",
+    world: Annotated[str, typer.Option(help=described())] = "circles",
     clips: Annotated[int, typer.Option(help="Number of clips.")] = 10_000,
     size: Annotated[int, typer.Option(help="Height and width in pixels, 16 to 512.")] = 64,
     frames: Annotated[int, typer.Option(help="Frames per clip, 4 to 256.")] = 10,

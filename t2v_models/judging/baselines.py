@@ -6,39 +6,28 @@ seed alone, in a stream of its own, so none is a training clip and none changes 
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import repeat
 
 import numpy as np
-from numpy.typing import NDArray
 
-from t2v_models.clips.spec import GROUND, ClipSpec
+from t2v_models.clips.spec import ClipSpec
+from t2v_models.judging.verdicts import GRAMMAR
 from t2v_models.text.split import words
-from t2v_models.worlds.dataset import DatasetConfig, draw
-from t2v_models.worlds.motions import NUMBERS, Trace, traces
-from t2v_models.worlds.prompts import Meaning, parse
-from t2v_models.worlds.render import sprites
-
-Frames = NDArray[np.uint8]
+from t2v_models.worlds.dataset import DatasetConfig
+from t2v_models.worlds.world import Frames, World, drawn
 
 
-def oracle(spec: ClipSpec, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
+def oracle(spec: ClipSpec, prompts: Sequence[str], seeds: Sequence[int], world: World = GRAMMAR) -> Frames:
     """Real clips of the prompts, `(n, t, h, w, 3)`: what a perfect model would score."""
-    meanings = [parse(p) for p in prompts]
-    numbers = [np.random.default_rng([seed, *b"oracle"]).random((1, NUMBERS)) for seed in seeds]
-    return _drawn(meanings, traces(draw(meanings, spec, np.concatenate(numbers)), spec), spec)
-
-
-def _drawn(meanings: Sequence[Meaning], paths: Trace, spec: ClipSpec) -> Frames:
-    frames = np.empty((len(meanings), spec.frames, spec.size, spec.size, 3), np.uint8)
-    objects = [(m.shape, m.colour) for m in meanings]
-    for clip, sprite in zip(frames, sprites(objects, paths, spec), strict=True):
-        sprite.paint(clip)
-    return frames
+    meanings = [world.parse(p) for p in prompts]
+    numbers = [np.random.default_rng([seed, *b"oracle"]).random((1, world.numbers)) for seed in seeds]
+    return drawn(world, world.draw(meanings, spec, np.concatenate(numbers)), spec)
 
 
 def unconditional(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
     """Real clips of random training prompts: perfect to look at, deaf to the prompt."""
     chosen = [data.prompts[np.random.default_rng([s, *b"deaf"]).integers(len(data.prompts))] for s in seeds]
-    return oracle(data.spec, chosen, seeds)
+    return real(data, chosen, seeds)
 
 
 @lru_cache(2)
@@ -59,29 +48,32 @@ def retrieval(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[int])
 
     Nearest in meaning where that was trained under another wording, else in words.
     """
-    said = {parse(p): p for p in reversed(data.prompts)}
-    return oracle(data.spec, [said.get(parse(p)) or nearest_seen(data, p) for p in prompts], seeds)
+    said = {data.meaning(p): p for p in reversed(data.prompts)}
+    return real(data, [said.get(data.meaning(p)) or nearest_seen(data, p) for p in prompts], seeds)
 
 
 def independent(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
     """Every frame from another real clip of the prompt: the most that a generator of single frames can reach."""
-    spec, meanings = data.spec, [parse(p) for p in prompts]
-    rngs = [np.random.default_rng([seed, *b"independent"]) for seed in seeds]
-    moments = np.stack([rng.integers(spec.frames, size=spec.frames) for rng in rngs])
-    numbers = np.concatenate([rng.random((spec.frames, NUMBERS)) for rng in rngs])
-    every = traces(draw([m for m in meanings for _ in range(spec.frames)], spec, numbers), spec)
-    row = np.arange(moments.size).reshape(moments.shape)
-    return _drawn(meanings, Trace(*(axis[row, moments] for axis in (every.x, every.y, every.radius))), spec)
+    spec, world = data.spec, data.rules
+    found = np.empty((len(prompts), spec.frames, spec.size, spec.size, 3), np.uint8)
+    whole = np.empty(found.shape[1:], np.uint8)
+    for clip, prompt, seed in zip(found, prompts, seeds, strict=True):
+        rng = np.random.default_rng([seed, *b"independent"])
+        moments, numbers = rng.integers(spec.frames, size=spec.frames), rng.random((spec.frames, world.numbers))
+        scenes = world.draw([world.parse(prompt)] * spec.frames, spec, numbers)
+        for frame, moment, _ in zip(clip, moments, world.render(scenes, spec, repeat(whole)), strict=True):
+            frame[:] = whole[moment]
+    return found
 
 
 def frozen(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
     """The first frame of a real clip, held."""
-    return np.repeat(oracle(data.spec, prompts, seeds)[:, :1], data.spec.frames, axis=1)
+    return np.repeat(real(data, prompts, seeds)[:, :1], data.spec.frames, axis=1)
 
 
 def blank(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
-    """Nothing but ground."""
-    return np.full((len(seeds), data.spec.frames, data.spec.size, data.spec.size, 3), GROUND, np.uint8)
+    """Nothing but background."""
+    return np.full((len(seeds), data.spec.frames, data.spec.size, data.spec.size, 3), data.rules.background, np.uint8)
 
 
 def noise(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
@@ -92,7 +84,7 @@ def noise(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[int]) -> 
 
 def real(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
     """`oracle` with the signature of the others."""
-    return oracle(data.spec, prompts, seeds)
+    return oracle(data.spec, prompts, seeds, data.rules)
 
 
 BASELINES: dict[str, Callable[[DatasetConfig, Sequence[str], Sequence[int]], Frames]] = {

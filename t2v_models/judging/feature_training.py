@@ -19,8 +19,9 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from t2v_models import files
-from t2v_models.clips.spec import PALETTE, SHAPES, UNIT_SIZE, ClipSpec, Colour, Shape
+from t2v_models.clips.spec import UNIT_SIZE, ClipSpec
 from t2v_models.judging.features import FOLDS, NUMBERS, WEIGHTS, code, ink
+from t2v_models.worlds.appearance import PALETTE, SHAPES, Colour, Shape
 from t2v_models.worlds.motions import Trace
 from t2v_models.worlds.outlines import EXTENTS
 from t2v_models.worlds.render import sprites

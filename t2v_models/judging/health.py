@@ -18,11 +18,9 @@ from scipy.special import betainc
 
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.judging.metrics import by_prompt
-from t2v_models.judging.verdicts import Verdict
-from t2v_models.worlds.dataset import draw
-from t2v_models.worlds.motions import NUMBERS, traces
-from t2v_models.worlds.prompts import parse
+from t2v_models.judging.verdicts import GRAMMAR, Verdict
 from t2v_models.worlds.reader import TRACE_RADIUS
+from t2v_models.worlds.world import World
 
 Kind = Literal["collapsed", "ignored", "vanished"]
 KINDS: tuple[Kind, ...] = Kind.__args__  # type: ignore[attr-defined]
@@ -54,7 +52,7 @@ class Alarm:
     sentence: str
 
 
-def alarms(verdicts: Sequence[Verdict]) -> list[Alarm]:
+def alarms(verdicts: Sequence[Verdict], world: World = GRAMMAR) -> list[Alarm]:
     """What fires now, prompt by prompt. All verdicts are of one split, with clips in the training range."""
     groups = by_prompt(verdicts)
     readable = [v for v in verdicts if v.valid]
@@ -65,14 +63,16 @@ def alarms(verdicts: Sequence[Verdict]) -> list[Alarm]:
         if sentence := _vanished(group, level):
             found.append(Alarm(prompt, "vanished", f"{prompt!r} {sentence}"))
         if len(judged) >= LEAST_CLIPS:
-            if sentence := _collapsed(judged, level):
+            if sentence := _collapsed(judged, level, world):
                 found.append(Alarm(prompt, "collapsed", f"{prompt!r} {sentence}"))
             if sentence := _ignored(judged, readable):
                 found.append(Alarm(prompt, "ignored", f"{prompt!r} {sentence}"))
     return found
 
 
-def figures(verdicts: Sequence[Verdict], history: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
+def figures(
+    verdicts: Sequence[Verdict], history: Mapping[int, Mapping[str, float]], world: World = GRAMMAR
+) -> dict[str, float]:
     """How many prompts fire, `health/<kind>`; 0 or 1 for the score gap and for a relapse.
 
     Beside them `health/unjudged`: prompts of which too few clips can be read for silence to mean health.
@@ -80,8 +80,9 @@ def figures(verdicts: Sequence[Verdict], history: Mapping[int, Mapping[str, floa
     Args:
         verdicts: of the clips looked at; none, and nothing is said of prompts.
         history: figures of the run by step, this look's among them; nothing is said of what is not there.
+        world: of the clips; it knows how far real ones spread.
     """
-    fired = {(alarm.kind, alarm.prompt) for alarm in alarms(verdicts)}
+    fired = {(alarm.kind, alarm.prompt) for alarm in alarms(verdicts, world)}
     told = {f"health/{kind}": float(sum(k == kind for k, _ in fired)) for kind in KINDS} if verdicts else {}
     told |= {"health/unjudged": float(unjudged(verdicts))} if verdicts else {}
     if any("train/score_gap" in row for row in history.values()):
@@ -91,10 +92,12 @@ def figures(verdicts: Sequence[Verdict], history: Mapping[int, Mapping[str, floa
     return told
 
 
-def sentences(verdicts: Sequence[Verdict], history: Mapping[int, Mapping[str, float]]) -> list[str]:
+def sentences(
+    verdicts: Sequence[Verdict], history: Mapping[int, Mapping[str, float]], world: World = GRAMMAR
+) -> list[str]:
     """All that fires at the end of a run, and a relapse on the way: one sentence each, none when all is well."""
     seen = [v for v in verdicts if v.split == "s0"]
-    told = [alarm.sentence for alarm in alarms(seen)]
+    told = [alarm.sentence for alarm in alarms(seen, world)]
     if count := unjudged(seen):
         told.append(f"{count} of {len(by_prompt(seen))} prompts have fewer than {LEAST_CLIPS} clips that can be read")
     return told + [sentence for sentence in (score_gap(history), relapse(history)) if sentence]
@@ -142,17 +145,19 @@ def relapse(history: Mapping[int, Mapping[str, float]]) -> str:
 
 def _vanished(group: Sequence[Verdict], level: float) -> str:
     """More clips without an object in some frame than a reader that misses `LOST_BY_CHANCE` would find."""
-    lost = sum(min(v.radius) < TRACE_RADIUS * v.unit for v in group)
+    lost = sum(bool(v.radius) and min(v.radius) < TRACE_RADIUS * v.unit for v in group)
     if lost and at_least(lost, len(group), LOST_BY_CHANCE) <= level:
         return f"loses its object in {lost} of {len(group)} clips"
     return ""
 
 
-def _collapsed(group: Sequence[Verdict], level: float) -> str:
+def _collapsed(group: Sequence[Verdict], level: float, world: World) -> str:
     """Variance of the start or of the size, over the noise, too small beside that of real clips."""
+    if not group[0].x:
+        return ""
     latents = np.array([(v.x[0], v.y[0], v.radius[0]) for v in group])
     spec = ClipSpec(frames=len(group[0].x), size=group[0].size)
-    ratios = latents.var(0, ddof=1) / real_spread(group[0].prompt, spec) ** 2
+    ratios = latents.var(0, ddof=1) / real_spread(group[0].prompt, spec, world) ** 2
     for ratio, numbers, words in (
         (ratios[:2].mean(), 2, "starts at nearly the same place in every clip"),
         (ratios[2], 1, "starts at nearly the same size in every clip"),
@@ -198,8 +203,8 @@ def least_ratio(freedom: int, level: float) -> float:
 
 
 @lru_cache(4096)
-def real_spread(prompt: str, spec: ClipSpec) -> NDArray[np.float64]:
+def real_spread(prompt: str, spec: ClipSpec, world: World) -> NDArray[np.float64]:
     """Standard deviations of start x, start y and first radius of real clips of a prompt, px: `(3,)`."""
-    meaning, rng = parse(prompt), np.random.default_rng([*b"health"])
-    paths = traces(draw([meaning] * DRAWS, spec, rng.random((DRAWS, NUMBERS))), spec)
-    return np.asarray(np.std([paths.x[:, 0], paths.y[:, 0], paths.radius[:, 0]], axis=1))
+    numbers = np.random.default_rng([*b"health"]).random((DRAWS, world.numbers))
+    paths = world.paths(world.draw([world.parse(prompt)] * DRAWS, spec, numbers), spec)
+    return np.asarray(np.std(paths[:, :: spec.frames], axis=0))

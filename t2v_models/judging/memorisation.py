@@ -9,12 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from t2v_models.clips.spec import ClipSpec
 from t2v_models.judging.statistics import Z95, Score, wilson
 from t2v_models.judging.verdicts import Verdict
-from t2v_models.worlds.dataset import DatasetConfig, draw, draw_clips
-from t2v_models.worlds.motions import NUMBERS, Motion, traces
-from t2v_models.worlds.prompts import parse
+from t2v_models.worlds.dataset import DatasetConfig, draw_clips
 
 Floats = NDArray[np.float64]
 
@@ -30,23 +27,19 @@ UNSEEN_PER_CLIP = 4
 def training_paths(config: DatasetConfig) -> Floats:
     """The exact (x, y, radius) of training clips, `(clips, 3 t)`, drawn again from the dataset's seed."""
     drawn = draw_clips(config, range(min(config.clips, MOST_TRAINING_CLIPS)))
-    return _paths([motion for _, motion in drawn], config.spec)
+    return config.rules.paths([scene for _, scene in drawn], config.spec) / config.spec.unit
 
 
-def unseen_paths(spec: ClipSpec, prompts: Sequence[str]) -> Floats:
+def unseen_paths(config: DatasetConfig, prompts: Sequence[str]) -> Floats:
     """The exact (x, y, radius) of real clips of the prompts that are no training clips, `(k n, 3 t)`.
 
     There are `UNSEEN_PER_CLIP` for each prompt, all prompts once, then all again. They are not read from pixels: what
     reading adds is a fiftieth of a pixel, and training clips lie a pixel and more apart.
     """
-    meanings = [parse(p) for _ in range(UNSEEN_PER_CLIP) for p in prompts]
-    numbers = np.random.default_rng(list(b"unseen")).random((len(meanings), NUMBERS))
-    return _paths(draw(meanings, spec, numbers), spec)
-
-
-def _paths(motions: Sequence[Motion], spec: ClipSpec) -> Floats:
-    paths = traces(motions, spec)
-    return np.asarray(np.concatenate([paths.x, paths.y, paths.radius], 1) / spec.unit)
+    world, spec = config.rules, config.spec
+    meanings = [world.parse(p) for _ in range(UNSEEN_PER_CLIP) for p in prompts]
+    numbers = np.random.default_rng(list(b"unseen")).random((len(meanings), world.numbers))
+    return world.paths(world.draw(meanings, spec, numbers), spec) / spec.unit
 
 
 def paths_of(verdicts: Sequence[Verdict]) -> Floats:
@@ -92,14 +85,14 @@ def copy_rate(judged: Floats, unseen: Floats) -> Score:
 
 
 def memorisation(verdicts: Sequence[Verdict], unseen: Floats, training: Floats) -> dict[str, Score]:
-    """`ct_z` and `copy_rate` of the valid clips; nothing where there are none.
+    """`ct_z` and `copy_rate` of the valid clips; nothing where there are none, or none with a path.
 
     Args:
         verdicts: of the judged clips.
         unseen: distances of `unseen_paths` of all their prompts from the training clips, `(k, n)`.
         training: `training_paths`.
     """
-    rows = [i for i, v in enumerate(verdicts) if v.valid]
+    rows = [i for i, v in enumerate(verdicts) if v.valid and v.x]
     if not rows:
         return {}
     near, far = nearest(paths_of([verdicts[i] for i in rows]), training), unseen[:, rows]

@@ -60,7 +60,7 @@ MEANS = {
     "traj_rmse": Mean("px from the best fit of the asked law, 0 and more; valid only", lambda v: v.traj_rmse),
     "traj_rmse_imputed": Mean(
         "the same with 32 px at 64 px for every invalid clip: failures are counted, not dropped",
-        lambda v: v.traj_rmse if v.valid else IMPUTED_RMSE * v.unit,
+        lambda v: v.traj_rmse if v.valid or not v.x else IMPUTED_RMSE * v.unit,
     ),
     "speed_err": Mean("px/frame outside the band asked for, or else the trained range; valid", lambda v: v.speed_err),
     "step_err": Mean("px/frame between each step and that of the fitted law (PhyWorld); valid", lambda v: v.step_err),
@@ -163,12 +163,12 @@ def _parts_right(v: Verdict) -> tuple[bool, bool, bool]:
 
 def shape_acc(verdicts: Verdicts) -> Score:
     """Share of clips whose shape, the best of all shapes, is the asked one, 0 to 1; invalid ones are wrong."""
-    return share(verdicts, lambda v: v.valid and v.shown_shape == v.asked_shape)
+    return share([v for v in verdicts if v.asked_shape], lambda v: v.valid and v.shown_shape == v.asked_shape)
 
 
 def colour_acc(verdicts: Verdicts) -> Score:
     """Share of clips whose colour, the nearest of the palette, is the asked one, 0 to 1; invalid ones are wrong."""
-    return share(verdicts, lambda v: v.valid and v.shown_colour == v.asked_colour)
+    return share([v for v in verdicts if v.asked_colour], lambda v: v.valid and v.shown_colour == v.asked_colour)
 
 
 def permanence(verdicts: Verdicts) -> Score:
@@ -296,7 +296,7 @@ def summarise(verdicts: Verdicts, real: Verdicts = (), seen: Collection[Case] = 
     }  # fmt: skip
     if seen:
         figures["case_copy"] = case_copy(verdicts, seen)
-    if real:
+    if real and real[0].x:
         figures |= {"teleport": teleport(verdicts, real), "motion_ratio": motion_ratio(verdicts, real),
                     **std_ratios(verdicts, real)}  # fmt: skip
     return {name: score for name, score in figures.items() if math.isfinite(score.value + score.high - score.low)}

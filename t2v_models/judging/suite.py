@@ -8,8 +8,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from t2v_models.clips.spec import ClipSpec
-from t2v_models.judging.baselines import BASELINES, CEILING, oracle
+from t2v_models.judging.baselines import BASELINES, CEILING, real
 from t2v_models.judging.distances import Floats, feature_distances, trajectory_distances
 from t2v_models.judging.features import features
 from t2v_models.judging.memorisation import UNSEEN_PER_CLIP, memorisation, nearest, training_paths, unseen_paths
@@ -17,7 +16,6 @@ from t2v_models.judging.metrics import Case, summarise
 from t2v_models.judging.statistics import Score
 from t2v_models.judging.verdicts import Verdict, judge
 from t2v_models.worlds.dataset import DatasetConfig
-from t2v_models.worlds.prompts import parse
 
 REAL_SEED, OTHER_SEED = 2_000_000_000, 3_000_000_000
 """Seeds of the two sets of real clips: beyond those of any evaluation."""
@@ -33,8 +31,7 @@ Sampler = Callable[[Sequence[str], Sequence[int]], NDArray[np.uint8]]
 
 def cases(data: DatasetConfig) -> frozenset[Case]:
     """What the dataset trains on."""
-    meanings = map(parse, data.prompts)
-    return frozenset((m.action, m.shape, m.colour) for m in meanings)
+    return frozenset(data.rules.case(data.rules.parse(prompt)) for prompt in data.prompts)
 
 
 @dataclass(frozen=True)
@@ -46,19 +43,19 @@ class Judged:
 
 
 def judge_parts(
-    sample: Sampler, prompts: Sequence[str], seeds: Sequence[int], split: str, spec: ClipSpec
+    sample: Sampler, prompts: Sequence[str], seeds: Sequence[int], split: str, data: DatasetConfig
 ) -> Iterator[tuple[NDArray[np.uint8], Judged]]:
-    """Sample and judge clips of `spec` part by part: the frames of each part, and what they show.
+    """Sample and judge clips part by part: the frames of each part, and what they show.
 
     Memory does not grow with the number of clips, as long as nobody keeps the frames. The features, whose products of
     matrices leave Python to others, are worked out in a thread of their own while the clips are read.
     """
-    size = max(1, PART_BYTES // (spec.frames * spec.size**2 * 3))
+    size = max(1, PART_BYTES // (data.spec.frames * data.spec.size**2 * 3))
     with ThreadPoolExecutor(1) as meanwhile:
         for part in (slice(i, i + size) for i in range(0, len(prompts), size)):
             frames = sample(prompts[part], seeds[part])
             seen = meanwhile.submit(features, frames)
-            verdicts = judge(frames, prompts[part], seeds[part], split)
+            verdicts = judge(frames, prompts[part], seeds[part], split, data.rules)
             yield frames, Judged(verdicts, seen.result())
 
 
@@ -85,22 +82,22 @@ class Real:
 def real_clips(data: DatasetConfig, split: str, prompts: Sequence[str], read: Callable[[int], None]) -> Real:
     """Draw and read real clips of the prompts, two each; `read` is told how many after each part."""
     first, other = (
-        _judged(partial(oracle, data.spec), prompts, range(seed, seed + len(prompts)), split, data.spec, read)
+        _judged(partial(real, data), prompts, range(seed, seed + len(prompts)), split, data, read)
         for seed in (REAL_SEED, OTHER_SEED)
     )
     training, unseen = np.zeros((0, 3 * data.spec.frames)), np.zeros((UNSEEN_PER_CLIP, 0))
-    if split == "s0":
-        training = training_paths(data)
-        unseen = nearest(unseen_paths(data.spec, prompts), training).reshape(UNSEEN_PER_CLIP, -1)
+    if split == "s0" and (paths := training_paths(data)).size:
+        training = paths
+        unseen = nearest(unseen_paths(data, prompts), training).reshape(UNSEEN_PER_CLIP, -1)
     return Real(first, other, training, unseen)
 
 
 def _judged(
-    sample: Sampler, prompts: Sequence[str], seeds: Sequence[int], split: str, spec: ClipSpec,
+    sample: Sampler, prompts: Sequence[str], seeds: Sequence[int], split: str, data: DatasetConfig,
     read: Callable[[int], None],
 ) -> Judged:  # fmt: skip
     parts = []
-    for _, part in judge_parts(sample, prompts, seeds, split, spec):
+    for _, part in judge_parts(sample, prompts, seeds, split, data):
         parts.append(part)
         read(len(part.verdicts))
     return together(parts)
@@ -125,7 +122,7 @@ def bounds(
     asked = [p for p in dict.fromkeys(prompts) for _ in range(FLOOR_CLIPS)]
     beside = real_clips(data, split, asked, read)
     for name in FLOORS:
-        judged = _judged(partial(BASELINES[name], data), asked, range(len(asked)), split, data.spec, read)
+        judged = _judged(partial(BASELINES[name], data), asked, range(len(asked)), split, data, read)
         found[name] = score_split(judged, beside, data, split)
     return found
 

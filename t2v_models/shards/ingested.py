@@ -4,15 +4,17 @@ import hashlib
 from collections.abc import Hashable
 from itertools import pairwise
 from operator import not_
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from t2v_models.clips.spec import ClipSpec, Codec
 from t2v_models.config import Config
 from t2v_models.text.split import sorted_words
 from t2v_models.worlds.dataset import DatasetConfig
 
+INGESTED: Final = "ingested"
+"""What stands where a rendered dataset names its world."""
 INGEST_VERSION = "3"
 """Part of every ingested dataset's digest: raise it whenever the same files would give other clips."""
 
@@ -59,7 +61,7 @@ class IngestConfig(IngestOptions):
     truth: ClassVar[None] = None
     """Nobody knows what its clips should show, so those of a model cannot be judged by it."""
 
-    world: Literal["ingested"] = "ingested"
+    world: Literal["ingested"] = INGESTED
     split: Literal["train", "validation"]
     source_sha256: str = Field(description="of the source files' paths, captions and bytes")
     clips: int = Field(ge=1, description="number of clips")
@@ -113,5 +115,14 @@ def config_digest(config: str) -> str:
     return hashlib.sha256(f"ingest {INGEST_VERSION} {config}".encode()).hexdigest()[:16]
 
 
-DataConfig = Annotated[DatasetConfig | IngestConfig, Field(discriminator="world")]
+def _made_by(value: Any) -> str:
+    """The command that made what a manifest describes."""
+    world = value.get("world") if isinstance(value, dict) else value.world
+    return (IngestConfig if world == INGESTED else DatasetConfig).command
+
+
+DataConfig = Annotated[
+    Annotated[DatasetConfig, Tag(DatasetConfig.command)] | Annotated[IngestConfig, Tag(IngestConfig.command)],
+    Discriminator(_made_by),
+]
 """What a manifest says of its dataset: rendered or ingested."""

@@ -23,6 +23,7 @@ from t2v_models.shards.write import (
     clear_stale,
     config_metadata,
     file_sha256,
+    holds_clips,
     read_metadata,
     require_config,
     row_schema,
@@ -126,8 +127,8 @@ def read_manifest(folder: Path) -> Manifest:
         table = pq.read_table(path, page_checksum_verification=True)
     except (KeyError, TypeError, ValueError, ValidationError, OSError, pa.ArrowException) as error:
         raise _not_a_manifest(path) from error
-    found = table.schema.remove_metadata(), dataset_digest(shards), table.num_rows, len(shards)
-    if found != (row_schema(config.columns), metadata.get("dataset_digest"), config.clips, config.shards):
+    found = dataset_digest(shards), table.num_rows, len(shards)
+    if found != (metadata.get("dataset_digest"), config.clips, config.shards) or not holds_clips(table.schema):
         raise _not_a_manifest(path)
     if rows_digest(table) != metadata.get("rows_sha256"):
         raise _not_a_manifest(path)

@@ -11,10 +11,10 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import IO
 
-import numpy as np
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,9 +27,6 @@ from t2v_models.shards.codec import FRAMES_SUFFIX, Packer
 from t2v_models.shards.ingested import DataConfig
 from t2v_models.shards.tar import TarWriter
 from t2v_models.worlds.dataset import DatasetConfig, draw_clips
-from t2v_models.worlds.motions import traces
-from t2v_models.worlds.render import sprites
-from t2v_models.worlds.splits import check_no_leak
 
 META_SUFFIX = ".json"
 DRAWN_CLIPS, DRAWN_PIXELS = 1000, 25_000_000
@@ -47,7 +44,7 @@ _PLACE = [
     *((n, pa.int64()) for n in ("frames_offset", "frames_size", "meta_offset", "meta_size")),
     ("frames_sha256", _HASH), ("meta_sha256", _HASH),
 ]  # fmt: skip
-_KINDS = {"word": _WORD, "number": pa.float64(), "count": pa.int64()}
+_KINDS = {"word": _WORD, "text": pa.string(), "count": pa.int64()}
 """Of the columns that a configuration names."""
 
 
@@ -79,6 +76,11 @@ def row_schema(columns: Mapping[str, str]) -> pa.Schema:
     return pa.schema([*_LABELS, *((name, _KINDS[kind]) for name, kind in columns.items()), *_PLACE])
 
 
+def holds_clips(schema: pa.Schema) -> bool:
+    """Whether a manifest says where its clips are. What else is known of them is not the same in every version."""
+    return all(field in schema for field in row_schema({}))
+
+
 def shard_name(index: int) -> str:
     """File name of shard `index`."""
     return f"shard-{index:05d}.tar"
@@ -108,7 +110,7 @@ def write_shard(folder: Path, config: DatasetConfig, index: int) -> bool:
         clear_stale(path)
     if is_whole(folder, config, index):
         return False
-    check_no_leak(config.prompts, config.hold_out, config.coverage)
+    config.rules.check_no_leak(config)
     first = index * config.clips_per_shard
     clips = _rendered(config, range(first, min(first + config.clips_per_shard, config.clips)))
     write_sidecar(
@@ -187,6 +189,8 @@ def is_whole(folder: Path, config: DataConfig, index: int) -> bool:
     if "shard_sha256" not in metadata:
         return False
     require_config(folder, metadata, config)
+    if pq.read_schema(sidecar_path(folder, index)).remove_metadata() != row_schema(config.columns):
+        return False  # of an earlier version
     tar = folder / shard_name(index)
     return tar.is_file() and file_sha256(tar) == metadata["shard_sha256"]
 
@@ -263,19 +267,12 @@ def _rendered(config: DatasetConfig, indices: range) -> Iterator[PackedClip]:
     step = max(1, min(DRAWN_CLIPS, DRAWN_PIXELS // (spec.frames * spec.size**2)))
     for start in range(indices.start, indices.stop, step):
         here = range(start, min(start + step, indices.stop))
-        captions, motions = zip(*draw_clips(config, here), strict=True)
-        paths = traces(motions, spec)
-        truths = [motion.model_dump() for motion in motions]
-        pixels = []
-        for sprite in sprites([(m.shape, m.colour) for m in motions], paths, spec):
-            sprite.paint(packer.frames)
-            pixels.append(packer.packed())
-        radius, x, y = (np.round(values, 4).tolist() for values in (paths.radius, paths.x, paths.y))
+        captions, scenes = zip(*draw_clips(config, here), strict=True)
+        pixels = [packer.packed() for _ in config.rules.render(scenes, spec, repeat(packer.frames))]
+        stored = config.rules.stored(scenes, spec)
         metas = [
-            to_json({"caption": caption, "fps": spec.fps, "key": clip_key(i), "motion": truth,
-                     "trace": {"radius": radius[k], "x": x[k], "y": y[k]}})
-            for k, (i, caption, truth) in enumerate(zip(here, captions, truths, strict=True))
-        ]  # fmt: skip
-        facts = [(m.action, m.shape, m.colour, m.radius, m.radius_end, *m.start, m.speed, m.swing, m.phase, m.rate)
-                 for m in motions]  # fmt: skip
+            to_json({"caption": caption, "fps": spec.fps, "key": clip_key(i)} | truth)
+            for i, caption, truth in zip(here, captions, stored, strict=True)
+        ]
+        facts = [(to_json(scene.objects).decode(),) for scene in scenes]
         yield from map(PackedClip, captions, pixels, metas, facts)

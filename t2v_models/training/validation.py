@@ -30,19 +30,19 @@ def sheet(run_dir: Path, step: int) -> Path:
 
 def watcher(run: RunConfig, run_dir: Path) -> Watch:
     """What `fit` calls: samples the model, draws its clips on a sheet, and reads them where they can be judged."""
-    data = run.dataset
-    prompts = data.watched[:PROMPTS]
+    truth = run.dataset.truth
+    prompts = run.dataset.watched[:PROMPTS]
     asked, seeds = repeat(prompts, CLIPS, seed=0)
 
     def watch(step: int, model: VideoModel) -> dict[str, float]:
         frames = sample_frames(model, asked, seeds)
-        verdicts = judge(frames, asked, seeds, "s0") if can_judge(run) else []
+        verdicts = judge(frames, asked, seeds, "s0", truth.rules) if truth else []
         marks = [v.mark for v in verdicts[::CLIPS]] or None
         files.write(sheet(run_dir, step), contact_sheet(list(frames[::CLIPS]), prompts, marks))
         scores = summarise(verdicts) if verdicts else {}
         watched = {f"watch/{name}": score.value for name, score in scores.items()}
         rows = history(run_dir)
         rows.setdefault(step, {}).update(watched)
-        return watched | health.figures(verdicts, rows)
+        return watched | (health.figures(verdicts, rows, truth.rules) if truth else health.figures([], rows))
 
     return watch

@@ -12,7 +12,7 @@ from math import comb
 import numpy as np
 from numpy.typing import NDArray
 
-from t2v_models.clips.spec import SHAPES
+from t2v_models.worlds.appearance import SHAPES
 from t2v_models.worlds.outlines import cover
 
 Floats = NDArray[np.float64]

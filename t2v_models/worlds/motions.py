@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from t2v_models.clips.spec import ClipSpec, Colour, Shape
+from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import Config
+from t2v_models.worlds.appearance import Colour, Shape
 from t2v_models.worlds.bands import Size, Speed, band, within
 from t2v_models.worlds.outlines import EXTENTS, extents
 

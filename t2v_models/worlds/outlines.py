@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from t2v_models.clips.spec import Shape
+from t2v_models.worlds.appearance import Shape
 
 Floats = NDArray[np.floating]
 

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
-from t2v_models.clips.spec import PALETTE, SHAPES, Colour, Shape
 from t2v_models.config import LabError, near
 from t2v_models.text.split import words
+from t2v_models.worlds.appearance import PALETTE, SHAPES, Colour, Shape
 from t2v_models.worlds.bands import SIZES, SPEEDS, Size, Speed
 from t2v_models.worlds.motions import ACTIONS, DIRECTIONS, SIZE_MOTIONS, Action
 

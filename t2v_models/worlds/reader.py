@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from t2v_models.clips.spec import GROUND, PALETTE, SHAPES, UNIT_SIZE, Colour, Shape
+from t2v_models.clips.spec import UNIT_SIZE
 from t2v_models.worlds import laws
+from t2v_models.worlds.appearance import BACKGROUND, PALETTE, SHAPES, Colour, Shape
 from t2v_models.worlds.moments import FOREGROUND, FULL_INK, full_ink, measure, name_shapes
 from t2v_models.worlds.motions import Action
 from t2v_models.worlds.outlines import EXTENTS, cover
@@ -43,12 +44,12 @@ SHAPE_FRAMES = 4
 """Frames of a clip, evenly spread, in which its overlap with the asked shape is measured."""
 
 _COLOURS: tuple[Colour, ...] = tuple(PALETTE)
-_GROUND = np.array(GROUND, np.float64)
+_GROUND = np.array(BACKGROUND, np.float64)
 _INKS = _GROUND - np.array([PALETTE[c] for c in _COLOURS], np.float64)
 
 
 @dataclass(frozen=True)
-class Reading:
+class Readings:
     """What `n` clips of `t` frames show, in px of the frames that were read.
 
     `action` is a motion, `still`, `other` or `invalid`, and `reason` says why it is none of the motions. `look` says
@@ -91,7 +92,7 @@ def read(
     colours: Sequence[Colour],
     shapes: Sequence[Shape] | None = None,
     actions: Sequence[Action] | None = None,
-) -> Reading:
+) -> Readings:
     """Read clips of shape `(n, t, h, w, 3)`; clip i should show `colours[i]`, `shapes[i]` and `actions[i]`.
 
     Without `shapes` any shape is right; without `actions` the law of a clip is the one that wins.
@@ -112,7 +113,7 @@ def read(
             reason[i] = "no motion" if action[i] == "still" else "fits no known motion"
     if actions is not None:
         law = laws.refit(law, winner, actions, seen.x, seen.y, unit)
-    return Reading(
+    return Readings(
         action, reason, _looks(seen, colours, asked, reason), seen.x, seen.y, seen.radius, rmse,
         law.x, law.y, law.rmse, law.speed,
         np.degrees(np.arctan2(-laws.slope(seen.y), laws.slope(seen.x))),

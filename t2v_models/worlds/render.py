@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from t2v_models.clips.spec import GROUND, PALETTE, ClipSpec, Colour, Shape
+from t2v_models.clips.spec import ClipSpec
+from t2v_models.worlds.appearance import BACKGROUND, PALETTE, Colour, Shape
 from t2v_models.worlds.motions import Motion, Trace, trace
 from t2v_models.worlds.outlines import EXTENTS, cover
 
@@ -31,7 +32,7 @@ class Sprite:
 
     def paint(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Make a clip of contiguous `(t, h, w, 3)`, the ground and the object on it, and return it."""
-        frames.fill(GROUND[0])  # the same in all channels
+        frames.fill(BACKGROUND[0])  # the same in all channels
         width = self.windows.shape[2]
         runs = np.ndarray((frames.size - width + 1, width), np.uint8, frames.data, strides=(1, 1))
         runs[self.places] = self.windows  # run i is the bytes from i on: one assignment for all rows of all frames
@@ -88,5 +89,5 @@ def _alike(
 @cache
 def _inks(colour: Colour) -> NDArray[np.uint8]:
     """The colour of a pixel by its opacity, 0-255: `(256, 1, 3)`."""
-    ground, full = np.array(GROUND, np.float64), np.array(PALETTE[colour], np.float64)
+    ground, full = np.array(BACKGROUND, np.float64), np.array(PALETTE[colour], np.float64)
     return np.rint(ground + (full - ground) * np.linspace(0, 1, 256)[:, None]).astype(np.uint8)[:, None]
