@@ -21,6 +21,7 @@ from t2v_models.config import LabError
 from t2v_models.shards.decode import fitted, shown
 from t2v_models.shards.ingest import ingest
 from t2v_models.shards.picture import Shown, Told
+from tests.films import bar, place, write
 from tests.tiny import OPTIONS, put, rejects
 
 FFMPEG = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="no ffmpeg here")
@@ -36,57 +37,6 @@ KINDS = [
     ("prores_ks", "yuv422p10le", "mov"), ("libvpx", "yuv420p", "ogv"),
 ]  # fmt: skip
 """Coder, pixels and container: every container that people have and PyAV writes."""
-
-
-def bar(place: float, height: int = 64, width: int = 64) -> np.ndarray:
-    """A bright bar on a dark ground, `place` 0–1 of the way to the right."""
-    frame = np.full((height, width, 3), 20, np.uint8)
-    x = round(place * (width - 8))
-    frame[:, x : x + 8] = 230
-    return frame
-
-
-def place(frame: np.ndarray) -> float:
-    """Where the bar is."""
-    light = frame.astype(float).sum((0, 2)) - 3 * 40 * len(frame)
-    return float((light.clip(0) @ np.arange(len(light))) / light.clip(0).sum() - 3.5) / (len(light) - 8)
-
-
-def write(
-    path: Path, frames: Sequence[np.ndarray], codec: str = "libx264", pixels: str = "yuv420p", *, rate: int = 10,
-    times: Sequence[int] | None = None, codings: Sequence[int] | None = None, durations: Sequence[int] | None = None,
-    aspect: Fraction | None = None, reorder: bool = False, **options: str,
-) -> Path:  # fmt: skip
-    """A film by PyAV.
-
-    Args:
-        times: of each packet's picture; `codings` of its decoding, `durations` how long it is shown: all in 1/rate s.
-        reorder: whether pictures may be coded in another order than they are shown; without times only.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if codec == "libx264":
-        options = {"crf": "5", **({"bf": "2"} if reorder else {"bf": "0", "tune": "zerolatency"})} | options
-    if codec == "libx265":
-        options = {"x265-params": "log-level=error"} | options
-    if codec in ("mpeg4", "mpeg2video") and reorder:
-        options = {"bf": "2"} | options
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate, options=options)
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = pixels
-        if aspect:
-            stream.codec_context.sample_aspect_ratio = aspect
-        kind = {3: "rgb24", 4: "rgba"}[frames[0].shape[2]]
-        packets = [p for f in frames for p in stream.encode(av.VideoFrame.from_ndarray(f, format=kind))]
-        for i, packet in enumerate([*packets, *stream.encode(None)]):
-            unit = 1 / (rate * packet.time_base)
-            if times:
-                packet.pts = int(times[i] * unit)
-                packet.dts = int((codings or times)[i] * unit)
-            if durations:
-                packet.duration = int(durations[i] * unit)
-            container.mux(packet)
-    return path
 
 
 def pictures(path: Path) -> list[Shown]:

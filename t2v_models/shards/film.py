@@ -59,7 +59,7 @@ def film(path: Path, told: Told) -> Iterator[Shown]:
     Raises:
         ValueError: it has no pictures, or their times are in no order.
     """
-    with _listening(), av.open(str(path), metadata_errors="replace") as container:
+    with _listening(), _opened(path) as container:
         stream = next((s for s in container.streams.video if not s.disposition & Disposition.attached_pic), None)
         if stream is None:
             raise ValueError("it has no video")
@@ -95,7 +95,7 @@ def _decoder(path: Path, stream: Any) -> tuple[Any, list[Image.Transpose] | None
     if name == "libvpx-vp9" or (name and transparent):
         try:
             decoder = av.CodecContext.create(name, "r")
-            with av.open(str(path), metadata_errors="replace") as again, suppress(av.FFmpegError):
+            with _opened(path) as again, suppress(av.FFmpegError):
                 first = next(again.decode(again.streams[stream.index]), None)
                 turns = _turns(first) if first else None
         except UnknownCodecError as error:
@@ -230,6 +230,11 @@ def _promised(container: Any, stream: Any) -> float:
     if container.duration is not None and len(container.streams) == 1:
         return float(container.duration / av.time_base)
     return 0.0
+
+
+def _opened(path: Path) -> Any:
+    with av.logging.Capture():  # what is wrong with a header shows in the pictures, or does not matter
+        return av.open(str(path), metadata_errors="replace")
 
 
 def _sentence(text: str) -> str:

@@ -1,0 +1,152 @@
+"""Damaged films: no picture that the damage ruined becomes part of a clip, and what is left out is told."""
+
+import random
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from t2v_models.clips.spec import ClipSpec
+from t2v_models.config import LabError
+from t2v_models.shards.damage import broken_clusters
+from t2v_models.shards.decode import fitted, resampled, shown
+from t2v_models.shards.ingest import ingest
+from t2v_models.shards.ingested import IngestOptions
+from t2v_models.shards.manifest import Manifest
+from t2v_models.shards.picture import Told
+from t2v_models.shards.store import ClipStore
+from tests.films import bar, write
+from tests.tiny import put, rejects
+
+SPEC = ClipSpec(size=32, frames=5)
+OPTIONS = IngestOptions(spec=SPEC, validation=0, codec="webp")
+COUNT = 40
+RUINED = 4
+"""Mean difference of a pixel, 0–255, from which on a picture is another one."""
+
+
+def noisy(count: int = COUNT) -> list[np.ndarray]:
+    """A bar that moves over noise, so that there are bytes to damage."""
+    chance = np.random.default_rng(0)
+    clip = [bar(i / (count - 1)).astype(int) + chance.integers(-20, 20, (64, 64, 3)) for i in range(count)]
+    return [frame.clip(0, 255).astype(np.uint8) for frame in clip]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A film of every kind, 4 s of 10 pictures a second, with a key frame every second."""
+    folder = tmp_path_factory.mktemp("whole")
+    kinds = {
+        "h264.mkv": ("libx264", "yuv420p"), "ffv1.mkv": ("ffv1", "yuv420p"), "hevc.mkv": ("libx265", "yuv420p"),
+        "vp9.webm": ("libvpx-vp9", "yuv420p"), "vp8.webm": ("libvpx", "yuv420p"), "h264.avi": ("libx264", "yuv420p"),
+        "mpeg4.avi": ("mpeg4", "yuv420p"), "mjpeg.avi": ("mjpeg", "yuvj420p"), "h264.mp4": ("libx264", "yuv420p"),
+        "h264.mov": ("libx264", "yuv420p"), "h264.flv": ("libx264", "yuv420p"),
+    }  # fmt: skip
+    return {
+        name: write(folder / name, noisy(), codec, pixels, g="10", **({"keyint": "10"} if codec == "libx265" else {}))
+        for name, (codec, pixels) in kinds.items()
+    }
+
+
+def pictures(path: Path) -> np.ndarray:
+    seen = resampled(shown(path, 10, Told()), 10)
+    return np.stack([fitted(picture, SPEC, "crop") for picture in seen]).astype(int)
+
+
+def kept(film: bytes, name: str) -> tuple[list[np.ndarray], dict[str, str]]:
+    """The clips that an ingest of a damaged film keeps, and why it leaves out what it does."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, out = Path(folder, "source"), Path(folder, "out")
+        put(source, name, film)
+        try:
+            ingest(source, out, OPTIONS)
+        except LabError:
+            return [], rejects(out)
+        store = ClipStore(Manifest.load(out))
+        return list(store.frames(range(len(store))).astype(int)), rejects(out)
+
+
+def ruined(clips: list[np.ndarray], right: np.ndarray) -> int:
+    """Pictures that look like none of the film."""
+    return sum(np.abs(right - frame).mean((1, 2, 3)).min() > RUINED for clip in clips for frame in clip)
+
+
+def frozen(clips: list[np.ndarray]) -> int:
+    """Pictures that are those before them; in these films all move."""
+    return sum(int((np.abs(np.diff(clip, axis=0)).mean((1, 2, 3)) == 0).sum()) for clip in clips)
+
+
+DAMAGES = st.one_of(
+    st.tuples(st.just("zeros"), st.integers(40, 800)), st.tuples(st.just("bits"), st.sampled_from([1, 3, 20]))
+)
+
+
+def damaged(film: bytes, damage: tuple[str, int], seed: int) -> bytes:
+    """Zeros in one place, or so many flipped bits, among the pictures."""
+    chance, (kind, count), content = random.Random(seed), damage, bytearray(film)
+    index = film.rfind(b"idx1") if b"idx1" in film else len(film) * 19 // 20
+    places = range(max(len(film) // 6, film.find(b"movi")), index - (count if kind == "zeros" else 0))
+    if kind == "zeros":
+        place = chance.choice(places)
+        content[place : place + count] = bytes(min(count, len(film) - place))
+    else:
+        for place in chance.sample(places, count):
+            content[place] ^= 1 << chance.randrange(8)
+    return bytes(content)
+
+
+@settings(max_examples=6)
+@pytest.mark.parametrize("name", ["h264.mkv", "ffv1.mkv", "hevc.mkv", "vp9.webm"])
+@given(damage=DAMAGES, seed=st.integers(0, 10**6))
+def test_where_every_wrong_bit_can_be_noticed_none_passes(
+    whole: dict[str, Path], name: str, damage: tuple[str, int], seed: int
+) -> None:
+    """By the checksums of Matroska and FFV1, and by the decoder of VP9."""
+    content = damaged(whole[name].read_bytes(), damage, seed)
+    clips, reasons = kept(content, name)
+    assert ruined(clips, pictures(whole[name])) == 0
+    assert frozen(clips) == 0
+    assert reasons or len(clips) == COUNT // SPEC.frames
+
+
+@settings(max_examples=4)
+@pytest.mark.parametrize("name", ["h264.mp4", "h264.mov", "h264.avi", "vp8.webm", "mpeg4.avi", "mjpeg.avi", "h264.flv"])
+@given(zeros=st.integers(150, 1200), seed=st.integers(0, 10**6))
+def test_holes_of_zeros_are_noticed_in_all_films(whole: dict[str, Path], name: str, zeros: int, seed: int) -> None:
+    """What disks and broken downloads leave."""
+    clips, reasons = kept(damaged(whole[name].read_bytes(), ("zeros", zeros), seed), name)
+    assert reasons
+    assert ruined(clips, pictures(whole[name])) == 0
+    assert frozen(clips) == 0
+
+
+@pytest.mark.parametrize("name", [
+    "h264.mkv", "ffv1.mkv", "vp9.webm", "vp8.webm", "h264.avi", "mjpeg.avi", "h264.mp4", "h264.mov", "h264.flv",
+])  # fmt: skip
+def test_a_film_that_is_cut_is_told_and_its_beginning_kept(whole: dict[str, Path], name: str) -> None:
+    content = whole[name].read_bytes()
+    clips, reasons = kept(content[: len(content) * 6 // 10], name)
+    assert len(reasons) == 1
+    assert 1 <= len(clips) < COUNT // SPEC.frames
+    assert ruined(clips, pictures(whole[name])) == 0
+    assert frozen(clips) == 0
+
+
+def test_whole_films_have_no_damage(whole: dict[str, Path], tmp_path: Path) -> None:
+    for name, path in whole.items():
+        put(tmp_path / "source", name, path.read_bytes(), f"a bar in {name}".encode())
+    ingest(tmp_path / "source", tmp_path / "out", OPTIONS)  # one stream may stand in several containers
+    assert all(reason.startswith("the same frames are in another") for reason in rejects(tmp_path / "out").values())
+    for path in whole.values():
+        assert path.suffix not in (".mkv", ".webm") or not list(broken_clusters(path))
+
+
+def test_damage_spoils_only_the_clips_it_touches(whole: dict[str, Path]) -> None:
+    content = bytearray(whole["h264.mp4"].read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 300] = bytes(300)
+    clips, reasons = kept(bytes(content), "h264.mp4")
+    assert 4 <= len(clips) <= 6
+    assert set(reasons.values()) == {"its pictures are damaged (there are zeros in a picture's code)"}
