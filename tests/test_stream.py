@@ -216,7 +216,14 @@ def test_of_several_captions_one_is_drawn_for_every_run(tmp_path: Path) -> None:
     manifest = Manifest.load(tmp_path / "out")
     assert manifest.captions == ["a cat\none pet\na tom", "a dog", "a dog"] * 2
     assert set(manifest.config.prompts) == {"a cat", "a dog"}
-    assert RunConfig.of(manifest, SMALL["gan"], seed=0).model.text_encoder.vocabulary == ("a", "cat", "dog", "one", "pet", "tom")
+    assert RunConfig.of(manifest, SMALL["gan"], seed=0).model.text_encoder.vocabulary == (
+        "a",
+        "cat",
+        "dog",
+        "one",
+        "pet",
+        "tom",
+    )
     store = ClipStore(manifest)
     found = list(islice(batches(store, 6, 2, 3), 100))
     assert all(batch.captions[i] == batch.captions[i + 1] for batch in found for i in (0, 2, 4))
