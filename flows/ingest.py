@@ -22,6 +22,7 @@ def ingest(
     captions: Path | None = None,
     columns: Mapping[str, str] | None = None,
     workers: int = 2,
+    add: bool = False,
 ) -> Ingested:
     """Decode, fit and cut clips into the dataset `out`; a complete one of the same clips is left alone.
 
@@ -32,8 +33,9 @@ def ingest(
         captions: a table for a folder of clips; without it, captions stand in text files beside them.
         columns: what the table's columns are called, where they have unusual names.
         workers: processes that decode; they change the time, not the bytes.
+        add: add the clips to the dataset that is there.
     """
-    return _ingest(source, out, options, captions, columns, workers)
+    return _ingest(source, out, options, captions, columns, workers, add)
 
 
 @task(task_run_name="ingest {source.name}", cache_policy=NO_CACHE)
@@ -44,9 +46,10 @@ def _ingest(
     captions: Path | None,
     columns: Mapping[str, str] | None,
     workers: int,
+    add: bool,
 ) -> Ingested:
     with working("ingest"), progress("ingest") as show:
         return ingest_clips(
             source, out, options, captions, columns, isolated(workers),
-            lambda done, total: show(done / total, f"file {min(int(done) + 1, total):,} of {total:,}"),
+            lambda done, total: show(done / total, f"file {min(int(done) + 1, total):,} of {total:,}"), add,
         )  # fmt: skip

@@ -94,6 +94,7 @@ def render(
 
 @commands.command()
 def ingest(
+    ctx: typer.Context,
     source: Annotated[
         Path, typer.Argument(help="Folder of clips, a table (.csv, .jsonl, .parquet) of them, or one clip.")
     ],
@@ -118,6 +119,9 @@ def ingest(
     validation: Annotated[float, typer.Option(help="Share of the files kept for OUT/validation.")] = 0.05,
     codec: Annotated[str, typer.Option(help="lz4: fastest; webp: lossless too, slow, plays in any browser.")] = "lz4",
     workers: Annotated[int, typer.Option(min=1, help="Processes that decode; the bytes are the same for any.")] = 2,
+    add: Annotated[
+        bool, typer.Option("--add", help="Add the clips to the dataset in OUT, in new shards and with its options.")
+    ] = False,
     work: Work = WORK,
     as_json: Json = False,
 ) -> None:
@@ -130,31 +134,44 @@ def ingest(
     t2v ingest films data/mine --frames 16 --stride 4   windows that overlap
     t2v ingest films data/mine --fit letterbox          black bars, all is kept
     t2v ingest films data/mine --validation 0.2         a fifth of the files
+    t2v ingest films/a.mp4 data/one                     a single film
+    t2v ingest films data/mine --add                    those that are new
+    t2v ingest list.jsonl data/mine --column path=id --column caption=long
 
-    Read are mp4, webm, mov, mkv, avi, gif, webp, npz (frames: uint8 t, h, w, 3)
-    and folders of numbered images. Of equal clips the first is kept; all clips
-    of one file go either to training or to OUT/validation.
+    Read are films (mp4, webm, mov, mkv, avi, mpg, ts, wmv, flv, ogv, 3gp),
+    gif, webp, npz (frames: uint8 t, h, w, 3) and folders of numbered images.
+    Each line of CLIP.txt, and each row of a table for a clip, is a caption of
+    it: training draws one of them. Tables may give start and end, in seconds or
+    h:mm:ss. Of equal clips the first is kept; all clips of one file go either
+    to training or to OUT/validation.
     """
+    from t2v_models.shards.ingest import look, options_of
     from t2v_models.shards.ingested import IngestOptions
 
-    spec = {"size": size, "frames": frames, "fps": fps}
-    options = IngestOptions.model_validate(
-        {"spec": spec, "fit": fit, "stride": stride, "source_fps": source_fps, "validation": validation, "codec": codec}
-    )
+    there = options_of(out) if add else None
+    spec = _given(ctx, {"size": size, "frames": frames, "fps": fps}, there and there.spec)
+    others = {"fit": fit, "stride": stride, "source_fps": source_fps, "validation": validation, "codec": codec}
+    kept = there.model_dump() if there else {}
+    options = IngestOptions.model_validate(kept | {"spec": spec} | _given(ctx, others, there))
     columns = dict(_named(given) for given in column or ())
-    from t2v_models.shards.ingest import look
-
-    look(source, out, captions, columns)  # before the server is started: a mistake is said at once
+    look(source, out, options, captions, columns, add)  # before the server is started: a mistake is said at once
     from tasks.servers.runtime import prefect_api, prepare
 
     prepare(work)
     with prefect_api(work):
         from flows.ingest import ingest as ingest_flow
 
-        result = ingest_flow(source, out, options, captions, columns, workers)
+        result = ingest_flow(source, out, options, captions, columns, workers, add)
     print(f"{result.sources:,} files: {result.train:,} clips in {out}, {result.validation:,} in {out / 'validation'}")
     told = _tell(out)
     print_json(as_json, {"data": str(out), **vars(result), "reasons": told})
+
+
+def _given(ctx: typer.Context, options: dict[str, Any], there: Any | None) -> dict[str, Any]:
+    """Options as they were given; of a dataset that is there, those that were not are its own."""
+    sources = {name: ctx.get_parameter_source(name) for name in options}
+    said = {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
+    return {name: getattr(there, name) if there and name not in said else value for name, value in options.items()}
 
 
 def _named(given: str) -> tuple[str, str]:

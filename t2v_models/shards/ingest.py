@@ -7,40 +7,25 @@ of their own in the folder `validation` of the first. Clips are a function of th
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from t2v_models.config import LabError, flatten
-from t2v_models.files import atomic, remove
-from t2v_models.shards.ingested import IngestConfig, IngestOptions, config_digest
+from t2v_models.files import remove
+from t2v_models.shards.ingested import DataConfig, IngestConfig, IngestOptions, config_digest
 from t2v_models.shards.isolated import Mapper, in_turn
-from t2v_models.shards.manifest import MANIFEST, Manifest, finish
+from t2v_models.shards.manifest import MANIFEST, VALIDATION, Manifest
 from t2v_models.shards.sources import Listing, Source, list_sources, source_digest
+from t2v_models.shards.split_writer import Split, SplitWriter
 from t2v_models.shards.spool import SPOOLS, spool_path
 from t2v_models.shards.told import REJECTS, Reject, write_told
 from t2v_models.shards.windows import Job, Window, windows
-from t2v_models.shards.write import (
-    PackedClip,
-    ShardTar,
-    WrittenShard,
-    clear_stale,
-    clip_key,
-    read_metadata,
-    row_schema,
-    shard_name,
-    write_sidecar,
-)
-
-SHOWN_PROMPTS = 16
-"""Captions that a model is sampled with while it trains."""
-
-Split = Literal["train", "validation"]
+from t2v_models.shards.write import clear_stale, read_metadata
 
 
 @dataclass(frozen=True)
@@ -62,8 +47,11 @@ def ingest(
     columns: Mapping[str, str] | None = None,
     mapper: Mapper = in_turn,
     on_source: Callable[[float, int], None] = lambda done, total: None,
+    add: bool = False,
 ) -> Ingested:
     """Make a dataset in `out` from a folder or a table of clips, or leave a complete one of the same clips alone.
+
+    Clips are added to one without a change to any byte of its shards; files whose names it has are not read again.
 
     Args:
         source: a folder, or a table with the columns path and caption.
@@ -73,18 +61,21 @@ def ingest(
         columns: what the table's columns are called, where they have unusual names.
         mapper: `in_turn`, or `isolated(workers)` for several processes that may crash.
         on_source: called with the number of sources done and their total; a part of a source counts as a part.
+        add: add the clips to the dataset in `out`, whose options they have, in shards of their own.
 
     Raises:
         LabError: nothing to read; a table that is none; no usable clip; `out` holds something else, or cannot be
             written.
     """
-    listing = look(source, out, captions, columns)
+    listing = look(source, out, options, captions, columns, add)
     rejects = listing.rejects
+    old = _existing(out) if add else {}
+    _leave_out(listing, old)
     sources, digest = _digested(listing.sources, rejects)
-    if not sources:
+    if not sources and not old:
         raise _nothing(source, rejects)
     wanted = options.model_dump() | {"source_fps": options.source_fps, "world": "ingested", "source_sha256": digest}
-    done = _finished(out, wanted, len(sources))
+    done = None if old else _finished(out, wanted, len(sources))
     if done:
         return done
     write_told(out, rejects, listing.notices)  # it also says whose the tar files beside it are
@@ -92,10 +83,13 @@ def ingest(
     jobs = [Job(item, spool_path(out, number)) for number, item in enumerate(sources)]
     with ExitStack() as stack:
         stack.callback(_remove_spools, jobs)
-        writers = {name: stack.enter_context(_SplitWriter(folder, options)) for name, folder in _folders(out).items()}
+        writers = {
+            name: stack.enter_context(SplitWriter(folder, options, old.get(name)))
+            for name, folder in _folders(out).items()
+        }
         found = mapper(partial(windows, options), jobs, lambda share: on_source(ended + share, len(jobs)))
         stack.callback(found.close)  # first of all, so that nothing writes what is removed
-        splits, owner, ended = _split(sources, options.validation), dict[bytes, str](), 0
+        splits, owner, ended = _split(sources, options.validation), _owners(old), 0
         for ended, (job, result) in enumerate(zip(jobs, found, strict=True), 1):
             path = job.source.path
             for item in [Reject(path, None, result)] if isinstance(result, str) else result:
@@ -120,12 +114,22 @@ def ingest(
     return Ingested(len(sources), writers["train"].clips, writers["validation"].clips, len(rejects))
 
 
-def look(source: Path, out: Path, captions: Path | None = None, columns: Mapping[str, str] | None = None) -> Listing:
+def look(
+    source: Path,
+    out: Path,
+    options: IngestOptions,
+    captions: Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    add: bool = False,
+) -> Listing:
     """What there is to ingest: opens no clip, so that a mistake is told before any work.
 
     Raises:
-        LabError: nothing to read; a table that is none; `out` lies in the folder that is read.
+        LabError: nothing to read; a table that is none; `out` lies in the folder that is read, or is no dataset to
+            which clips can be added with these options.
     """
+    if add:
+        _require_same(out, _existing(out)["train"].config, options)
     if source.is_dir() and captions is None and out.resolve().is_relative_to(source.resolve()):
         raise LabError(f"{out} lies inside {source}, which is to be read: choose a folder outside it")
     listing = list_sources(source, captions, columns)
@@ -145,8 +149,69 @@ def _split(sources: list[Source], share: float) -> dict[str, Split]:
     return {path: "validation" if rank < count else "train" for rank, (_, path) in enumerate(ranked)}
 
 
+def _existing(out: Path) -> dict[Split, Manifest]:
+    """The dataset in `out`, to which clips can be added, by split.
+
+    Raises:
+        LabError: there is none, or it is not of people's own clips, or another version of the ingest made it.
+    """
+    if not (out / MANIFEST).is_file():
+        raise LabError(f"{out} holds no dataset to add to: leave --add out to make one")
+    found: dict[Split, Manifest] = {}
+    for name, folder in _folders(out).items():
+        if (folder / MANIFEST).is_file():
+            metadata = read_metadata(folder / MANIFEST)
+            found[name] = Manifest.load(folder)
+            if not isinstance(found[name].config, IngestConfig):
+                raise LabError(f"{folder} holds rendered clips, to which no others are added: choose another folder")
+            if metadata["config_digest"] != config_digest(metadata["config"]):
+                raise LabError(f"another version of the ingest made {folder}, other than this: ingest all files again")
+    return found
+
+
+def options_of(out: Path) -> IngestOptions:
+    """The options that the dataset in `out` was made with.
+
+    Raises:
+        LabError: there is none to which clips can be added.
+    """
+    config = _existing(out)["train"].config
+    return IngestOptions.model_validate({name: getattr(config, name) for name in IngestOptions.model_fields})
+
+
+def _require_same(out: Path, there: DataConfig, options: IngestOptions) -> None:
+    """See that clips are added with the options that a dataset was made with.
+
+    Raises:
+        LabError: naming those that differ.
+    """
+    old, new = flatten(there.model_dump()), flatten(options.model_dump())
+    changes = [f"{key} {old.get(key)!r} and not {new[key]!r}" for key in new if old.get(key) != new[key]]
+    if changes:
+        raise LabError(f"{out} was made with {', '.join(changes)}: leave that out, clips that are added are alike")
+
+
+def _leave_out(listing: Listing, old: Mapping[Split, Manifest]) -> None:
+    """Leave out the files that are in the dataset, by their names."""
+    there = {path for manifest in old.values() for path in manifest.table["source"].unique().to_pylist()}
+    known = [item.path for item in listing.sources if item.path in there]
+    listing.rejects += [Reject(path, None, "a file of this name is in the dataset already") for path in known]
+    listing.sources = [item for item in listing.sources if item.path not in there]
+
+
+def _owners(old: Mapping[Split, Manifest]) -> dict[bytes, str]:
+    """By the digest of its bytes, the source of every clip that is there."""
+    return {
+        sha256: path
+        for manifest in old.values()
+        for sha256, path in zip(
+            manifest.table["frames_sha256"].to_pylist(), manifest.table["source"].to_pylist(), strict=True
+        )
+    }
+
+
 def _folders(out: Path) -> dict[Split, Path]:
-    return {"train": out, "validation": out / "validation"}
+    return {"train": out, "validation": out / VALIDATION}
 
 
 def _digested(sources: list[Source], rejects: list[Reject]) -> tuple[list[Source], str]:
@@ -166,65 +231,6 @@ def _remove_spools(jobs: list[Job]) -> None:
         remove(job.spool)
 
 
-class _SplitWriter(AbstractContextManager["_SplitWriter"]):
-    """Clips of one split, written as they come. Side-cars wait until it is known how many clips there are."""
-
-    def __init__(self, folder: Path, options: IngestOptions) -> None:
-        self.folder, self.options = folder, options
-        self.clips = 0
-        self.captions: dict[str, None] = {}
-        self._written: list[WrittenShard] = []
-        self._file = ExitStack()
-        self._shard: ShardTar | None = None
-        """At work."""
-        for stale in (folder / MANIFEST, *folder.glob("shard-*.tar"), *folder.glob("shard-*.parquet")):
-            remove(stale)  # of an ingest that did not finish, or whose files were lost: first what calls them complete
-        for name in ("shard-*.tar", "shard-*.parquet"):
-            clear_stale(folder / name)
-
-    def __exit__(self, *error: Any) -> None:
-        self._file.__exit__(*error)
-
-    def add(self, path: str, window: Window, spool: Path) -> None:
-        """Store a clip of the source `path`, whose bytes lie in `spool`."""
-        with spool.open("rb") as stored:
-            stored.seek(window.place)
-            frames = stored.read(window.size)
-        facts = {"source": path, "source_frame": window.first}
-        meta = {"key": clip_key(self.clips), "caption": window.caption, "fps": self.options.spec.fps} | facts
-        content = json.dumps(meta, sort_keys=True).encode()
-        self._shard = self._shard or self._begin()
-        self._shard.add(PackedClip(window.caption, frames, content, tuple(facts.values())))
-        self.captions.setdefault(window.caption)
-        self.clips += 1
-        if self.clips % self.options.clips_per_shard == 0:
-            self._end(self._shard)
-
-    def finish(self, split: Split, digest: str) -> None:
-        """Write side-cars and manifest, if there is any clip."""
-        if not self.clips:
-            return
-        if self._shard:
-            self._end(self._shard)
-        captions = list(self.captions)
-        config = IngestConfig(
-            **self.options.model_dump(), split=split, source_sha256=digest, clips=self.clips,
-            prompts=tuple(dict.fromkeys(c.split("\n")[0] for c in captions[:: -(-len(captions) // SHOWN_PROMPTS)])),
-        )  # fmt: skip
-        for index, shard in enumerate(self._written):
-            write_sidecar(self.folder, config, index, shard)
-        finish(self.folder, config)
-
-    def _begin(self) -> ShardTar:
-        stream = self._file.enter_context(atomic(self.folder / shard_name(len(self._written))))
-        return ShardTar(stream, len(self._written), self.clips, row_schema(IngestConfig.columns), self.options.codec)
-
-    def _end(self, shard: ShardTar) -> None:
-        self._written.append(shard.finish())
-        self._file.close()
-        self._shard = None
-
-
 def _finished(out: Path, wanted: dict[str, object], sources: int) -> Ingested | None:
     """The counts of a complete ingest of the same clips with the same options.
 
@@ -239,15 +245,16 @@ def _finished(out: Path, wanted: dict[str, object], sources: int) -> Ingested | 
             old, new = flatten(json.loads(metadata["config"])), flatten(wanted)
             keys = [key for key in new if old.get(key) != new[key]]
             changes = ", ".join(f"{key} is {old.get(key)!r} there and {new[key]!r} now" for key in keys)
+            advice = "give --add to add files to it" if keys == ["source_sha256"] else "delete it"
             if not keys and metadata.get("config_digest") != config_digest(metadata["config"]):
                 changes = "another version of the ingest made it"
             if changes:
-                raise LabError(f"{folder} holds another dataset ({changes}): choose another folder or delete it")
+                raise LabError(f"{folder} holds another dataset ({changes}): choose another folder or {advice}")
         if any((*folder.glob("shard-*"), *folder.glob(MANIFEST))) and not (out / REJECTS).is_file():
             raise LabError(f"{folder} holds shards or a manifest of something else: choose another folder")
     try:
         train = len(Manifest.load(out).captions)
-        folder = out / "validation"
+        folder = out / VALIDATION
         validation = len(Manifest.load(folder).captions) if (folder / MANIFEST).is_file() else 0
         return Ingested(sources, train, validation, pq.read_metadata(out / REJECTS).num_rows)
     except (LabError, OSError, pa.ArrowException):

@@ -63,7 +63,7 @@ class IngestConfig(IngestOptions):
 
     world: Literal["ingested"] = INGESTED
     split: Literal["train", "validation"]
-    source_sha256: str = Field(description="of the source files' paths, captions and bytes")
+    source_sha256: str = Field(description="of the paths, captions and bytes of the files that came last")
     clips: int = Field(ge=1, description="number of clips")
     prompts: tuple[str, ...] = Field(description="some of the captions, to sample a model with while it trains")
     before: tuple[Before, ...] = Field((), exclude_if=not_, description="what it was each time clips were added")
@@ -95,6 +95,11 @@ class IngestConfig(IngestOptions):
     def of_shard(self, index: int) -> "IngestConfig":
         """What the dataset was when this shard was written."""
         return next((state for state in self.states if index < state.shards), self)
+
+    @property
+    def now(self) -> tuple[Before, ...]:
+        """What it was each time, and is, for one to which clips are added."""
+        return *self.before, Before(source_sha256=self.source_sha256, clips=self.clips, prompts=self.prompts)
 
     @property
     def states(self) -> list["IngestConfig"]:

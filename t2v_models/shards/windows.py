@@ -42,7 +42,7 @@ class Window:
     size: int
     """Of its bytes in the spool."""
     sha256: bytes
-    """Of its pixels."""
+    """Of its bytes, which are the same for the same pixels."""
 
 
 Windows = list[Window | Reject | Notice] | str
@@ -118,4 +118,4 @@ class _Cutter:
             return Reject(self._path, first, f"its pictures are damaged ({damage})")
         stored = packed(pixels, spec, self._options.codec)
         place = self._spool.add(stored, picture.done)
-        return Window(first, self._caption, place, len(stored), hashlib.sha256(pixels.data).digest())
+        return Window(first, self._caption, place, len(stored), hashlib.sha256(stored).digest())

@@ -1,0 +1,131 @@
+"""Clips that are added to a dataset of people's own, and its card."""
+
+import shutil
+from collections.abc import Callable, Generator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from t2v_models.clips.media import to_webp
+from t2v_models.config import LabError
+from t2v_models.shards.ingest import Ingested, ingest
+from t2v_models.shards.ingested import IngestConfig
+from t2v_models.shards.manifest import Manifest
+from t2v_models.shards.store import ClipStore
+from t2v_models.shards.told import REJECTS
+from t2v_models.shards.verify import verify
+from t2v_models.shards.windows import Job, Windows
+from t2v_models.shards.write import clip_key, read_metadata
+from tests.tiny import OPTIONS, noise, put, rejects
+
+
+def files_in(folder: Path) -> dict[Path, bytes]:
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_films_are_added_in_new_shards_and_no_byte_of_the_old_ones_changes(tmp_path: Path) -> None:
+    """Twice; what is there is not read again, clips that are there are not stored twice, and all can be trained on."""
+    source, out = tmp_path / "source", tmp_path / "out"
+    options = OPTIONS.model_copy(update={"clips_per_shard": 2, "validation": 0.2})
+    for i in range(5):
+        put(source, f"{i}.webp", to_webp(noise(i), 10), f"film {i}".encode())
+    assert ingest(source, out, options) == Ingested(5, 4, 1, 0)
+    first = {path: path.read_bytes() for path in out.rglob("shard-*")}
+    old = Manifest.load(out)
+    for i in range(5, 10):
+        put(source, f"{i}.webp", to_webp(noise(i, 12), 10), f"film {i}".encode())
+    put(source, "twin.webp", to_webp(noise(0), 10))
+    assert ingest(source, out, options, add=True) == Ingested(6, 12, 3, 6)
+    assert all(path.read_bytes() == content for path, content in first.items())
+    second = files_in(out)
+    assert [reason for path, reason in rejects(out).items() if path == "0.webp"] == [
+        "a file of this name is in the dataset already"
+    ]
+    assert rejects(out)["twin.webp"] == "the same frames are in another clip: in 0.webp"
+    assert ingest(source, out, options, add=True) == Ingested(1, 12, 3, 11)
+    assert {path: content for path, content in files_in(out).items() if path != Path(REJECTS)} == {
+        path: content for path, content in second.items() if path != Path(REJECTS)
+    }
+    put(source, "last.webp", to_webp(noise(20, 18), 10))
+    assert ingest(source, out, options, add=True).train == 15
+    for folder in (out, out / "validation"):
+        assert verify(folder) == []
+        manifest = Manifest.load(folder)
+        rows = manifest.table.to_pylist()
+        assert [row["key"] for row in rows] == [clip_key(i) for i in range(len(rows))]
+        store = ClipStore(manifest)
+        for i, row in enumerate(rows):
+            number = {"last": 20}.get(Path(row["source"]).stem) or int(Path(row["source"]).stem)
+            expected = noise(number, 18)[row["source_frame"] : row["source_frame"] + 6]
+            np.testing.assert_array_equal(store.frames([i])[0], expected)
+    manifest = Manifest.load(out)
+    assert isinstance(manifest.config, IngestConfig)
+    assert [state.clips for state in manifest.config.before] == [4, 12]
+    assert manifest.config.of_shard(0) == old.config
+    assert [shard.clips for shard in manifest.shards] == [2, 2, 2, 2, 2, 2, 2, 1]
+    assert (
+        manifest.config.states[0].digest
+        == old.config.digest
+        == read_metadata(out / "shard-00000.parquet")["config_digest"]
+    )
+    from t2v_models.shards.stream import blocked_order  # here: it brings torch
+
+    assert list(blocked_order(manifest, 3, 1, 0, 0)) != list(range(15))
+    assert sorted(blocked_order(manifest, 3, 1, 0, 0)) == list(range(15))
+
+
+def test_what_cannot_be_added_to_is_said(tmp_path: Path, data: Path) -> None:
+    source, out = tmp_path / "source", tmp_path / "out"
+    put(source, "a.webp", to_webp(noise(0), 10))
+    with pytest.raises(LabError, match="out holds no dataset to add to: leave --add out"):
+        ingest(source, out, OPTIONS, add=True)
+    with pytest.raises(LabError, match="holds rendered clips"):
+        ingest(source, data, OPTIONS, add=True)
+    ingest(source, out, OPTIONS)
+    other = OPTIONS.model_copy(update={"fit": "letterbox"})
+    with pytest.raises(LabError, match="out was made with fit 'crop' and not 'letterbox': leave that out"):
+        ingest(source, out, other, add=True)
+    with pytest.raises(LabError, match="give --add"):
+        ingest(put(source, "b.webp", to_webp(noise(1), 10)).parent, out, OPTIONS)
+
+
+def test_an_addition_that_was_killed_is_done_again_and_loses_nothing(tmp_path: Path) -> None:
+    source, out = tmp_path / "source", tmp_path / "out"
+    options = OPTIONS.model_copy(update={"clips_per_shard": 2})
+    for i in range(3):
+        put(source, f"{i}.webp", to_webp(noise(i), 10))
+    ingest(source, out, options)
+    before = files_in(out)
+    for i in range(3, 8):
+        put(source, f"{i}.webp", to_webp(noise(i), 10))
+    whole = tmp_path / "whole"
+    shutil.copytree(out, whole)
+    ingest(source, whole, options, add=True)
+
+    def stop(work: Callable[[Job], Windows], jobs: list[Job], on_share: Callable[[float], None]) -> Generator[Windows]:
+        yield from islice(map(work, jobs), 4)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ingest(source, out, options, mapper=stop, add=True)
+    left = files_in(out)
+    assert len(left) > len(before), "nothing was written yet"
+    assert all(left[path] == content for path, content in before.items() if path != Path(REJECTS))
+    assert len(Manifest.load(out).captions) == 3
+    ingest(source, out, options, add=True)
+    assert files_in(out) == files_in(whole)
+
+
+def test_the_card_names_the_shards_of_both_splits(tmp_path: Path) -> None:
+    for i in range(4):
+        put(tmp_path / "source", f"{i}.webp", to_webp(noise(i), 10))
+    for share in (0.25, 0):
+        out = tmp_path / f"out-{share}"
+        ingest(tmp_path / "source", out, OPTIONS.model_copy(update={"validation": share}))
+        _, front, _ = (out / "README.md").read_text().split("---\n", 2)
+        files = yaml.safe_load(front)["configs"][0]["data_files"]
+        found = {entry["split"]: len(list(out.glob(entry["path"]))) for entry in files}
+        assert found == ({"train": 1, "validation": 1} if share else {"train": 1})
