@@ -6,14 +6,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from threading import Event, Thread
 from uuid import UUID
 
 import pytest
 
-from t2v_models.config import LabError
 from tasks.servers import orphans
-from tasks.servers.orchestration import GOES_ON, LIVES, SILENT, STARTS, check_starts
+from tasks.servers.orchestration import CRASHES, GOES_ON, LIVES, SILENT
 from tasks.servers.runtime import prefect_api
 from tests.tiny import prepared
 
@@ -24,6 +24,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # prefect
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     work = tmp_path_factory.mktemp("work")
     with prepared(work), prefect_api(work) as url:
+        from prefect.client.orchestration import get_client
+        from prefect.client.schemas.actions import WorkPoolCreate
+
+        with get_client(sync_client=True) as client:
+            client.create_work_pool(WorkPoolCreate(name="cpu", type="process"))
         yield url
 
 
@@ -51,7 +56,7 @@ def run_with(state: object, worker: str = "cpu on here", pid: int | None = None,
     work = flow(lambda: None, name="work")
     with get_client(sync_client=True) as client:
         if deployed:
-            deployment = client.create_deployment(client.create_flow(work), "by hand")
+            deployment = client.create_deployment(client.create_flow(work), "by hand", work_pool_name="cpu")
             run = client.create_flow_run_from_deployment(deployment)
         else:
             run = client.create_flow_run(work)
@@ -113,24 +118,63 @@ def test_a_silent_run_whose_process_lives_is_not_started_again(sleeper) -> None:
     assert [state_of(run) for run in (silent, ending, dead)] == ["Running", "Crashed", "Crashed"]
 
 
-def test_a_run_that_crashes_every_time_is_not_started_for_ever_and_one_that_slept_is(monkeypatch) -> None:
+def test_a_worker_that_dies_before_it_tells_of_the_process_leaves_no_run_behind(sleeper) -> None:
+    """At each step of taking a run: its process was not started, or it was and lives."""
+    from prefect.states import Pending
+
+    submitting = Pending(name="Submitting")
+    nothing, started = run_with(submitting, "g"), run_with(submitting, "g")
+    process = sleeper(started)
+    assert orphans.mark_killed("g", datetime.now(UTC)), "the process of one lives"
+    assert [state_of(run) for run in (nothing, started)] == ["Crashed", "Submitting"]
+    process.kill()
+    process.wait()
+    assert not orphans.mark_killed("g", datetime.now(UTC))
+    assert state_of(started) == "Crashed"
+
+
+def test_a_run_that_was_taken_and_never_begun_is_marked_whoever_took_it(sleeper, monkeypatch) -> None:
+    from prefect.states import Pending
+
+    taken, starting = (run_with(Pending(), worker="") for _ in range(2))
+    by_hand = run_with(Pending(), worker="", deployed=False)
+    process = sleeper(starting)
+    orphans.mark_never_begun()
+    assert state_of(taken) == "Pending", "it still has time"
+    monkeypatch.setattr(orphans, "BEGIN_SECONDS", 0)
+    orphans.mark_never_begun()
+    assert [state_of(run) for run in (taken, starting, by_hand)] == ["Crashed", "Pending", "Pending"]
+    process.kill()
+    process.wait()
+    orphans.mark_never_begun()
+    assert state_of(starting) == "Crashed"
+
+
+def test_a_run_that_crashes_every_time_fails_with_the_reason_and_one_that_slept_goes_on(tmp_path: Path) -> None:
     from prefect.client.orchestration import get_client
-    from prefect.states import Crashed, Running
+    from prefect.states import AwaitingRetry, Crashed, Running
 
-    run = run_with(Running(), "f")
-    monkeypatch.setenv("PREFECT__FLOW_RUN_ID", str(run))
+    sleepy, broken, by_hand = run_with(AwaitingRetry()), run_with(AwaitingRetry()), run_with(Crashed(), deployed=False)
+    (tmp_path / "worker-cpu.log").write_text(
+        "Traceback\n  File\nModuleNotFoundError: no module named 'x'\nworker: crash\n"
+    )
 
-    def again(message: str | None, times: int) -> None:
+    def after(run: UUID, *states: object) -> str:
         with get_client(sync_client=True) as client:
-            for state in (Crashed(message=SILENT), Running(message=message)) * times:
+            for state in states:
                 client.set_flow_run_state(run, state, force=True)
+        orphans.give_up(tmp_path)
+        return state_of(run)
 
-    again(LIVES, STARTS + 1)
-    again(None, STARTS - 1)
-    check_starts()
-    again(None, 1)
-    with pytest.raises(LabError, match=f"started {STARTS} times and crashed every time"):
-        check_starts()
+    assert after(sleepy, *(Crashed(message=SILENT), Running(message=LIVES)) * CRASHES, Crashed()) == "Crashed"
+    crash_and_retry = (Crashed(), AwaitingRetry())
+    assert after(broken, *crash_and_retry * (CRASHES - 1)) == "AwaitingRetry"
+    assert after(by_hand, *(Crashed(message=str(i)) for i in range(CRASHES))) == "Crashed"
+    assert after(broken, *crash_and_retry) == "Failed", "also when the rule was quicker"
+    with get_client(sync_client=True) as client:
+        state = client.read_flow_run(broken).state
+    assert state and state.message
+    assert state.message.startswith(f"crashed {CRASHES} times and is not started again: ModuleNotFoundError: no module")
 
 
 def test_a_cancelled_run_whose_worker_does_not_hear_is_asked_to_end(sleeper, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,7 +65,7 @@ def serve(work: Path, prefect_port: int, mlflow_port: int, postgres: str | None 
                 say(f"Prefect  {prefect}\nMLflow   {without_passwords(mlflow)}\nlogs     {work / 'logs'}")
                 say(f"work     {work} has {bytes_in_words(size(work))}; 't2v clean' removes what is old")
                 say(f"ready after {time.monotonic() - started:.0f} s; Ctrl-C stops everything")
-                _look_after(services, since)
+                _look_after(services, since, work / "logs")
             except KeyboardInterrupt:
                 for number in (signal.SIGINT, signal.SIGTERM):  # a second Ctrl-C must not leave half of it behind
                     signal.signal(number, signal.SIG_IGN)
@@ -143,19 +143,22 @@ def _workers(services: Services) -> None:
     services.once("prefect", "--no-prompt", "deploy", "--all")
 
 
-def _look_after(services: Services, since: datetime) -> None:
+def _look_after(services: Services, since: datetime, logs: Path) -> None:
     """Start again what ends, for ever; runs that ended with their worker are marked, so that they are started again."""
-    from tasks.servers.orphans import end_cancelled, keep_living, mark_killed, put_back_forgotten, worker_name
+    from tasks.servers import orphans
+    from tasks.servers.orphans import worker_name
 
     workers = {f"worker-{pool}": worker_name(pool) for pool in LIMITS}
     lost = dict.fromkeys(workers.values(), datetime.now(UTC))  # first those of an earlier `t2v up` that was killed
     look = 0.0
     while True:
         if time.monotonic() >= look:
-            lost = {name: ended for name, ended in lost.items() if mark_killed(name, ended)}
-            keep_living(workers.values())
-            end_cancelled(workers.values())
-            put_back_forgotten(since)
+            lost = {name: ended for name, ended in lost.items() if orphans.mark_killed(name, ended)}
+            orphans.keep_living(workers.values())
+            orphans.mark_never_begun()
+            orphans.give_up(logs)
+            orphans.end_cancelled(workers.values())
+            orphans.put_back_forgotten(since)
             services.rotate()
             look = time.monotonic() + RUNS_SECONDS
         time.sleep(LOOK_SECONDS)

@@ -36,12 +36,12 @@ SILENCE_SECONDS = 90
 """Two signs of life may be late or lost."""
 REST_SECONDS = 10
 """Between a crash and the next start."""
-MOVED_ON = ("Scheduled", "AwaitingRetry", "Pending", "Running", "Completed", "Cancelled")
+MOVED_ON = ("Scheduled", "AwaitingRetry", "Pending", "Running", "Completed", "Cancelled", "Failed")
 """States after a crash in which the run needs no help."""
 MISSED = timedelta(hours=1)
 """A scheduled run that is so late when `t2v up` starts is left out."""
-STARTS = 10
-"""A run that was started so often and never ended by itself is not worth another start."""
+CRASHES = 10
+"""A run that has crashed so often is not worth another start; `tasks.servers.orphans` counts."""
 
 GOES_ON = "t2v: a crashed run goes on"
 SILENT = f"no sign of life for {SILENCE_SECONDS} s: the process was killed or its machine is gone"
@@ -129,19 +129,12 @@ def _leave_out_missed(client: SyncPrefectClient) -> None:
 
 
 def check_starts() -> None:
-    """Called by a flow before it works: a run that crashes every time is not started for ever.
-
-    Tasks of the process that was killed are closed, which would otherwise be shown as running.
+    """Called by a flow before it works: tasks of the process that was killed are closed, which would otherwise be shown
+    as running.
 
     Raises:
-        LabError: this run was started too often.
         Abort: this run was cancelled before it crashed.
     """
-    if flow_run.run_count > STARTS and flow_run.run_count - _awakenings() > STARTS:
-        raise LabError(
-            f"this run was started {STARTS} times and crashed every time: read the log of its worker in logs/ for "
-            "the reason (most often memory), mend it, and start a new run, which goes on from what is finished"
-        )
     if flow_run.run_count > 1:
         end_if_cancelled("cancelled; a new run goes on from what is finished")
         mine = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(flow_run.id)]))
@@ -150,11 +143,6 @@ def check_starts() -> None:
                 # a task that stands for a stage is taken up again together with its run
                 if left.state and left.state.is_running() and not left.state.state_details.child_flow_run_id:
                     client.set_task_run_state(left.id, Crashed(message="its process was killed"), force=True)
-
-
-def _awakenings() -> int:
-    with get_client(sync_client=True) as client:
-        return sum(state.message == LIVES for state in client.read_flow_run_states(UUID(flow_run.id)))
 
 
 def end_if_cancelled(message: str) -> None:

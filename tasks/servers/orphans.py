@@ -1,5 +1,5 @@
-"""Runs of this machine that their worker does not look after: killed with it, cancelled without its hearing of it, or
-taken for dead.
+"""Runs that their worker does not look after: killed with it, never begun, cancelled without its hearing of it, taken
+for dead, or crashing every time.
 
 A worker that lives sees how its runs end. When it is killed with them nobody does, and what tells is that they fall
 silent (`tasks.servers.orchestration`); and a worker that has lost the server for half a minute does not listen for
@@ -7,11 +7,13 @@ cancellations of its runs any more (Prefect 3.8.8). So `t2v up` looks for the pr
 that the server's rule has missed.
 """
 
+import re
 import signal
 import socket
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import httpx
 import psutil
@@ -19,14 +21,16 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import PrefectException
-from prefect.states import AwaitingRetry, Cancelled, Crashed, Running
+from prefect.states import AwaitingRetry, Cancelled, Crashed, Failed, Running
 
-from tasks.servers.orchestration import GOES_ON, LIVES, SILENT
+from tasks.servers.orchestration import CRASHES, GOES_ON, LIVES, POOLS, SILENT
 
 AWAY = (httpx.HTTPError, PrefectException)
 """What the client raises when the server is away."""
 HEARD_SECONDS = 20
 """In so long a worker has passed a cancellation on, if it has heard of it."""
+BEGIN_SECONDS = 300
+"""In so long a run that a worker has taken has begun, on however busy a machine."""
 FORGOTTEN_SECONDS = 30
 """In so long the server's rule has put a crashed run back into its queue, if it has seen the crash."""
 
@@ -49,13 +53,57 @@ def mark_killed(worker: str, ended: datetime) -> bool:
         outlive = False
         for run, process in _runs(client, [worker], StateType.PENDING, StateType.RUNNING, StateType.CANCELLING):
             assert run.state
-            if run.state.timestamp < ended and process is None and run.infrastructure_pid:
+            if run.state.timestamp < ended and process is None:
                 state = Cancelled if run.state.is_cancelling() else Crashed
                 client.set_flow_run_state(run.id, state(message="its process was killed with its worker"), force=True)
-            elif run.state.timestamp < ended:  # at work, or its worker has not told which process it is
+            elif run.state.timestamp < ended:
                 outlive = True
         return outlive
     return True
+
+
+def mark_never_begun() -> None:
+    """Mark the runs of the lab's pools that a worker, of whatever machine, has taken long ago and that never began.
+
+    One that dies between taking a run and starting its process leaves nothing that could fall silent, and the run would
+    hold a place of its deployment for ever.
+    """
+    late = datetime.now(UTC) - timedelta(seconds=BEGIN_SECONDS)
+    with suppress(*AWAY), get_client(sync_client=True) as client:
+        for run in client.read_flow_runs(flow_run_filter=_in_states(StateType.PENDING)):
+            taken = run.work_pool_name in POOLS and run.state and run.state.timestamp < late
+            if taken and _process(run) is None:
+                message = (
+                    f"taken by a worker and not begun after {BEGIN_SECONDS} s: the worker was killed before it began"
+                )
+                client.set_flow_run_state(run.id, Crashed(message=message), force=True)
+
+
+def give_up(logs: Path) -> None:
+    """Let runs of deployments fail that crash every time, most of them before their flow begins and can count itself.
+
+    Args:
+        logs: folder of the workers' logs, for the reason.
+    """
+    with suppress(*AWAY), get_client(sync_client=True) as client:
+        for run in client.read_flow_runs(flow_run_filter=_in_states(StateType.CRASHED, StateType.SCHEDULED)):
+            if run.deployment_id and run.state and run.state.name in ("Crashed", "AwaitingRetry"):
+                states = client.read_flow_run_states(run.id)
+                crashes = sum(s.is_crashed() for s in states) - sum(s.message == LIVES for s in states)
+                if crashes >= CRASHES:
+                    log = logs / f"worker-{run.work_pool_name}.log"
+                    message = (
+                        f"crashed {crashes} times and is not started again: {_last_error(log)}; mend that and start a "
+                        f"new run, which goes on from what is finished (log: {log})"
+                    )
+                    client.set_flow_run_state(run.id, Failed(message=message), force=True)
+
+
+def _last_error(log: Path) -> str:
+    """The last line of a log that names an exception, or what to do where there is none."""
+    lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
+    named = (line for line in reversed(lines) if re.match(r"[\w.]+(Error|Exception|Exit|Killed)\b", line))
+    return next(named, "its log names no error, so memory may have run out")
 
 
 def keep_living(workers: Collection[str]) -> None:
@@ -85,9 +133,8 @@ def put_back_forgotten(since: datetime) -> None:
     What crashes in the first seconds of a server, as the runs of an earlier one do by their silence, its rule misses.
     """
     late = datetime.now(UTC) - timedelta(seconds=FORGOTTEN_SECONDS)
-    crashed = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CRASHED])))
     with suppress(*AWAY), get_client(sync_client=True) as client:
-        for run in client.read_flow_runs(flow_run_filter=crashed):
+        for run in client.read_flow_runs(flow_run_filter=_in_states(StateType.CRASHED)):
             left = run.deployment_id and run.state and since < run.state.timestamp < late
             if left and all(rule.enabled for rule in client.read_automations_by_name(GOES_ON)):
                 client.set_flow_run_state(run.id, AwaitingRetry(message="crashed; goes on from what is finished"))
@@ -97,16 +144,25 @@ def _runs(
     client: SyncPrefectClient, workers: Collection[str], *states: StateType
 ) -> Iterator[tuple[FlowRun, psutil.Process | None]]:
     """The runs of the workers in these states, each with its process, if that is there."""
-    wanted = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(states))))
-    for run in client.read_flow_runs(flow_run_filter=wanted):
+    for run in client.read_flow_runs(flow_run_filter=_in_states(*states)):
         if run.labels.get("prefect.worker.name") in workers:
             yield run, _process(run)
 
 
+def _in_states(*states: StateType) -> FlowRunFilter:
+    return FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(states))))
+
+
 def _process(run: FlowRun) -> psutil.Process | None:
-    """The process that the worker has started for the run; its number may have gone to another one since."""
-    with suppress(psutil.Error):
-        found = psutil.Process(int(run.infrastructure_pid or 0))
-        if found.environ().get("PREFECT__FLOW_RUN_ID") == str(run.id):
-            return found
-    return None
+    """The process that a worker has started for the run here; its number may have gone to another one since.
+
+    A worker that was killed may not have told the number: then it is the oldest of all that work for the run.
+    """
+    numbers = [int(run.infrastructure_pid)] if run.infrastructure_pid else psutil.pids()
+    found = []
+    for number in numbers:
+        with suppress(psutil.Error):
+            process = psutil.Process(number)
+            if process.environ().get("PREFECT__FLOW_RUN_ID") == str(run.id):
+                found.append(process)
+    return min(found, key=psutil.Process.create_time, default=None)
