@@ -41,8 +41,15 @@ def test_settings_names_all_that_set_may_change(
 ) -> None:
     assert t2v("settings", model, "--json", monkeypatch=monkeypatch) == 0
     *table, schema = capsys.readouterr().out.splitlines()
-    shown = {cells[0]: cells[1] for line in table if (cells := re.findall(r"\S+(?: \S+)*", line)) and len(cells) > 2}
-    shown.pop("setting")
+    head = next(line for line in table if "setting" in line)
+    setting, default, allowed = map(head.index, ("setting", "default", "allowed"))
+    shown: dict[str, str] = {}
+    for line in table[table.index(head) + 2 :]:  # a long default goes on in the next line
+        if name := line[setting:default].strip():
+            shown[name] = ""
+        if shown:
+            last = list(shown)[-1]
+            shown[last] = f"{shown[last]} {line[default:allowed].strip()}".strip()
     defaults = FAMILIES[model]().model_dump(exclude={"name"})
     assert shown.keys() == defaults.keys()
     assert _model(model, [f"{name}={default}" for name, default in shown.items()]) == FAMILIES[model]()

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from operator import attrgetter
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -131,8 +130,13 @@ def print_settings(config: type[Config]) -> None:
         limits = [(sign, getattr(bound, key, None)) for bound in field.metadata for key, sign in LIMITS.items()]
         allowed = ", ".join(f"{sign} {limit:,}" for sign, limit in limits if limit is not None)
         if field.description:
-            table.add_row(name, json.dumps(field.default, default=attrgetter("name")), allowed, field.description)
+            table.add_row(name, json.dumps(field.default, default=_as_set_takes), allowed, field.description)
     print_table(table, WIDTH)
+
+
+def _as_set_takes(part: Config) -> object:
+    """A configuration inside another: by its name, or what is other than its own defaults."""
+    return getattr(part, "name", None) or part.model_dump(mode="json", exclude_defaults=True)
 
 
 def _short(metric: str, score: Score) -> str:
