@@ -8,7 +8,7 @@ from prefect.runtime import flow_run
 
 from t2v_models import files
 from t2v_models.judging.features import features_digest
-from t2v_models.judging.scores import SUITE_VERSION, EvaluateConfig, Evaluation, digest, interval, shown
+from t2v_models.judging.scores import SUITE_VERSION, EvaluateConfig, Evaluation, digest, interval, obeyed, shown
 from t2v_models.leaderboard.gate import GateConfig
 from t2v_models.worlds.dataset import DatasetConfig
 from tasks.evaluate import judge_split, log_evaluation, read_evaluation
@@ -16,7 +16,7 @@ from tasks.gate import gate as decide_champion
 from tasks.mlflow.registry import fetch_model
 from tasks.mlflow.tracking import experiment_id
 from tasks.report.console import say
-from tasks.report.progress import show_artifact
+from tasks.report.progress import conclude, show_artifact
 from tasks.servers.orchestration import check_starts
 from tasks.servers.runtime import WORK
 from tasks.subjects import asked_of, subject, title
@@ -75,6 +75,7 @@ def evaluate(
     show_artifact(create_table_artifact, rows, key=f"scores-{_key(who.name)}", description=f"Scores of {who.name}")
     decide_champion(work, who, evaluation, gate)
     files.write(out / "scores.json", evaluation.model_dump_json(indent=2))
+    conclude(obeyed(evaluation))
     return evaluation
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import shlex
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ from flows.evaluate import evaluate
 from flows.train import train
 from t2v_models.config import Config
 from t2v_models.families.build import ModelConfig
-from t2v_models.judging.scores import EvaluateConfig, Evaluation
+from t2v_models.judging.scores import EvaluateConfig, Evaluation, obeyed
 from t2v_models.leaderboard.gate import GateConfig
 from t2v_models.shards.manifest import Manifest
 from t2v_models.training.launch import check_ranks
@@ -25,10 +26,14 @@ from tasks.mlflow.tracking import close_stale, experiment_id
 from tasks.publish import log_lab, publish
 from tasks.report import stopwatch
 from tasks.report.console import print_scores
+from tasks.report.progress import conclude, planned
 from tasks.servers.orchestration import check_starts
 from tasks.servers.pools import run_on_pool
 from tasks.servers.runtime import WORK
 from tasks.train import experiment_name
+
+RENDER, REAL, REPORT = "render", "judge real clips", "report"
+"""Stages of every lab; between them each model is trained and judged."""
 
 
 class LabConfig(Config):
@@ -58,6 +63,15 @@ class LabConfig(Config):
         """As `gan and frame_gan on 10,000 clips of circles at 32 px`."""
         data, models = self.dataset, " and ".join(model.name for model in self.models)
         return f"{models} on {data.clips:,} clips of {data.world} at {data.spec.size} px"
+
+    @property
+    def plan(self) -> dict[str, float]:
+        """Seconds that each stage may take, in their order: a guess, by which the time left is told."""
+        train = 60 * self.training.minutes if self.training.minutes else 0.1 * (self.training.steps or 0)
+        stages = {RENDER: 5 + self.dataset.clips / 2000, REAL: 20.0}
+        for model in self.models:
+            stages |= {f"train {model.name}": 10 + train, f"judge {model.name}": 40.0}
+        return stages | {REPORT: 10.0}
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -97,25 +111,37 @@ def lab(config: LabConfig, work: Path = WORK) -> LabResult:
             check_ranks(model, config.training)
     close_stale(work)
     experiment_id(work, experiment_name(config.dataset))  # if MLflow is away, that is said before an hour of rendering
+    with planned("lab", config.plan) as begin:
+        return _lab(config, work, begin)
+
+
+def _lab(config: LabConfig, work: Path, begin: Callable[[str], None]) -> LabResult:
+    """The stages; `begin` is told each one as it begins."""
     started = time.perf_counter()
     data_config = config.dataset
     name = f"{data_config.world}-{data_config.spec.size}px-{data_config.digest[:8]}"
     data, real = work / "data" / name, work / "data" / f"{name}-oracle"
+    begin(RENDER)
     if config.dask:
         dataset_on_dask(data_config, data, config.workers, config.dask)
     else:
         _stage(dataset, config.place, config=data_config, out=data, workers=config.workers)
+    begin(REAL)
     evaluations = [(_evaluation("oracle", config, real, work, data_config), real)]
     runs: dict[str, Path] = {}
     for model in config.models:
+        begin(f"train {model.name}")
         run_dir = work / "runs" / f"{model.name}-{_digest(data_config, model, config.training)}"
         _stage(train, config.place, data=data, model=model, training=config.training, out=run_dir, work=work)
         runs[model.name] = run_dir
+        begin(f"judge {model.name}")
         judged = run_dir / "evaluation"
         evaluations.append((_evaluation(str(run_dir), config, judged, work), judged))
+    begin(REPORT)
     report = publish(work / "report" / name, evaluations, data, runs, stopwatch.stages(started), work)
     log_lab(report, config.settings, [out for _, out in evaluations], data, runs, stopwatch.stages(started), work)
     seconds = time.perf_counter() - started
+    conclude(f"{'; '.join(obeyed(e) for e, _ in evaluations)}; report {report}")
     return LabResult(
         run=next(iter(runs.values())), runs=runs, data=data, report=report, mlflow=store_name(work),
         evaluations=tuple(e for e, _ in evaluations), stages=stopwatch.stages(started), seconds=seconds,

@@ -16,11 +16,13 @@ from t2v_models.judging.baselines import CEILING
 from t2v_models.judging.scores import deciding, interval, shown
 from t2v_models.leaderboard.compare import differences
 from tasks.mlflow.finished_runs import attach, known
+from tasks.mlflow.store import run_page
 from tasks.publish import read_verdicts, shown_clips
 from tasks.report.compare_page import Side, shared_splits, write_comparison_page
 from tasks.report.console import print_table
 from tasks.report.judged import Judged
 from tasks.report.page import NAMES
+from tasks.report.progress import show_artifact
 from tasks.report.stopwatch import working
 from tasks.train import training_run
 
@@ -127,16 +129,20 @@ def markdown_table(sides: Sequence[Side]) -> str:
 
 @task(task_run_name="compare {folder.name}", cache_policy=NO_CACHE)
 def write_comparison(folder: Path, sides: Sequence[Side]) -> Path:
-    """Write `folder/report.html` and a Prefect artifact that points to it."""
+    """Write `folder/report.html`."""
     with working("compare"):
         page = write_comparison_page(folder, sides)
-    create_link_artifact(page.resolve().as_uri(), link_text=str(page), key="comparison")
     return page
 
 
 @task(task_run_name="log the comparison {folder.name}", cache_policy=NO_CACHE)
 def log_comparison(work: Path, folder: Path, sides: Sequence[Side]) -> None:
-    """The page among the MLflow artifacts of every run that has one."""
+    """The page among the MLflow artifacts of every run that has one, and a Prefect artifact that points to it."""
     runs = {training_run(side.folder) for side in sides} - {None}
+    link = (folder / "report.html").resolve().as_uri()
     for run in known(work, filter(None, runs)):
         attach(work, run, folder, f"compare/{folder.name}")
+        if place := run_page(work, run):  # no browser follows a link from a server's page to a file
+            link = f"{place}/artifacts/compare/{folder.name}/report.html"
+    about = f"{' beside '.join(side.name for side in sides)}: differences with intervals, clips side by side"
+    show_artifact(create_link_artifact, link, link_text=folder.name, key="comparison", description=about)

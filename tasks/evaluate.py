@@ -15,14 +15,16 @@ from t2v_models.clips.media import contact_sheet, load_npz, save_clips, to_mp4
 from t2v_models.judging.features import features_digest
 from t2v_models.judging.kept import kept_real
 from t2v_models.judging.metrics import best_first
-from t2v_models.judging.scores import SUITE_VERSION, EvaluateConfig, Evaluation, Seconds
+from t2v_models.judging.scores import SUITE_VERSION, EvaluateConfig, Evaluation, Seconds, table_rows
 from t2v_models.judging.statistics import Score
 from t2v_models.judging.suite import Judged, judge_parts, score_split, together
-from t2v_models.judging.verdicts import Verdict, table
+from t2v_models.judging.verdicts import Verdict, table, verdicts_of
 from t2v_models.text.split import words
 from t2v_models.worlds.reader import READER_VERSION
 from t2v_models.worlds.splits import Split
 from tasks.mlflow.finished_runs import add_scores, known
+from tasks.mlflow.registry import model_id, version_with
+from tasks.mlflow.store import client
 from tasks.mlflow.tracking import track
 from tasks.report.console import progress
 from tasks.report.stopwatch import Stopwatch, working
@@ -35,6 +37,8 @@ SHOWN_CLIPS = 4
 """Clips of each prompt that are kept for the report."""
 PLAYED_SIZE = 256
 """px: the MLflow UI plays clips at their own size, so small ones are enlarged by a whole factor."""
+COLUMNS = ("prompt", "seed", "shown", "right", "success", "valid", "fault", "speed", "traj_rmse", "radius_err")
+"""Of the table of judged clips; the file beside it has all."""
 SHEET_CLIPS = 16
 """Clips on each contact sheet of random, best and worst clips."""
 
@@ -112,6 +116,11 @@ def read_evaluation(out: Path, source: str, data: str, config: EvaluateConfig) -
     return found if same == (source, data, config, READER_VERSION, SUITE_VERSION, features_digest()) else None
 
 
+def _row(verdict: Verdict) -> dict[str, object]:
+    """What people sort and filter judged clips by."""
+    return {column: getattr(verdict, column) for column in COLUMNS}
+
+
 @task(task_run_name="log the scores of {name}", cache_policy=NO_CACHE)
 def log_evaluation(work: Path, name: str, trained: str | None, who: Subject, evaluation: Evaluation, out: Path) -> None:
     """An MLflow run with scores, verdicts, contact sheets and one playing clip per prompt.
@@ -133,8 +142,17 @@ def log_evaluation(work: Path, name: str, trained: str | None, who: Subject, eva
         track(work, experiment, f"evaluate {name}", params=params, tags=tags, parent=parent) as tracker,
     ):
         write_record(out, run_id=tracker.run_id)
+        data = f"{who.data.world}-{who.data.spec.size}px-{who.data.digest[:8]}"
+        tracker.dataset(data, who.data.digest, data, "evaluation")
+        version = version_with(client(work), evaluation.source)
+        of = (model_id(version), data, who.data.digest) if version else ()
+        if version:
+            tracker.used(model_id(version))
+        tracker.table("evaluation/scores.json", table_rows(evaluation.scores))
         for split, scores in evaluation.scores.items():
-            tracker.scores(split, scores, who.step)
+            tracker.scores(split, scores, who.step, of)
+            verdicts = verdicts_of(pq.read_table(out / split / "verdicts.parquet"))
+            tracker.table(f"evaluation/{split}/verdicts.json", [_row(verdict) for verdict in verdicts])
             frames, prompts, _ = load_npz(out / split / "clips.npz")
             for i in sorted(prompts.index(p) for p in set(prompts)):
                 clip = to_mp4(frames[i], who.data.spec.fps, scale=max(1, PLAYED_SIZE // who.data.spec.size))

@@ -15,7 +15,7 @@ from t2v_models import checkpoint
 from t2v_models.clips.media import load_npz
 from t2v_models.judging import health
 from t2v_models.judging.metrics import by_prompt
-from t2v_models.judging.scores import Evaluation
+from t2v_models.judging.scores import Evaluation, deciding, interval
 from t2v_models.judging.verdicts import Verdict, verdicts_of
 from t2v_models.shards.manifest import Manifest
 from t2v_models.training import loop
@@ -24,7 +24,7 @@ from tasks.mlflow.store import run_page, where_to_look
 from tasks.mlflow.tracking import track
 from tasks.report.chart import Chart
 from tasks.report.lab import ModelReport, Report, write_report
-from tasks.report.page import Clip
+from tasks.report.page import NAMES, Clip
 from tasks.report.progress import show_artifact
 from tasks.report.stopwatch import working
 from tasks.train import experiment_name, read_record, write_record
@@ -71,9 +71,9 @@ def publish(
             timings=timings,
         )
         page = write_report(folder, report)
-    lines = [f"- **{e.name}**, {split}: {s['prompt_acc']} of {s['prompt_acc'].n} clips obey their prompt"
-             for e, _ in evaluations for split, s in e.scores.items()]  # fmt: skip
-    show_artifact(create_markdown_artifact, f"# {report.title}\n\n" + "\n".join(lines), key="summary")
+    text = f"# {report.title}\n\n{_summary([e for e, _ in evaluations])}\n\nReport: `{page}`"
+    about = f"How often clips of {', '.join(runs)} do what their prompt says, in per cent with 95 % intervals"
+    show_artifact(create_markdown_artifact, text, key="summary", description=about)
     return page
 
 
@@ -106,7 +106,23 @@ def log_lab(
     adopt(work, record["run_id"], filter(None, stages))
     run = run_page(work, record["run_id"])  # no browser follows a link from a server's page to a file
     link = f"{run}/artifacts/report/{page.name}" if run else page.resolve().as_uri()
-    show_artifact(create_link_artifact, link, link_text=str(page), key="report")
+    about = "Clips of every model beside real ones, scores, charts and faults on one page"
+    show_artifact(create_link_artifact, link, link_text=str(page), key="report", description=about)
+
+
+def _summary(evaluations: Sequence[Evaluation]) -> str:
+    """A table with a row a model and a column a split: obeyed, interval and clips."""
+    splits = list(dict.fromkeys(split for e in evaluations for split in e.scores))
+    lines = ["| obeyed | " + " | ".join(f"{NAMES[split]} ({split})" for split in splits) + " |"]
+    lines.append("|---" * (1 + len(splits)) + "|")
+    for evaluation in evaluations:
+        cells = []
+        for split in splits:
+            score = evaluation.scores.get(split, {}).get(deciding(split))
+            value = f"{100 * score.value:.1f} [{interval(deciding(split), score)}]" if score else ""
+            cells.append(f"{value}, {score.n:,} clips" if score else "")
+        lines.append(f"| **{evaluation.name}** | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def shown_clips(folder: Path) -> list[Clip]:

@@ -22,7 +22,7 @@ from tasks.mlflow.finished_runs import known
 from tasks.mlflow.store import run_page
 from tasks.mlflow.tracking import Tracker, close_stale, track
 from tasks.report.console import progress, say
-from tasks.report.progress import show_artifact
+from tasks.report.progress import conclude, show_artifact
 from tasks.report.stopwatch import working
 
 
@@ -57,7 +57,9 @@ def _train(
         source = str(data) if is_url(data) else str(local_folder(data).resolve())
         tracker.dataset(source.rsplit("/", 1)[-1], manifest.digest, source, "training")
         if page := run_page(work, tracker.run_id):
-            show_artifact(create_link_artifact, page, link_text=f"{run_dir.name} in MLflow", key="mlflow-run")
+            about = f"Curves, samples and settings of the training of {model.name} on {manifest.config.world}"
+            text = f"{run_dir.name} in MLflow"
+            show_artifact(create_link_artifact, page, link_text=text, key="mlflow-run", description=about)
         tracker.catch_up(loop.history(run_dir))
         with working(f"train {model.name}"), progress(f"train {model.name}") as show:
             log = reporter(run, run_dir, tracker, show)
@@ -72,6 +74,7 @@ def _train(
         with working(f"register {model.name}"):
             uri = tracker.model(run_dir, "t2v-" + model.name.replace("_", "-"), run.dataset.prompts[0])
         write_record(run_dir, run_id=tracker.run_id, model=uri)
+        conclude(f"{last.step:,} updates in {last.seconds / 60:.1f} minutes, registered as {uri}")
 
 
 def experiment_name(data: DataConfig) -> str:

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 import typer
 
-from flows.cli.main import _model, app, main
+from flows.cli.main import app, main
+from flows.cli.profiles import profile
+from flows.cli.settings import lab_config, model_config
 from t2v_models import checkpoint as checkpoints
 from t2v_models.clips.media import load_npz
+from t2v_models.config import LabError
 from t2v_models.families.build import FAMILIES
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.stream import ClipStore
@@ -52,7 +55,7 @@ def test_settings_names_all_that_set_may_change(
             shown[last] = f"{shown[last]} {line[default:allowed].strip()}".strip()
     defaults = FAMILIES[model]().model_dump(exclude={"name"})
     assert shown.keys() == defaults.keys()
-    assert _model(model, [f"{name}={default}" for name, default in shown.items()]) == FAMILIES[model]()
+    assert model_config(model, [f"{name}={default}" for name, default in shown.items()]) == FAMILIES[model]()
     assert json.loads(schema)["properties"].keys() == defaults.keys() | {"name"}
 
 
@@ -108,6 +111,32 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
     assert said.count("\n") == 0, said
     assert re.search(sentence, said), said
     assert not (tmp_path / "out").exists()
+
+
+def test_a_lab_is_varied_from_the_command_line() -> None:
+    """Any key of a profile, models by name, and what the profile leaves to its default."""
+    given = ["training.steps=7", "dataset.spec.size=32", "models.gan.batch_size=48", "gate.floor=null", "workers=3"]
+    changed = lab_config(profile("smoke"), given)
+    plain = lab_config(profile("smoke"), [])
+    assert (changed.training.steps, changed.dataset.spec.size, changed.gate.floor, changed.workers) == (7, 32, None, 3)
+    assert (changed.models[0].batch_size, changed.models[1]) == (48, plain.models[1])
+    assert (plain.training.steps, changed.dataset.clips) == (40, plain.dataset.clips)
+    assert plain.gate.floor == "unconditional", "models of the smoke lab never become champion"
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("training.minuts=3", "unknown key 'training.minuts': did you mean 'minutes'"),
+        ("models.gam.width=3", "--set models.gam.width: there is no 'gam', did you mean 'gan'"),
+        ("models.gan.widht=3", "models.0: unknown key 'widht': did you mean 'width'"),
+        ("training.minutes=3", "training: give either steps or minutes"),
+        ("dataset.clips.x=3", "--set dataset.clips.x: 360 has no 'x' in it"),
+    ],
+)
+def test_a_mistake_in_what_is_varied_is_one_sentence(setting: str, sentence: str) -> None:
+    with pytest.raises(LabError, match=re.escape(sentence)):
+        lab_config(profile("smoke"), [setting])
 
 
 def test_a_half_written_dataset_is_named_with_the_way_out(

@@ -32,7 +32,7 @@ def t2v(folder: Path, *arguments: str, **environment: str) -> tuple[dict, str]:
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict, str]:
     folder = tmp_path_factory.mktemp("lab")
-    return folder, *t2v(folder, "run", "--profile", "smoke")
+    return folder, *t2v(folder, "run", "--profile", "smoke", "--set", "gate.floor=null")
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,7 @@ print(json.dumps([m.name for m in client.search_registered_models()]))
 def test_the_same_command_again_does_nothing_again(lab: tuple[Path, dict, str], server: str) -> None:
     folder, first, _ = lab
     kept = {p: p.stat().st_mtime_ns for p in (folder / "work").rglob("*") if p.suffix in (".tar", ".safetensors")}
-    second, said = t2v(folder, "run", "--profile", "smoke", PREFECT_API_URL=server)
+    second, said = t2v(folder, "run", "--profile", "smoke", "--set", "gate.floor=null", PREFECT_API_URL=server)
     assert (second["run"], second["data"], second["evaluations"]) == (first["run"], first["data"], first["evaluations"])
     assert kept == {p: p.stat().st_mtime_ns for p in kept}
     assert not any(stage.startswith(("train", "evaluate", "render")) for stage in second["stages"])

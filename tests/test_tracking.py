@@ -1,3 +1,4 @@
+import getpass
 import json
 import logging
 import os
@@ -21,7 +22,7 @@ from t2v_models.training import loop, validation
 from tasks.mlflow import tracking
 from tasks.mlflow.finished_runs import add_scores, adopt, attach, known
 from tasks.mlflow.outbox import Outbox
-from tasks.mlflow.registry import fetch_model
+from tasks.mlflow.registry import fetch_model, model_id
 from tasks.mlflow.store import run_page, tracking_uri
 from tasks.mlflow.tracking import close_stale, experiment_id, track
 from tasks.train import read_record, reporter, train_model
@@ -76,7 +77,7 @@ def test_a_run_records_what_it_was_and_ends_finished(work, tmp_path):
     with track(work, "exp", "one", params={"model": {"batch_size": 72}}, tags={"model": "gan"}) as tracker:
         for step in range(1200):
             tracker.log(step, {"loss": float(step)})
-        tracker.scores("s0", {"accuracy": Score(value=0.5, low=0.4, high=0.6, n=144)}, 1200)
+        tracker.scores("s0", {"prompt_acc": Score(value=0.5, low=0.4, high=0.6, n=144)}, 1200)
         tracker.dataset("circles", "0123456789abcdef", str(tmp_path), "training")
         (tmp_path / "note.txt").write_text("x")
         tracker.artifact(tmp_path / "note.txt", "notes")
@@ -85,8 +86,8 @@ def test_a_run_records_what_it_was_and_ends_finished(work, tmp_path):
     assert run.data.params == {"model.batch_size": "72"}
     assert run.data.tags["model"] == "gan"
     assert history(work, tracker.run_id, "loss") == {step: [float(step)] for step in range(1200)}
-    assert run.data.metrics["eval/s0/accuracy"] == 0.5
-    assert {"eval/s0/accuracy_lo", "eval/s0/accuracy_hi", "eval/s0/accuracy_n"} <= set(run.data.metrics)
+    assert run.data.metrics["eval/s0/prompt_acc"] == 0.5
+    assert {"eval/s0/prompt_acc_lo", "eval/s0/prompt_acc_hi", "eval/s0/prompt_acc_n"} <= set(run.data.metrics)
     assert [d.dataset.digest for d in run.inputs.dataset_inputs] == ["0123456789abcdef"]
     assert run.info.artifact_uri.startswith((work / "mlflow-artifacts").as_uri())
     assert [a.path for a in client_of(work).list_artifacts(tracker.run_id, "notes")] == ["notes/note.txt"]
@@ -332,7 +333,7 @@ def test_a_logged_model_answers_prompts_as_the_run_folder_does(work, run_dir):
     import mlflow
     import pandas as pd
 
-    from t2v_models import generate
+    from t2v_models import generate, sampler
     from t2v_models.clips import media
 
     with track(work, "exp", "model", params={}, tags={}) as tracker:
@@ -345,11 +346,34 @@ def test_a_logged_model_answers_prompts_as_the_run_folder_does(work, run_dir):
     assert fetch_model(work, "models:/t2v-test/2") == folder
     assert fetch_model(work, "models:/t2v-test/1") != folder
 
+    version = client_of(work).get_model_version("t2v-test", "2")
+    with track(work, "exp", "judged", params={}, tags={"stage": "evaluate"}) as judged:
+        judged.used(model_id(version))
+        judged.scores("s0", {"prompt_acc": SCORE, "valid": SCORE}, 2, (model_id(version), "circles", "0123"))
+        judged.table(
+            "evaluation/scores.json", [{"figure": "valid", "value": 0.5}, {"figure": "prompt_acc", "value": 1}]
+        )
+    found = {m.key: (m.value, m.dataset_name) for m in client_of(work).get_logged_model(model_id(version)).metrics}
+    assert found["eval/s0/prompt_acc"] == found["eval/s0/valid"] == (0.5, "circles")
+    assert "eval/s0/prompt_acc_lo" in found and "eval/s0/valid_lo" not in found, "the table has those"
+    run = client_of(work).get_run(judged.run_id)
+    assert [used.model_id for used in run.inputs.model_inputs] == [model_id(version)]
+    assert "evaluation/scores.json" in run.data.tags["mlflow.loggedArtifacts"], "else the UI shows no table"
+    told = {key: run.data.tags[f"mlflow.{key}"] for key in ("source.name", "user")}
+    assert told == {"source.name": "t2v evaluate", "user": getpass.getuser()}
+    assert client_of(work).get_logged_model(model_id(version)).tags["mlflow.source.name"] == "t2v train"
+    assert (
+        "mlflow models serve -m models:/t2v-test@champion"
+        in client_of(work).get_registered_model("t2v-test").description
+    )
+    example = json.loads((folder.parent.parent / "input_example.json").read_text())
+    assert example["inputs"] == {"columns": ["prompt"], "data": [["circle moving up"]]}
+
     served = mlflow.pyfunc.load_model(str(folder.parent.parent))
     table = served.predict(pd.DataFrame({"prompt": ["circle moving up"]}), params={"seed": 5, "count": 2})
     assert list(table["seed"]) == [5, 6]
     assert set(table["mime"]) == {"video/mp4"}
-    frames = generate.sample_frames(generate.load_run(run_dir), ["circle moving up"] * 2, [5, 6])
+    frames = sampler.sample_frames(generate.load_run(run_dir), ["circle moving up"] * 2, [5, 6])
     expected = [base64.b64encode(media.to_mp4(clip, 10)).decode() for clip in frames]
     assert list(table["data_base64"]) == expected
 

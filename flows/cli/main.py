@@ -4,22 +4,22 @@ import re
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
-import yaml
 from pydantic import ValidationError
 
 from flows.cli.clean import commands as clean_commands
 from flows.cli.data import commands as data_commands
 from flows.cli.options import Data, Json, Run, Work, file_to_write, folder_to_write, print_json
 from flows.cli.play import commands as play_commands
+from flows.cli.settings import lab_config, model_config
 from t2v_models.config import LabError, in_words
 from t2v_models.files import check_writable
 from tasks.servers.runtime import WORK
 
 if TYPE_CHECKING:
-    from t2v_models.model import FamilyConfig
+    pass
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -55,19 +55,33 @@ def main() -> NoReturn:
 @app.command()
 def run(
     profile: Annotated[str, typer.Option(help="A deployment of the lab flow in prefect.yaml.")] = "quick",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="What to change of the profile, with dots; may be repeated."),
+    ] = None,
     work: Work = WORK,
     as_json: Json = False,
 ) -> None:
-    """Render, train, judge and report: the whole lab. Run again, it goes on where it stopped."""
+    """Render, train, judge and report: the whole lab. Run again, it goes on where it stopped.
+
+    \b
+    t2v run                                             the profile quick
+    t2v run --set training.minutes=10 --set dataset.clips=20000
+    t2v run --profile smoke --set models.gan.width=32   of one model
+    t2v run --set training.minutes=null --set training.steps=500
+    t2v run --set training.seed=1                       another run of its own
+    """
     from flows.cli.profiles import profile as parameters_of
     from tasks.servers.runtime import prefect_api, prepare
 
     parameters = parameters_of(profile)
     prepare(work)
+    if set_:
+        lab_config(parameters, set_)  # a mistake is said before the server is started
     with prefect_api(work):
-        from flows.lab import LabConfig, lab, summary
+        from flows.lab import lab, summary
 
-        result = lab(LabConfig.model_validate(parameters), work)
+        result = lab(lab_config(parameters, set_ or []), work)
     summary(result, work)
     print_json(as_json, result.model_dump(mode="json"))
 
@@ -99,7 +113,7 @@ def train(
     from t2v_models.training.launch import check_ranks
     from t2v_models.training.loop import TrainConfig
 
-    config = _model(model, set_ or [])
+    config = model_config(model, set_ or [])
     length = {"steps": steps, "minutes": minutes, "seed": seed}
     machine = {"device": device, "precision": precision, "cache_gib": cache_gib}
     training = TrainConfig.model_validate(length | machine | {"ranks": ranks, "oversubscribe": oversubscribe})
@@ -301,26 +315,6 @@ def up(
     from flows.cli.up import serve
 
     serve(work, prefect_port, mlflow_port, postgres)
-
-
-def _model(name: str, given: list[str]) -> "FamilyConfig":
-    """The configuration of a family with `key=value` settings."""
-    from t2v_models.families.build import family
-
-    config = family(name)
-    values: dict[str, Any] = {"name": name}
-    for setting in given:
-        key, equals, value = setting.partition("=")
-        if not equals:
-            raise LabError(f"--set {setting!r} is not KEY=VALUE: write for example --set batch_size=144")
-        try:
-            values[key] = value if value.startswith("#") else yaml.safe_load(value)  # to YAML #808080 is a comment
-        except yaml.YAMLError as error:
-            raise LabError(f"--set {setting!r} is not a number, a word or a list: put words in quotes") from error
-    try:
-        return config.model_validate(values)
-    except ValidationError as error:
-        raise LabError(in_words(error, config)) from error
 
 
 def _run_folder(run: str, work: Path) -> Path:

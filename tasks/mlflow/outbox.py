@@ -6,7 +6,7 @@ and no metric is doubled, since MLflow stores one of the same name, step, time a
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,8 @@ BATCH_METRICS = 1000
 """The most MLflow takes in one `log_batch`."""
 
 Item = dict[str, Any]
-"""One thing to tell: `{"metrics": [[name, value, time, step], …]}`, an image, an artifact, tags, a dataset, the end."""
+"""One thing to tell: `{"metrics": [[name, value, time, step], …]}`, an image, a file, a table, tags, the end, a dataset
+or a model that was used. Behind the step of a metric may stand the model it is of, and a dataset's name and digest."""
 
 
 class Outbox:
@@ -61,7 +62,7 @@ class Outbox:
         return path
 
     def _tell(self, item: Item) -> None:
-        from mlflow.entities import Metric, RunTag
+        from mlflow.entities import LoggedModelInput, Metric, RunTag
 
         match item:
             case {"metrics": rows}:
@@ -73,6 +74,10 @@ class Outbox:
             case {"artifact": path, "folder": folder}:
                 store = self._client.log_artifacts if Path(path).is_dir() else self._client.log_artifact
                 store(self._run_id, path, folder)
+            case {"table": rows, "file": file}:
+                self._table(rows, file)
+            case {"model": model}:
+                self._client.log_inputs(self._run_id, models=[LoggedModelInput(model)])
             case {"tags": tags}:
                 self._client.log_batch(self._run_id, tags=[RunTag(key, value) for key, value in tags.items()])
             case {"dataset": dataset, "context": context}:
@@ -87,6 +92,11 @@ class Outbox:
 
         with Image.open(path) as picture:
             self._client.log_image(self._run_id, picture.convert("RGB"), key=key, step=step, synchronous=True)
+
+    def _table(self, rows: Sequence[Mapping[str, object]], file: str) -> None:
+        import pandas as pd
+
+        self._client.log_table(self._run_id, pd.DataFrame(rows), file)
 
     def _dataset(self, dataset: Mapping[str, str], context: str) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag

@@ -1,15 +1,16 @@
 """Models in MLflow: a run folder logged as a servable model, a logged model fetched as a run folder, the champion."""
 
+import json
 import os
 import re
 import shutil
 import tempfile
-import warnings
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from t2v_models.config import LabError, near
+from tasks.mlflow.origin import source
 from tasks.mlflow.store import client, environment, faults, first_line, store_name, tracking_uri
 
 if TYPE_CHECKING:
@@ -25,6 +26,18 @@ installed, and a later version of the lab does not change what it answers."""
 WEIGHTS_TAG = "t2v.weights"
 """Of a version: the sha256 of its weights, by which a judged model is found again."""
 
+ABOUT = """Clips from prompts, by a model that t2v-lab trained. `champion` is the version that the gate has found best,
+`challenger` the newest; a version's tags say what was decided and by which figures.
+
+```
+mlflow models serve -m models:/{name}@champion --env-manager local --port 5001
+curl 127.0.0.1:5001/invocations -H 'content-type: application/json' \\
+    -d '{{"dataframe_records": [{{"prompt": "{prompt}"}}], "params": {{"seed": 7, "count": 1}}}}'
+t2v generate models:/{name}@champion '{prompt}' --out clip.mp4
+```
+"""
+"""Description of a registered model."""
+
 
 def log_model(uri: str, run_id: str, run_dir: Path, name: str, example_prompt: str) -> str:
     """Log and register the newest checkpoint with its answering code, as `challenger`; the number of the version.
@@ -33,6 +46,7 @@ def log_model(uri: str, run_id: str, run_dir: Path, name: str, example_prompt: s
         LabError: the run folder has no whole checkpoint.
     """
     import mlflow
+    import pandas as pd
 
     import t2v_models
     from t2v_models import checkpoint
@@ -40,8 +54,8 @@ def log_model(uri: str, run_id: str, run_dir: Path, name: str, example_prompt: s
     newest = checkpoint.newest(run_dir)
     if newest is None:
         raise LabError(f"run folder {run_dir} has no whole checkpoint to log as a model: train it first")
-    with tempfile.TemporaryDirectory() as part, environment(MLFLOW_TRACKING_URI=uri), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*input example was not provided")  # the signature is given by hand
+    told = environment(MLFLOW_TRACKING_URI=uri, MLFLOW_RUN_CONTEXT=json.dumps(source("train")))
+    with tempfile.TemporaryDirectory() as part, told:
         mlflow.set_tracking_uri(uri)
         with mlflow.start_run(run_id=run_id):
             info = mlflow.pyfunc.log_model(
@@ -50,15 +64,20 @@ def log_model(uri: str, run_id: str, run_dir: Path, name: str, example_prompt: s
                 artifacts={"run": str(_only(newest, run_dir, Path(part) / "run"))},
                 code_paths=[str(Path(t2v_models.__file__).parent)],
                 signature=_signature(),
+                input_example=(pd.DataFrame({"prompt": [example_prompt]}), {"seed": 7, "count": 1, "format": "mp4"}),
                 metadata={"example_prompt": example_prompt},
                 pip_requirements=[f"{package}=={version(package)}" for package in SERVING_PACKAGES],
             )
     store = mlflow.MlflowClient(uri, registry_uri=uri)
     if not store.search_registered_models(f"name = '{name}'"):
-        store.create_registered_model(name)  # with the client, because the other way prints
+        about = ABOUT.format(name=name, prompt=example_prompt)
+        store.create_registered_model(name, description=about)  # with the client, because the other way prints
+    minutes, clips = newest.seconds / 60, newest.run.spec
     made = store.create_model_version(
-        name, info.model_uri, run_id, tags={WEIGHTS_TAG: newest.sha256}, model_id=info.model_id
-    )
+        name, info.model_uri, run_id, tags={WEIGHTS_TAG: newest.sha256}, model_id=info.model_id,
+        description=f"{newest.step:,} updates in {minutes:.1f} min on {newest.run.dataset.world}: clips of "
+        f"{clips.frames} frames at {clips.size} px, such as `{example_prompt}`",
+    )  # fmt: skip
     store.set_registered_model_alias(name, "challenger", made.version)
     return str(made.version)
 
@@ -67,6 +86,11 @@ def version_with(store: "MlflowClient", sha256: str) -> "ModelVersion | None":
     """The newest registered version of these weights, if there is one."""
     found = store.search_model_versions(f"tags.`{WEIGHTS_TAG}` = '{sha256}'")
     return max(found, key=lambda version: int(version.version), default=None)
+
+
+def model_id(version: "ModelVersion") -> str:
+    """The logged model behind a registered version."""
+    return str(version.source).rpartition("/")[2]
 
 
 def champion_of(store: "MlflowClient", name: str) -> "ModelVersion | None":

@@ -132,6 +132,15 @@ COLUMNS = (
 )  # fmt: skip
 """Of the saved view `scores`, a row for every trained model: what is compared first."""
 
+ABOUT = """Models trained on clips of one world and size, so that their figures may be compared.
+
+A lab is one run with the runs of its stages under it. `eval/<split>/<figure>` are shares or means of judged clips: s0
+seen prompts, s1 unseen wordings, s2 unseen pairs, s3 a motion never trained, s4 larger or faster than trained. Every
+figure with its interval is in the table `evaluation/scores.json` of the evaluation, every judged clip in
+`evaluation/<split>/verdicts.json`. The runs table with the view `scores` has a row a model.
+"""
+"""Description of an experiment."""
+
 
 def experiment_tags() -> dict[str, str]:
     """Tags by which the UI shows an experiment as one of training, and saves `COLUMNS` for everybody, best run first.
@@ -140,5 +149,5 @@ def experiment_tags() -> dict[str, str]:
     """
     view = {"selectedColumns": COLUMNS, "orderByKey": COLUMNS[1], "orderByAsc": False,
             "searchFilter": "tags.stage = 'train'"}  # fmt: skip
-    kind = {"mlflow.experimentKind": "custom_model_development"}
+    kind = {"mlflow.experimentKind": "custom_model_development", "mlflow.note.content": ABOUT}
     return kind | {"mlflow.sharedViewState.scores": json.dumps(view)}

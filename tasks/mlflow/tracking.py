@@ -6,24 +6,19 @@
 import json
 import logging
 import os
-import platform
-import socket
-import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
 from t2v_models.config import LabError, flatten
 from t2v_models.judging.scores import metric_rows
 from t2v_models.judging.statistics import Score
+from tasks.mlflow.origin import OWNER_TAG, is_dead, machine_watched, provenance
 from tasks.mlflow.outbox import Item, Outbox, deliver
 from tasks.mlflow.registry import log_model
 from tasks.mlflow.store import client, experiment_tags, faults, first_line, refuses, store_name, tracking_uri
@@ -38,10 +33,7 @@ FLUSH_METRICS = 500
 """Buffered metrics go out this often, or when there are so many."""
 PATIENCE_SECONDS = 15.0
 """How long the end of a run waits for a store that is away."""
-OWNER_TAG = "t2v.process"
-"""Which process owns the run, so that a later one can tell whether it still lives."""
 TAG_CHARACTERS = 4000
-PACKAGES = ("t2v-lab", "torch", "numpy", "mlflow", "prefect")
 
 
 class Tracker:
@@ -73,9 +65,26 @@ class Tracker:
         for step, metrics in history.items():
             self._logged |= {key: max(step, self._logged.get(key, -1)) for key in metrics}
 
-    def scores(self, split: str, scores: Mapping[str, Score], step: int) -> None:
-        """Results of an evaluation, under `eval/<split>/<metric>`; of two evaluations at one step the later counts."""
-        self._keep(step, metric_rows(split, scores))
+    def scores(self, split: str, scores: Mapping[str, Score], step: int, of: Sequence[str] = ()) -> None:
+        """Results of an evaluation, under `eval/<split>/<metric>`; of two evaluations at one step the later counts.
+
+        Args:
+            split: what was asked.
+            scores: figures by name.
+            step: updates of the model.
+            of: id of the logged model that they are of, name and digest of the dataset, so that they stand there too.
+        """
+        now = time.time_ns() // 1_000_000
+        rows = [[key, float(value), now, step, *of] for key, value in metric_rows(split, scores).items()]
+        self._later.append({"metrics": rows})
+
+    def table(self, file: str, rows: Sequence[Mapping[str, object]]) -> None:
+        """A table that the UI shows and sorts, as the artifact `file`, which ends in .json."""
+        self._later.append({"table": list(rows), "file": file})
+
+    def used(self, model: str) -> None:
+        """The logged model that the run is about, by its id."""
+        self._later.append({"model": model})
 
     def image(self, key: str, step: int, path: Path) -> None:
         """A still picture under `key`; MLflow shows the steps of one key behind a slider."""
@@ -195,7 +204,7 @@ def track(
         LabError: the store does not answer, or has no run `run_id`.
     """
     store = client(work)
-    ours = _provenance() | {str(k): str(v) for k, v in tags.items()}
+    ours = provenance(tags.get("stage", "")) | {str(k): str(v) for k, v in tags.items()}
     if parent:
         ours["mlflow.parentRunId"] = parent
     try:
@@ -213,7 +222,8 @@ def track(
         ) from error
     status = "FINISHED"
     try:
-        yield tracker
+        with machine_watched(tracking_uri(work), run_id):
+            yield tracker
     except Exception as error:
         status = "FAILED"
         tracker.tags({"t2v.failure": f"{type(error).__name__}: {first_line(error)}"})
@@ -243,7 +253,7 @@ def close_stale(work: Path) -> int:
     dead = [
         run.info.run_id
         for run in (store.search_runs(experiments, running) if experiments else [])
-        if _is_dead(run.data.tags.get(OWNER_TAG, ""))
+        if is_dead(run.data.tags.get(OWNER_TAG, ""))
     ]
     for run_id in dead:
         store.set_terminated(run_id, "KILLED")
@@ -298,38 +308,3 @@ def _log_params(client: "MlflowClient", run_id: str, params: Mapping[str, Any]) 
     rows = [Param(key, str(value)[:6000]) for key, value in params.items()]
     for start in range(0, len(rows), 100):
         client.log_batch(run_id, params=rows[start : start + 100])
-
-
-def _provenance() -> dict[str, str]:
-    """Tags of every run: the code, the libraries, the machine and the process."""
-    return {
-        "mlflow.source.git.commit": _commit(),
-        "mlflow.source.name": "t2v",
-        "t2v.machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
-        OWNER_TAG: _process_name(os.getpid()),
-    } | {f"version.{package}": version(package) for package in PACKAGES}
-
-
-def _commit() -> str:
-    """The checkout's commit, or `unknown` for an installed package."""
-    asked = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        return subprocess.run(asked, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-
-
-def _process_name(pid: int) -> str:
-    """`host pid start`: a later process with the same number has another start."""
-    return f"{socket.gethostname()} {pid} {psutil.Process(pid).create_time():.0f}"
-
-
-def _is_dead(owner: str) -> bool:
-    """Whether the owner ran on this machine and is no more; of other machines nothing is known."""
-    host, _, rest = owner.partition(" ")
-    if host != socket.gethostname() or not rest:
-        return False
-    try:
-        return _process_name(int(rest.split()[0])) != owner
-    except psutil.NoSuchProcess:
-        return True

@@ -9,13 +9,15 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
 ARTIFACT_SECONDS = 5.0
 """Between two updates of a progress artifact, each a request to the server."""
+TICK_SECONDS = 20.0
+"""Between two looks at the clock while a stage of a lab is at work."""
 LOG_SECONDS = 60.0
 """Between two lines in the log."""
 PATIENCE_SECONDS = 60.0
@@ -69,6 +71,48 @@ def watched(title: str) -> Iterator[Callable[[float, str], None]]:
     finally:
         told.closed.set()
         sender.join()
+
+
+@contextmanager
+def planned(title: str, seconds: Mapping[str, float]) -> Iterator[Callable[[str], None]]:
+    """Shows how far a whole lab is, which stage of how many and the time left, by calling with a stage as it begins.
+
+    Args:
+        title: of the artifact.
+        seconds: how long each stage may take, in their order; what is left is told by how long the others took.
+    """
+    names, whole, ended = list(seconds), sum(seconds.values()), threading.Event()
+    place, since = 0, time.monotonic()
+
+    def begin(name: str) -> None:
+        nonlocal place, since
+        place, since = names.index(name), time.monotonic()
+        show()
+
+    def show() -> None:
+        name = names[place]
+        here = min(time.monotonic() - since, 0.95 * seconds[name])
+        share = (sum(seconds[n] for n in names[:place]) + here) / whole
+        tell(share, f"stage {place + 1} of {len(names)}: {name}")
+
+    def tick() -> None:
+        while not ended.wait(TICK_SECONDS):
+            show()
+
+    with watched(title) as tell:
+        ticking = threading.Thread(target=tick, daemon=True)
+        ticking.start()
+        try:
+            yield begin
+        finally:
+            ended.set()
+            ticking.join()
+
+
+def conclude(sentence: str) -> None:
+    """The last line in the log of a run: what came out."""
+    if log := run_logger():
+        log.info(sentence)
 
 
 class _Told:

@@ -1,0 +1,65 @@
+"""What `--set KEY=VALUE` means: for a model, and for a whole lab, where keys have dots."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import ValidationError
+
+from t2v_models.config import LabError, in_words, near
+
+if TYPE_CHECKING:
+    from flows.lab import LabConfig
+    from t2v_models.model import FamilyConfig
+
+
+def settings(given: Sequence[str]) -> dict[str, Any]:
+    """Values by key, each read as YAML: numbers, words, lists, null."""
+    values: dict[str, Any] = {}
+    for setting in given:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise LabError(f"--set {setting!r} is not KEY=VALUE: write for example --set batch_size=144")
+        try:
+            values[key] = value if value.startswith("#") else yaml.safe_load(value)  # to YAML #808080 is a comment
+        except yaml.YAMLError as error:
+            raise LabError(f"--set {setting!r} is not a number, a word or a list: put words in quotes") from error
+    return values
+
+
+def model_config(name: str, given: Sequence[str]) -> "FamilyConfig":
+    """The configuration of a family with settings."""
+    from t2v_models.families.build import family
+
+    config = family(name)
+    try:
+        return config.model_validate({"name": name} | settings(given))
+    except ValidationError as error:
+        raise LabError(in_words(error, config)) from error
+
+
+def lab_config(parameters: dict[str, Any], given: Sequence[str]) -> "LabConfig":
+    """The configuration of a lab with settings such as `training.minutes=5` or `models.gan.batch_size=144`."""
+    from flows.lab import LabConfig
+
+    for key, value in settings(given).items():
+        parameters = _changed(parameters, key.split("."), value, key)
+    try:
+        return LabConfig.model_validate(parameters)
+    except ValidationError as error:
+        raise LabError(in_words(error, LabConfig)) from error
+
+
+def _changed(tree: Any, path: Sequence[str], value: Any, key: str) -> Any:
+    """A copy of the tree in which the value at a path is another one; of a list, items are known by name or place."""
+    if not path:
+        return value
+    head, *rest = path
+    if isinstance(tree, list):
+        names = [item.get("name", str(i)) if isinstance(item, dict) else str(i) for i, item in enumerate(tree)]
+        if head not in names:
+            raise LabError(f"--set {key}: there is no {head!r}, {near(head, names)}")
+        return [_changed(item, rest, value, key) if n == head else item for n, item in zip(names, tree, strict=True)]
+    if not isinstance(tree, dict | None):
+        raise LabError(f"--set {key}: {tree!r} has no {head!r} in it, set it as a whole")
+    return (tree or {}) | {head: _changed((tree or {}).get(head), rest, value, key)}
