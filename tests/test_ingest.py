@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Generator
 from functools import partial
 from itertools import islice
@@ -15,9 +16,11 @@ import numpy as np
 import pytest
 
 from t2v_models.clips.media import to_webp
+from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.shards.export import KINDS, export, to_npz
 from t2v_models.shards.ingest import Ingested, ingest
+from t2v_models.shards.ingested import IngestOptions
 from t2v_models.shards.isolated import Work, isolated
 from t2v_models.shards.manifest import MANIFEST, Manifest, finish
 from t2v_models.shards.sources import Excerpt, Source
@@ -27,6 +30,7 @@ from t2v_models.shards.verify import verify
 from t2v_models.shards.windows import Job, Windows
 from t2v_models.shards.write import write_shard
 from t2v_models.worlds.dataset import DatasetConfig
+from tests.films import write
 from tests.tiny import OPTIONS, SPEC, TO_FILE, clips, noise, put, put_frames, rejects, smooth
 
 
@@ -175,12 +179,29 @@ def runs_out_at_three(job: Job) -> Windows:
 @pytest.mark.slow
 def test_memory_that_runs_out_is_named(tmp_path: Path) -> None:
     """A file that asks for too much is rejected; where the system ends a process, all stops and no film is lost."""
-    jobs = six_jobs(tmp_path)
-    expected = "memory ran out while it was decoded, with no other file beside it"
-    assert list(isolated(2)(runs_out_at_three, jobs, ignored))[3] == expected
-    seen = isolated(2)(partial(dies_at_three, signal.SIGKILL), jobs, ignored)
+    jobs = six_jobs(tmp_path)[3:5]
+    expected = ["memory ran out while it was decoded, with no other file beside it", "seen 4.webp"]
+    assert list(isolated(1)(runs_out_at_three, jobs, ignored)) == expected
+    seen = isolated(1)(partial(dies_at_three, signal.SIGKILL), jobs, ignored)
     with pytest.raises(LabError, match=r"memory ran out on 3.webp: the system ended .*; free some memory, or leave"):
         list(seen)
+
+
+def test_memory_does_not_grow_with_a_film(tmp_path: Path) -> None:
+    """Neither where it is decoded nor where it is stored, which are one process here."""
+    options = IngestOptions(spec=ClipSpec(size=64, frames=10), validation=0)
+    peaks = []
+    for count in (100, 600):
+        source = tmp_path / str(count)
+        film = write(tmp_path / f"{count}.mp4", [noise(i, 1, 64, 64)[0] for i in range(count)])
+        put(source, "a.mp4", film.read_bytes())
+        tracemalloc.start()
+        try:
+            assert ingest(source, tmp_path / f"out-{count}", options).train == count / 10
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 1e6  # the clips of 500 more frames have 6.1 MB
 
 
 def waits(job: Job) -> Windows:
