@@ -34,8 +34,9 @@ from t2v_models.distributed import collectives
 from t2v_models.families import frame_gan
 from t2v_models.families.build import FAMILIES, ModelConfig
 from t2v_models.families.frame_gan import FrameGanConfig
-from t2v_models.machine import cores, has_bfloat16, keep_memory
+from t2v_models.machine import has_bfloat16, keep_memory
 from t2v_models.model import VideoModel
+from t2v_models.processes import cores
 from t2v_models.sampler import sample_frames
 from t2v_models.shards.manifest import Manifest, finish
 from t2v_models.shards.store import ClipStore

@@ -1,7 +1,6 @@
-"""What this machine can do: cores, threads, memory, bfloat16, and how fast it multiplies matrices."""
+"""What this machine can do: threads, memory, bfloat16, and how fast it multiplies matrices."""
 
 import ctypes
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from t2v_models.config import LabError
+from t2v_models.processes import cores
 
 
 def matrix_gflops(device: torch.device, seconds: float) -> float:
@@ -81,8 +81,3 @@ def threads(wanted: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

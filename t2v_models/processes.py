@@ -1,4 +1,4 @@
-"""Processes that work for this one and end with it, whatever ends it."""
+"""How many processes find a core, and those that work for this one and end with it, whatever ends it."""
 
 import os
 import threading
@@ -7,6 +7,11 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection
 from typing import Any
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Died(Exception):

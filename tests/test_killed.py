@@ -12,8 +12,9 @@ from uuid import UUID
 
 import pytest
 
+from t2v_models.processes import cores
 from tasks.servers import orphans
-from tasks.servers.orchestration import CRASHES, GOES_ON, LIVES, SILENT
+from tasks.servers.orchestration import CRASHES, GOES_ON, LIVES, SILENT, STAGES, set_up
 from tasks.servers.runtime import prefect_api
 from tests.tiny import prepared
 
@@ -256,3 +257,32 @@ def test_a_server_that_is_away_is_asked_again(monkeypatch: pytest.MonkeyPatch) -
 
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
         assert orphans.mark_killed("a", datetime.now(UTC) + timedelta(hours=1))
+
+
+def test_the_cpu_pool_gives_out_as_many_runs_as_there_are_cores_and_stages_have_places_of_their_own() -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.states import Pending, Scheduled
+
+    set_up()
+    waiting = [run_with(Scheduled()) for _ in range(cores() + 2)]
+    with get_client(sync_client=True) as client:
+
+        def given() -> int:
+            found = client.get_scheduled_flow_runs_for_work_pool("cpu", scheduled_before=datetime.now(UTC))
+            return len([answer for answer in found if answer.flow_run.id in waiting])
+
+        default = client.read_work_queue_by_name("default", "cpu")
+        assert default.concurrency_limit == client.read_work_queue_by_name(STAGES, "cpu").concurrency_limit == cores()
+        client.update_work_queue(default.id, concurrency_limit=3)
+        set_up()
+        assert client.read_work_queue_by_name("default", "cpu").concurrency_limit == 3, "a person has changed it"
+        at_work = sum(run.work_queue_name == "default" for run in client.read_flow_runs() if in_place(run.state))
+        client.update_work_queue(default.id, concurrency_limit=at_work + 2)
+        assert given() == 2
+        client.set_flow_run_state(waiting[0], Pending(), force=True)
+        assert given() == 1
+
+
+def in_place(state: object) -> bool:
+    """Whether a run in this state counts against the limit of its queue."""
+    return getattr(state, "name", "") in ("Pending", "Submitting", "Running", "Cancelling")

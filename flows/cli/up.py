@@ -17,7 +17,7 @@ from tasks.servers.supervisor import Services, answers, end, free_port
 
 ROOT = Path(__file__).parents[2]
 LIMITS = {"cpu": None, "gpu": 1}
-"""How many runs the worker of each pool takes at a time: a GPU takes one."""
+"""How many runs the worker of each pool takes at a time: a GPU takes one; on `cpu` the queues have limits."""
 QUERY_SECONDS = 5
 """Between two questions of a worker for runs; Prefect's 10 would be waited for at every stage of a lab on the pools."""
 LOOK_SECONDS = 1.0

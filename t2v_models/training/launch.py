@@ -29,7 +29,8 @@ from t2v_models.checkpoint import Checkpoint, RunConfig
 from t2v_models.config import Config, LabError
 from t2v_models.distributed import collectives
 from t2v_models.families.build import ModelConfig
-from t2v_models.machine import cores, device_type
+from t2v_models.machine import device_type
+from t2v_models.processes import cores
 from t2v_models.shards.remote import open_data
 from t2v_models.training.loop import METRICS, Log, TrainConfig, fit, stop_signals
 from t2v_models.training.validation import watcher

@@ -25,8 +25,9 @@ from t2v_models.checkpoint import Checkpoint, RunConfig
 from t2v_models.config import Config, LabError, flatten
 from t2v_models.distributed import collectives
 from t2v_models.files import held, remove, writing
-from t2v_models.machine import cores, device_type, keep_memory, matrix_gflops, threads
+from t2v_models.machine import device_type, keep_memory, matrix_gflops, threads
 from t2v_models.model import VideoModel
+from t2v_models.processes import cores
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.stream import DeviceClips, batches
 from t2v_models.training.clock import Clock

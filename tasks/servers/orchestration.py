@@ -25,11 +25,15 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Crashed
 
 from t2v_models.config import LabError
+from t2v_models.processes import cores
 
 POOLS = {
-    "cpu": "rendering, judging and small trainings; as many runs at a time as are asked for",
+    "cpu": "rendering, judging and small trainings; each queue takes as many runs at a time as its limit says",
     "gpu": "training; each worker takes one run at a time",
 }
+STAGES = "stages"
+"""The queue of the pool `cpu` for stages of labs on the pools. Such labs hold a place in the other one while they wait,
+and as many as there are places would wait for ever."""
 HEARTBEAT_SECONDS = 30
 """The least Prefect allows; `tasks.servers.runtime.prepare` and the deployments set it for every run."""
 SILENCE_SECONDS = 90
@@ -85,7 +89,7 @@ AUTOMATIONS = (
 
 
 def set_up() -> None:
-    """Create the work pools, and create or update the automations, on the server that `PREFECT_API_URL` names.
+    """Create the work pools with their limits, and the automations, on the server that `PREFECT_API_URL` names.
 
     A rule that is there is left alone, paused or not: an update makes the server forget the runs that the rule waits
     for, and one that had just crashed was never started again.
@@ -108,6 +112,7 @@ def set_up() -> None:
                     f"the Prefect server has a work pool {name!r} of type {found_type!r} and the lab needs one of type "
                     "'process': give it another name there, or use another server"
                 )
+        _limit_queues(client)
         for automation in AUTOMATIONS:
             found = client.read_automations_by_name(automation.name)
             if not found:
@@ -115,6 +120,15 @@ def set_up() -> None:
             elif (found[0].trigger, found[0].actions) != (automation.trigger, automation.actions):
                 client.update_automation(found[0].id, automation)
         _leave_out_missed(client)
+
+
+def _limit_queues(client: SyncPrefectClient) -> None:
+    """As many runs at a time as this machine has cores; a person may change it, so this is done once."""
+    try:
+        client.read_work_queue_by_name(STAGES, "cpu")
+    except ObjectNotFound:
+        client.create_work_queue(STAGES, concurrency_limit=cores(), work_pool_name="cpu")
+        client.update_work_queue(client.read_work_queue_by_name("default", "cpu").id, concurrency_limit=cores())
 
 
 def _leave_out_missed(client: SyncPrefectClient) -> None:
