@@ -11,7 +11,7 @@ import yaml
 
 from t2v_models.clips.media import to_webp
 from t2v_models.config import LabError
-from t2v_models.shards.ingest import Ingested, ingest
+from t2v_models.shards.ingest import Ingested, ingest, options_of
 from t2v_models.shards.ingested import IngestConfig
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
@@ -51,6 +51,10 @@ def test_films_are_added_in_new_shards_and_no_byte_of_the_old_ones_changes(tmp_p
     }
     put(source, "last.webp", to_webp(noise(20, 18), 10))
     assert ingest(source, out, options, add=True).train == 15
+    with pytest.raises(
+        LabError, match=r"out holds another dataset \(files were added to it\): .* give --add to add files"
+    ):
+        ingest(source, out, options)
     for folder in (out, out / "validation"):
         assert verify(folder) == []
         manifest = Manifest.load(folder)
@@ -85,6 +89,7 @@ def test_what_cannot_be_added_to_is_said(tmp_path: Path, data: Path) -> None:
     with pytest.raises(LabError, match="holds rendered clips"):
         ingest(source, data, OPTIONS, add=True)
     ingest(source, out, OPTIONS)
+    assert options_of(out) == OPTIONS
     other = OPTIONS.model_copy(update={"fit": "letterbox"})
     with pytest.raises(LabError, match="out was made with fit 'crop' and not 'letterbox': leave that out"):
         ingest(source, out, other, add=True)

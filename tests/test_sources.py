@@ -333,6 +333,9 @@ def webp(frame: np.ndarray) -> bytes:
     (("good.csv", "OUT", "--column", "caption"), "t2v: --column 'caption' names no column: write KEY=NAME"),
     (("good.csv", "OUT", "--fit", "croop"), "t2v: fit: should be 'crop' or 'letterbox' (found 'croop')"),
     ((".", "inside"), "t2v: inside lies inside ., which is to be read: choose a folder outside it"),
+    (("good.csv", "made", "--size", "32"), "t2v: made holds another dataset (spec.frames is 6 there and 10 now"),
+    (("good.csv", "made", "--add", "--fps", "5"), "t2v: made was made with spec.fps 10 and not 5: leave that out"),
+    (("good.csv", "OUT", "--add"), "t2v: OUT holds no dataset to add to: leave --add out to make one"),
     ((".", "OUT", "--column", "caption=text"), "t2v: --column names a column of a table, and no table was given"),
 ])  # fmt: skip
 def test_a_mistake_is_told_before_any_server_is_loaded(
@@ -340,6 +343,9 @@ def test_a_mistake_is_told_before_any_server_is_loaded(
 ) -> None:
     put(tmp_path, "t.csv", b"path,caption\na.webp,a cat, black\n", None)
     put(tmp_path, "good.csv", b"path,caption\na.webp,a cat\n", None)
+    put(tmp_path, "a.webp", to_webp(noise(0), 10), None)
+    if "made" in arguments:
+        ingest(tmp_path / "good.csv", tmp_path / "made", OPTIONS)
     code = """
 import sys
 sys.modules["prefect"] = sys.modules["mlflow"] = sys.modules["torch"] = None  # importing them fails
@@ -351,6 +357,6 @@ main()
     done = subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
                           capture_output=True, text=True)  # fmt: skip
     assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith(sentence)
+    assert done.stderr.startswith(sentence.replace("OUT", str(tmp_path.with_name("out"))))
     assert len(done.stderr.splitlines()) == 1
     assert not tmp_path.with_name("out").exists()

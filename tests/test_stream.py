@@ -19,6 +19,7 @@ from t2v_models.clips.media import to_webp
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.distributed.collectives import Share
+from t2v_models.shards.export import export
 from t2v_models.shards.ingest import ingest
 from t2v_models.shards.manifest import Manifest, finish
 from t2v_models.shards.store import ClipStore
@@ -225,6 +226,9 @@ def test_of_several_captions_one_is_drawn_for_every_run(tmp_path: Path) -> None:
         "tom",
     )
     store = ClipStore(manifest)
+    export(store, tmp_path / "files", "webp")
+    ingest(tmp_path / "files", tmp_path / "back", OPTIONS)
+    assert Manifest.load(tmp_path / "back").captions == manifest.captions
     found = list(islice(batches(store, 6, 2, 3), 100))
     assert all(batch.captions[i] == batch.captions[i + 1] for batch in found for i in (0, 2, 4))
     drawn = Counter(caption for batch in found for caption in batch.captions)

@@ -74,10 +74,10 @@ def ingest(
     sources, digest = _digested(listing.sources, rejects)
     if not sources and not old:
         raise _nothing(source, rejects)
-    wanted = options.model_dump() | {"source_fps": options.source_fps, "world": "ingested", "source_sha256": digest}
-    done = None if old else _finished(out, wanted, len(sources))
-    if done:
-        return done
+    if not add:
+        _require_free(out, _wanted(options, world="ingested", source_sha256=digest))
+        if done := _finished(out, len(sources)):
+            return done
     write_told(out, rejects, listing.notices)  # it also says whose the tar files beside it are
     clear_stale(out / SPOOLS)
     jobs = [Job(item, spool_path(out, number)) for number, item in enumerate(sources)]
@@ -130,6 +130,8 @@ def look(
     """
     if add:
         _require_same(out, _existing(out)["train"].config, options)
+    else:
+        _require_free(out, _wanted(options, world="ingested"))
     if source.is_dir() and captions is None and out.resolve().is_relative_to(source.resolve()):
         raise LabError(f"{out} lies inside {source}, which is to be read: choose a folder outside it")
     listing = list_sources(source, captions, columns)
@@ -231,27 +233,39 @@ def _remove_spools(jobs: list[Job]) -> None:
         remove(job.spool)
 
 
-def _finished(out: Path, wanted: dict[str, object], sources: int) -> Ingested | None:
-    """The counts of a complete ingest of the same clips with the same options.
+def _wanted(options: IngestOptions, **more: str) -> dict[str, object]:
+    """What a dataset of these options says of itself, with what it leaves out."""
+    return flatten({"source_fps": None} | options.model_dump(mode="json") | more)
+
+
+def _require_free(out: Path, wanted: Mapping[str, object]) -> None:
+    """See that `out` holds nothing, or what is wanted, complete or not.
 
     Raises:
-        LabError: the folder holds another dataset, complete or not: naming what differs.
+        LabError: it holds another dataset: naming what differs.
     """
     for folder in _folders(out).values():
         for path in (folder / MANIFEST, *sorted(folder.glob("shard-*.parquet"))[:1]):
             metadata = read_metadata(path)
             if "config" not in metadata:
                 continue
-            old, new = flatten(json.loads(metadata["config"])), flatten(wanted)
-            keys = [key for key in new if old.get(key) != new[key]]
-            changes = ", ".join(f"{key} is {old.get(key)!r} there and {new[key]!r} now" for key in keys)
-            advice = "give --add to add files to it" if keys == ["source_sha256"] else "delete it"
-            if not keys and metadata.get("config_digest") != config_digest(metadata["config"]):
-                changes = "another version of the ingest made it"
+            old = flatten(json.loads(metadata["config"]))
+            keys = [key for key, value in wanted.items() if old.get(key) != value]
+            changes = [f"{key} is {old.get(key)!r} there and {wanted[key]!r} now" for key in keys]
+            advice = "give --add to add files to it" if keys in ([], ["source_sha256"]) else "delete it"
+            if not keys and old.get("before"):
+                changes = ["files were added to it"]
+            elif not keys and metadata.get("config_digest") != config_digest(metadata["config"]):
+                changes, advice = ["another version of the ingest made it"], "delete it"
             if changes:
-                raise LabError(f"{folder} holds another dataset ({changes}): choose another folder or {advice}")
+                what = f"{folder} holds another dataset ({', '.join(changes)})"
+                raise LabError(f"{what}: choose another folder or {advice}")
         if any((*folder.glob("shard-*"), *folder.glob(MANIFEST))) and not (out / REJECTS).is_file():
             raise LabError(f"{folder} holds shards or a manifest of something else: choose another folder")
+
+
+def _finished(out: Path, sources: int) -> Ingested | None:
+    """The counts of the dataset in `out`, if it is complete."""
     try:
         train = len(Manifest.load(out).captions)
         folder = out / VALIDATION
