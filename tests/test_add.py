@@ -1,5 +1,6 @@
 """Clips that are added to a dataset of people's own, and its card."""
 
+import json
 import shutil
 from collections.abc import Callable, Generator
 from itertools import islice
@@ -19,7 +20,7 @@ from t2v_models.shards.told import REJECTS
 from t2v_models.shards.verify import verify
 from t2v_models.shards.windows import Job, Windows
 from t2v_models.shards.write import clip_key, read_metadata
-from tests.tiny import OPTIONS, noise, put, rejects
+from tests.tiny import OPTIONS, clips, noise, put, rejects
 
 
 def files_in(folder: Path) -> dict[Path, bytes]:
@@ -122,6 +123,24 @@ def test_an_addition_that_was_killed_is_done_again_and_loses_nothing(tmp_path: P
     assert len(Manifest.load(out).captions) == 3
     ingest(source, out, options, add=True)
     assert files_in(out) == files_in(whole)
+
+
+def test_a_dataset_of_an_earlier_version_is_read_and_nothing_is_added_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is new in a configuration is left out of it where it is not used: so it was before, and so are digests."""
+    source, out = tmp_path / "source", tmp_path / "out"
+    put(source, "a.webp", to_webp(noise(0), 10))
+    monkeypatch.setattr("t2v_models.shards.ingested.INGEST_VERSION", "2")
+    ingest(source, out, OPTIONS)
+    monkeypatch.undo()
+    stored = json.loads(read_metadata(out / "manifest.parquet")["config"])
+    first = {"spec", "fit", "stride", "validation", "clips_per_shard", "codec", "world"}
+    assert set(stored) == first | {"split", "source_sha256", "clips", "prompts"}
+    assert verify(out) == []
+    np.testing.assert_array_equal(clips(out)[0], noise(0))
+    with pytest.raises(LabError, match=r"another version of the ingest made .*out, other than this: ingest all files"):
+        ingest(source, out, OPTIONS, add=True)
 
 
 def test_the_card_names_the_shards_of_both_splits(tmp_path: Path) -> None:
