@@ -59,6 +59,13 @@ def test_settings_names_all_that_set_may_change(
     assert json.loads(schema)["properties"].keys() == defaults.keys() | {"name"}
 
 
+def test_a_setting_within_a_setting_is_set_with_a_dot_and_the_rest_stays() -> None:
+    found, default = model_config("diffusion", ["training_levels.mean=3"]), model_config("diffusion", [])
+    levels = found.model_dump()["training_levels"]
+    assert levels == default.model_dump()["training_levels"] | {"mean": 3}
+    assert levels["curve"] == "lognormal"
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

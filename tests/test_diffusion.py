@@ -125,6 +125,11 @@ def test_churn_is_for_the_samplers_that_have_it():
         DiffusionConfig(churn=4)
 
 
+def test_levels_that_are_set_in_part_keep_the_rest():
+    levels = DiffusionConfig.model_validate({"training_levels": {"mean": 3}}).training_levels
+    assert levels == DiffusionConfig().training_levels.model_copy(update={"mean": 3.0})
+
+
 def test_places_are_stratified_over_the_batch_however_it_is_cut():
     whole = batch(5)
     places = stratified(whole)

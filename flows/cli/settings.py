@@ -28,12 +28,15 @@ def settings(given: Sequence[str]) -> dict[str, Any]:
 
 
 def model_config(name: str, given: Sequence[str]) -> "FamilyConfig":
-    """The configuration of a family with settings."""
+    """The configuration of a family with settings such as `batch_size=144` or `training_levels.mean=2`."""
     from t2v_models.families.build import family
 
     config = family(name)
+    values: dict[str, Any] = {"name": name}
+    for key, value in settings(given).items():
+        values = _changed(values, key.split("."), value, key)
     try:
-        return config.model_validate({"name": name} | settings(given))
+        return config.model_validate(values)
     except ValidationError as error:
         raise LabError(in_words(error, config)) from error
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Literal, final
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
@@ -72,6 +72,13 @@ class DiffusionConfig(FamilyConfig):
     guidance_low: float = Field(0.0, ge=0, description="noise levels up to here are not guided")
     guidance_high: float = Field(1e6, gt=0, description="nor those above")
     guidance_rescale: float = Field(0.0, ge=0, le=1, description="share of the way back to the plain contrast")
+
+    @field_validator("training_levels", "sampling_levels", mode="before")
+    @classmethod
+    def _rest_as_here(cls, value: object, about: ValidationInfo) -> object:
+        """What some settings of the levels leave open is as in the defaults of this family, not of all curves."""
+        default = cls.model_fields[str(about.field_name)].default
+        return default.model_dump() | value if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _churn_where_it_belongs(self) -> "DiffusionConfig":
