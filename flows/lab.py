@@ -3,12 +3,15 @@
 import hashlib
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, Literal
 
 from prefect import Flow, flow
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from flows.dataset import dataset, dataset_on_dask
 from flows.evaluate import evaluate
@@ -17,6 +20,7 @@ from t2v_models.config import Config
 from t2v_models.families.build import ModelConfig
 from t2v_models.judging.scores import EvaluateConfig, Evaluation, obeyed
 from t2v_models.leaderboard.gate import GateConfig
+from t2v_models.model import FamilyConfig
 from t2v_models.shards.manifest import Manifest
 from t2v_models.training.launch import check_ranks
 from t2v_models.training.loop import TrainConfig
@@ -28,7 +32,7 @@ from tasks.report import stopwatch
 from tasks.report.console import print_scores
 from tasks.report.progress import conclude, planned
 from tasks.servers.orchestration import check_starts
-from tasks.servers.pools import run_on_pool
+from tasks.servers.pools import PoolStage, run_on_pools
 from tasks.servers.runtime import WORK
 from tasks.train import experiment_name
 
@@ -40,14 +44,17 @@ class LabConfig(Config):
     """One experiment: data, models that share it and the same budget, and how they are judged."""
 
     dataset: DatasetConfig = Field(DatasetConfig(), description="what is rendered")
-    models: tuple[ModelConfig, ...] = Field(min_length=1, description="what is trained on it, one after the other")
+    models: tuple[ModelConfig, ...] = Field(
+        min_length=1, description="what is trained on it; one may build on another by its name"
+    )
     training: TrainConfig = Field(description="how long each of them is trained")
     evaluation: EvaluateConfig = Field(EvaluateConfig(), description="how each of them is judged")
     gate: GateConfig = Field(GateConfig(), description="what a model must show to become champion")
     workers: int = Field(2, ge=1, description="processes that render")
     dask: str | None = Field(None, description="render on the Dask scheduler at this address, such as tcp://host:8786")
     place: Literal["here", "pools"] = Field(
-        "here", description="where stages run: here, one after the other, or as runs of their own on the work pools"
+        "here",
+        description="where stages run: here, one after the other, or as runs of their own on the pools, side by side",
     )
 
     @field_validator("models")
@@ -57,6 +64,35 @@ class LabConfig(Config):
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"{twice[0]!r} is there twice and the report knows models by name: make two labs of it")
         return models
+
+    @model_validator(mode="after")
+    def _can_be_ordered(self) -> "LabConfig":
+        try:
+            _ = self.in_order
+        except CycleError as error:
+            raise ValueError(f"models {' and '.join(map(repr, error.args[1][:-1]))} build on each other") from error
+        return self
+
+    def parents_of(self, model: FamilyConfig) -> dict[str, str]:
+        """The models of this lab that a model builds on, by the settings that name them; others are run folders."""
+        names = {other.name for other in self.models}
+        return {key: str(place) for key, place in model.parents.items() if str(place) in names}
+
+    @property
+    def in_order(self) -> list[FamilyConfig]:
+        """The models, each after those it builds on."""
+        named = {model.name: model for model in self.models}
+        order = TopologicalSorter({name: self.parents_of(model).values() for name, model in named.items()})
+        return [named[name] for name in order.static_order()]
+
+    def run_folders(self, work: Path) -> dict[str, Path]:
+        """Where each model is trained: a folder named by all that decides the run."""
+        found: dict[str, Path] = {}
+        for model in self.in_order:
+            parents = [found[parent].name for parent in self.parents_of(model).values()]
+            digest = _digest(self.dataset, model, self.training, parents)
+            found[model.name] = work / "runs" / f"{model.name}-{digest}"
+        return {model.name: found[model.name] for model in self.models}
 
     @property
     def title(self) -> str:
@@ -69,7 +105,7 @@ class LabConfig(Config):
         """Seconds that each stage may take, in their order: a guess, by which the time left is told."""
         train = 60 * self.training.minutes if self.training.minutes else 0.1 * (self.training.steps or 0)
         stages = {RENDER: 5 + self.dataset.clips / 2000, REAL: 20.0}
-        for model in self.models:
+        for model in self.in_order:
             stages |= {f"train {model.name}": 10 + train, f"judge {model.name}": 40.0}
         return stages | {REPORT: 10.0}
 
@@ -118,28 +154,30 @@ def lab(config: LabConfig, work: Path = WORK) -> LabResult:
 def _lab(config: LabConfig, work: Path, begin: Callable[[str], None]) -> LabResult:
     """The stages; `begin` is told each one as it begins."""
     started = time.perf_counter()
-    data_config = config.dataset
-    name = f"{data_config.world}-{data_config.spec.size}px-{data_config.digest[:8]}"
+    name = f"{config.dataset.world}-{config.dataset.spec.size}px-{config.dataset.digest[:8]}"
     data, real = work / "data" / name, work / "data" / f"{name}-oracle"
-    begin(RENDER)
+    runs = config.run_folders(work)
     if config.dask:
-        dataset_on_dask(data_config, data, config.workers, config.dask)
+        dataset_on_dask(config.dataset, data, config.workers, config.dask)
+    stages = _stages(config, data, real, runs, work)
+
+    @contextmanager
+    def at_work(stage: str) -> Iterator[None]:
+        begin(stage)
+        with stopwatch.working(f"{stage} on its pool"):
+            yield
+
+    if config.place == "here":  # each takes all cores, so one after the other
+        for stage in stages:
+            begin(stage.name)
+            stage.flow(**stage.parameters)
     else:
-        _stage(dataset, config.place, config=data_config, out=data, workers=config.workers)
-    begin(REAL)
-    evaluations = [(_evaluation("oracle", config, real, work, data_config), real)]
-    runs: dict[str, Path] = {}
-    for model in config.models:
-        begin(f"train {model.name}")
-        run_dir = work / "runs" / f"{model.name}-{_digest(data_config, model, config.training)}"
-        _stage(train, config.place, data=data, model=model, training=config.training, out=run_dir, work=work)
-        runs[model.name] = run_dir
-        begin(f"judge {model.name}")
-        judged = run_dir / "evaluation"
-        evaluations.append((_evaluation(str(run_dir), config, judged, work), judged))
+        run_on_pools([stage.on_its_pool() for stage in stages], at_work)
     begin(REPORT)
+    judged = [real, *(run_dir / "evaluation" for run_dir in runs.values())]
+    evaluations = [(Evaluation.model_validate_json((out / "scores.json").read_bytes()), out) for out in judged]
     report = publish(work / "report" / name, evaluations, data, runs, stopwatch.stages(started), work)
-    log_lab(report, config.settings, [out for _, out in evaluations], data, runs, stopwatch.stages(started), work)
+    log_lab(report, config.settings, judged, data, runs, stopwatch.stages(started), work)
     seconds = time.perf_counter() - started
     conclude(f"{'; '.join(obeyed(e) for e, _ in evaluations)}; report {report}")
     return LabResult(
@@ -149,18 +187,38 @@ def _lab(config: LabConfig, work: Path, begin: Callable[[str], None]) -> LabResu
     )  # fmt: skip
 
 
-def _stage(stage: Flow[..., Any], place: str, /, **parameters: Any) -> None:
-    """Run a stage to its end, in this process or as a run of its deployment; either way its result is in files."""
-    if place == "here":
-        stage(**parameters)
-    else:
-        with stopwatch.working(f"{stage.name} on its pool"):
-            run_on_pool(f"{stage.name}/stage", stage.serialize_parameters(parameters))
+@dataclass(frozen=True)
+class _Stage:
+    """One of the flows of a lab, and what it needs; its result is in files."""
+
+    name: str
+    flow: Flow[..., Any]
+    parameters: dict[str, Any]
+    after: tuple[str, ...] = ()
+
+    def on_its_pool(self) -> PoolStage:
+        """The same as a run of its deployment."""
+        parameters = self.flow.serialize_parameters(self.parameters)
+        return PoolStage(self.name, f"{self.flow.name}/stage", parameters, self.after)
 
 
-def _evaluation(run: str, config: LabConfig, out: Path, work: Path, data: DatasetConfig | None = None) -> Evaluation:
-    _stage(evaluate, config.place, run=run, config=config.evaluation, out=out, work=work, data=data, gate=config.gate)
-    return Evaluation.model_validate_json((out / "scores.json").read_bytes())
+def _stages(config: LabConfig, data: Path, real: Path, runs: dict[str, Path], work: Path) -> list[_Stage]:
+    """Every stage after those it needs: data, real clips judged, each model trained and judged."""
+    rendered = () if config.dask else (RENDER,)
+    how = {"config": config.evaluation, "work": work, "gate": config.gate}
+    stages = [_Stage(REAL, evaluate, how | {"run": "oracle", "out": real, "data": config.dataset}, rendered)]
+    if rendered:
+        wanted = {"config": config.dataset, "out": data, "workers": config.workers}
+        stages.insert(0, _Stage(RENDER, dataset, wanted))
+    for model in config.in_order:
+        run_dir, parents = runs[model.name], config.parents_of(model)
+        built = model.model_copy(update={key: runs[parent] for key, parent in parents.items()})
+        learns = {"data": data, "model": built, "training": config.training, "out": run_dir, "work": work}
+        needs = rendered + tuple(f"train {parent}" for parent in parents.values())
+        stages.append(_Stage(f"train {model.name}", train, learns, needs))
+        judged = how | {"run": str(run_dir), "out": run_dir / "evaluation", "data": None}
+        stages.append(_Stage(f"judge {model.name}", evaluate, judged, (f"train {model.name}",)))
+    return stages
 
 
 def summary(result: LabResult, work: Path) -> None:
@@ -175,6 +233,7 @@ def summary(result: LabResult, work: Path) -> None:
     print(f"mlflow  {result.mlflow}   to look at it: {where_to_look(work)}")
 
 
-def _digest(*configs: Config) -> str:
+def _digest(dataset: Config, model: FamilyConfig, training: Config, parents: Sequence[str]) -> str:
     """8 hex digits that name a run by all that decides it."""
-    return hashlib.sha256("\n".join(c.model_dump_json() for c in configs).encode()).hexdigest()[:8]
+    parts = [c.model_dump_json() for c in (dataset, model, training)]
+    return hashlib.sha256("\n".join([*parts, *parents]).encode()).hexdigest()[:8]

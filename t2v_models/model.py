@@ -36,14 +36,16 @@ class FamilyConfig(Config):
     about: ClassVar[str] = ""
     """One sentence for reports and lists."""
 
-    name: str
     batch_size: int = Field(ge=1, description="clips per update, over all ranks")
     group: int = Field(1, ge=1, description="clips of one caption that stand together, a run")
     accumulate: int = Field(1, ge=1, description="parts of a rank's batch, one after the other: less memory, more time")
     threads: int | None = Field(
         None, ge=1, description="CPU threads of each rank (by default its share of all cores), and of sampling"
     )
-    text_encoder: EncoderConfig = Field(WordsConfig(), description="what makes vectors of captions: words")
+    name: str
+    text_encoder: EncoderConfig = Field(
+        WordsConfig(), exclude_if=WordsConfig().__eq__, description="what makes vectors of captions: words"
+    )
 
     @classmethod
     def tiny(cls) -> Self:

@@ -50,8 +50,9 @@ class Request:
 class Sampler(Protocol):
     """Makes clips. Clip i depends on `prompts[i]`, `seeds[i]` and the wishes alone, not on its batch mates."""
 
-    spec: ClipSpec
-    """Of the clips it makes unless asked for others."""
+    @property
+    def spec(self) -> ClipSpec:
+        """Of the clips it makes unless asked for others."""
 
     @property
     def name(self) -> str:
@@ -98,6 +99,12 @@ def refuse_wishes(name: str, spec: ClipSpec, request: Request, able: frozenset[s
     own |= {"size"} if request.size == (spec.size, spec.size) else set()
     for wish in sorted(request.wishes - able - own):
         raise LabError(f"{name} cannot take {WISHES[wish].format(spec)}")
+    if request.first_frames is not None:
+        (height, width), wanted = request.first_frames.shape[1:3], request.size or (spec.size, spec.size)
+        if (height, width) != wanted:
+            raise LabError(
+                f"the first frame is {width} x {height} px, clips of {name} {wanted[1]} x {wanted[0]}: scale it to that"
+            )
 
 
 def sample_all(sampler: Sampler, request: Request) -> Frames:

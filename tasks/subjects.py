@@ -1,29 +1,24 @@
 """What can be judged: a run, a model in MLflow, a baseline, or an archive of clips from anywhere."""
 
-import hashlib
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import cycle
 from pathlib import Path
-from shlex import quote
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from t2v_models import checkpoint
-from t2v_models.clips.media import load_npz
 from t2v_models.clips.spec import ClipSpec
-from t2v_models.config import LabError, in_words, near
+from t2v_models.config import LabError, in_words
 from t2v_models.judging.baselines import BASELINES
 from t2v_models.judging.scores import EvaluateConfig
+from t2v_models.judging.suite import Sampler as Sample
+from t2v_models.sampler import sample_frames
 from t2v_models.shards.ingested import DataConfig
 from t2v_models.shards.manifest import Manifest
 from t2v_models.worlds.dataset import DatasetConfig, world_of
 from t2v_models.worlds.splits import SPLITS, Split
+from tasks.samplers import Archive, source
 
-Sampler = Callable[[Sequence[str], Sequence[int]], NDArray[np.uint8]]
 Asked = tuple[list[str], list[int]]
 """Prompts and seeds, one of each per clip."""
 
@@ -38,7 +33,7 @@ class Subject:
     step: int
     data: DatasetConfig
     """The dataset it answers to: it decides splits, real clips and trained ranges."""
-    sample: Sampler
+    sample: Sample
     asked: dict[Split, Asked] | None = None
     """What its clips were made for, where they exist already."""
     settings: dict[str, object] = field(default_factory=dict)
@@ -46,7 +41,7 @@ class Subject:
 
 
 def subject(run: Path | str, data: DatasetConfig | None = None) -> Subject:
-    """Make ready what `run` names.
+    """Make ready what `run` names, to be judged.
 
     Args:
         run: a run folder, a baseline's name, or an `.npz` of clips.
@@ -54,25 +49,15 @@ def subject(run: Path | str, data: DatasetConfig | None = None) -> Subject:
             belong to, at its own size).
 
     Raises:
-        LabError: there is nothing of that name, the run folder holds no whole checkpoint or is of ingested clips; a
-            baseline without a dataset; an archive that does not hold clips of the dataset's size and world.
+        LabError: as `samplers.source`; a run on ingested clips; an archive that does not hold clips of the dataset's
+            size and world.
     """
-    if str(run) in BASELINES and not Path(run).exists():
-        if data is None:
-            raise LabError(f"the baseline {run} needs a dataset to draw from: add --like with a run or a dataset")
-        return Subject(str(run), str(run), 0, data, partial(BASELINES[str(run)], data))
-    if Path(run).suffix == ".npz":
-        return _archive(Path(run), data)
-    if not Path(run).exists():
-        known = f"it is neither a folder, an .npz nor a baseline ({near(str(run), BASELINES)})"
-        raise LabError(f"{run} does not exist: {known}; train a run with 't2v train DATA --out {quote(str(run))}'")
-    from t2v_models.sampler import sample_frames
-
-    model, last = checkpoint.load(Path(run))
-    rendered = _rendered(last.run.dataset, run)
-    settings: dict[str, object] = {"model": last.run.model.settings, "training": {"seed": last.run.seed}}
-    sample = partial(sample_frames, model)
-    return Subject(last.run.model.name, last.sha256, last.step, rendered, sample, settings=settings)
+    who = source(run, data)
+    if isinstance(who.sampler, Archive):
+        return _archive(who.sampler, data)
+    assert who.data is not None
+    sample = partial(sample_frames, who.sampler)
+    return Subject(who.sampler.name, who.sha256, who.step, _rendered(who.data, run), sample, settings=who.settings)
 
 
 def title(run: str) -> str:
@@ -100,41 +85,32 @@ def _rendered(data: DataConfig, where: Path | str) -> DatasetConfig:
     return data.truth
 
 
-def _archive(path: Path, data: DatasetConfig | None) -> Subject:
-    frames, prompts, seeds = load_npz(path)
-    data = data or _dataset_of(path, frames, prompts)
-    t, h, w = frames.shape[1:4]
+def _archive(archive: Archive, data: DatasetConfig | None) -> Subject:
+    data = data or _dataset_of(archive)
+    t, h, w = archive.shape
     if (t, h, w) != (data.spec.frames, data.spec.size, data.spec.size):
         want = f"{data.spec.frames} frames of {data.spec.size} x {data.spec.size} px"
         raise LabError(
-            f"{path} holds clips of {t} frames of {w} x {h} px, the dataset {want}: give --like with a dataset of that "
-            "size, or convert the clips"
+            f"{archive.path} holds clips of {t} frames of {w} x {h} px, the dataset {want}: give --like with a dataset "
+            "of that size, or convert the clips"
         )
-    place: dict[tuple[str, int], list[int]] = {}
     asked: dict[Split, Asked] = {}
-    for i, key in enumerate(zip(prompts, seeds, strict=True)):
-        place.setdefault(key, []).append(i)
-        of_split = asked.setdefault(data.split_of(key[0]), ([], []))
-        of_split[0].append(key[0])
-        of_split[1].append(key[1])
-
-    left = {key: cycle(rows) for key, rows in place.items()}  # equal prompts and seeds: one clip after the other
-
-    def look_up(wanted: Sequence[str], wanted_seeds: Sequence[int]) -> NDArray[np.uint8]:
-        return frames[[next(left[key]) for key in zip(wanted, wanted_seeds, strict=True)]]
-
-    return Subject(path.stem, hashlib.sha256(path.read_bytes()).hexdigest(), 0, data, look_up, asked)
+    for prompt, seed in zip(archive.prompts, archive.seeds, strict=True):
+        of_split = asked.setdefault(data.split_of(prompt), ([], []))
+        of_split[0].append(prompt)
+        of_split[1].append(seed)
+    return Subject(archive.name, archive.sha256, 0, data, partial(sample_frames, archive), asked)
 
 
-def _dataset_of(path: Path, frames: NDArray[np.uint8], prompts: Sequence[str]) -> DatasetConfig:
+def _dataset_of(archive: Archive) -> DatasetConfig:
     """The world that knows every prompt, at the clips' own size.
 
     Raises:
         LabError: the clips are not square, too short, too small or too large, or a prompt means nothing.
     """
-    t, h, w = frames.shape[1:4]
+    (t, h, w), path = archive.shape, archive.path
     try:
-        data = world_of(prompts, ClipSpec(frames=t, size=h))
+        data = world_of(archive.prompts, ClipSpec(frames=t, size=h))
     except (LabError, ValidationError) as error:
         reason = in_words(error) if isinstance(error, ValidationError) else error
         raise LabError(f"{path} cannot be judged: {reason}") from error

@@ -1,9 +1,15 @@
 """Clips on the way between prompts and seeds."""
 
+import re
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from flows.cli.main import main
+from t2v_models.clips.media import load_npz
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.families.build import FAMILIES
@@ -64,3 +70,36 @@ def test_the_way_is_named_by_its_ends_and_how_far_each_clip_is() -> None:
 def test_a_way_of_one_clip_is_refused(model: VideoModel) -> None:
     with pytest.raises(LabError, match="a way has two ends and --count 1"):
         interpolate(model, (LEFT, RIGHT), (0, 0), 1)
+
+
+def t2v(*arguments: object, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Exit code of the command."""
+    monkeypatch.setattr(sys, "argv", ["t2v", "generate", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)
+
+
+def test_baselines_and_archives_are_generated_from_like_runs(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, again = tmp_path / "real.npz", tmp_path / "again.npz"
+    assert t2v("oracle", LEFT, "--like", data, "--count", 3, "--out", first, monkeypatch=monkeypatch) == 0
+    assert t2v(first, LEFT, "--count", 3, "--out", again, monkeypatch=monkeypatch) == 0
+    frames, prompts, seeds = load_npz(first)
+    assert frames.shape == (3, 6, 16, 16, 3) and (prompts, seeds) == ([LEFT] * 3, [0, 1, 2])
+    assert np.array_equal(frames, load_npz(again)[0])
+    for wrong, sentence in (
+        (("oracle", LEFT), "oracle needs a dataset to draw from"),
+        (("oracle", LEFT, "--like", data, "--steps", 3), "oracle cannot take a number of steps"),
+        (("oracle", LEFT, "--like", data, "--to", RIGHT), "oracle knows no way between"),
+        ((first, LEFT, "--seed", 7), r"no clip of prompt .* with seed 7: of this prompt it has seeds 0, 1, 2"),
+        ((first, RIGHT), r"no clip of prompt 'circle moving right'"),
+        ((first, LEFT, "--size", "big"), "--size 'big' is no size"),
+        ((first, LEFT, "--first-frame", tmp_path / "none.png"), "there is no picture"),
+        ((first, LEFT, "--first-frame", data / "manifest.parquet"), "cannot be read as a picture"),
+    ):
+        assert t2v(*wrong, "--out", tmp_path / "no.npz", monkeypatch=monkeypatch) == 2
+        said = capsys.readouterr().err
+        assert re.search(sentence, said) and said.count("\n") == 1, said
+    assert not (tmp_path / "no.npz").exists()

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event, Thread
@@ -12,6 +13,7 @@ from uuid import UUID
 
 import pytest
 
+from t2v_models.config import LabError
 from t2v_models.processes import cores
 from tasks.servers import orphans
 from tasks.servers.orchestration import CRASHES, GOES_ON, LIVES, SILENT, STAGES, set_up
@@ -224,9 +226,12 @@ def test_a_stage_ends_with_a_lab_begun_by_hand_and_waits_for_one_that_goes_on(de
     from prefect.client.orchestration import get_client
     from prefect.flow_engine import run_flow
 
-    from tasks.servers.pools import run_on_pool
+    from tasks.servers.pools import PoolStage, run_on_pools
 
-    lab, started = flow(lambda: run_on_pool("wanted/stage", {}), name="lab"), datetime.now(UTC)
+    lab, started = (
+        flow(lambda: run_on_pools([PoolStage("a", "wanted/stage", {})], nullcontext), name="lab"),
+        datetime.now(UTC),
+    )
     with get_client(sync_client=True) as client:
         client.create_deployment(client.create_flow(flow(lambda: None, name="wanted")), "stage")
         run = client.create_flow_run_from_deployment(client.create_deployment(client.create_flow(lab), "lab"))
@@ -250,6 +255,50 @@ def test_a_stage_ends_with_a_lab_begun_by_hand_and_waits_for_one_that_goes_on(de
             over.set()
         [stage] = stages()
     assert state_of(stage) == end
+
+
+def test_stages_that_do_not_need_each_other_run_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    """c waits for a and b, which are at work together; d fails, so e never starts, and the others still end."""
+    from prefect import flow
+    from prefect.client.orchestration import get_client
+    from prefect.states import Completed, Failed
+
+    from tasks.servers import pools
+
+    monkeypatch.setattr(pools, "POLL_SECONDS", 0.05)
+    after = {"a": (), "b": (), "c": ("a", "b"), "d": (), "e": ("d",)}
+    stages = [pools.PoolStage(name, "side/stage", {"name": name}, needs) for name, needs in after.items()]
+    at_work: list[str] = []
+    ended: list[str] = []
+
+    @contextmanager
+    def working(name: str) -> Iterator[None]:
+        at_work.append(name)
+        yield
+        ended.append(name)
+
+    with get_client(sync_client=True) as client:
+        stage = client.create_deployment(client.create_flow(flow(lambda name: None, name="side")), "stage")
+        over = Event()
+
+        def worker() -> None:
+            with get_client(sync_client=True) as mine:
+                while not over.wait(0.05):
+                    runs = [run for run in mine.read_flow_runs() if run.deployment_id == stage]
+                    open_ = {run.parameters["name"]: run for run in runs if run.state and not run.state.is_final()}
+                    if {"a", "b", "d"} <= open_.keys() or ended:
+                        for name, run in open_.items():
+                            state = Failed(message="on purpose") if name == "d" else Completed()
+                            mine.set_flow_run_state(run.id, state, force=True)
+
+        Thread(target=worker, daemon=True).start()
+        try:
+            with pytest.raises(LabError, match=r"did not complete \(Failed: on purpose\)"):
+                flow(lambda: pools.run_on_pools(stages, working), name="lab")()
+        finally:
+            over.set()
+    assert at_work[:3] == ["a", "b", "d"] and at_work[3:] == ["c"]
+    assert sorted(ended) == ["a", "b", "c", "d"]
 
 
 def test_a_server_that_is_away_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:

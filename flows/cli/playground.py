@@ -12,6 +12,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 
 from t2v_models.config import LabError
+from t2v_models.worlds.dataset import DatasetConfig
 from tasks.report.console import say
 from tasks.report.play import (
     MOST_CLIPS,
@@ -39,7 +40,9 @@ OUR_OWN = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "Liberation Sans", "sans-serif")
 
 
-def serve(runs: Sequence[str], beside: str | None, work: Path, port: int) -> None:
+def serve(
+    runs: Sequence[str], beside: str | None, work: Path, port: int, like: DatasetConfig | None = None
+) -> None:  # fmt: skip
     """Serve the page on the loopback until Ctrl-C.
 
     Args:
@@ -47,16 +50,17 @@ def serve(runs: Sequence[str], beside: str | None, work: Path, port: int) -> Non
         beside: the model set beside it at the start, one of `runs`.
         work: folder of the MLflow store.
         port: where to listen; if it is taken, a free one is chosen and said.
+        like: the dataset that a baseline draws from.
 
     Raises:
         LabError: the first model cannot be loaded.
     """
-    first = player(runs[0], work)
+    first = player(runs[0], work, like)
     if beside:
-        player(beside, work)
+        player(beside, work, like)
     with _listening(port) as sock:
         address = f"http://127.0.0.1:{sock.getsockname()[1]}"
-        app = OwnPagesOnly(application(page(runs, beside, work), address))
+        app = OwnPagesOnly(application(page(runs, beside, work, like), address))
         example = first.prompts[0].replace(" ", "+")
         say(f"playground  {address}\nwith clips  {address}/?prompt={example}&seed=7\nCtrl-C stops it")
         with suppress(KeyboardInterrupt):
@@ -83,23 +87,23 @@ def application(blocks: gr.Blocks, address: str) -> FastAPI:
     return mounted
 
 
-def page(runs: Sequence[str], beside: str | None, work: Path) -> gr.Blocks:
+def page(runs: Sequence[str], beside: str | None, work: Path, like: DatasetConfig | None = None) -> gr.Blocks:
     """The page for these models."""
 
     def answer(prompt: str, seed: float, count: float, run: str, other: str) -> str:
         """The clips, or why there are none."""
         try:
-            sides: list[Player | None] = [player(run, work)]
+            sides: list[Player | None] = [player(run, work, like)]
             if other != NOTHING:
-                sides.append(None if other == REAL else player(other, work))
+                sides.append(None if other == REAL else player(other, work, like))
             return show(sides, prompt, int(seed or 0), int(count))
         except LabError as error:
             return f'<div class="mistake">{escape(str(error))}</div>'
 
     def suggest(text: str, run: str) -> tuple[Any, Any, Any]:
         """Words that may come next, and prompts that hold what is typed: trained ones and others."""
-        who = player(run, work)
-        known = next_words(text, (*who.prompts, *who.held_out), who.model.text.vocabulary)
+        who = player(run, work, like)
+        known = next_words(text, (*who.prompts, *who.held_out), who.source.vocabulary)
         rows = [[[with_word(text, w)] for w in known]]
         rows += [[[p] for p in matching(text, prompts)] for prompts in (who.prompts, who.held_out)]
         return (
@@ -114,7 +118,7 @@ def page(runs: Sequence[str], beside: str | None, work: Path) -> gr.Blocks:
         run, other = asked.get("model", runs[0]), asked.get("beside", beside or NOTHING)
         run = run if run in runs else runs[0]
         other = other if other in (*runs, REAL) else NOTHING
-        prompt = asked.get("prompt", player(run, work).prompts[0])
+        prompt = asked.get("prompt", player(run, work, like).prompts[0])
         seed, count = _number(asked.get("seed"), 0, 2**53), min(_number(asked.get("count"), 4, MOST_CLIPS) or 1, 12)
         return prompt, run, other, seed, count, answer(prompt, seed, count, run, other), *suggest(prompt, run)
 

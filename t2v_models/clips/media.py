@@ -198,6 +198,22 @@ def load_npz(path: Path) -> tuple[Frames, list[str], list[int]]:
     return frames, [str(p) for p in prompts], [int(s) for s in seeds]
 
 
+def read_picture(path: Path) -> Frames:
+    """A picture: uint8 `(h, w, 3)`, transparency on white.
+
+    Raises:
+        LabError: there is none, or it cannot be read.
+    """
+    try:
+        with Image.open(path) as image:
+            clear = image.convert("RGBA")
+    except FileNotFoundError as error:
+        raise LabError(f"there is no picture {path}: name a PNG, JPEG or WebP file") from error
+    except OSError as error:  # Pillow's word for what it cannot read as well
+        raise LabError(f"{path} cannot be read as a picture: name a PNG, JPEG or WebP file") from error
+    return np.asarray(Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear).convert("RGB"))
+
+
 def _animation(frames: Frames, fps: float, scale: int, form: str, **options: object) -> bytes:
     images = [Image.fromarray(frame) for frame in enlarge(frames, scale)]
     buffer = io.BytesIO()

@@ -15,19 +15,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from t2v_models import checkpoint
 from t2v_models.clips.media import enlarge, to_webp
 from t2v_models.clips.overlay import draw_verdict
 from t2v_models.config import LabError
 from t2v_models.judging.baselines import oracle
 from t2v_models.judging.verdicts import Verdict, judge
-from t2v_models.model import VideoModel
 from t2v_models.sampler import repeat, sample_frames
-from t2v_models.shards.ingested import DataConfig
 from t2v_models.text.split import words
+from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.worlds.splits import Split
 from tasks.mlflow.registry import fetch_model
 from tasks.report.page import SIGNS, percent, verdict_in_words
+from tasks.samplers import Source, source
 
 REAL = "real clips"
 """The name under which real clips are set beside a model."""
@@ -42,37 +41,37 @@ HELD_OUT: tuple[Split, ...] = ("s4", "s3", "s2", "s1")
 
 @dataclass(frozen=True)
 class Player:
-    """A model on the page."""
+    """A sampler on the page."""
 
     name: str
-    model: VideoModel
-    data: DataConfig
-    about: str
+    source: Source
 
     @property
     def prompts(self) -> tuple[str, ...]:
-        """What it was trained on, or for ingested clips some of that."""
-        return self.data.prompts
+        """What it was trained on, or some of that."""
+        return self.source.prompts
 
     @property
     def held_out(self) -> tuple[str, ...]:
         """Prompts in words it knows that it was never trained on."""
-        asked = [prompt for split in HELD_OUT for prompt in self.data.asked(split)]
-        known = set(self.model.text.vocabulary)
+        data, known = self.source.data, set(self.source.vocabulary)
+        asked = [prompt for split in HELD_OUT for prompt in data.asked(split)] if data else []
         return tuple(p for p in dict.fromkeys(asked) if not known or set(words(p)) <= known)
 
 
 @lru_cache(8)
-def player(run: str, work: Path) -> Player:
-    """The model of a run folder, or of a model URI of MLflow.
+def player(run: str, work: Path, like: DatasetConfig | None = None) -> Player:
+    """The sampler of a run folder, of a model URI of MLflow, of an archive, or a baseline.
+
+    Args:
+        run: its name.
+        work: folder of the MLflow store.
+        like: the dataset that a baseline draws from.
 
     Raises:
-        LabError: there is no such run or model, or it has no whole checkpoint.
+        LabError: there is nothing of that name, or no whole checkpoint in it.
     """
-    model, last = checkpoint.load(fetch_model(work, run) if ":/" in run else Path(run))
-    spec, minutes = model.spec, last.seconds / 60
-    about = f"{last.run.model.name}, {spec.frames} frames at {spec.size} px, {last.step:,} updates in {minutes:.1f} min"
-    return Player(short_name(run), model, last.run.dataset, about)
+    return Player(short_name(run), source(str(fetch_model(work, run)) if ":/" in run else run, like))
 
 
 def short_name(run: str) -> str:
@@ -140,9 +139,9 @@ def show(sides: Sequence[Player | None], prompt: str, seed: int, count: int) -> 
 
 
 def _side(side: Player | None, first: Player, prompts: list[str], seeds: list[int]) -> str:
-    spec = (side or first).model.spec
-    frames = sample_frames(side.model, prompts, seeds) if side else oracle(spec, prompts, seeds)
-    name, about = (side.name, side.about) if side else (REAL, "what a perfect model would show")
+    spec = (side or first).source.sampler.spec
+    frames = sample_frames(side.source.sampler, prompts, seeds) if side else oracle(spec, prompts, seeds)
+    name, about = (side.name, side.source.about) if side else (REAL, "what a perfect model would show")
     try:
         verdicts: Sequence[Verdict | None] = judge(frames, prompts, seeds, "s0")
     except LabError as error:  # the model knows the words, the grammar does not know the sentence

@@ -86,7 +86,7 @@ def planned(title: str, seconds: Mapping[str, float]) -> Iterator[Callable[[str]
 
     def begin(name: str) -> None:
         nonlocal place, since
-        place, since = names.index(name), time.monotonic()
+        place, since = max(place, names.index(name)), time.monotonic()  # on the pools stages overlap
         show()
 
     def show() -> None:

@@ -1,0 +1,71 @@
+"""A lab is a graph: a model may build on another of the same lab, which is trained before it."""
+
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from pydantic import ValidationError
+
+from flows.lab import LabConfig, _stages
+from t2v_models.config import in_words
+from t2v_models.families.build import FAMILIES
+from t2v_models.model import FamilyConfig
+
+
+class Pupil(FamilyConfig):
+    name: Literal["pupil"] = "pupil"
+    batch_size: int = 1
+    teacher: Path
+
+    @property
+    def parents(self) -> dict[str, Path]:
+        return {"teacher": self.teacher}
+
+
+class Master(Pupil):
+    name: Literal["master"] = "master"  # type: ignore[assignment]
+
+
+@pytest.fixture
+def families(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FAMILIES, "pupil", Pupil)
+    monkeypatch.setitem(FAMILIES, "master", Master)
+
+
+def lab(*models: dict[str, str], place: str = "here") -> LabConfig:
+    return LabConfig.model_validate({"models": models, "training": {"steps": 1}, "place": place})
+
+
+@pytest.mark.usefixtures("families")
+def test_what_others_build_on_is_trained_before_them_and_what_is_apart_waits_for_nobody(tmp_path: Path) -> None:
+    config = lab({"name": "pupil", "teacher": "gan"}, {"name": "frame_gan"}, {"name": "gan"})
+    runs = config.run_folders(tmp_path)
+    assert list(runs) == ["pupil", "frame_gan", "gan"]
+    stages = {stage.name: stage for stage in _stages(config, tmp_path / "data", tmp_path / "real", runs, tmp_path)}
+    assert stages["train pupil"].after == ("render", "train gan")
+    assert (
+        stages["train frame_gan"].after == stages["train gan"].after == stages["judge real clips"].after == ("render",)
+    )
+    assert stages["judge gan"].after == ("train gan",)
+    names = list(stages)
+    assert all(names.index(needed) < names.index(name) for name, stage in stages.items() for needed in stage.after)
+    assert stages["train pupil"].parameters["model"].teacher == runs["gan"]
+
+
+@pytest.mark.usefixtures("families")
+def test_a_run_folder_is_named_by_what_the_run_builds_on_too(tmp_path: Path) -> None:
+    one = lab({"name": "pupil", "teacher": "gan"}, {"name": "gan"}).run_folders(tmp_path)
+    other = lab({"name": "pupil", "teacher": "gan"}, {"name": "gan", "width": 64}).run_folders(tmp_path)  # type: ignore
+    assert one["pupil"] != other["pupil"]
+
+
+@pytest.mark.usefixtures("families")
+def test_models_that_build_on_each_other_are_one_sentence() -> None:
+    with pytest.raises(ValidationError) as error:
+        lab({"name": "pupil", "teacher": "master"}, {"name": "master", "teacher": "pupil"})
+    assert "build on each other" in in_words(error.value)
+
+
+def test_run_folders_of_labs_of_before_keep_their_names(tmp_path: Path) -> None:
+    found = LabConfig.model_validate({"models": [{"name": "gan"}], "training": {"minutes": 3.5}}).run_folders(tmp_path)
+    assert found["gan"].name == "gan-997c9e78"

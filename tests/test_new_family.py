@@ -1,0 +1,117 @@
+"""A family in one file: it trains, resumes, samples, is judged, compared and played by the commands; no other file
+knows of it."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from flows.cli.main import main
+from t2v_models.batch import Batch
+from t2v_models.clips.media import load_npz
+from t2v_models.clips.spec import ClipSpec
+from t2v_models.families.build import FAMILIES
+from t2v_models.model import FamilyConfig, Loss, LossModel, VideoModel
+from t2v_models.sampler import Request
+from tasks.servers.runtime import prefect_api
+from tests.runs import tensors
+from tests.tiny import prepared
+
+PROMPT = "circle moving left"
+
+
+class MeanFrameConfig(FamilyConfig):
+    about = "the mean frame of each caption, held, with a little noise"
+
+    name: Literal["mean_frame"] = "mean_frame"
+    batch_size: int = Field(8, ge=1)
+    lr: float = Field(0.05, gt=0, description="Adam step")
+
+    @classmethod
+    def tiny(cls) -> "MeanFrameConfig":
+        return cls()
+
+    def build(self, spec: ClipSpec, parents: Mapping[str, VideoModel]) -> VideoModel:
+        return MeanFrame(self, spec)
+
+
+class MeanFrame(LossModel):
+    able = frozenset({"frames"})
+
+    def __init__(self, config: MeanFrameConfig, spec: ClipSpec):
+        super().__init__()
+        self.config: MeanFrameConfig = config
+        self.spec = spec
+        self.text = config.text_encoder.build()
+        self.frame = nn.Linear(self.text.width, 3 * spec.size**2)
+
+    def new_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        return {"frame": torch.optim.Adam(self.frame.parameters(), self.config.lr)}
+
+    def mean_frames(self, prompts: tuple[str, ...]) -> Tensor:
+        return self.frame(self.text.pooled(prompts)).view(-1, self.spec.size, self.spec.size, 3)
+
+    def losses(self, part: Batch, step: int, progress: float) -> dict[str, Loss]:
+        target = part.frames.float().mean(1) / 127.5 - 1 + 0.01 * part.randn(1, 1, 1)
+        error = (self.mean_frames(part.captions) - target).square().flatten(1).mean(1)
+        return {"frame": Loss(error.sum(), len(error), {"worst": error.detach().max() * len(error)})}
+
+    def make(self, request: Request) -> Tensor:
+        noise = [torch.randn((), generator=torch.Generator().manual_seed(seed)) for seed in request.seeds]
+        frames = self.mean_frames(request.prompts) + 0.05 * torch.stack(noise).view(-1, 1, 1, 1)
+        clips = frames.unsqueeze(1).repeat(1, request.frames or self.spec.frames, 1, 1, 1)
+        return clips.clamp(-1, 1).permute(0, 4, 1, 2, 3)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A work folder, with a Prefect server that all commands here use, and the new family among the others."""
+    work = tmp_path_factory.mktemp("work")
+    with pytest.MonkeyPatch.context() as patch, prepared(work), prefect_api(work):
+        patch.setitem(FAMILIES, "mean_frame", MeanFrameConfig)
+        yield work
+
+
+def t2v(*arguments: object, work: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["t2v", *map(str, arguments), "--work", str(work)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert not ended.value.code, ended.value.code
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_every_command_takes_a_family_of_one_file(data: Path, work: Path, tmp_path: Path, capsys) -> None:
+    run, unbroken = tmp_path / "run", tmp_path / "unbroken"
+    settings = ("--model", "mean_frame", "--set", "lr=0.02")
+    t2v("train", data, *settings, "--steps", 3, "--out", run, work=work)
+    t2v("train", data, *settings, "--steps", 6, "--out", run, work=work)  # goes on
+    t2v("train", data, *settings, "--steps", 6, "--out", unbroken, work=work)
+    one, other = tensors(run), tensors(unbroken)
+    assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+    t2v("generate", run, PROMPT, "--count", 2, "--frames", 9, "--out", tmp_path / "clips.npz", work=work)
+    frames, prompts, seeds = load_npz(tmp_path / "clips.npz")
+    assert frames.shape == (2, 9, 16, 16, 3) and prompts == [PROMPT] * 2 and seeds == [0, 1]
+    assert not np.array_equal(frames[0], frames[1])
+
+    capsys.readouterr()
+    t2v("evaluate", run, "--split", "s0", "--clips-per-prompt", 2, "--out", tmp_path / "judged", "--json", work=work)
+    judged = json.loads(capsys.readouterr().out.splitlines()[-1])["scores"]["s0"]
+    assert judged["prompt_acc"]["value"] == 0 and judged["prompt_acc"]["n"] > 20  # it holds still
+    oracle = ("evaluate", "oracle", "--like", run, "--split", "s0", "--clips-per-prompt", 2)
+    t2v(*oracle, "--out", tmp_path / "oracle", work=work)
+    t2v("compare", tmp_path / "oracle", tmp_path / "judged", "--out", tmp_path / "compared", work=work)
+    assert "mean_frame" in (tmp_path / "compared" / "report.html").read_text()
+
+    from tasks.report.play import player, show  # Gradio's page asks these
+
+    assert "<img" in show([player(str(run), work)], PROMPT, 0, 1)
