@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from flows.cli.clean import commands as clean_commands
 from flows.cli.data import commands as data_commands
-from flows.cli.options import Data, Json, Work, file_to_write, folder_to_write, print_json
+from flows.cli.generate import commands as generate_commands
+from flows.cli.options import Data, Json, Work, folder_to_write, print_json, run_folder
 from flows.cli.play import commands as play_commands
 from flows.cli.settings import lab_config, model_config
 from t2v_models.config import LabError, in_words
@@ -34,6 +35,7 @@ INTERRUPTED = 130
 
 app.add_typer(clean_commands)
 app.add_typer(data_commands)
+app.add_typer(generate_commands)
 app.add_typer(play_commands)
 
 
@@ -147,68 +149,6 @@ def settings(
 
 
 @app.command()
-def generate(
-    run: Annotated[str, typer.Argument(help="A run folder, a model URI, a baseline or an .npz of clips.")],
-    prompts: Annotated[list[str], typer.Argument(help="What the clips should show, e.g. 'circle moving left'.")],
-    out: Annotated[
-        Path, typer.Option(help="clips.npz, .mp4, .gif, .webp, or .png for a contact sheet.", callback=file_to_write)
-    ],
-    count: Annotated[int, typer.Option(min=1, help="Clips for each prompt.")] = 4,
-    seed: Annotated[int, typer.Option(min=0, max=2**62, help="Clip i of each prompt has seed + i.")] = 0,
-    to: Annotated[str | None, typer.Option(help="Clips on the way from the one prompt to this one.")] = None,
-    to_seed: Annotated[int | None, typer.Option(min=0, max=2**62, help="Clips on the way from --seed to this.")] = None,
-    frames: Annotated[int | None, typer.Option(min=1, help="Length, where the model can make another.")] = None,
-    size: Annotated[str | None, typer.Option(help="As 64 or 64x36, width first, where the model can.")] = None,
-    first_frame: Annotated[Path | None, typer.Option(help="A picture that clips begin with, where it can.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="How strongly the prompt counts, where it can be set.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Evaluations of the network a clip, likewise.")] = None,
-    like: Annotated[Path | None, typer.Option(help="Run or dataset that a baseline draws from.")] = None,
-    work: Work = WORK,
-    as_json: Json = False,
-) -> None:
-    """Make clips from prompts, or on the way from one prompt or seed to another."""
-    import numpy as np
-
-    from t2v_models.clips.media import check_suffix, read_picture, save_clips
-    from t2v_models.generate import interpolate, interpolation_names
-    from t2v_models.sampler import Request, repeat, sample_all
-    from tasks.samplers import source
-    from tasks.subjects import dataset_like
-
-    check_suffix(out)
-    on_the_way = to is not None or to_seed is not None
-    if on_the_way and len(prompts) > 1:
-        raise LabError(f"--to and --to-seed go from one prompt and {len(prompts)} were given: give one")
-    sampler = source(_run_folder(run, work), dataset_like(like) if like else None).sampler
-    if on_the_way:
-        ends = (prompts[0], prompts[0] if to is None else to), (seed, seed if to_seed is None else to_seed)
-        clips = interpolate(sampler, *ends, count)
-        asked, seeds = interpolation_names(*ends, count)
-    else:
-        asked, seeds = repeat(prompts, count, seed)
-        begin = None if first_frame is None else np.repeat(read_picture(first_frame)[None], len(asked), 0)
-        wanted = Request(tuple(asked), tuple(seeds), frames, _height_and_width(size), begin, guidance, steps)
-        clips = sample_all(sampler, wanted)
-    paths = save_clips(out, clips, asked, seeds, sampler.spec.fps)
-    print("\n".join(str(path) for path in paths))
-    print_json(as_json, {"out": [str(path) for path in paths], "prompts": asked, "seeds": seeds})
-
-
-def _height_and_width(size: str | None) -> tuple[int, int] | None:
-    """Of `64` or `64x36`, width first as everywhere.
-
-    Raises:
-        LabError: it is neither.
-    """
-    if size is None:
-        return None
-    numbers = re.fullmatch(r"(\d+)(?:x(\d+))?", size)
-    if not numbers:
-        raise LabError(f"--size {size!r} is no size: write 64 or, width first, 64x36")
-    return int(numbers[2] or numbers[1]), int(numbers[1])
-
-
-@app.command()
 def evaluate(
     run: Annotated[
         str,
@@ -244,7 +184,7 @@ def evaluate(
     count = TIERS[tier] if clips_per_prompt is None else clips_per_prompt
     config = EvaluateConfig.model_validate({"splits": split, "clips_per_prompt": count, "seed": seed})
     prepare(work)
-    folder = _run_folder(run, work)
+    folder = run_folder(run, work)
     data = dataset_like(like) if like else None
     who = subject(folder, data)  # before the server is started: a missing run is said at once
     asked_of(who, config)
@@ -285,7 +225,7 @@ def compare(
     prepare(work)
     from tasks.compare import compared, markdown_table, print_differences
 
-    folders = [_run_folder(run, work) for run in runs]
+    folders = [run_folder(run, work) for run in runs]
     sides = compared(folders, work)  # before the server is started: a run without an evaluation is said at once
     if markdown:
         print(markdown_table(sides))
@@ -341,18 +281,6 @@ def up(
     from flows.cli.up import serve
 
     serve(work, prefect_port, mlflow_port, postgres)
-
-
-def _run_folder(run: str, work: Path) -> Path:
-    """A run folder as given, or the one inside an MLflow model."""
-    if ":/" not in run:
-        return Path(run)
-    from tasks.servers.runtime import prepare
-
-    prepare(work)
-    from tasks.mlflow.registry import fetch_model
-
-    return fetch_model(work, run)
 
 
 if __name__ == "__main__":

@@ -35,3 +35,15 @@ def print_json(wanted: bool, result: dict[str, Any]) -> None:
     """The result as one line of JSON, if it is wanted."""
     if wanted:
         print(json.dumps(result))
+
+
+def run_folder(run: str, work: Path) -> Path:
+    """A run folder as given, or the one inside an MLflow model."""
+    if ":/" not in run:
+        return Path(run)
+    from tasks.servers.runtime import prepare
+
+    prepare(work)
+    from tasks.mlflow.registry import fetch_model
+
+    return fetch_model(work, run)

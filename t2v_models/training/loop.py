@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from operator import not_
 from pathlib import Path
 from typing import Literal
 
@@ -51,7 +52,9 @@ class TrainConfig(Config):
     seed: int = Field(0, ge=0, description="of weights, order and noise")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU when there is one")
     ranks: int = Field(1, ge=1, description="processes on each machine that share every batch; torchrun starts them")
-    oversubscribe: bool = Field(False, description="allow more ranks than CPU cores, which then wait for each other")
+    oversubscribe: bool = Field(
+        False, exclude_if=not_, description="allow more ranks than CPU cores, which then wait for each other"
+    )
     precision: Literal["float32", "bfloat16"] = Field("float32", description="of the networks' arithmetic")
     probe_seconds: float = Field(1, ge=0, description="seconds to measure the machine's matrix rate; 0 leaves it out")
     log_every: int = Field(50, ge=1, description="steps between logged figures")

@@ -1,0 +1,75 @@
+"""The command that makes clips: generate."""
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.cli.options import Json, Work, file_to_write, print_json, run_folder
+from t2v_models.config import LabError
+from tasks.servers.runtime import WORK
+
+commands = typer.Typer()
+
+
+@commands.command()
+def generate(
+    run: Annotated[str, typer.Argument(help="A run folder, a model URI, a baseline or an .npz of clips.")],
+    prompts: Annotated[list[str], typer.Argument(help="What the clips should show, e.g. 'circle moving left'.")],
+    out: Annotated[
+        Path, typer.Option(help="clips.npz, .mp4, .gif, .webp, or .png for a contact sheet.", callback=file_to_write)
+    ],
+    count: Annotated[int, typer.Option(min=1, help="Clips for each prompt.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, max=2**62, help="Clip i of each prompt has seed + i.")] = 0,
+    to: Annotated[str | None, typer.Option(help="Clips on the way from the one prompt to this one.")] = None,
+    to_seed: Annotated[int | None, typer.Option(min=0, max=2**62, help="Clips on the way from --seed to this.")] = None,
+    frames: Annotated[int | None, typer.Option(min=1, help="Length, where the model can make another.")] = None,
+    size: Annotated[str | None, typer.Option(help="As 64 or 64x36, width first, where the model can.")] = None,
+    first_frame: Annotated[Path | None, typer.Option(help="A picture that clips begin with, where it can.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="How strongly the prompt counts, where it can be set.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Evaluations of the network a clip, likewise.")] = None,
+    like: Annotated[Path | None, typer.Option(help="Run or dataset that a baseline draws from.")] = None,
+    work: Work = WORK,
+    as_json: Json = False,
+) -> None:
+    """Make clips from prompts, or on the way from one prompt or seed to another."""
+    import numpy as np
+
+    from t2v_models.clips.media import check_suffix, read_picture, save_clips
+    from t2v_models.generate import interpolate, interpolation_names
+    from t2v_models.sampler import Request, repeat, sample_all
+    from tasks.samplers import source
+    from tasks.subjects import dataset_like
+
+    check_suffix(out)
+    on_the_way = to is not None or to_seed is not None
+    if on_the_way and len(prompts) > 1:
+        raise LabError(f"--to and --to-seed go from one prompt and {len(prompts)} were given: give one")
+    sampler = source(run_folder(run, work), dataset_like(like) if like else None).sampler
+    if on_the_way:
+        ends = (prompts[0], prompts[0] if to is None else to), (seed, seed if to_seed is None else to_seed)
+        clips = interpolate(sampler, *ends, count)
+        asked, seeds = interpolation_names(*ends, count)
+    else:
+        asked, seeds = repeat(prompts, count, seed)
+        begin = None if first_frame is None else np.repeat(read_picture(first_frame)[None], len(asked), 0)
+        wanted = Request(tuple(asked), tuple(seeds), frames, _height_and_width(size), begin, guidance, steps)
+        clips = sample_all(sampler, wanted)
+    paths = save_clips(out, clips, asked, seeds, sampler.spec.fps)
+    print("\n".join(str(path) for path in paths))
+    print_json(as_json, {"out": [str(path) for path in paths], "prompts": asked, "seeds": seeds})
+
+
+def _height_and_width(size: str | None) -> tuple[int, int] | None:
+    """Of `64` or `64x36`, width first as everywhere.
+
+    Raises:
+        LabError: it is neither.
+    """
+    if size is None:
+        return None
+    numbers = re.fullmatch(r"(\d+)(?:x(\d+))?", size)
+    if not numbers:
+        raise LabError(f"--size {size!r} is no size: write 64 or, width first, 64x36")
+    return int(numbers[2] or numbers[1]), int(numbers[1])
