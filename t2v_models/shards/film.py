@@ -65,7 +65,8 @@ def film(path: Path, told: Told) -> Iterator[Shown]:
             raise ValueError("it has no video")
         if stream.codec_context is None:
             raise ValueError("its video is in a format that cannot be decoded here: convert it to mp4")
-        check_size(stream.codec_context.width, stream.codec_context.height)
+        if stream.codec_context.width:  # which may show only when pictures are decoded
+            check_size(stream.codec_context.width, stream.codec_context.height)
         step = float(1 / stream.average_rate) if stream.average_rate else USUAL_STEP
         decoder, turns = _decoder(path, stream)
         signs = Signs(path, container, stream)
@@ -90,17 +91,18 @@ def film(path: Path, told: Told) -> Iterator[Shown]:
 def _decoder(path: Path, stream: Any) -> tuple[Any, list[Image.Transpose] | None]:
     """The decoder, and the turns of its pictures if it does not know them."""
     decoder, turns = stream.codec_context, None
-    name = BETTER.get(decoder.codec.name)
+    name, deep = BETTER.get(decoder.codec.name), decoder.format is not None and decoder.format.components[0].bits > 8
     transparent = stream.metadata.get("alpha_mode", stream.metadata.get("ALPHA_MODE")) == "1"
-    if name == "libvpx-vp9" or (name and transparent):
-        try:
+    if not deep and (name == "libvpx-vp9" or (name and transparent)):  # PyAV's libvpx knows 8 bits only
+        with suppress(UnknownCodecError):
             decoder = av.CodecContext.create(name, "r")
+            for tag in ("color_trc", "color_primaries", "colorspace", "color_range"):
+                setattr(decoder, tag, getattr(stream.codec_context, tag))
             with _opened(path) as again, suppress(av.FFmpegError):
                 first = next(again.decode(again.streams[stream.index]), None)
                 turns = _turns(first) if first else None
-        except UnknownCodecError as error:
-            if transparent:
-                raise ValueError(f"its transparency cannot be read: PyAV was built without {name}") from error
+    if transparent and decoder is stream.codec_context:
+        raise ValueError(f"its transparency cannot be read: PyAV has no {name} that does; convert it")
     decoder.thread_count = 1  # what it says is then heard in this thread, beside the packet it is about
     decoder.copy_opaque = True
     decoder.options = {"err_detect": "crccheck+bitstream+buffer"}
@@ -148,11 +150,17 @@ def _decoded(packets: Iterator[Any], decoder: Any, signs: Signs, size: int, told
 
 
 def _timed(frames: Iterator[_Frame], step: float) -> Iterator[_Frame]:
-    """Each frame with its time; one without follows the latest at the usual rate."""
+    """Each frame with its time; one without follows the latest at the usual rate.
+
+    Raises:
+        ValueError: a time is so much earlier than one before it that it cannot come from the order of coding.
+    """
     latest = -step
     for frame in frames:
         check_size(frame.frame.width, frame.frame.height)
         frame.time = latest + step if frame.frame.time is None else frame.frame.time
+        if latest - frame.time > 2 * DEEPEST * step:
+            raise ValueError(f"its times are in no order: {frame.time:.3f} s comes after {latest:.3f} s; convert it")
         latest = max(latest, frame.time)
         yield frame
 
