@@ -69,3 +69,18 @@ def test_any_even_count_is_in_order_and_any_hole_in_it_is_found(
         files.pop(chance.randrange(1, count - 1))
         with pytest.raises(ValueError, match="frames are missing after"):
             ordered(chance.sample(files, count - 1))
+
+
+@pytest.mark.parametrize(("suffix", "form"), [("webp", "WEBP"), ("png", "PNG"), ("tiff", "TIFF")])
+def test_a_frame_that_holds_several_pictures_is_none(tmp_path: Path, suffix: str, form: str) -> None:
+    folder = tmp_path / "source" / "clip"
+    folder.mkdir(parents=True)
+    pictures = [Image.fromarray(frame) for frame in noise(0)]
+    for i, picture in enumerate(pictures):
+        more = {"save_all": True, "append_images": pictures[:3]} if i == 4 else {}
+        picture.save(folder / f"{i}.{suffix}", form, **more)
+    (folder / "caption.txt").write_text("a cat")
+    put(tmp_path / "source", "other.webp", to_webp(noise(1), 10))
+    ingest(tmp_path / "source", tmp_path / "out", OPTIONS)
+    reason = f"frame 4.{suffix} cannot be read: it holds 4 pictures and not one"
+    assert rejects(tmp_path / "out") == {"clip": reason}

@@ -102,6 +102,8 @@ def _picture(path: Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             check_size(*image.size)
+            if (count := getattr(image, "n_frames", 1)) > 1:
+                raise ValueError(f"it holds {count} pictures and not one")
             return _rgb(ImageOps.exif_transpose(image))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"frame {printable(path.name)} cannot be read: {_first_line(error)}") from error
