@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 
 SAVED_SECONDS = 10
 """What an operating system allows between SIGTERM and SIGKILL, and a container too."""
-KILLS = int(os.environ.get("T2V_KILLS", "4"))
+KILLS = int(os.environ.get("T2V_KILLS", "3"))
 FOREVER = 10**6
 
 
@@ -68,7 +68,7 @@ def wait_for(process: BaseProcess, happened: Callable[[], bool]) -> None:
     end = time.monotonic() + PATIENCE
     while not happened():
         assert process.is_alive() and time.monotonic() < end, f"waited in vain, exit code {process.exitcode}"
-        time.sleep(0.0005)
+        time.sleep(0.002)
 
 
 def wait_for_lines(process: BaseProcess, run_dir: Path, count: int) -> None:
@@ -142,9 +142,9 @@ def test_two_ranks_that_are_stopped_or_whose_launcher_is_killed_go_on_bit_for_bi
     wait_for_lines(process, broken, stopped + 5)
     process.kill()
     assert ended(process) == -signal.SIGKILL
-    learn_by_two(data, broken, steps)
+    for run_dir in (broken, tmp_path / "whole"):  # without torchrun, which takes its time to start
+        by_two_ranks(learn_as_rank, data, run_dir, steps)
     assert newest_step(broken) == steps
-    by_two_ranks(learn_as_rank, data, tmp_path / "whole", steps)
     assert same(tmp_path / "whole", broken)
 
 

@@ -4,49 +4,75 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from flows.cli.main import main
 from tasks.servers.runtime import prefect_api
 from tests.tiny import prepared
 
 ROOT = Path(__file__).parents[1]
 T2V = str(Path(sys.executable).with_name("t2v"))
+RUN = ("run", "--profile", "smoke", "--set", "gate.floor=null")
 
 
-def t2v(folder: Path, *arguments: str, **environment: str) -> tuple[dict, str]:
-    """The JSON of the last line, and everything a person saw."""
+def last_line(said: str) -> dict[str, Any]:
+    """What `--json` leaves on the last line."""
+    return json.loads(said.splitlines()[-1])  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], str]:
+    """The folder, the result and everything a person saw of the command in a process of its own."""
+    folder = tmp_path_factory.mktemp("lab")
     home = folder / "home"
-    home.mkdir(exist_ok=True)
+    home.mkdir()
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "T2V_"))}
-    done = subprocess.run([T2V, *arguments, "--json"], cwd=folder, capture_output=True, text=True, timeout=1200,
-                          env=clean | {"HOME": str(home)} | environment)  # fmt: skip
+    done = subprocess.run([T2V, *RUN, "--json"], cwd=folder, capture_output=True, text=True,
+                          timeout=1200, env=clean | {"HOME": str(home)})  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert not list(home.iterdir()), "something was written to the user's home"
-    return json.loads(done.stdout.splitlines()[-1]), done.stdout + done.stderr
+    return folder, last_line(done.stdout), done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict, str]:
-    folder = tmp_path_factory.mktemp("lab")
-    return folder, *t2v(folder, "run", "--profile", "smoke", "--set", "gate.floor=null")
-
-
-@pytest.fixture(scope="module")
-def server(lab: tuple[Path, dict, str]) -> Iterator[str]:
-    """A Prefect server for the commands after the first, which has started its own: each takes ten seconds."""
+def server(lab: tuple[Path, dict[str, Any], str]) -> Iterator[str]:
+    """A Prefect server for the commands after the first, which has started its own."""
     folder, *_ = lab
     with prepared(folder / "work"), prefect_api(folder / "work") as url:
         yield url
 
 
+Command = Callable[..., tuple[dict[str, Any], str]]
+
+
+@pytest.fixture
+def t2v(
+    lab: tuple[Path, dict[str, Any], str], server: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Command:  # fmt: skip
+    """A later command in this process, since the imports of one take seconds: its result, and what a person saw."""
+    monkeypatch.chdir(lab[0])
+
+    def run(*arguments: str) -> tuple[dict[str, Any], str]:
+        monkeypatch.setattr(sys, "argv", ["t2v", *arguments, "--json"])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, errors = capsys.readouterr()
+        assert not ended.value.code, errors[-3000:]
+        return last_line(out), out + errors
+
+    return run
+
+
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # prefect's own
 
 
-def test_one_command_leaves_data_runs_scores_and_a_report(lab: tuple[Path, dict, str]) -> None:
+def test_one_command_leaves_data_runs_scores_and_a_report(lab: tuple[Path, dict[str, Any], str]) -> None:
     folder, result, said = lab
     for name in ("run", "data", "report"):
         assert (folder / result[name]).exists(), name
@@ -59,7 +85,7 @@ def test_one_command_leaves_data_runs_scores_and_a_report(lab: tuple[Path, dict,
         assert noise not in said, said
 
 
-def test_the_report_plays_clips_and_names_every_model(lab: tuple[Path, dict, str]) -> None:
+def test_the_report_plays_clips_and_names_every_model(lab: tuple[Path, dict[str, Any], str]) -> None:
     folder, result, _ = lab
     images, text = [], []
 
@@ -79,20 +105,17 @@ def test_the_report_plays_clips_and_names_every_model(lab: tuple[Path, dict, str
     assert "What is wrong" in text, "models of a few updates should have their faults named"
 
 
-def test_mlflow_holds_what_a_comparison_needs(lab: tuple[Path, dict, str]) -> None:
-    _, result, _ = lab
-    code = f"""
-import json, mlflow
-client = mlflow.MlflowClient({result["mlflow"]!r})
-runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
-print(json.dumps([dict(id=r.info.run_id,
-    name=r.info.run_name, status=r.info.status, metrics=sorted(r.data.metrics), params=r.data.params,
-    tags=r.data.tags, data=[d.dataset.digest for d in r.inputs.dataset_inputs],
-    files=[f.path for f in client.list_artifacts(r.info.run_id)]) for r in runs]))
-print(json.dumps([m.name for m in client.search_registered_models()]))
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    runs, models = (json.loads(line) for line in done.stdout.splitlines()[-2:])
+def test_mlflow_holds_what_a_comparison_needs(lab: tuple[Path, dict[str, Any], str], server: str) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(lab[1]["mlflow"])
+    runs = [
+        {"id": r.info.run_id, "name": r.info.run_name, "status": r.info.status, "metrics": r.data.metrics,
+         "params": r.data.params, "tags": r.data.tags, "data": r.inputs.dataset_inputs,
+         "files": [file.path for file in client.list_artifacts(r.info.run_id)]}
+        for r in client.search_runs([e.experiment_id for e in client.search_experiments()])
+    ]  # fmt: skip
+    models = [model.name for model in client.search_registered_models()]
     stages = {r["name"]: r["tags"]["stage"] for r in runs}
     assert sorted(stages.values()) == sorted(["lab", "render", *["train"] * 2, *["evaluate"] * 3])
     assert all(name.startswith(stage) for name, stage in stages.items())
@@ -120,36 +143,36 @@ print(json.dumps([m.name for m in client.search_registered_models()]))
         assert {key for key in trained.get(name, run)["metrics"] if key.startswith("eval/")} <= set(run["metrics"])
 
 
-def test_the_same_command_again_does_nothing_again(lab: tuple[Path, dict, str], server: str) -> None:
+def test_the_same_command_again_does_nothing_again(lab: tuple[Path, dict[str, Any], str], t2v: Command) -> None:
     folder, first, _ = lab
     kept = {p: p.stat().st_mtime_ns for p in (folder / "work").rglob("*") if p.suffix in (".tar", ".safetensors")}
-    second, said = t2v(folder, "run", "--profile", "smoke", "--set", "gate.floor=null", PREFECT_API_URL=server)
+    second, said = t2v(*RUN)
     assert (second["run"], second["data"], second["evaluations"]) == (first["run"], first["data"], first["evaluations"])
     assert kept == {p: p.stat().st_mtime_ns for p in kept}
     assert not any(stage.startswith(("train", "evaluate", "render")) for stage in second["stages"])
     assert "nothing to train" in said
 
 
-def test_generate_evaluate_and_verify_on_its_results(lab: tuple[Path, dict, str], server: str) -> None:
+def test_generate_evaluate_and_verify_on_its_results(lab: tuple[Path, dict[str, Any], str], t2v: Command) -> None:
     folder, result, _ = lab
-    made, _ = t2v(folder, "generate", "models:/t2v-gan@champion", "circle moving left", "--out", "x.npz")
+    made, _ = t2v("generate", "models:/t2v-gan@champion", "circle moving left", "--out", "x.npz")
     assert (folder / made["out"][0]).is_file()
     asked = ("--split", "s3", "--clips-per-prompt", "3")
-    judged, said = t2v(folder, "evaluate", "models:/t2v-gan@champion", *asked, "--out", "a", PREFECT_API_URL=server)
-    again, said_again = t2v(folder, "evaluate", result["run"], *asked, "--out", "b", PREFECT_API_URL=server)
+    judged, said = t2v("evaluate", "models:/t2v-gan@champion", *asked, "--out", "a")
+    again, said_again = t2v("evaluate", result["run"], *asked, "--out", "b")
     assert judged["scores"] == again["scores"], "the model of the store is that of the run folder"
     assert judged["scores"]["s3"]["prompt_acc"]["n"] == 6
     assert (folder / "a" / "s3" / "verdicts.parquet").is_file()
     assert "clips, read once" in said
     (line,) = [line for line in said_again.splitlines() if line.startswith("real clips of s3")]
     assert line.split()[-1] == "kept", "real clips are made once for all models"
-    assert t2v(folder, "verify", result["data"])[0]["damages"] == []
+    assert t2v("verify", result["data"])[0]["damages"] == []
 
 
-def test_runs_and_a_baseline_are_compared_on_one_page(lab: tuple[Path, dict, str], server: str) -> None:
+def test_runs_and_a_baseline_are_compared_on_one_page(lab: tuple[Path, dict[str, Any], str], t2v: Command) -> None:
     folder, result, _ = lab
     oracle = folder / "work" / "data" / f"{Path(result['data']).name}-oracle"
-    compared, said = t2v(folder, "compare", str(oracle), *map(str, result["runs"].values()), PREFECT_API_URL=server)
+    compared, said = t2v("compare", str(oracle), *map(str, result["runs"].values()))
     text = (folder / compared["page"]).read_text()
     assert "worse" in said
     assert text.count('class="card"') == 3

@@ -8,20 +8,27 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 
+from flows.cli.main import main
+from t2v_models.checkpoint import newest
 from t2v_models.clips import media
 from t2v_models.generate import load_run
 from t2v_models.sampler import sample_frames
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
 from t2v_models.training.loop import TrainConfig, fit
+from tasks.mlflow.registry import promote, version_with
+from tasks.mlflow.store import client
+from tasks.mlflow.tracking import track
 from tests.runs import SMALL, quiet, run_of
+from tests.tiny import prepared
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # mlflow's own
 
@@ -77,22 +84,15 @@ def store(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command = ("server", "--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db",
                "--artifacts-destination", str(folder / "kept"))  # fmt: skip
     with serving(folder, "/health", *command, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false") as url:
-        code = f"""
-from pathlib import Path
-from tasks.servers.runtime import prepare
-work = Path({str(folder / "work")!r}); prepare(work)
-from tasks.mlflow.store import client
-from tasks.mlflow.registry import promote, version_with
-from tasks.mlflow.tracking import track
-from t2v_models.checkpoint import newest
-run = Path({str(run)!r})
-with track(work, "exp", "a", params={{}}, tags={{}}) as tracker:
-    tracker.model(run, "t2v-gan", {PROMPT!r})
-promote(client(work), version_with(client(work), newest(run).sha256))
-"""
-        here = clean(MLFLOW_TRACKING_URI=url, PYTHONPATH=str(Path(__file__).parents[1]))
-        done = subprocess.run([sys.executable, "-c", code], env=here, capture_output=True, text=True, check=False)
-        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        with prepared(folder / "work"), redirect_stdout(StringIO()) as told, redirect_stderr(told):
+            os.environ["MLFLOW_TRACKING_URI"] = url  # `prepared` takes it away again
+            with track(folder / "work", "exp", "a", params={}, tags={}) as tracker:
+                tracker.model(run, "t2v-gan", PROMPT)
+            last, registry = newest(run), client(folder / "work")
+            found = last and version_with(registry, last.sha256)
+            assert found
+            promote(registry, found)
+        assert told.getvalue() == ""
         yield url
 
 
@@ -150,9 +150,9 @@ def test_the_server_turns_prompts_into_clips(server: str, run: Path) -> None:
         (["circle moving lefft"], {}, "not trained on the word 'lefft' of prompt 'circle moving lefft': did you mean"),
         ([""], {}, "prompt '' has no words: use some of bouncing, circle"),
         (["?!"], {}, "has no words"),
-        ([], {}, "prompts: tuple should have at least 1 item"),
+        ([], {}, "prompts: should have at least 1 of them, not 0"),
         ([PROMPT], {"count": 1_000_000}, "count: should be less than or equal to 64 (found 1000000)"),
-        ([PROMPT] * 65, {}, "prompts: tuple should have at most 64 items"),
+        ([PROMPT] * 65, {}, "prompts: should have at most 64 of them, not 65"),
         ([PROMPT] * 9, {"count": 8}, "9 prompts with count 8 are 72 clips: an answer holds at most 64"),
         ([PROMPT], {"count": 0}, "count: should be greater than or equal to 1 (found 0)"),
         ([PROMPT], {"count": "many"}, "count"),
@@ -209,36 +209,19 @@ MISTAKES = [
 """A model, a prompt, a store if it is not the one with the model, and what is said."""
 
 
-@pytest.fixture(scope="module")
-def answers(store: str, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, str, str]]:
-    """Exit code, output and errors of every mistake; one process makes them all, since its imports take seconds."""
-    folder = tmp_path_factory.mktemp("mistakes")
-    code = f"""
-import contextlib, io, json, os, sys
-from flows.cli.main import main
-answers = []
-for model, prompt, uri in {[(model, prompt, store if uri is None else uri) for model, prompt, uri, _ in MISTAKES]!r}:
-    os.environ["MLFLOW_TRACKING_URI"] = uri
-    sys.argv = ["t2v", "generate", model, prompt, "--out", "a.npz"]
-    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
-        try:
-            main()
-        except SystemExit as end:
-            answers.append((end.code, out.getvalue(), err.getvalue()))
-print(json.dumps(answers))
-"""
-    here = clean(PYTHONPATH=str(Path(__file__).parents[1]), HOME=str(folder))
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=here, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert not (folder / "a.npz").exists()
-    return [tuple(answer) for answer in json.loads(done.stdout)]
-
-
-@pytest.mark.parametrize(("number", "sentence"), list(enumerate(sentence for *_, sentence in MISTAKES)))
+@pytest.mark.parametrize(("model", "prompt", "uri", "sentence"), MISTAKES)
 def test_what_generate_cannot_do_is_one_sentence(
-    answers: list[tuple[int, str, str]], number: int, sentence: str
-) -> None:
-    code, out, said = answers[number]
-    assert (code, out) == (2, "")
-    assert sentence in said
-    assert said.strip().count("\n") == 0, said
+    store: str, model: str, prompt: str, uri: str | None, sentence: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["t2v", "generate", model, prompt, "--out", "a.npz"])
+    with prepared(tmp_path / "work"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", store if uri is None else uri)
+        with pytest.raises(SystemExit) as ended:
+            main()
+    said = capsys.readouterr()
+    assert (ended.value.code, said.out) == (2, "")
+    assert sentence in said.err
+    assert said.err.strip().count("\n") == 0, said.err
+    assert not (tmp_path / "a.npz").exists()
