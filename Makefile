@@ -12,11 +12,10 @@ run: .venv/installed
 	$(BIN)/t2v run --profile quick
 
 test: lint
-	$(BIN)/pytest $(TWO) -m "not alone" --cov --cov-report=term:skip-covered --cov-fail-under=90
-	$(BIN)/pytest -m alone
+	$(BIN)/pytest $(TWO) --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 fast: lint
-	$(BIN)/pytest $(TWO) -m "not slow and not alone"
+	$(BIN)/pytest $(TWO) -m "not slow"
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -19,6 +19,17 @@ settings.register_profile("any load", deadline=None, derandomize=True)
 settings.load_profile("any load")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, for two processes to end together; what slow tests run is not counted as covered.
+
+    Counting lines makes Python a third slower, and what only a slow test runs should have a fast one.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker("no_cover")
+
+
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset of 90 clips of 6 frames at 16 px in three shards."""

@@ -18,7 +18,7 @@ import pytest
 from t2v_models.config import LabError
 from tasks.servers.runtime import OneLineHandler, prefect_api, prepare
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.long
 
 PATIENCE_SECONDS = 600
 """The longest that anything here may take on a busy machine; only what hangs is waited for so long."""
@@ -99,6 +99,7 @@ def counts(work: Path) -> Counter[str]:
     return found
 
 
+@pytest.mark.slow
 def test_two_runs_that_start_together_share_a_fresh_folder(work: Path) -> None:
     """Its database is still to be made, and two that made it at once would spoil it.
 

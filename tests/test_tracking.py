@@ -65,6 +65,7 @@ def test_a_given_store_is_respected(monkeypatch, tmp_path):
     assert tracking_uri(tmp_path) == "http://somewhere:5000"
 
 
+@pytest.mark.slow
 def test_processes_that_start_together_find_one_fresh_store(tmp_path):
     code = f"from pathlib import Path; from tasks.mlflow.store import client; client(Path({str(tmp_path)!r}))"
     started = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(2)]

@@ -152,7 +152,6 @@ def test_a_server_at_the_usual_port_is_not_used_unasked(healthy: str, capsys) ->
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_two_ups_do_not_start_at_once_and_the_parts_of_a_killed_one_are_ended(tmp_path: Path, request) -> None:
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "T2V_WORK"))}
     asked = [
