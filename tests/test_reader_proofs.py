@@ -16,7 +16,7 @@ from t2v_models.worlds.appearance import BACKGROUND, PALETTE, SHAPES, Colour, Sh
 from t2v_models.worlds.motions import ACTIONS, DIRECTIONS, Action, Motion, draw_motion, radius_range, trace
 from t2v_models.worlds.outlines import EXTENTS, cover
 from t2v_models.worlds.prompts import WORDINGS, Meaning, say
-from t2v_models.worlds.reader import TOLERANCE, Reading, read
+from t2v_models.worlds.reader import TOLERANCE, Readings, read
 from t2v_models.worlds.render import render
 
 Frames = NDArray[np.uint8]
@@ -41,11 +41,11 @@ def world(size: int, each: int = 2, frames: int = 10, name: str = "shapes", seed
     return np.stack([render(m, spec) for m in motions]), motions
 
 
-def seen(frames: Frames, motions: Motions) -> Reading:
+def seen(frames: Frames, motions: Motions) -> Readings:
     return read(frames, [m.colour for m in motions], [m.shape for m in motions], [m.action for m in motions])
 
 
-def right(reading: Reading, motions: Motions) -> NDArray[np.bool_]:
+def right(reading: Readings, motions: Motions) -> NDArray[np.bool_]:
     """Motion, colour, opacity and shape all as asked."""
     return np.array(
         [a == m.action and not look for a, look, m in zip(reading.action, reading.look, motions, strict=True)]
