@@ -72,7 +72,8 @@ def evaluate(
         for s, scores in evaluation.scores.items()
         for m, v in scores.items()
     ]
-    show_artifact(create_table_artifact, rows, key=f"scores-{_key(who.name)}", description=f"Scores of {who.name}")
+    about = f"Scores of {who.name} by split, with 95 % intervals; beside them the ceiling (oracle) and the floors"
+    show_artifact(create_table_artifact, rows, key=f"scores-{_key(who.name)}", description=about)
     decide_champion(work, who, evaluation, gate)
     files.write(out / "scores.json", evaluation.model_dump_json(indent=2))
     conclude(obeyed(evaluation))

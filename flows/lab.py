@@ -148,7 +148,9 @@ def lab(config: LabConfig, work: Path = WORK) -> LabResult:
     close_stale(work)
     experiment_id(work, experiment_name(config.dataset))  # if MLflow is away, that is said before an hour of rendering
     with planned("lab", config.plan) as begin:
-        return _lab(config, work, begin)
+        result = _lab(config, work, begin)
+    conclude(f"{'; '.join(map(obeyed, result.evaluations))}; report {result.report}")
+    return result
 
 
 def _lab(config: LabConfig, work: Path, begin: Callable[[str], None]) -> LabResult:
@@ -179,7 +181,6 @@ def _lab(config: LabConfig, work: Path, begin: Callable[[str], None]) -> LabResu
     report = publish(work / "report" / name, evaluations, data, runs, stopwatch.stages(started), work)
     log_lab(report, config.settings, judged, data, runs, stopwatch.stages(started), work)
     seconds = time.perf_counter() - started
-    conclude(f"{'; '.join(obeyed(e) for e, _ in evaluations)}; report {report}")
     return LabResult(
         run=next(iter(runs.values())), runs=runs, data=data, report=report, mlflow=store_name(work),
         evaluations=tuple(e for e, _ in evaluations), stages=stopwatch.stages(started), seconds=seconds,

@@ -128,4 +128,4 @@ def _show(version: "ModelVersion", champion: "ModelVersion | None", decision: De
         rows.append(f"| {change.figure}{role} | {' | '.join(values)} | {interval(metric, change.gap)} | {word} |")
     table = "\n".join(rows) if decision.changes else ""
     show_artifact(create_markdown_artifact, f"# {title}\n\n{decision.reason}\n\n{table}", key=f"gate-{version.name}",
-                  description=f"Whether version {version.version} {what} champion, and by which figures")  # fmt: skip
+                  description=f"Why version {version.version} {what} champion, and by which figures")  # fmt: skip

@@ -18,9 +18,9 @@ from tasks.train import read_record
 
 DIGEST = 36
 """Characters of a dataset's digest that MLflow keeps."""
-KINDS = ("runs", "data", "report", "compare", "evaluations", "models", "real")
+KINDS = ("runs", "data", "report", "compare", "evaluations", "models", "real", "prefect/storage")
 """Folders of a work folder in which every entry is a thing by itself: `models` are copies of MLflow's, `real` is what
-any model was judged beside."""
+any model was judged beside, Prefect's `storage` what its tasks have returned."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from tasks.servers.runtime import WORK
 
 commands = typer.Typer()
 
+SHOWN = 50
+"""The largest folders and files, which are named; of the rest the number is told."""
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -53,15 +55,18 @@ def clean(
         runs = old_runs.runs_before(work, before)
         folders = old_folders.folders_before(work, before, runs)
         flows = flow_runs.runs_before(before)
-        for entry in folders:
+        folders.sort(key=lambda entry: -entry.bytes)
+        for entry in folders[:SHOWN]:
             print(f"{bytes_in_words(entry.bytes):>8}  {entry.touched:%Y-%m-%d}  {entry.path}")
+        if len(folders) > SHOWN:
+            print(f"and {len(folders) - SHOWN} smaller ones")
         bytes = sum(entry.bytes for entry in folders)
         found = {
             "folders": len(folders), "bytes": bytes, "mlflow_runs": len(runs.old), "models": len(runs.versions),
             "deleted_mlflow_runs": len(runs.deleted), "prefect_runs": len(flows),
         }  # fmt: skip
         print(
-            f"{bytes_in_words(bytes)} in {len(folders)} folders; MLflow: {len(runs.old)} runs with "
+            f"{bytes_in_words(bytes)} in {len(folders)} folders and files; MLflow: {len(runs.old)} runs with "
             f"{len(runs.versions)} models, and {len(runs.deleted)} runs deleted before; Prefect: {len(flows)} runs"
         )
         removes = any(found.values()) and _agreed(yes)
