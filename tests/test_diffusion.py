@@ -67,6 +67,16 @@ def test_guidance_goes_further_and_the_clip_without_text_lies_between():
     assert strong > plain > none + 0.05
 
 
+def test_strong_guidance_saturates_less_with_a_threshold():
+    shares = []
+    for threshold in (None, 0.9):
+        model = fresh(threshold=threshold)
+        model.load_state_dict(trained().state_dict())
+        video = model.make(Request(("light right",) * 4, (0, 1, 2, 3), guidance=30.0))
+        shares.append((video.abs() > 0.99).float().mean())
+    assert shares[1] < shares[0] / 2
+
+
 def test_the_vector_of_no_text_learns_only_where_captions_are_left_out():
     for dropout, learns in ((0.2, True), (0.0, False)):
         model = fresh(dropout=dropout)

@@ -19,7 +19,7 @@ from t2v_models.batch import Batch, Metrics, to_video
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.families.diffusion.folded import Folded
-from t2v_models.families.diffusion.guidance import Guidance
+from t2v_models.families.diffusion.guidance import Guidance, dynamic_threshold
 from t2v_models.families.diffusion.loss import Distance, ExpectedError, Weight, distance
 from t2v_models.families.diffusion.noise_levels import NoiseLevels
 from t2v_models.families.diffusion.precondition import Preconditioned, Prediction
@@ -72,6 +72,9 @@ class DiffusionConfig(FamilyConfig):
     guidance_low: float = Field(0.0, ge=0, description="noise levels up to here are not guided")
     guidance_high: float = Field(1e6, gt=0, description="nor those above")
     guidance_rescale: float = Field(0.0, ge=0, le=1, description="share of the way back to the plain contrast")
+    threshold: float | None = Field(
+        None, gt=0, le=1, description="share of a clip's values that stay in range at each step, the rest is pressed in"
+    )
 
     @field_validator("training_levels", "sampling_levels", mode="before")
     @classmethod
@@ -211,11 +214,22 @@ class Diffusion(LossModel):
         text = self.text(request.prompts)
         guidance = Guidance(self._guidance(request), config.guidance_low, config.guidance_high, config.guidance_rescale)
         denoise = guidance(_with(denoiser, text), _with(denoiser, text_and_none(text)))
+        if config.threshold:
+            denoise = self._in_range(denoise, config.threshold)
         steps = steps_of(config.sampler, request.steps or config.steps)
         sigmas = config.sampling_levels.falling(steps).to(self.device)
         x = sample(config.sampler, denoise, sigmas[0] * draw(), sigmas, draw, Churn(config.churn))
         video = self.standardise.back(x)
         return (enlarge(upsampler[0], video) if upsampler else video).clamp(-1, 1)
+
+    def _in_range(self, denoise: Denoise, share: float) -> Denoise:
+        """The same denoiser, its clips kept within the range of values."""
+
+        def in_range(x: Tensor, sigma: Tensor) -> Tensor:
+            clean: Tensor = self.standardise(dynamic_threshold(self.standardise.back(denoise(x, sigma)), share))
+            return clean
+
+        return in_range
 
     def _guidance(self, request: Request) -> float:
         return self.config.guidance if request.guidance is None else request.guidance
