@@ -13,7 +13,8 @@ from rich.table import Table
 from t2v_models import checkpoint
 from t2v_models.config import LabError, flatten
 from t2v_models.judging.baselines import CEILING
-from t2v_models.judging.scores import deciding, interval, shown
+from t2v_models.judging.metrics import WATCHED, deciding
+from t2v_models.judging.scores import interval, shown
 from t2v_models.leaderboard.compare import differences
 from tasks.mlflow.finished_runs import attach, known
 from tasks.mlflow.store import run_page
@@ -68,8 +69,8 @@ def _side(name: str, folder: Path, judged: Judged) -> Side:
     if last:
         settings = flatten(last.run.model_dump(mode="json", exclude={"model"}) | {"model": last.run.model.settings})
         settings |= {"steps": f"{last.step:,}", "minutes": f"{last.seconds / 60:.1f}"}
-    looks = [figures for figures in judged.history.values() if "watch/prompt_acc" in figures]
-    accuracy = [(figures["train/seconds"], figures["watch/prompt_acc"]) for figures in looks]
+    looks = [figures for figures in judged.history.values() if WATCHED in figures]
+    accuracy = [(figures["train/seconds"], figures[WATCHED]) for figures in looks]
     return Side(
         name, folder, found, {s: read_verdicts(place / s) for s in found.scores},
         {s: shown_clips(place / s) for s in found.scores}, last.run.spec.fps if last else 10,

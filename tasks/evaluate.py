@@ -13,8 +13,8 @@ from prefect.cache_policies import NO_CACHE
 from t2v_models import files
 from t2v_models.clips.media import contact_sheet, load_npz, save_clips, to_mp4
 from t2v_models.judging.features import features_digest
+from t2v_models.judging.figures import best_first
 from t2v_models.judging.kept import kept_real
-from t2v_models.judging.metrics import best_first
 from t2v_models.judging.scores import SUITE_VERSION, EvaluateConfig, Evaluation, Seconds, table_rows
 from t2v_models.judging.statistics import Score
 from t2v_models.judging.suite import Judged, judge_parts, score_split, together

@@ -14,8 +14,9 @@ from prefect.cache_policies import NO_CACHE
 from t2v_models import checkpoint
 from t2v_models.clips.media import load_npz
 from t2v_models.judging import health
-from t2v_models.judging.metrics import by_prompt
-from t2v_models.judging.scores import Evaluation, deciding, interval
+from t2v_models.judging.figures import by_prompt
+from t2v_models.judging.metrics import HEADLINES, deciding
+from t2v_models.judging.scores import Evaluation, interval
 from t2v_models.judging.verdicts import Verdict, verdicts_of
 from t2v_models.shards.manifest import Manifest
 from t2v_models.training import loop
@@ -151,7 +152,7 @@ def _model(evaluation: Evaluation, out: Path, clips: Sequence[Clip], run_dir: Pa
 
 
 def _charts(history: dict[int, dict[str, float]]) -> list[Chart]:
-    watched = {"obeyed": "watch/prompt_acc", "valid": "watch/valid"}
+    watched = {metric.title: f"watch/{metric.name}" for metric in HEADLINES}
     names = dict.fromkeys(name for figures in history.values() for name in figures if name.startswith("train/loss/"))
     accuracy = {
         label: [(f["train/seconds"], f[name]) for f in history.values() if name in f] for label, name in watched.items()

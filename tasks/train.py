@@ -12,6 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from t2v_models import files
 from t2v_models.checkpoint import RunConfig
 from t2v_models.families.build import ModelConfig
+from t2v_models.judging.metrics import WATCHED
 from t2v_models.leaderboard.milestones import Milestones
 from t2v_models.shards.ingested import DataConfig
 from t2v_models.shards.remote import is_url, local_folder, open_data
@@ -112,8 +113,8 @@ def reporter(run: RunConfig, run_dir: Path, tracker: Tracker, show: Callable[[fl
         nonlocal share, accuracy
         tracker.log(step, figures | ways.passed(step, figures))
         share = figures.get("train/progress", share)
-        if "watch/prompt_acc" in figures:
-            accuracy = f"{figures['watch/prompt_acc']:.0%} of clips obey"
+        if WATCHED in figures:
+            accuracy = f"{figures[WATCHED]:.0%} of clips obey"
         if "train/seconds" in figures:  # the figures of a look, which leaves a sheet of clips
             tracker.image("samples", step, validation.sheet(run_dir, step))
         show(share, f"step {step:,}, {accuracy}")

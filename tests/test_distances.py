@@ -13,7 +13,7 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.judging import distances as d
 from t2v_models.judging.baselines import oracle
 from t2v_models.judging.features import features
-from t2v_models.judging.metrics import std_ratios
+from t2v_models.judging.figures import std_ratios
 from t2v_models.judging.verdicts import Verdict, judge
 from t2v_models.worlds.appearance import BACKGROUND, PALETTE
 from t2v_models.worlds.dataset import DatasetConfig

@@ -11,7 +11,7 @@ import pytest
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.judging import health
 from t2v_models.judging.baselines import blank, oracle, unconditional
-from t2v_models.judging.metrics import by_prompt
+from t2v_models.judging.figures import by_prompt
 from t2v_models.judging.verdicts import Verdict, judge
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore

@@ -1,14 +1,18 @@
 """Figures in closed form, on verdicts written by hand, and their intervals."""
 
+import json
 import math
+import re
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from t2v_models.judging import metrics as m
+from t2v_models.judging import figures as m
+from t2v_models.judging.metrics import METRICS, document, summarise
 from t2v_models.judging.statistics import Score, block_mean, exact, mean, newcombe, wilson
 from t2v_models.judging.verdicts import Verdict
 from t2v_models.leaderboard.compare import by_change, differences
@@ -24,10 +28,11 @@ def verdict(asked: str, shown: str, prompt: str = "", seed: int = 0, **numbers: 
         "angle": 0.0,
         "path": 8.0,
     }
+    look = {"asked_shape": "circle", "shown_shape": "circle", "asked_colour": "blue", "shown_colour": "blue"}
     right, valid = asked == shown, shown != "invalid"
     return Verdict.model_validate(
         {"prompt": prompt or asked, "split": "s0", "seed": seed, "asked": asked, "shown": shown, "right": right,
-         "valid": valid, "reason": "" if right else "no", "rmse": 0.0, "permanent": valid} | path | numbers
+         "valid": valid, "reason": "" if right else "no", "rmse": 0.0, "permanent": valid} | path | look | numbers
     )  # fmt: skip
 
 
@@ -38,15 +43,18 @@ def test_signs_are_those_of_the_path() -> None:
         verdict("left", "right"),
         verdict("shrink", "right"),
     ]
-    assert (m.direction(verdicts, 0).value, m.direction(verdicts, 0).n) == (pytest.approx(2 / 3), 3)
-    assert m.direction(verdicts, 1).value == pytest.approx(2 / 3)  # up-right has no sign along y
-    assert m.direction([verdict("right", "invalid")], 0).value == 0
+    assert (METRICS["dir_x"].over(verdicts).value, METRICS["dir_x"].over(verdicts).n) == (pytest.approx(2 / 3), 3)
+    assert METRICS["dir_y"].over(verdicts).value == pytest.approx(2 / 3)  # up-right has no sign along y
+    assert METRICS["dir_x"].over([verdict("right", "invalid")]).value == 0
 
 
 def test_failures_are_imputed_not_dropped() -> None:
     verdicts = [verdict("right", "right", traj_rmse=1.0), verdict("right", "invalid", size=32)]
-    assert (m.mean(verdicts, "traj_rmse").value, m.mean(verdicts, "traj_rmse").n) == (1, 1)
-    assert (m.mean(verdicts, "traj_rmse_imputed").value, m.mean(verdicts, "traj_rmse_imputed").n) == (8.5, 2)
+    assert (METRICS["traj_rmse"].over(verdicts).value, METRICS["traj_rmse"].over(verdicts).n) == (1, 1)
+    assert (METRICS["traj_rmse_imputed"].over(verdicts).value, METRICS["traj_rmse_imputed"].over(verdicts).n) == (
+        8.5,
+        2,
+    )
 
 
 def test_copied_cases_count_only_where_nothing_was_trained() -> None:
@@ -73,14 +81,12 @@ def test_the_whole_is_the_product_of_independent_parts() -> None:
 
 def test_consistency_is_asked_only_where_there_is_motion() -> None:
     frozen = verdict("right", "still", path=0.0, radius_cv=0.0)
-    assert m.mean([frozen], "radius_cv").n == m.permanence([frozen]).n == 0
+    assert METRICS["radius_cv"].over([frozen]).n == METRICS["permanence"].over([frozen]).n == 0
     assert m.motion_ratio([frozen], [verdict("right", "right")]).value == 0
-    assert (m.moving([frozen, verdict("right", "right"), verdict("shrink", "shrink")]).value, m.moving([frozen]).n) == (
-        0.5,
-        1,
-    )
+    moving = METRICS["moving"].over([frozen, verdict("right", "right"), verdict("shrink", "shrink")])
+    assert (moving.value, moving.n) == (0.5, 2)
     lost = verdict("right", "invalid")
-    assert m.permanence([verdict("right", "right"), lost]).value == 0.5
+    assert METRICS["permanence"].over([verdict("right", "right"), lost]).value == 0.5
 
 
 def test_a_jump_is_a_teleport() -> None:
@@ -116,7 +122,7 @@ def test_the_interval_of_one_prompt_is_students_and_of_one_clip_unbounded() -> N
         math.inf,
     )
     assert math.isnan(mean([math.nan], "a").value)
-    assert "traj_rmse" not in m.summarise([verdict("right", "right", traj_rmse=1.0)])  # nothing says how sure it is
+    assert "traj_rmse" not in summarise([verdict("right", "right", traj_rmse=1.0)])  # nothing says how sure it is
 
 
 def test_exact_intervals_agree_with_published_values() -> None:
@@ -189,7 +195,7 @@ def test_intervals_of_ratios_to_real_clips_hold_the_truth(prompts: int, clips: i
 def test_a_single_clip_beside_real_ones_says_nothing() -> None:
     real = [verdict("right", "right", path=float(i)) for i in range(1, 9)]
     assert m.motion_ratio([verdict("right", "right")], real).high == math.inf
-    assert "motion_ratio" not in m.summarise(
+    assert "motion_ratio" not in summarise(
         [verdict("right", "right"), verdict("right", "invalid", path=math.nan)], real
     )
     unreadable = [verdict("up", "invalid", path=math.nan)]
@@ -239,3 +245,23 @@ def test_milestones_are_the_first_readings_at_each_level() -> None:
         50: {"reach/95_seconds": 25, "reach/95_clip_steps": 3200},
     }  # fmt: skip
     assert ways.passed(60, {"train/loss/generator": 1.0}) == {}
+
+
+def test_every_score_that_an_evaluation_writes_is_in_the_table_and_its_document() -> None:
+    """Those of the golden file are all there are: distances, memorisation and trained cases among them."""
+    golden = json.loads((Path(__file__).parent / "golden" / "scores.json").read_text())
+    written = {metric for name in ("circles", "shapes") for metric in golden[name]}
+    assert written <= set(METRICS)
+    assert set(METRICS) - written <= {"case_copy", "mult_ratio", "frechet_excess_a", "frechet_excess_b"}
+    written_down = (Path(__file__).parents[1] / "docs" / "metrics.md").read_text()
+    assert document() in written_down, "write it anew: python -m t2v_models.judging.metrics"
+
+
+def test_no_other_file_lists_metrics() -> None:
+    """A file that names more than three has a list of its own; what computes figures, and what the gate guards, may."""
+    root, may = Path(__file__).parents[1], {"metrics.py", "figures.py", "distances.py", "memorisation.py", "gate.py"}
+    names = "|".join(METRICS)
+    for folder in ("flows", "tasks", "t2v_models/judging", "t2v_models/leaderboard", "t2v_models/training"):
+        for path in (root / folder).rglob("*.py"):
+            found = set(re.findall(rf"[\"/`]({names})[\"`]", path.read_text()))
+            assert path.name in may or len(found) <= 3, (path, found)

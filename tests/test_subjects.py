@@ -9,7 +9,7 @@ from t2v_models.clips.media import save_clips
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.judging.baselines import oracle
-from t2v_models.judging.metrics import accuracy
+from t2v_models.judging.figures import accuracy
 from t2v_models.judging.scores import EvaluateConfig
 from t2v_models.judging.verdicts import judge
 from t2v_models.worlds.dataset import DatasetConfig

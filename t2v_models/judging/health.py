@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from scipy.special import betainc
 
 from t2v_models.clips.spec import ClipSpec
-from t2v_models.judging.metrics import by_prompt
+from t2v_models.judging.figures import by_prompt
+from t2v_models.judging.metrics import WATCHED
 from t2v_models.judging.verdicts import GRAMMAR, Verdict
 from t2v_models.worlds.reader import TRACE_RADIUS
 from t2v_models.worlds.world import World
@@ -87,7 +88,7 @@ def figures(
     told |= {"health/unjudged": float(unjudged(verdicts))} if verdicts else {}
     if any("train/score_gap" in row for row in history.values()):
         told["health/score_gap"] = float(bool(score_gap(history)))
-    if any("watch/prompt_acc" in row for row in history.values()):
+    if any(WATCHED in row for row in history.values()):
         told["health/relapse"] = float(bool(relapse(history)))
     return told
 
@@ -129,7 +130,7 @@ def score_gap(history: Mapping[int, Mapping[str, float]]) -> str:
 
 def relapse(history: Mapping[int, Mapping[str, float]]) -> str:
     """A sentence when the share of watched clips that obey once fell by more than `FALL` below its best before."""
-    looks = [(row["watch/prompt_acc"], step) for step, row in sorted(history.items()) if "watch/prompt_acc" in row]
+    looks = [(row[WATCHED], step) for step, row in sorted(history.items()) if WATCHED in row]
     best, deepest = (0.0, 0), (0.0, 0.0, 0, 0.0, 0)
     for look in looks:
         best = max(best, look)

@@ -1,312 +1,257 @@
-"""From verdicts to figures, each with its interval. Clips that cannot be read count as wrong.
+"""One table of the figures an evaluation has: what each means, in which unit, which way is better, how it is computed.
 
-Shares are 0 to 1 with Wilson intervals; means (`MEANS`) and ratios have those of the delta method. Both say what other
-clips of the same prompts would give. Numbers of valid clips only flatter a bad model: read them beside `valid`, and
-those of moving clips beside `moving`. Definitions follow PhyWorld (Kang et al. 2025), GenEval (Ghosh et al. 2023) and
-Okawa et al. (2023) where named.
+Pages, tables, the gate, comparisons and MLflow's keys follow from it; a new figure is one entry. Clips that cannot be
+read count as wrong. Numbers of valid clips only flatter a bad model: read them beside `valid`, and those of moving
+clips beside `moving`. Shares have Wilson intervals, means and ratios those of the delta method, distances t-intervals
+over blocks.
+
+`python -m t2v_models.judging.metrics` prints it for `docs/metrics.md`.
 """
 
 import math
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from t2v_models.judging.statistics import Score, delta, exact, least, wilson
-from t2v_models.judging.statistics import mean as mean_of
+from t2v_models.judging.distances import DISTANCES
+from t2v_models.judging.figures import (
+    FREE,
+    Case,
+    Verdicts,
+    case_copy,
+    motion_ratio,
+    mult_ratio,
+    sign_right,
+    std_ratios,
+    teleport,
+    worst_prompt_acc,
+)
+from t2v_models.judging.statistics import Score, mean, wilson
 from t2v_models.judging.verdicts import Verdict
-from t2v_models.worlds.laws import least_speed
 from t2v_models.worlds.motions import DIRECTIONS
 
-Verdicts = Sequence[Verdict]
-Case = tuple[str, str, str]
-"""Motion, shape and colour: what a clip can be a case of."""
-Influence = Sequence[NDArray[np.float64]]
-"""Of each clip on a figure, prompt by prompt (`statistics.delta`)."""
+Kind = Literal["share", "mean", "ratio", "distance", "z"]
+"""A share is 0 to 1 and shown in per cent. What is `mean` is the mean of a number of each clip."""
 
 IMPUTED_RMSE = 32.0
 """px at 64 px: the trajectory error of a clip that has no trajectory, half the frame."""
 
 
-def by_prompt(verdicts: Verdicts) -> dict[str, list[Verdict]]:
-    """The verdicts of each prompt, in order of first appearance."""
-    groups: dict[str, list[Verdict]] = {}
-    for verdict in verdicts:
-        groups.setdefault(verdict.prompt, []).append(verdict)
-    return groups
+@dataclass(frozen=True)
+class Evidence:
+    """What figures rest on. Without real clips, or features, those figures that need them are left out."""
+
+    verdicts: Verdicts
+    real: Verdicts = ()
+    """Of real clips of the same prompts."""
+    seen: Collection[Case] = ()
+    """The cases trained on."""
+    others: Mapping[str, Score] = field(default_factory=dict)
+    """Distances and figures of memorisation, which are worked out together."""
+
+    @cached_property
+    def std_ratios(self) -> dict[str, Score]:
+        return std_ratios(self.verdicts, self.real) if self.paths else {}
+
+    @property
+    def paths(self) -> bool:
+        """Whether there are real clips to compare paths with, in a world whose objects have any."""
+        return bool(self.real and self.real[0].x)
 
 
-def share(verdicts: Verdicts, true: Callable[[Verdict], bool]) -> Score:
-    """Share of verdicts for which something is true, 0 to 1."""
-    return wilson(sum(map(true, verdicts)), len(verdicts))
-
-
-def average(verdicts: Verdicts, number: Callable[[Verdict], float]) -> Score:
-    """Mean of a number, 0 or more, over the clips that have it."""
-    return mean_of([number(v) for v in verdicts], [v.prompt for v in verdicts], minimum=0)
+Number = Callable[[Verdict], float]
+Compute = Callable[[Evidence], Score | None]
 
 
 @dataclass(frozen=True)
-class Mean:
-    """A number of a clip whose mean is a figure; clips without it (nan) are left out."""
+class Metric:
+    """One figure. Either a number of each clip, nan where it has none, or what is computed of all together."""
 
+    name: str
+    title: str
+    """What a person calls it."""
     about: str
-    """Unit, range and the clips that count."""
-    number: Callable[[Verdict], float]
+    """Range, meaning, and the clips that count."""
+    kind: Kind
+    higher_is_better: bool | None
+    """None where neither way is: the figure of real clips is best."""
+    number: Number | None = None
+    compute: Compute | None = None
+    unit: str = ""
+    headline: bool = False
+    """It stands in short tables."""
+
+    def score(self, evidence: Evidence) -> Score | None:
+        """The figure with its interval; None where nothing is known."""
+        found = self.compute(evidence) if self.compute else self.over(evidence.verdicts)
+        return found if found and math.isfinite(found.value + found.high - found.low) else None
+
+    def over(self, verdicts: Verdicts) -> Score:
+        """Of a number: its share, or its mean, over the clips that have it."""
+        assert self.number, self.name
+        values = [self.number(v) for v in verdicts]
+        if self.kind == "share":
+            found = [value for value in values if not math.isnan(value)]
+            return wilson(int(sum(found)), len(found))
+        return mean(values, [v.prompt for v in verdicts], minimum=0)
 
 
-MEANS = {
-    "traj_rmse": Mean("px from the best fit of the asked law, 0 and more; valid only", lambda v: v.traj_rmse),
-    "traj_rmse_imputed": Mean(
-        "the same with 32 px at 64 px for every invalid clip: failures are counted, not dropped",
-        lambda v: v.traj_rmse if v.valid or not v.x else IMPUTED_RMSE * v.unit,
+def _if(condition: bool, number: float) -> float:
+    return number if condition else math.nan
+
+
+def _moving(v: Verdict) -> bool:
+    """Motion is asked for, and the clip does not stand still; what cannot be read counts as moving."""
+    return v.must_move and (v.moves or not v.valid)
+
+
+_SHARES = (
+    Metric("prompt_acc", "obeyed", "clips whose motion, read back from the pixels, is the one the prompt asks for",
+           "share", True, lambda v: v.right, headline=True),
+    Metric("worst_prompt_acc", "worst prompt", "the same of the prompt that is obeyed least: a mean hides a dead one",
+           "share", True, compute=lambda e: worst_prompt_acc(e.verdicts), headline=True),
+    Metric("valid", "valid", "clips with one clean, compact object in every frame", "share", True, lambda v: v.valid,
+           headline=True),
+    Metric("prompt_success", "all right", "clips right in motion, shape, colour, size and speed together (GenEval)",
+           "share", True, lambda v: v.success),
+    Metric("dir_x", "left or right", "among prompts that name a direction, the right sign along x; invalid is wrong",
+           "share", True, lambda v: sign_right(v, 0) if v.asked in DIRECTIONS else math.nan),
+    Metric("dir_y", "up or down", "the same along y", "share", True,
+           lambda v: sign_right(v, 1) if v.asked in DIRECTIONS else math.nan),
+    Metric("shape_acc", "shape", "clips whose shape, the best of all shapes, is the asked one; invalid is wrong",
+           "share", True, lambda v: _if(bool(v.asked_shape), v.valid and v.shown_shape == v.asked_shape)),
+    Metric("colour_acc", "colour", "clips whose colour, the nearest of all colours, is the asked one; invalid is wrong",
+           "share", True, lambda v: _if(bool(v.asked_colour), v.valid and v.shown_colour == v.asked_colour)),
+    Metric("permanence", "permanence", "where motion is asked for and the clip does not stand still: one object in "
+           "every frame; unreadable clips count, since a lost object is what this is about", "share", True,
+           lambda v: _if(_moving(v), v.permanent)),
+    Metric("moving", "moving", "clips that move where the prompt asks for it: consistency is measured on these only",
+           "share", True, lambda v: _if(v.must_move, v.moves)),
+    Metric("case_copy", "copied case", "on what was never trained, clips that show a trained case instead (PhyWorld); "
+           "retrieval of the nearest seen prompt has 100 %", "share", False,
+           compute=lambda e: case_copy(e.verdicts, e.seen) if e.seen else None),
+    Metric("teleport", "jumps", "steps longer than twice the longest real step of the same prompt; moving clips",
+           "share", False, compute=lambda e: teleport(e.verdicts, e.real) if e.paths else None),
+    Metric("copy_rate", "copies", "valid clips as near to a training clip as the nearest 1 % of unseen real clips; "
+           "real: 1 %", "share", False, compute=lambda e: e.others.get("copy_rate")),
+)  # fmt: skip
+
+_MEANS = (
+    Metric("traj_rmse", "off the path", "from the best fit of the asked law; valid only", "mean", False,
+           lambda v: v.traj_rmse, unit="px"),
+    Metric("traj_rmse_imputed", "off the path, failures too",
+           "the same with 32 px at 64 px for every invalid clip: failures are counted, not dropped", "mean", False,
+           lambda v: v.traj_rmse if v.valid or not v.x else IMPUTED_RMSE * v.unit, unit="px"),
+    Metric("speed_err", "speed", "outside the band asked for, or else the trained range; valid", "mean", False,
+           lambda v: v.speed_err, unit="px/f"),
+    Metric("step_err", "steps", "between each step and that of the fitted law (PhyWorld); valid", "mean", False,
+           lambda v: v.step_err, unit="px/f"),
+    Metric("angle_err", "angle", "0 to 180; valid clips that move, asked for a direction", "mean", False,
+           lambda v: v.angle_err, unit="deg"),
+    Metric("shape_iou", "overlap", "0 to 1, soft overlap with the asked shape where it was read; valid only", "mean",
+           True, lambda v: v.shape_iou),
+    Metric("radius_err", "size", "outside the band asked for, or else the trained range; mean radius, valid", "mean",
+           False, lambda v: v.radius_err, unit="px"),
+    Metric("colour_err", "colour", "RGB distance from the asked colour, 0 to 442; valid only", "mean", False,
+           lambda v: v.colour_err, unit="/442"),
+    Metric("colour_change", "colour change", "RGB distance of the frame farthest from the clip's mean colour; valid",
+           "mean", False, lambda v: v.colour_change, unit="/442"),
+    Metric("bg_err", "background", "0 to 1, absolute error of the background; all clips with some to look at", "mean",
+           False, lambda v: v.bg_err),
+    Metric("radius_cv", "breathing", "standard deviation of the radius over its mean; moving clips", "mean", False,
+           lambda v: _if(v.must_move and v.moves, v.radius_cv)),
+    Metric("flicker", "flicker", "0 to 1, absolute change of the background from frame to frame; where motion is asked "
+           "for, but not frozen clips", "mean", False, lambda v: _if(_moving(v), v.flicker)),
+)  # fmt: skip
+
+_RATIOS = (
+    Metric("mult_ratio", "whole over parts", "accuracy of the whole over the product of those of its parts (Okawa et "
+           "al. 2023); 1 if independent", "ratio", None, compute=lambda e: mult_ratio(e.verdicts)),
+    Metric("motion_ratio", "motion", "path length over that of real clips of the same prompt; valid, 0 for frozen ones",
+           "ratio", None, compute=lambda e: motion_ratio(e.verdicts, e.real) if e.paths else None),
+    Metric("std_ratio", "variety", "the least of the four below: 1 as diverse as real clips, 0 where all are the same",
+           "ratio", True, compute=lambda e: e.std_ratios.get("std_ratio")),
+    *(
+        Metric(f"std_ratio_{free}", f"variety of {free}", "its spread within prompts over that of real clips", "ratio",
+               True, compute=lambda e, free=free: e.std_ratios.get(f"std_ratio_{free}"))  # type: ignore[misc]
+        for free in FREE
     ),
-    "speed_err": Mean("px/frame outside the band asked for, or else the trained range; valid", lambda v: v.speed_err),
-    "step_err": Mean("px/frame between each step and that of the fitted law (PhyWorld); valid", lambda v: v.step_err),
-    "angle_err": Mean("degrees, 0 to 180; valid clips that move, asked for a direction", lambda v: v.angle_err),
-    "shape_iou": Mean("0 to 1, soft overlap with the asked shape where it was read; valid only", lambda v: v.shape_iou),
-    "radius_err": Mean("px outside the band asked for, or else the trained range; mean, valid", lambda v: v.radius_err),
-    "colour_err": Mean("RGB distance from the asked colour, 0 to 442; valid only", lambda v: v.colour_err),
-    "colour_change": Mean(
-        "RGB distance of the frame farthest from the clip's mean colour, 0 to 442; valid only",
-        lambda v: v.colour_change,
-    ),
-    "bg_err": Mean("0 to 1, absolute error of the ground; all clips with ground to look at", lambda v: v.bg_err),
-    "radius_cv": Mean(
-        "standard deviation of the radius over its mean; where motion is asked for and present",
-        lambda v: v.radius_cv if v.must_move and v.moves else math.nan,
-    ),
-    "flicker": Mean(
-        "0 to 1, absolute change of the ground from frame to frame; where motion is asked for, but not frozen clips",
-        lambda v: v.flicker if v.must_move and (v.moves or not v.valid) else math.nan,
-    ),
+    Metric("ct_z", "nearness to training clips", "Mann-Whitney z against unseen real clips (C_T, Meehan 2020): 0 is "
+           "faithful, below -3 it copies", "z", None, compute=lambda e: e.others.get("ct_z")),
+)  # fmt: skip
+
+_ABOUT_DISTANCES = {
+    "mmd_rbf": ("MMD² with a Gaussian kernel (Gretton 2012); 0 for equal sets", False),
+    "mmd_cubic": ("MMD² with a cubic kernel (KID, Bińkowski 2018); 0 for equal sets", False),
+    "frechet": ("of Gaussians fitted to both sets (Heusel 2017); grows as clips get fewer", False),
+    "frechet_excess": ("less that between two sets of real clips; 0 for real ones at any number", False),
+    "coverage": ("real clips with a judged clip among their 5 nearest, 0 to 1 (Naeem 2020)", True),
+    "density": ("real neighbourhoods that hold a judged clip, over 5; 1 for equal sets (Naeem 2020)", True),
+    "nn2": ("clips whose nearest other clip is of their own set; 0.5 for equal sets (Lopez-Paz 2017)", None),
 }
+_FEATURES = {"a": "the paths that were read", "b": "what a small network sees"}
 
 
-def mean(verdicts: Verdicts, name: str) -> Score:
-    """The mean of one of `MEANS`."""
-    return average(verdicts, MEANS[name].number)
+def _distance(key: str, suffix: str, real: str) -> Metric:
+    name, (about, better) = f"{key}_{suffix}{real}", _ABOUT_DISTANCES[key]
+    title = f"{key.replace('_', ' ')} {suffix}" + (", real clips" if real else "")
+    told = f"{about}; of {_FEATURES[suffix]}" + (": two sets of real clips" if real else "")
+    return Metric(name, title, told, "distance", None if real else better, compute=lambda e: e.others.get(name))
 
 
-def accuracy(verdicts: Verdicts) -> Score:
-    """Share of clips that show the motion their prompt asks for, 0 to 1."""
-    return share(verdicts, lambda v: v.right)
+_DISTANCES = (
+    *(_distance(key, suffix, real) for suffix in _FEATURES for key in DISTANCES for real in ("", "_real")),
+    *(_distance("frechet_excess", suffix, "") for suffix in _FEATURES),
+)
+
+METRICS: dict[str, Metric] = {metric.name: metric for metric in (*_SHARES, *_MEANS, *_RATIOS, *_DISTANCES)}
+OBEYED = "prompt_acc"
+"""How often clips do what the prompt says."""
+WATCHED = f"watch/{OBEYED}"
+"""The same of the clips that are read while a model trains."""
+HEADLINES = tuple(metric for metric in METRICS.values() if metric.headline)
 
 
-def worst_prompt_acc(verdicts: Verdicts) -> Score:
-    """Accuracy of the prompt that is obeyed least, 0 to 1: a mean can hide a dead prompt."""
-    groups = by_prompt(verdicts).values()
-    wide = [exact(sum(v.right for v in group), len(group), 0.05 / len(groups)) for group in groups]
-    return least([accuracy(group) for group in groups], wide)
+def metric_of(name: str) -> Metric:
+    """Of the table; or, in an evaluation of an earlier version, one of which nothing but its name is known."""
+    return METRICS.get(name) or Metric(name, name.replace("_", " "), "", "mean", None)
 
 
-def prompt_success(verdicts: Verdicts) -> Score:
-    """Share of clips right in motion, shape, colour, size and speed together, 0 to 1 (as in GenEval)."""
-    return share(verdicts, lambda v: v.success)
+def deciding(split: str) -> str:
+    """The figure that says how often a split is obeyed: where only a size or a speed is new, these must be right."""
+    return "prompt_success" if split == "s4" else OBEYED
 
 
-def valid(verdicts: Verdicts) -> Score:
-    """Share of clips with one clean object in every frame, 0 to 1."""
-    return share(verdicts, lambda v: v.valid)
-
-
-def direction(verdicts: Verdicts, axis: int) -> Score:
-    """Among prompts that name a direction: share with the right sign along x (0) or y (1), 0 to 1.
-
-    Slower than `least_speed` along the axis is no sign. Invalid clips count as wrong.
-    """
-    return share([v for v in verdicts if v.asked in DIRECTIONS], lambda v: _sign_right(v, axis))
-
-
-def _sign_right(verdict: Verdict, axis: int) -> bool:
-    if not verdict.valid or not math.isfinite(verdict.angle):
-        return False
-    pace = np.diff([verdict.x, verdict.y][axis])
-    found = float(np.mean(pace))
-    sign = 0 if abs(found) < least_speed(len(verdict.x), verdict.unit) else math.copysign(1, found)
-    asked = DIRECTIONS[verdict.asked][axis]  # type: ignore[index]
-    return sign == (asked > 0) - (asked < 0)
-
-
-def case_copy(verdicts: Verdicts, seen: Collection[Case]) -> Score:
-    """On what was never trained: share of clips that show a trained case instead, 0 to 1 (PhyWorld's case-based copy).
-
-    Retrieval of the nearest seen prompt scores 1.
-    """
-    unseen = [v for v in verdicts if (v.asked, v.asked_shape, v.asked_colour) not in seen]
-    return share(unseen, lambda v: (v.shown, v.shown_shape, v.shown_colour) in seen)
-
-
-def mult_ratio(verdicts: Verdicts) -> Score:
-    """Accuracy of the whole over the product of the accuracies of its parts (Okawa et al. 2023); 1 if independent.
-
-    The parts are motion, shape and colour where prompts differ in more than motion, otherwise the two axes of diagonal
-    directions.
-    """
-    if len({(v.asked_shape, v.asked_colour) for v in verdicts}) > 1:
-        rows, parts = list(verdicts), np.array([_parts_right(v) for v in verdicts])
-    else:
-        rows = [v for v in verdicts if "-" in v.asked and v.asked in DIRECTIONS]
-        parts = np.array([[_sign_right(v, 0), _sign_right(v, 1)] for v in rows]).reshape(len(rows), 2)
-    rates, whole = parts.mean(0) if rows else np.zeros(parts.shape[1]), parts.all(1)
-    if not rates.all():
-        return Score(value=math.nan, low=math.nan, high=math.nan, n=len(rows))
-    value = float(whole.mean() / rates.prod())
-    influence = ((whole - whole.mean()) / rates.prod() - value * (parts / rates - 1).sum(1)) / len(rows)
-    return delta(value, influence, [v.prompt for v in rows], minimum=0)
-
-
-def _parts_right(v: Verdict) -> tuple[bool, bool, bool]:
-    return v.right, v.valid and v.shown_shape == v.asked_shape, v.valid and v.shown_colour == v.asked_colour
-
-
-def shape_acc(verdicts: Verdicts) -> Score:
-    """Share of clips whose shape, the best of all shapes, is the asked one, 0 to 1; invalid ones are wrong."""
-    return share([v for v in verdicts if v.asked_shape], lambda v: v.valid and v.shown_shape == v.asked_shape)
-
-
-def colour_acc(verdicts: Verdicts) -> Score:
-    """Share of clips whose colour, the nearest of the palette, is the asked one, 0 to 1; invalid ones are wrong."""
-    return share([v for v in verdicts if v.asked_colour], lambda v: v.valid and v.shown_colour == v.asked_colour)
-
-
-def permanence(verdicts: Verdicts) -> Score:
-    """Where the prompt asks for a change of place and the clip does not stand still: one object in every frame, 0 to 1.
-
-    Clips without a readable path are counted, since a lost object is what this figure is about.
-    """
-    return share([v for v in verdicts if v.must_move and (v.moves or not v.valid)], lambda v: v.permanent)
-
-
-def _moving(verdicts: Verdicts) -> list[Verdict]:
-    """Clips in which motion is asked for and present."""
-    return [v for v in verdicts if v.must_move and v.moves]
-
-
-def teleport(verdicts: Verdicts, real: Verdicts) -> Score:
-    """Share of steps longer than twice the longest real step of the same prompt, 0 to 1; moving clips.
-
-    A clip is one number, its own share: its steps are not independent.
-    """
-    limits = {prompt: 2 * max(float(_steps(v).max()) for v in group) for prompt, group in by_prompt(real).items()}
-    rows = [v for v in _moving(verdicts) if v.prompt in limits]
-    return average(rows, lambda v: float((_steps(v) > limits[v.prompt]).mean()))
-
-
-def _steps(verdict: Verdict) -> NDArray[np.float64]:
-    return np.asarray(np.hypot(np.diff(verdict.x), np.diff(verdict.y)))
-
-
-def motion_ratio(verdicts: Verdicts, real: Verdicts) -> Score:
-    """Mean path length over that of real clips of the same prompt, 0 and more; valid clips, 0 for frozen ones."""
-    lengths = {p: np.array([v.path for v in group if v.valid]) for p, group in by_prompt(real).items()}
-    usual = {p: found for p, found in lengths.items() if len(found)}
-    asked = [v for v in verdicts if v.must_move and v.prompt in usual and math.isfinite(v.path)]
-    if not asked:
-        return Score(value=math.nan, low=math.nan, high=math.nan, n=0)
-    ratios = {p: np.array([v.path for v in group]) / usual[p].mean() for p, group in by_prompt(asked).items()}
-    n, value = len(asked), float(np.concatenate([*ratios.values()]).mean())
-    made = [(found - value) / n for found in ratios.values()]
-    drawn = [-found.sum() * (usual[p] / usual[p].mean() - 1) / len(usual[p]) / n for p, found in ratios.items()]
-    half = _half(made, drawn)
-    return Score(value=value, low=max(0.0, value - half), high=value + half, n=n)
-
-
-def moving(verdicts: Verdicts) -> Score:
-    """Share of clips that move where the prompt asks for it, 0 to 1: consistency is measured on these only."""
-    return share([v for v in verdicts if v.must_move], lambda v: v.moves)
-
-
-FREE = ("x", "y", "speed", "radius")
-"""What prompts leave open: start, mean step, size at the start."""
-
-
-def std_ratios(verdicts: Verdicts, real: Verdicts) -> dict[str, Score]:
-    """Spread of each of `FREE` over that of real clips as `std_ratio_NAME`, and the least of them as `std_ratio`.
-
-    1 when as diverse as the data, 0 when every clip of a prompt is the same. Variances within prompts are added up
-    before they are divided; prompts with fewer than two readable clips count as having none.
-    """
-    groups, known = by_prompt(verdicts), by_prompt(real)
-    names = [p for p in groups if p in known]
-    n = sum(len(groups[p]) for p in names)
-    made, usual = ([_Spread.of(of[p]) for p in names] for of in (groups, known))
-    narrow, wide = (
-        [_std_ratio(made, usual, k, n, miss) for k in range(len(FREE))] for miss in (0.05, 0.05 / len(FREE))
-    )
-    return {"std_ratio": least(narrow, wide)} | {f"std_ratio_{w}": s for w, s in zip(FREE, narrow, strict=True)}
-
-
-@dataclass(frozen=True)
-class _Spread:
-    """Variance of each of `FREE` in one prompt, and its derivative by the weight of each clip, `(n, FREE)`."""
-
-    variance: NDArray[np.float64]
-    influence: NDArray[np.float64]
-
-    @staticmethod
-    def of(group: Verdicts) -> "_Spread":
-        valid = np.array([v.valid for v in group])
-        free = np.array([(v.x[0], v.y[0], v.path, v.radius[0]) for v in group if v.valid])
-        if len(free) < 2:
-            return _Spread(np.zeros(len(FREE)), np.zeros((len(group), len(FREE))))
-        variance, influence = free.var(0, ddof=1), np.full((len(group), len(FREE)), math.nan)
-        influence[valid] = ((free - free.mean(0)) ** 2 - variance) / (len(free) - 1)
-        if len(free) == 2:  # two clips do not tell how much their variance varies: as much as that of a Gaussian
-            influence[valid] = np.outer([1, -1], variance / math.sqrt(2))
-        return _Spread(variance, influence)
-
-
-def _std_ratio(made: Sequence[_Spread], usual: Sequence[_Spread], k: int, n: int, miss: float) -> Score:
-    """√(Σ variance made / Σ variance usual) of one of `FREE`; the interval is that of its logarithm, which is even."""
-    above, below = (sum(float(s.variance[k]) for s in of) for of in (made, usual))
-    if not below:
-        return Score(value=math.nan, low=math.nan, high=math.nan, n=n)
-    if not above:
-        return Score(value=0, low=0, high=0, n=n)
-    half = _half([s.influence[:, k] / above for s in made], [s.influence[:, k] / below for s in usual], miss)
-    value, factor = math.sqrt(above / below), float(np.exp(half / 2))
-    return Score(value=value, low=value / factor, high=value * factor, n=n)
-
-
-def _half(made: Influence, drawn: Influence, miss: float = 0.05) -> float:
-    """Half the interval of a figure of made clips and of real ones, both drawn by chance (Zou and Donner 2008)."""
-    halves = []
-    for sample in (made, drawn):
-        groups = [i for i, effects in enumerate(sample) for _ in effects]
-        halves.append(delta(0, np.concatenate(sample), groups, miss).high)
-    return math.hypot(*halves)
-
-
-def summarise(verdicts: Verdicts, real: Verdicts = (), seen: Collection[Case] = ()) -> dict[str, Score]:
-    """The figures of one split by name, those that rest on no clip, are 0 / 0, or have no interval left out.
+def summarise(
+    verdicts: Sequence[Verdict],
+    real: Verdicts = (),
+    seen: Collection[Case] = (),
+    others: Mapping[str, Score] | None = None,
+) -> dict[str, Score]:
+    """The figures of one split by name; those that rest on no clip, are 0 / 0, or have no interval are left out.
 
     Args:
         verdicts: of the judged clips.
         real: of real clips of the same prompts; without them, figures relative to real clips are left out.
         seen: the cases trained on; without them there is no `case_copy`.
+        others: distances and figures of memorisation, where they were worked out.
     """
-    figures = {
-        "prompt_acc": accuracy(verdicts), "worst_prompt_acc": worst_prompt_acc(verdicts), "valid": valid(verdicts),
-        "prompt_success": prompt_success(verdicts), "dir_x": direction(verdicts, 0), "dir_y": direction(verdicts, 1),
-        "mult_ratio": mult_ratio(verdicts), **{name: mean(verdicts, name) for name in MEANS},
-        "shape_acc": shape_acc(verdicts), "colour_acc": colour_acc(verdicts), "permanence": permanence(verdicts),
-        "moving": moving(verdicts),
-    }  # fmt: skip
-    if seen:
-        figures["case_copy"] = case_copy(verdicts, seen)
-    if real and real[0].x:
-        figures |= {"teleport": teleport(verdicts, real), "motion_ratio": motion_ratio(verdicts, real),
-                    **std_ratios(verdicts, real)}  # fmt: skip
-    return {name: score for name, score in figures.items() if math.isfinite(score.value + score.high - score.low)}
+    evidence = Evidence(verdicts, real, seen, others or {})
+    found = {name: entry.score(evidence) for name, entry in METRICS.items()}
+    return {name: score for name, score in found.items() if score}
 
 
-def best_first(verdicts: Verdicts) -> list[int]:
-    """Positions of the clips from best to worst: successes, right, valid, then nearest to the asked law."""
+def document() -> str:
+    """The table for people, in Markdown."""
+    better = {True: "more", False: "less", None: "as real"}
+    lines = ["| figure | what it is | unit | kind | better |", "|---|---|---|---|---|"]
+    for entry in METRICS.values():
+        if not entry.name.endswith("_real"):
+            cells = f"`{entry.name}`", entry.about, entry.unit, entry.kind, better[entry.higher_is_better]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
-    def faults(i: int) -> tuple[bool, bool, bool, float]:
-        v = verdicts[i]
-        return not v.valid, not v.right, not v.success, v.traj_rmse if v.valid else 0.0
 
-    return sorted(range(len(verdicts)), key=faults)
+if __name__ == "__main__":
+    print(document())

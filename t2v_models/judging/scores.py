@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pydantic import Field
 
 from t2v_models.config import Config
+from t2v_models.judging.metrics import deciding, metric_of
 from t2v_models.judging.statistics import Score, block_mean
 from t2v_models.worlds.reader import READER_VERSION
 from t2v_models.worlds.splits import SPLITS, Split
@@ -83,7 +84,7 @@ def over_seeds(runs: Sequence[Scores]) -> Scores:
     def over(split: Split, metric: str) -> Score:
         found = [run[split][metric] for run in runs]
         score = block_mean([one.value for one in found], sum(one.n for one in found))
-        if metric in SHARES:
+        if metric_of(metric).kind == "share":
             return score.model_copy(update={"low": max(score.low, 0.0), "high": min(score.high, 1.0)})
         return score
 
@@ -107,7 +108,7 @@ def table_rows(scores: Scores) -> list[dict[str, object]]:
     """All figures with their intervals and clips, a row each."""
     return [
         {"split": split, "figure": metric, "value": s.value, "low": s.low, "high": s.high, "clips": s.n,
-         "unit": "share" if metric in SHARES else UNITS.get(metric, "")}
+         "unit": "share" if metric_of(metric).kind == "share" else metric_of(metric).unit}
         for split, figures in scores.items()
         for metric, s in figures.items()
     ]  # fmt: skip
@@ -116,22 +117,6 @@ def table_rows(scores: Scores) -> list[dict[str, object]]:
 def digest(lines: Iterable[str]) -> str:
     """16 hex digits that change when any line does."""
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
-
-
-SHARES = frozenset({
-    "prompt_acc", "worst_prompt_acc", "valid", "prompt_success", "dir_x", "dir_y", "shape_acc", "colour_acc",
-    "case_copy", "permanence", "moving", "teleport", "copy_rate",
-})  # fmt: skip
-"""Figures between 0 and 1 that are shown in per cent."""
-UNITS = {  # f: frame; /442: of the greatest RGB distance
-    "traj_rmse": "px", "traj_rmse_imputed": "px", "radius_err": "px", "speed_err": "px/f", "step_err": "px/f",
-    "angle_err": "deg", "colour_err": "/442", "colour_change": "/442",
-}  # fmt: skip
-
-
-def deciding(split: str) -> str:
-    """The figure that says how often a split is obeyed: where only a size or a speed is new, these must be right."""
-    return "prompt_success" if split == "s4" else "prompt_acc"
 
 
 def obeyed(evaluation: Evaluation) -> str:
@@ -146,7 +131,7 @@ def obeyed(evaluation: Evaluation) -> str:
 
 def shown(metric: str, value: float) -> str:
     """A figure without its unit, 8 characters at most: `97.8 %` for shares, else three decimals or digits."""
-    if metric in SHARES:
+    if metric_of(metric).kind == "share":
         return f"{100 * value:.1f} %"
     return f"{value + 0:.3f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 1000 else f"{value:.1e}"
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from t2v_models.judging.baselines import BASELINES, CEILING, real
 from t2v_models.judging.distances import Floats, feature_distances, trajectory_distances
 from t2v_models.judging.features import features
+from t2v_models.judging.figures import Case
 from t2v_models.judging.memorisation import UNSEEN_PER_CLIP, memorisation, nearest, training_paths, unseen_paths
-from t2v_models.judging.metrics import Case, summarise
+from t2v_models.judging.metrics import summarise
 from t2v_models.judging.statistics import Score
 from t2v_models.judging.verdicts import Verdict, judge
 from t2v_models.worlds.dataset import DatasetConfig
@@ -106,12 +107,11 @@ def _judged(
 def score_split(judged: Judged, real: Real, data: DatasetConfig, split: str) -> dict[str, Score]:
     """All figures of one split, beside real clips of the same prompts."""
     verdicts, usual = judged.verdicts, real.first
-    figures = summarise(verdicts, usual.verdicts, cases(data))
-    figures |= trajectory_distances(verdicts, usual.verdicts, real.other.verdicts)
-    figures |= feature_distances(judged.features, usual.features, real.other.features)
+    others = trajectory_distances(verdicts, usual.verdicts, real.other.verdicts)
+    others |= feature_distances(judged.features, usual.features, real.other.features)
     if split == "s0":
-        figures |= memorisation(verdicts, real.unseen, real.training)
-    return figures
+        others |= memorisation(verdicts, real.unseen, real.training)
+    return summarise(verdicts, usual.verdicts, cases(data), others)
 
 
 def bounds(

@@ -4,14 +4,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from t2v_models.judging.metrics import accuracy, by_prompt, direction, permanence, prompt_success, shape_acc, valid
+from t2v_models.judging.figures import accuracy, by_prompt
+from t2v_models.judging.metrics import METRICS, OBEYED, Metric, metric_of
 from t2v_models.judging.statistics import Score, mean, newcombe
 from t2v_models.judging.verdicts import Verdict
-
-NUMBERS = ("traj_rmse", "speed_err", "step_err", "angle_err", "shape_iou", "radius_err", "colour_err",
-           "colour_change", "bg_err", "radius_cv", "flicker")  # fmt: skip
-"""Numbers of a clip that are compared pairwise."""
-HIGHER_IS_BETTER = frozenset({"shape_iou"})
 
 
 @dataclass(frozen=True)
@@ -22,14 +18,18 @@ class Difference:
     first: float
     second: float
     gap: Score
-    share: bool
+
+    @property
+    def share(self) -> bool:
+        return metric_of(self.metric).kind == "share"
 
     @property
     def better(self) -> bool | None:
         """Whether the second model is better; None where the interval covers no difference."""
         if not self.gap.low <= self.gap.high or self.gap.low <= 0 <= self.gap.high:
             return None
-        return (self.gap.value > 0) == (self.share or self.metric in HIGHER_IS_BETTER)
+        higher = metric_of(self.metric).higher_is_better
+        return None if higher is None else (self.gap.value > 0) == higher
 
 
 def differences(first: Sequence[Verdict], second: Sequence[Verdict]) -> list[Difference]:
@@ -37,24 +37,24 @@ def differences(first: Sequence[Verdict], second: Sequence[Verdict]) -> list[Dif
 
     A pair counts where both clips have the number. With fewer than two pairs there is no mean.
     """
-    shares = {
-        "prompt_acc": (accuracy(first), accuracy(second)),
-        "prompt_success": (prompt_success(first), prompt_success(second)),
-        "valid": (valid(first), valid(second)), "shape_acc": (shape_acc(first), shape_acc(second)),
-        "dir_x": (direction(first, 0), direction(second, 0)), "dir_y": (direction(first, 1), direction(second, 1)),
-        "permanence": (permanence(first), permanence(second)),
-    }  # fmt: skip
-    found = [Difference(m, a.value, b.value, newcombe(b, a), True) for m, (a, b) in shares.items() if a.n and b.n]
+    numbers = [entry for entry in METRICS.values() if entry.number]
+    shares = [(entry, entry.over(first), entry.over(second)) for entry in numbers if entry.kind == "share"]
+    found = [Difference(m.name, a.value, b.value, newcombe(b, a)) for m, a, b in shares if a.n and b.n]
     partner = {(v.prompt, v.seed): v for v in second}
     pairs = [(v, partner[v.prompt, v.seed]) for v in first if (v.prompt, v.seed) in partner]
-    for name in NUMBERS:
-        both = [(a, b) for a, b in ((getattr(v, name), getattr(w, name)) for v, w in pairs) if math.isfinite(a + b)]
-        prompts = [v.prompt for v, w in pairs if math.isfinite(getattr(v, name) + getattr(w, name))]
-        if len(both) > 1:
-            gap = mean([b - a for a, b in both], prompts)
-            first_mean, second_mean = (sum(side) / len(both) for side in zip(*both, strict=True))
-            found.append(Difference(name, first_mean, second_mean, gap, False))
-    return found
+    return found + [gap for m in numbers if m.kind == "mean" and (gap := _paired(m, pairs))]
+
+
+def _paired(entry: Metric, pairs: Sequence[tuple[Verdict, Verdict]]) -> Difference | None:
+    """The difference of a mean over the pairs in which both clips have the number; none of fewer than two."""
+    assert entry.number
+    both = [(v.prompt, entry.number(v), entry.number(w)) for v, w in pairs]
+    both = [row for row in both if math.isfinite(row[1] + row[2])]
+    if len(both) < 2:
+        return None
+    prompts, then, now = zip(*both, strict=True)
+    gap = mean([b - a for a, b in zip(then, now, strict=True)], prompts)
+    return Difference(entry.name, sum(then) / len(both), sum(now) / len(both), gap)
 
 
 def by_change(first: Sequence[Verdict], second: Sequence[Verdict]) -> list[tuple[str, Difference]]:
@@ -63,5 +63,5 @@ def by_change(first: Sequence[Verdict], second: Sequence[Verdict]) -> list[tuple
     changes = []
     for prompt in (p for p in then if p in now):
         a, b = accuracy(then[prompt]), accuracy(now[prompt])
-        changes.append((prompt, Difference("prompt_acc", a.value, b.value, newcombe(b, a), True)))
+        changes.append((prompt, Difference(OBEYED, a.value, b.value, newcombe(b, a))))
     return sorted(changes, key=lambda change: -change[1].gap.value)

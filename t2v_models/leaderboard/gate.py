@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from pydantic import Field, field_validator
 
 from t2v_models.config import Config, LabError, near
+from t2v_models.judging.metrics import METRICS
 from t2v_models.judging.scores import Scores, shown
 from t2v_models.judging.statistics import Score, newcombe
 from t2v_models.worlds.splits import SPLITS
 
 Figures = Mapping[str, Score]
 
-RISING = ("prompt_acc", "worst_prompt_acc", "prompt_success", "valid", "std_ratio", "shape_acc", "shape_iou",
-          "permanence", "dir_x", "dir_y")  # fmt: skip
+RISING = tuple(name for name, metric in METRICS.items() if metric.higher_is_better)
 """Metrics of which more is better."""
 GUARDED = ("s0/valid", "s0/worst_prompt_acc", "s0/std_ratio", "s1/prompt_acc", "s2/prompt_acc", "s3/prompt_acc")
 """What a higher accuracy on seen prompts can hide: broken clips, a prompt given up, one clip learnt by heart for each

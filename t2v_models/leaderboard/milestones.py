@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from t2v_models.judging.metrics import WATCHED
+
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 
 
@@ -17,13 +19,13 @@ class Milestones:
 
         Args:
             step: updates done.
-            figures: of that step; only `watch/prompt_acc` and `train/seconds` count.
+            figures: of that step; only the share that obeys and `train/seconds` count.
 
         Returns:
             `reach/50_seconds` and `reach/50_clip_steps`, and so on; nothing where no level was passed.
         """
         found: dict[str, float] = {}
-        while self._ahead and figures.get("watch/prompt_acc", 0) >= self._ahead[0]:
+        while self._ahead and figures.get(WATCHED, 0) >= self._ahead[0]:
             name = f"reach/{100 * self._ahead.pop(0):.0f}"
             found |= {f"{name}_seconds": figures["train/seconds"], f"{name}_clip_steps": float(step * self._batch_size)}
         return found

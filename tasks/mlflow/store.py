@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from t2v_models.config import LabError
 from t2v_models.files import held
+from t2v_models.judging.metrics import HEADLINES, OBEYED
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -125,9 +126,10 @@ def first_line(error: BaseException) -> str:
 
 
 COLUMNS = (
-    "params.`model.name`", "metrics.`eval/s0/prompt_acc`", "metrics.`eval/s0/prompt_acc_lo`",
-    "metrics.`eval/s0/worst_prompt_acc`", "metrics.`eval/s1/prompt_acc`", "metrics.`eval/s3/prompt_acc`",
-    "metrics.`eval/s0/valid`", "metrics.`reach/80_seconds`", "metrics.`reach/90_seconds`",
+    "params.`model.name`", f"metrics.`eval/s0/{OBEYED}`", f"metrics.`eval/s0/{OBEYED}_lo`",
+    *(f"metrics.`eval/s0/{metric.name}`" for metric in HEADLINES[1:]),
+    f"metrics.`eval/s1/{OBEYED}`", f"metrics.`eval/s3/{OBEYED}`",
+    "metrics.`reach/80_seconds`", "metrics.`reach/90_seconds`",
     "metrics.`speed/clips_per_second`", "params.`model.batch_size`", "params.`training.minutes`",
 )  # fmt: skip
 """Of the saved view `scores`, a row for every trained model: what is compared first."""

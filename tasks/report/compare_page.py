@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from t2v_models.judging.scores import SHARES, Evaluation, deciding
+from t2v_models.judging.metrics import deciding, metric_of
+from t2v_models.judging.scores import Evaluation
 from t2v_models.judging.statistics import newcombe
 from t2v_models.judging.verdicts import Verdict
 from t2v_models.leaderboard.compare import Difference, by_change, differences
@@ -15,10 +16,10 @@ from t2v_models.worlds.splits import Split
 from tasks.report.chart import Chart, draw
 from tasks.report.page import (
     MARKED,
-    METRICS,
     Clip,
     Gallery,
     about_split,
+    explained,
     held,
     interval,
     listed,
@@ -107,7 +108,7 @@ def _cards(sides: Sequence[Side]) -> str:
 
 def _accuracy_gap(base: Side, other: Side, split: Split) -> Difference:
     a, b = (side.evaluation.scores[split][deciding(split)] for side in (base, other))
-    return Difference(deciding(split), a.value, b.value, newcombe(b, a), True)
+    return Difference(deciding(split), a.value, b.value, newcombe(b, a))
 
 
 def _settings(sides: Sequence[Side]) -> str:
@@ -162,8 +163,7 @@ def _figures(sides: Sequence[Side], split: Split) -> str:
         values = [f'<td class="number">{score_cell(metric, figures.get(metric))}</td>' for figures in scores]
         for i, gap in enumerate(gaps):
             values.insert(2 * i + 2, _gap_cell(gap.get(metric)))
-        name, about = metric_name(metric)
-        rows.append(f'<tr><td class="split">{escape(name)} <small>{escape(about)}</small></td>{"".join(values)}</tr>')
+        rows.append(f'<tr><td class="split">{metric_name(metric)}</td>{"".join(values)}</tr>')
     head = f'<th class="number">{escape(base.name)}</th>' + "".join(
         f'<th class="number">{escape(other.name)}</th><th class="number">difference</th>' for other in others
     )
@@ -189,7 +189,7 @@ def _change(gap: Difference, unit: str = "") -> str:
 
 def _signed(metric: str, value: float) -> str:
     """`+3.2` points for shares, `−0.12` else."""
-    return (f"{100 * value:+.1f}" if metric in SHARES else f"{value:+.3g}").replace("-", "−")
+    return (f"{100 * value:+.1f}" if metric_of(metric).kind == "share" else f"{value:+.3g}").replace("-", "−")
 
 
 def _word(gap: Difference) -> str:
@@ -251,9 +251,8 @@ def _clips(sides: Sequence[Side], split: Split, prompts: Sequence[str], gallery:
 
 
 def _notes() -> str:
-    meaning = "; ".join(f"<b>{escape(name)}</b>: {escape(about)}" for name, about in METRICS.values())
     return (
-        f"<footer><p>{meaning}. Values have 95 % intervals, Wilson’s for shares. Differences of shares have "
+        f"<footer><p>{explained()}. Values have 95 % intervals, Wilson’s for shares. Differences of shares have "
         "Newcombe’s; differences of means are taken over pairs of clips with equal prompt and seed in which both have "
         "the number, and so may differ from that of the values beside them. "
         f"{MARKED}</p></footer>"

@@ -12,7 +12,8 @@ from rich.table import Table
 
 from t2v_models.config import Config
 from t2v_models.judging.baselines import CEILING
-from t2v_models.judging.scores import UNITS, Evaluation, deciding, interval, shown
+from t2v_models.judging.metrics import HEADLINES, deciding, metric_of
+from t2v_models.judging.scores import Evaluation, interval, shown
 from t2v_models.judging.statistics import Score
 from t2v_models.judging.suite import FLOORS
 from tasks.report.progress import run_logger, watched
@@ -49,8 +50,6 @@ def progress(title: str) -> Iterator[Callable[[float, str], None]]:
         bars.update(bar, completed=1.0)  # also where there was nothing to tell of
 
 
-HEADLINES = {"prompt_acc": "obeyed, % [95 %]", "worst_prompt_acc": "worst prompt", "valid": "valid"}
-"""Figures of the short table, and their heads."""
 SHORT_FLOORS = ("unconditional", "retrieval")
 """Floors of the short table: real clips of random prompts, and of the nearest seen prompt."""
 WIDTH = 100
@@ -75,7 +74,7 @@ def print_table(table: Table, width: int | None = None) -> None:
 def print_scores(evaluations: Sequence[Evaluation]) -> None:
     """The short table: a row per split and model, the ceiling first and the telling floors last."""
     table = Table(box=SIMPLE, padding=(0, 1, 0, 0))
-    for head in ("split", "model", *HEADLINES.values(), "clips"):
+    for head in ("split", "model", *(f"{metric.title}, % [95 %]" for metric in HEADLINES), "clips"):
         table.add_column(head, no_wrap=True)
     judged = {e.name for e in evaluations}
     bounds = {name: scores for e in evaluations for name, scores in e.bounds.items() if name not in judged}
@@ -84,9 +83,10 @@ def print_scores(evaluations: Sequence[Evaluation]) -> None:
         for name, scores in rows:
             if split in scores:
                 found = scores[split]
-                metrics = list(HEADLINES) if deciding(split) in HEADLINES else [deciding(split), "", "valid"]
+                first = deciding(split)
+                metrics = [first, *(metric.name for metric in HEADLINES[1:])]
                 cells = [_short(m, found[m]) if m in found else "" for m in metrics]
-                table.add_row(split, f"{name}{_role(name)}", *cells, f"{found['prompt_acc'].n:,}")
+                table.add_row(split, f"{name}{_role(name)}", *cells, f"{found[first].n:,}")
         table.add_section()
     print_table(table)
 
@@ -107,7 +107,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
             if f"{metric}_real" in scores and bounds:
                 bounds[0] = scores[f"{metric}_real"]
             table.add_row(
-                metric, UNITS.get(metric, ""), shown(metric, score.value), interval(metric, score),
+                metric, metric_of(metric).unit, shown(metric, score.value), interval(metric, score),
                 f"{score.n:,}", *(shown(metric, b.value).replace(".0 %", " %") if b else "" for b in bounds),
             )  # fmt: skip
         print_table(table)

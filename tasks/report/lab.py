@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
-from t2v_models.judging.metrics import accuracy, by_prompt
-from t2v_models.judging.scores import deciding
+from t2v_models.judging.figures import accuracy, by_prompt
+from t2v_models.judging.metrics import deciding
 from t2v_models.judging.statistics import Score
 from t2v_models.judging.verdicts import Verdict
 from tasks.report.chart import Chart, draw
@@ -18,10 +18,10 @@ from tasks.report.confusion import confusion
 from tasks.report.page import (
     CLIPS_PER_PROMPT,
     MARKED,
-    METRICS,
     Clip,
     Gallery,
     about_split,
+    explained,
     held,
     interval,
     listed,
@@ -96,7 +96,7 @@ def _cards(models: Sequence[ModelReport]) -> str:
     """The first figure of each model in large, the other splits below it."""
     cards = []
     for model in models:
-        shares = {split: scores[deciding(split)] for split, scores in model.scores.items() if "prompt_acc" in scores}
+        shares = {split: scores[deciding(split)] for split, scores in model.scores.items() if deciding(split) in scores}
         if not shares:
             continue
         (split, first), *others = shares.items()
@@ -172,12 +172,11 @@ def _scores(scores: dict[str, dict[str, Score]]) -> str:
     )
     rows = []
     for metric in metrics:
-        name, about = metric_name(metric)
         cells = "".join(
             f'<td class="number">{score_cell(metric, figures.get(metric), figures.get(f"{metric}_real"))}</td>'
             for figures in scores.values()
         )
-        rows.append(f'<tr><td class="split">{escape(name)} <small>{escape(about)}</small></td>{cells}</tr>')
+        rows.append(f'<tr><td class="split">{metric_name(metric)}</td>{cells}</tr>')
     return f'<h3>Scores</h3><div class="scroll"><table><tr><th>figure</th>{head}</tr>{"".join(rows)}</table></div>'
 
 
@@ -237,10 +236,9 @@ def _timings(timings: dict[str, float]) -> str:
 
 
 def _notes() -> str:
-    meaning = "; ".join(f"<b>{escape(name)}</b>: {escape(about)}" for name, about in METRICS.values())
     return (
-        f"<footer><p>{meaning}. Intervals are 95 % Wilson intervals over clips. The reader fits the exact law of every "
-        f"motion by least squares; nothing in it is learned. {MARKED}</p></footer>"
+        f"<footer><p>{explained()}. Intervals are 95 % Wilson intervals over clips. The reader fits the exact law of "
+        f"every motion by least squares; nothing in it is learned. {MARKED}</p></footer>"
     )
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from t2v_models.clips.media import to_webp
 from t2v_models.files import write
-from t2v_models.judging.scores import SHARES, UNITS
+from t2v_models.judging.metrics import HEADLINES, metric_of
 from t2v_models.judging.statistics import Score
 from t2v_models.judging.verdicts import Mark, Verdict
 from t2v_models.worlds.splits import SPLITS
@@ -33,14 +33,6 @@ NAMES: dict[str, str] = {
     "s0": "seen prompts", "s1": "new wording", "s2": "new pairing", "s3": "unseen motion", "s4": "out of range",
 }  # fmt: skip
 """What a person calls a split; `clips.splits.SPLITS` says what it is."""
-
-METRICS = {
-    "prompt_acc": ("obeyed", "share of clips whose motion, read back from the pixels, is the one the prompt asks for"),
-    "worst_prompt_acc": ("worst prompt", "the same share for the prompt that is obeyed least"),
-    "valid": ("valid", "share of clips with one clean, compact object in every frame"),
-    "dir_x": ("left or right", "among prompts that name a direction, share with the right sign along x"),
-    "dir_y": ("up or down", "the same along y"),
-}
 
 
 @dataclass(frozen=True)
@@ -125,9 +117,16 @@ def held(split: str) -> str:
     return f'<span class="held" title="{escape(about_split(split))}">held out: {split_name(split)}</span>'
 
 
-def metric_name(metric: str) -> tuple[str, str]:
-    """What a person calls the figure, and what it is or its unit."""
-    return METRICS.get(metric, (metric.replace("_", " "), UNITS.get(metric, "")))
+def metric_name(metric: str) -> str:
+    """What a person calls the figure, and below it what it is."""
+    told = metric_of(metric)
+    unit = f"{told.unit}: " if told.unit else ""
+    return f"{escape(told.title)} <small>{escape(unit + told.about)}</small>"
+
+
+def explained() -> str:
+    """What the figures of short tables are."""
+    return "; ".join(f"<b>{escape(metric.title)}</b>: {escape(metric.about)}" for metric in HEADLINES)
 
 
 def percent(value: float) -> str:
@@ -150,7 +149,7 @@ def score_cell(metric: str, score: Score | None, real: Score | None = None) -> s
     """A figure, its interval and its n, and what stands between real clips; a dash where there is none."""
     if score is None:
         return "–"
-    if metric in SHARES:
+    if metric_of(metric).kind == "share":
         return f"{percent(score.value)}<small>{interval(score)}</small><small>n {score.n:,}</small>"
     beside = f"<small>real clips {real.value:.3g}</small>" if real else ""
     return f"{score.value:.3g}<small>{score.low:.3g} to {score.high:.3g}</small><small>n {score.n:,}</small>{beside}"

@@ -9,7 +9,8 @@ from rich.table import Table
 
 from t2v_models.checkpoint import Checkpoint
 from t2v_models.config import LabError, flatten
-from t2v_models.judging.scores import UNITS, Scores, interval, shown
+from t2v_models.judging.metrics import metric_of
+from t2v_models.judging.scores import Scores, interval, shown
 from tasks.report.console import print_table
 from tasks.report.judged import Judged
 
@@ -88,7 +89,7 @@ def print_seeds(runs: Sequence[Judged], scores: Scores, times: Mapping[str, Sequ
             if not metric.endswith("_real"):
                 values = [judged.evaluation.scores[split][metric].value for judged in runs]
                 table.add_row(
-                    metric, UNITS.get(metric, ""), shown(metric, score.value), interval(metric, score),
+                    metric, metric_of(metric).unit, shown(metric, score.value), interval(metric, score),
                     shown(metric, min(values)), shown(metric, max(values)),
                 )  # fmt: skip
         print_table(table)
