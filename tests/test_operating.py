@@ -128,6 +128,7 @@ def lab(up: Up) -> str:
 
 def test_both_uis_answer_and_a_taken_port_is_replaced(up: Up, lab: str) -> None:
     print(up.said["ready"])
+    assert next(iter(up.said)) == "starting", "it says nothing while a person waits"
     assert up.said["port"] == up.said["Prefect"].rsplit(":")[-1], "a taken port is replaced, and that is said"
     assert httpx.get(up.said["Prefect"], follow_redirects=True, timeout=60).status_code == 200
     assert "MLflow" in httpx.get(up.said["MLflow"], timeout=60).text

@@ -57,9 +57,13 @@ def serve(work: Path, prefect_port: int, mlflow_port: int, postgres: str | None 
     started, since = time.monotonic(), datetime.now(UTC)
     with held(work / "up.lock", 0, "starts or stops 't2v up'"):
         _end_leftovers(work)
+        say("starting the Prefect and MLflow servers: about 25 s on two free cores")
         with Services(work / "logs", ROOT, lambda parts: running.note(work, parts=parts)) as services:
             try:
                 prefect, mlflow = servers(services, work, prefect_port, mlflow_port, postgres)
+                say(
+                    f"both answer after {time.monotonic() - started:.0f} s; starting deployments and workers: 20 s more"
+                )
                 _workers(services)
                 running.note(work, prefect=prefect, mlflow=mlflow)
                 say(f"Prefect  {prefect}\nMLflow   {without_passwords(mlflow)}\nlogs     {work / 'logs'}")
