@@ -27,6 +27,8 @@ from t2v_models.training.loop import TrainConfig, fit
 from tasks.mlflow.registry import promote, version_with
 from tasks.mlflow.store import client
 from tasks.mlflow.tracking import track
+from tests.attacks import REBOUND, by_both_pages, by_http
+from tests.browser import CHROMIUM, browser
 from tests.runs import SMALL, quiet, run_of
 from tests.tiny import prepared
 
@@ -45,13 +47,13 @@ def clean(**more: str) -> dict[str, str]:
 
 @contextmanager
 def serving(folder: Path, health: str, *command: str, **environment: str) -> Iterator[str]:
-    """A server of MLflow's on a free port of the loopback, once it answers; its address."""
+    """A server on a free port of the loopback, once it answers; its address."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    url, log = f"http://127.0.0.1:{port}", folder / f"{command[0]}.log"
+    url, log = f"http://127.0.0.1:{port}", folder / "server.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [BIN / "mlflow", *command, "--host", "127.0.0.1", "--port", str(port)],
+            [*command, "--port", str(port)],
             cwd=folder, stdout=out, stderr=out, env=clean(**environment), start_new_session=True,
         )  # fmt: skip
     try:
@@ -81,7 +83,7 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def store(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A tracking server that keeps the artifacts itself, with one registered model, which is champion."""
     folder = tmp_path_factory.mktemp("server")
-    command = ("server", "--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db",
+    command = (str(BIN / "mlflow"), "server", "--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db",
                "--artifacts-destination", str(folder / "kept"))  # fmt: skip
     with serving(folder, "/health", *command, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false") as url:
         with prepared(folder / "work"), redirect_stdout(StringIO()) as told, redirect_stderr(told):
@@ -98,9 +100,21 @@ def store(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def server(store: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    command = ("models", "serve", "--env-manager", "local", "--model-uri", "models:/t2v-gan@champion")
-    with serving(tmp_path_factory.mktemp("elsewhere"), "/ping", *command, MLFLOW_TRACKING_URI=store) as url:
+    """`t2v serve`, which is MLflow's own scoring server behind our guard."""
+    command = (sys.executable, "-m", "flows.cli.main", "serve", "models:/t2v-gan@champion")
+    here = {"MLFLOW_TRACKING_URI": store, "PYTHONPATH": str(Path(__file__).parents[1])}
+    with serving(tmp_path_factory.mktemp("elsewhere"), "/ping", *command, **here) as url:
         yield url
+
+
+def test_the_server_answers_no_foreign_page(server: str) -> None:
+    by_http(f"{server}/invocations", {"dataframe_records": [{"prompt": PROMPT}]})
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium")
+def test_no_page_in_a_browser_uses_the_server(server: str, tmp_path: Path) -> None:
+    with browser(tmp_path / "browser", names=REBOUND) as page:
+        by_both_pages(page, f"{server}/invocations", {"dataframe_records": [{"prompt": PROMPT}]})
 
 
 def test_a_clean_process_without_the_lab_answers_as_the_run_folder_does(store: str, run: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The command that opens a page to play with models: play."""
+"""The commands that let models answer: play, to people, and serve, to programs."""
 
 from pathlib import Path
 from typing import Annotated
@@ -32,3 +32,23 @@ def play(
 
     chosen = [name for name in (run, other) if name] or runs_in(work)
     serve(list(dict.fromkeys(chosen)), other, work, port, dataset_like(like) if like else None)
+
+
+@commands.command()
+def serve(
+    model: Annotated[str, typer.Argument(help="A model URI, as models:/t2v-gan@champion.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the server on this machine; 0 for any.")] = 5001,
+    work: Work = WORK,
+) -> None:
+    """Answer prompts with clips as 'mlflow models serve' does, but no web page of others; Ctrl-C stops it."""
+    from tasks.servers.runtime import prepare
+
+    prepare(work)
+    from tasks.mlflow.registry import fetch_model
+    from tasks.mlflow.serving import serve_model
+    from tasks.report.console import say
+    from tasks.servers.supervisor import free_port
+
+    folder, port = fetch_model(work, model).parents[1], free_port(port, "the model's server")
+    say(f"serving {model} at http://127.0.0.1:{port}/invocations; Ctrl-C stops it")
+    serve_model(folder, port)
