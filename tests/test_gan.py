@@ -219,16 +219,16 @@ def test_an_update_of_one_network_leaves_the_others_alone():
 
 @given(st.integers(1, 9), st.integers(1, 5), st.integers(1, 4), st.data())
 def test_every_run_has_its_frames_in_a_lesson_and_every_part_its_runs(runs, group, per_run, data):
-    lesson = painter.draw_lesson(runs, group, per_run, 4, 4, 0.01, torch.device("cpu"))
-    assert (lesson.clip // group).tolist() == [run for run in range(runs) for _ in range(per_run)]
-    in_turn = (lesson.clip % group).view(runs, per_run)
+    sample = painter.draw_pixel_sample(runs, group, per_run, 4, 4, 0.01, torch.device("cpu"))
+    assert (sample.clip // group).tolist() == [run for run in range(runs) for _ in range(per_run)]
+    in_turn = (sample.clip % group).view(runs, per_run)
     assert (in_turn.diff(dim=1) >= 0).all()
     artist, captions = painter.Painter(4, 6, 16, (0, 0, 0)), ("circle",) * (runs * group)
     frames = torch.randint(256, (len(captions), 4, 16, 16, 3), dtype=torch.uint8)
     parts = Batch(frames, captions).parts(data.draw(st.integers(1, runs)), group)
     losses = [
         part.weight
-        * lesson.loss(
+        * sample.loss(
             artist,
             part,
             painter.shrink(part.frames, artist.ground),

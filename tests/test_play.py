@@ -13,9 +13,9 @@ import pytest
 
 from flows.cli.main import main
 from t2v_models.clips.media import MARKS, enlarge
-from t2v_models.clips.overlay import draw_verdict
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
+from t2v_models.judging.overlay import draw_verdict
 from t2v_models.judging.verdicts import judge
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore

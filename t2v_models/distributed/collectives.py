@@ -5,7 +5,7 @@ start from one seed and step by the same gradients. Each weighs its losses by it
 ranks are the gradients and figures of the whole batch. They are added by name, not by wrappers that listen to
 `backward`, which go wrong where a GAN differentiates twice or by chosen inputs; and in one flat buffer, because every
 message is a wait for the slowest rank, which on a CPU costs more than what is sent. Ranks of one machine write what
-they have on a `Board`; those of several send it by gloo, and GPUs by NCCL.
+they have into `SharedRows`; those of several send it by gloo, and GPUs by NCCL.
 """
 
 import os
@@ -22,7 +22,7 @@ import torch.distributed.nn.functional  # imported after `join`, it would hold t
 from torch import Tensor, nn
 
 from t2v_models.config import LabError
-from t2v_models.distributed.shared_memory import Board, blank_file
+from t2v_models.distributed.shared_memory import SharedRows, new_shared_file
 
 T = TypeVar("T")
 
@@ -75,7 +75,7 @@ def leave() -> None:
     failed after all its work). `torch.distributed.nn.functional` would hold it: its functions have the group that was
     there when it was first imported as their default, and torch's compiler imports it at the first step.
     """
-    _board.cache_clear()
+    _shared_rows.cache_clear()
     dist.destroy_process_group()
 
 
@@ -150,22 +150,22 @@ def _combine(parts: Sequence[Tensor], maximum: bool = False) -> Tensor:
         joined = torch.cat(list(parts))
         dist.all_reduce(joined, dist.ReduceOp.MAX if maximum else dist.ReduceOp.SUM)
         return joined
-    rows = _board(sum(len(part) for part in parts), parts[0].dtype).exchange(parts)
+    rows = _shared_rows(sum(len(part) for part in parts), parts[0].dtype).exchange(parts)
     return rows.amax(0) if maximum else rows.sum(0)
 
 
 @cache
-def _board(length: int, dtype: torch.dtype) -> Board:
+def _shared_rows(length: int, dtype: torch.dtype) -> SharedRows:
     """One for all messages of a length and type, behind a file that has its name only until all have opened it."""
     mine = share()
-    blank = blank_file(mine.world, length, dtype) if is_rank_zero() else ""
+    blank = new_shared_file(mine.world, length, dtype) if is_rank_zero() else ""
     try:
-        board = Board(broadcast(blank), mine.rank, mine.world, length, dtype)
+        rows = SharedRows(broadcast(blank), mine.rank, mine.world, length, dtype)
         dist.barrier()
     finally:
         if is_rank_zero():
             Path(blank).unlink(missing_ok=True)
-    return board
+    return rows
 
 
 def broadcast(value: T) -> T:

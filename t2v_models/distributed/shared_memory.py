@@ -1,4 +1,4 @@
-"""Numbers that processes of one machine tell each other through memory they share.
+"""All-reduce between processes of one machine, through memory they share.
 
 Gloo sends them through sockets, and whoever waits for them falls asleep: waking up can take longer than the message.
 """
@@ -26,8 +26,8 @@ LINE = 64
 """Bytes of a line of cache: heads of two rows share none."""
 
 
-def blank_file(world: int, length: int, dtype: torch.dtype) -> str:
-    """A new file of zeros for a board, all written: a process that touches memory the disk has no room for is killed.
+def new_shared_file(world: int, length: int, dtype: torch.dtype) -> str:
+    """A new file of zeros for `SharedRows`, all written: a process that touches memory the disk has no room for is killed.
 
     Raises:
         LabError: there is no room.
@@ -46,10 +46,10 @@ def blank_file(world: int, length: int, dtype: torch.dtype) -> str:
     return path
 
 
-class Board:
-    """A board on which each of `world` processes writes `length` numbers in its own row, and reads the rows of all.
+class SharedRows:
+    """Shared memory in which each of `world` processes writes `length` numbers into its own row, and reads all rows.
 
-    All of them open the same `blank_file` before the first exchange, and exchange equally often.
+    All of them open the same `new_shared_file` before the first exchange, and exchange equally often.
     """
 
     def __init__(self, path: str, rank: int, world: int, length: int, dtype: torch.dtype) -> None:

@@ -83,14 +83,14 @@ def objects(rng: np.random.Generator, count: int) -> list[tuple[Shape, Colour]]:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class Examples:
     """Frames and what is true of them; n is `OBJECTS` times `PLACES`."""
 
     ink: Tensor  # (n, 32, 32, 3)
     truth: Tensor  # (n, 8) `features.NUMBERS`
 
 
-def lesson(rng: np.random.Generator) -> Lesson:
+def examples(rng: np.random.Generator) -> Examples:
     """Objects of one frame size, two thirds of them spoilt."""
     spec, drawn = ClipSpec(size=int(rng.choice(SIZES)), frames=PLACES), objects(rng, OBJECTS)
     paths, strengths = places(rng, np.array([EXTENTS[shape].greatest for shape, _ in drawn])), damages(rng, OBJECTS)
@@ -100,7 +100,7 @@ def lesson(rng: np.random.Generator) -> Lesson:
     shown = (1 - np.array([PALETTE[colour] for _, colour in drawn]) / 255) * (1 - FADE * strengths[:, 2:])
     marks = (paths * np.array([1, 1, 4])[:, None, None]).reshape(3, -1).T * 2 / UNIT_SIZE - 1
     truth = np.concatenate([marks, np.concatenate([shown, strengths[:, :2]], 1).repeat(PLACES, 0)], 1)
-    return Lesson(torch.from_numpy(ink(frames.reshape(-1, *frames.shape[2:]))), torch.from_numpy(truth).float())
+    return Examples(torch.from_numpy(ink(frames.reshape(-1, *frames.shape[2:]))), torch.from_numpy(truth).float())
 
 
 def places(rng: np.random.Generator, reach: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -126,7 +126,7 @@ def initial_weights(generator: torch.Generator) -> dict[str, Tensor]:
     return weights
 
 
-def errors(weights: dict[str, Tensor], taught: Lesson) -> Tensor:
+def errors(weights: dict[str, Tensor], taught: Examples) -> Tensor:
     """Mean squared error of each of the numbers, `(8,)`."""
     seen: Tensor = code(taught.ink, weights)
     return ((seen - taught.truth) ** 2).mean(0)
@@ -142,7 +142,7 @@ def train(steps: int = STEPS) -> dict[str, NDArray[np.float16]]:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=steps)
     mean = torch.ones(len(NUMBERS))
     for step in track(range(steps), "training the feature network"):
-        found = errors(weights, lesson(rng))
+        found = errors(weights, examples(rng))
         optimiser.zero_grad()
         torch.autograd.backward((found * torch.tensor(WEIGHT)).sum())
         optimiser.step()

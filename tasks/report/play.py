@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2v_models.clips.media import enlarge, to_webp
-from t2v_models.clips.overlay import draw_verdict
 from t2v_models.config import LabError
 from t2v_models.judging.baselines import oracle
+from t2v_models.judging.overlay import draw_verdict
 from t2v_models.judging.verdicts import Verdict, judge
 from t2v_models.sampler import repeat, sample_frames
 from t2v_models.text.split import words

@@ -1,4 +1,4 @@
-"""Frames of 8x8 cells as sums of soft spots, after BlobGAN (Epstein et al. 2022): moving a thing is moving a number."""
+"""Frames of 8x8 cells as sums of Gaussian blobs, after BlobGAN (Epstein et al. 2022): moving a thing is moving a number."""
 
 import math
 
@@ -8,17 +8,17 @@ from torch import Tensor
 from t2v_models.families.gan.painter import SMALL
 
 
-def draw_spots(spots: Tensor) -> Tensor:
-    """Sum of Gaussian spots, `(…, 3, 8, 8)`, from `(…, k, 7)`: opacity of 3 channels, place x and y, spread x and y.
+def draw_blobs(blobs: Tensor) -> Tensor:
+    """Sum of Gaussian blobs, `(…, 3, 8, 8)`, from `(…, k, 7)`: opacity of 3 channels, place x and y, spread x and y.
 
-    A cell holds the integral of the spot over it, as a small frame holds the mean of a large one: a spot that moves
-    by less than a cell keeps its mass. Numbers near N(0, 1) give faint spots of about one cell, spread over the frame.
-    No numbers hide a spot: its middle stays in the frame, its spread below e^2.5 cells. What nobody sees has no
-    gradient, and a caption whose spots had left the frame would never be learnt again.
+    A cell holds the integral of the blob over it, as a small frame holds the mean of a large one: a blob that moves
+    by less than a cell keeps its mass. Numbers near N(0, 1) give faint blobs of about one cell, spread over the frame.
+    No numbers hide a blob: its middle stays in the frame, its spread below e^2.5 cells. What nobody sees has no
+    gradient, and a caption whose blobs had left the frame would never be learnt again.
     """
-    opacity, place, spread = torch.split(spots, [3, 2, 2], -1)
+    opacity, place, spread = torch.split(blobs, [3, 2, 2], -1)
     middle, deviation = SMALL / 2 + within(SMALL / 2, 2 * place), within(2.5, 0.3 * spread - 0.4).exp()
-    edge = torch.arange(SMALL + 1, device=spots.device)
+    edge = torch.arange(SMALL + 1, device=blobs.device)
     distance = (edge - middle[..., None]) / deviation[..., None]  # (…, k, 2, 9)
     across, down = torch.erf(math.sqrt(0.5) * distance).diff(dim=-1).unbind(-2)  # (…, k, 8)
     rows = (0.3 * opacity[..., None]) * down[..., None, :]  # (…, k, 3, 8)

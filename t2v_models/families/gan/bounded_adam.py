@@ -1,4 +1,4 @@
-"""Steps of an optimiser that cannot run away."""
+"""Adam with update clipping."""
 
 from collections.abc import Callable
 

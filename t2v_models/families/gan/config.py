@@ -25,7 +25,7 @@ class GanConfig(FamilyConfig):
     width: int = Field(512, ge=8, le=8192, description="width of the hidden layers over whole clips")
     frame_code: int = Field(24, ge=1, le=4096, description="numbers that describe one frame inside the generator")
     frame_width: int = Field(128, ge=8, le=8192, description="width of the layer that decodes one frame")
-    spots: int = Field(2, ge=1, le=256, description="soft spots that a frame is the sum of")
+    spots: int = Field(2, ge=1, le=256, description="Gaussian blobs that a frame is the sum of")
     look_width: int = Field(48, ge=8, le=8192, description="width of the layer that looks at one frame")
     look: int = Field(16, ge=1, le=4096, description="numbers that the discriminator reads from a frame by itself")
     features: int = Field(128, ge=1, le=8192, description="features of the discriminator, length of its word vectors")

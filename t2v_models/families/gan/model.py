@@ -2,7 +2,7 @@
 
 The cascade: a generator and a discriminator play over clips averaged down to 8x8 with every frame kept, where small
 matrices suffice and the caption is a sum of word vectors; a painter shared by all frames learns by regression to draw
-8x8 frames at full size, and never sees a fake. The generator composes a frame of a few soft spots, so that moving a
+8x8 frames at full size, and never sees a fake. The generator composes a frame of a few Gaussian blobs, so that moving a
 thing is moving a number; discriminator and painter read the moments of a frame, so that place and size are numbers to
 them as well. All this suits one compact thing on an even ground, whose place and mass survive averaging; textures and
 scenes are out of its reach.
@@ -31,7 +31,7 @@ from t2v_models.families.ema import Average, half_life_share
 from t2v_models.families.gan.bounded_adam import BoundedAdam
 from t2v_models.families.gan.config import GanConfig
 from t2v_models.families.gan.networks import Discriminator, Generator
-from t2v_models.families.gan.painter import SMALL, Painter, draw_lesson, shrink, warn_of_other_ground
+from t2v_models.families.gan.painter import SMALL, Painter, draw_pixel_sample, shrink, warn_of_other_ground
 from t2v_models.families.interpolation import interpolate, noise_of
 from t2v_models.model import VideoModel
 from t2v_models.sampler import Frames, Request
@@ -116,7 +116,7 @@ class Gan(VideoModel):
         captions = self.text.pooled(batch.all_captions)
         same = same_meaning(batch.all_captions, batch.meaning).to(self.device)
         noise = torch.randn(len(captions), *self.noise_shape, device=self.device)
-        lesson = draw_lesson(
+        pixels = draw_pixel_sample(
             len(captions) // config.group,
             config.group,
             config.painter_per_run,
@@ -142,7 +142,7 @@ class Gan(VideoModel):
         for part, real_score, figures in zip(parts, real_scores, metrics, strict=True):
             fake_score = self.discriminator.score(self.discriminator(part.fake), part.bags)
             fooled = generator_loss(real_score, fake_score)  # of real clips the scores of before: a pass saved
-            painted = lesson.loss(self.painter, part.clips, part.real, part.bags, config.painter_certainty)
+            painted = pixels.loss(self.painter, part.clips, part.real, part.bags, config.painter_certainty)
             figures |= {"loss/generator": fooled.detach(), "loss/painter": painted.detach()}
             self.accumulate_gradients(part.clips.weight, generator=fooled, painter=painted)
         self.optimizer_step("generator", "painter")

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from t2v_models.families.gan.blobs import draw_spots
+from t2v_models.families.gan.blobs import draw_blobs
 from t2v_models.families.gan.config import GanConfig
 from t2v_models.families.gan.painter import SMALL, moments
 from t2v_models.families.layers import SLOPE, full_precision, he_normal, perceptron, word_table
@@ -21,7 +21,7 @@ WORDS = 0.03
 class Generator(nn.Module):
     """From Gaussian noise `(b, noise, 2)` and bags of words `(b, v)` to opacity at 8x8, `(b, t, 3, 8, 8)`.
 
-    A perceptron plans the clip as one code a frame; a decoder shared by all frames turns a code into spots. Of each
+    A perceptron plans the clip as one code a frame; a decoder shared by all frames turns a code into blobs. Of each
     pair of noise only the angle is read, because a phase has no ends; the plan is made of slow waves first, because
     things move smoothly.
     """
@@ -44,9 +44,9 @@ class Generator(nn.Module):
 
     @full_precision
     def draw(self, plan: Tensor) -> Tensor:
-        """Clips of plans `(b, t, code)`: waves to frames, frames to spots, spots to opacity."""
-        spots = self.decode(F.leaky_relu(self.waves @ plan, SLOPE))
-        return draw_spots(spots.view(*plan.shape[:2], -1, 7))
+        """Clips of plans `(b, t, code)`: waves to frames, frames to blobs, blobs to opacity."""
+        blobs = self.decode(F.leaky_relu(self.waves @ plan, SLOPE))
+        return draw_blobs(blobs.view(*plan.shape[:2], -1, 7))
 
 
 def slow_waves(frames: int) -> Tensor:
@@ -63,7 +63,7 @@ def slow_waves(frames: int) -> Tensor:
 class Discriminator(nn.Module):
     """Features phi of a clip at 8x8, and the scores w·phi + <phi, sum of word vectors> / sqrt(d).
 
-    It reads every frame with the same eyes, as the generator draws them: a small perceptron for its look, and its
+    It reads every frame with one network, as the generator draws them: a small perceptron for its look, and its
     moments, which say exactly where things are. It judges the readings, their changes and the changes of those, so that
     velocity and acceleration are plain to see; and it sees how far the features of clips with one caption scatter, so
     that a generator without variety is found out.

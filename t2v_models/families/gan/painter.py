@@ -209,7 +209,7 @@ def sample_pixels(small: Tensor, draw: Tensor, size: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class PixelSample:
     """Which frames of a batch the painter learns from in an update, and where in them: for the batch of all ranks.
 
     Every run of one caption has equally many frames, in the order of the batch, so those of a part made of whole runs
@@ -245,10 +245,10 @@ class Lesson:
         return painter_loss(inside, colour, target, certainty)
 
 
-def draw_lesson(
+def draw_pixel_sample(
     runs: int, group: int, per_run: int, length: int, pixels: int, noise: float, device: torch.device
-) -> Lesson:
-    """A lesson of `per_run` frames of each of `runs` runs of `group` clips of `length` frames, `pixels` places in each.
+) -> PixelSample:
+    """A sample of `per_run` frames of each of `runs` runs of `group` clips of `length` frames, `pixels` places in each.
 
     Args:
         noise: greatest noise on a small frame, of full opacity.
@@ -257,4 +257,4 @@ def draw_lesson(
     draw, draw_below = partial(torch.rand, device=device), partial(torch.randint, size=(count,), device=device)
     clip = (group * torch.arange(count, device=device) + draw_below(group)) // per_run  # spread evenly over the run
     added = noise * draw(count, 1, 1, 1) * torch.randn(count, 3, SMALL, SMALL, device=device)
-    return Lesson(clip, draw_below(length), added, draw(count, pixels, 2))
+    return PixelSample(clip, draw_below(length), added, draw(count, pixels, 2))

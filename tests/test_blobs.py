@@ -7,7 +7,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from t2v_models.families.gan.blobs import draw_spots, within
+from t2v_models.families.gan.blobs import draw_blobs, within
 from t2v_models.families.gan.painter import moments
 
 
@@ -26,7 +26,7 @@ def test_a_limit_changes_nothing_well_within_it_and_is_never_passed(x, more):
 def test_no_numbers_hide_a_spot_for_good(numbers):
     """Of a spot anywhere there is ink to see, so there is a gradient that brings it back."""
     spots = torch.tensor([[1.0, 1.0, 1.0, *numbers]], dtype=torch.float64, requires_grad=True)
-    ink = draw_spots(spots).sum()
+    ink = draw_blobs(spots).sum()
     assert ink > 0.05
     (gradient,) = torch.autograd.grad(ink, spots)
     assert (gradient[0, :3] > 0.01).all()
@@ -34,7 +34,7 @@ def test_no_numbers_hide_a_spot_for_good(numbers):
 
 def test_a_spot_lies_where_its_numbers_say():
     opacity, place, spread = [1.0, 2.0, 0.0], [0.75, -0.25], [4 / 3, 4 / 3]  # in the middle of column 5, row 3
-    frame = draw_spots(torch.tensor([[*opacity, *place, *spread]]))
+    frame = draw_blobs(torch.tensor([[*opacity, *place, *spread]]))
     fine = torch.exp(-((torch.arange(8000) / 1000 + 0.0005)[:, None] - torch.tensor([5.5, 3.5])).square() / 2)
     bump = fine.view(8, 1000, 2).mean(1) * math.sqrt(2 / math.pi)  # an integral, in units of a half of all
     expected = 0.3 * bump[:, 1, None] * bump[:, 0]
@@ -44,7 +44,7 @@ def test_a_spot_lies_where_its_numbers_say():
 @given(st.floats(-0.4, 0.4), st.floats(-0.4, 0.4))
 def test_a_small_spot_that_moves_within_a_cell_keeps_its_mass_and_its_centre_is_read(x, y):
     spots = torch.tensor([[1.0, 1.0, 1.0, x, y, -1.0, -1.0], [1.0, 1.0, 1.0, 0.0, 0.0, -1.0, -1.0]])
-    moved, still = draw_spots(spots[:, None])
+    moved, still = draw_blobs(spots[:, None])
     torch.testing.assert_close(moved.sum(), still.sum(), rtol=1e-4, atol=0)
     centre_x, centre_y, _, _, ink, _ = moments(moved)
     assert (centre_x.item(), centre_y.item()) == pytest.approx((2 * x, 2 * y), abs=0.2)
@@ -53,7 +53,7 @@ def test_a_small_spot_that_moves_within_a_cell_keeps_its_mass_and_its_centre_is_
 
 def test_spots_of_a_frame_add_up_and_frames_are_drawn_one_by_one():
     spots = torch.randn(2, 4, 3, 7)
-    frames = draw_spots(spots)
+    frames = draw_blobs(spots)
     assert frames.shape == (2, 4, 3, 8, 8)
-    torch.testing.assert_close(frames, sum(draw_spots(spots[..., k : k + 1, :]) for k in range(3)))
-    torch.testing.assert_close(frames[1, 2], draw_spots(spots[1, 2]))
+    torch.testing.assert_close(frames, sum(draw_blobs(spots[..., k : k + 1, :]) for k in range(3)))
+    torch.testing.assert_close(frames[1, 2], draw_blobs(spots[1, 2]))

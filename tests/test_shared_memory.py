@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from t2v_models.distributed import shared_memory as board_module
-from t2v_models.distributed.shared_memory import AWAKE_SECONDS, Board, blank_file
+from t2v_models.distributed.shared_memory import AWAKE_SECONDS, SharedRows, new_shared_file
 from tests.forked import ended, start
 
 WORLD, LENGTH, ROUNDS = 3, 1000, 300
@@ -25,13 +25,13 @@ def numbers(rank: int, turn: int) -> torch.Tensor:
 
 def exchange(path: Path, rank: int, rounds: int) -> None:
     """Some rounds, now and then late: by less than the others stay awake for, or by more."""
-    board = Board(str(path), rank, WORLD, LENGTH, torch.int64)
+    rows = SharedRows(str(path), rank, WORLD, LENGTH, torch.int64)
     late = random.Random(rank)
     for turn in range(rounds):
         if late.random() < 0.05:
             time.sleep(late.choice((0.2, 2)) * AWAKE_SECONDS)
         mine = numbers(rank, turn)
-        rows = board.exchange([mine[:10], mine[10:11], mine[11:]])
+        rows = rows.exchange([mine[:10], mine[10:11], mine[11:]])
         assert torch.equal(rows, torch.stack([numbers(other, turn) for other in range(WORLD)])), turn
 
 
@@ -43,7 +43,7 @@ def wait_for_the_dead(path: Path, rank: int) -> None:
 @pytest.fixture
 def blank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    return Path(blank_file(WORLD, LENGTH, torch.int64))
+    return Path(new_shared_file(WORLD, LENGTH, torch.int64))
 
 
 def test_all_read_what_each_has_written_in_every_round(blank: Path) -> None:
@@ -54,18 +54,18 @@ def test_all_read_what_each_has_written_in_every_round(blank: Path) -> None:
 def test_nobody_waits_for_a_process_that_has_ended_and_was_not_reaped(blank: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as child:
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # ended, and still in the list of processes
-        board = Board(str(blank), 0, WORLD, LENGTH, torch.int64)
-        board.counts[2], board.processes[1] = 1, child.pid
+        rows = SharedRows(str(blank), 0, WORLD, LENGTH, torch.int64)
+        rows.counts[2], rows.processes[1] = 1, child.pid
         with pytest.raises(RuntimeError, match=rf"rank 1 \(process {child.pid}\) has ended"):
-            board.exchange([numbers(0, 0)])
+            rows.exchange([numbers(0, 0)])
 
 
 def test_nobody_waits_for_ever(blank: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(board_module, "PATIENCE_SECONDS", 0.5)
-    board = Board(str(blank), 0, WORLD, LENGTH, torch.int64)
-    board.processes[1:] = os.getpid()
+    rows = SharedRows(str(blank), 0, WORLD, LENGTH, torch.int64)
+    rows.processes[1:] = os.getpid()
     with pytest.raises(RuntimeError, match=rf"rank 1 \(process {os.getpid()}\) has not come for 0 minutes"):
-        board.exchange([numbers(0, 0)])
+        rows.exchange([numbers(0, 0)])
 
 
 def test_who_waits_for_a_process_that_has_ended_says_which(blank: Path) -> None:
