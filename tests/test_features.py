@@ -86,7 +86,7 @@ def test_the_network_measures_what_it_was_taught() -> None:
     """Root mean squared errors on sound frames of both worlds, in half frames, ink and strengths."""
     rng = np.random.default_rng(0)
     weights = {name: torch.from_numpy(w.astype(np.float32)) for name, w in load(WEIGHTS.read_bytes()).items()}
-    lessons = [training.lesson(rng) for _ in range(4)]
+    lessons = [training.examples(rng) for _ in range(4)]
     off = torch.cat([code(taught.ink, weights) - taught.truth for taught in lessons])
     whole = torch.cat([(taught.truth[:, 6:] == 0).all(1) for taught in lessons])
     errors = dict(zip(NUMBERS, off[whole].square().mean(0).sqrt().tolist(), strict=True))
@@ -115,7 +115,7 @@ def test_damage_grows_with_its_strength_and_leaves_the_frames_alone(kind: str) -
 
 def test_lessons_are_true() -> None:
     """Where a frame is neither blurred nor noisy, the ink in it and its centre are what the lesson says."""
-    taught = training.lesson(np.random.default_rng(3))
+    taught = training.examples(np.random.default_rng(3))
     marks = 2 * (np.arange(32) + 0.5) / 32 - 1
     whole = [i for i in range(len(taught.ink)) if not taught.truth[i, 6:].any()]
     assert len(whole) > 200
@@ -134,7 +134,7 @@ def test_training_learns_and_repeats_itself_to_the_bit() -> None:
         once, again = (save(training.train(4)) for _ in range(2))
         assert once == again
         rng = np.random.default_rng(0)
-        weights, taught = training.initial_weights(torch.Generator().manual_seed(0)), training.lesson(rng)
+        weights, taught = training.initial_weights(torch.Generator().manual_seed(0)), training.examples(rng)
         optimiser = torch.optim.Adam([w.requires_grad_() for w in weights.values()], 2e-3)
         totals = []
         for _ in range(25):

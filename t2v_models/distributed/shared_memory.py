@@ -27,7 +27,7 @@ LINE = 64
 
 
 def new_shared_file(world: int, length: int, dtype: torch.dtype) -> str:
-    """A new file of zeros for `SharedRows`, all written: a process that touches memory the disk has no room for is killed.
+    """A new file of zeros for `SharedRows`, written whole: who touches memory that the disk has no room for is killed.
 
     Raises:
         LabError: there is no room.

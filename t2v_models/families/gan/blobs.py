@@ -1,4 +1,4 @@
-"""Frames of 8x8 cells as sums of Gaussian blobs, after BlobGAN (Epstein et al. 2022): moving a thing is moving a number."""
+"""Frames of 8x8 cells as sums of Gaussian blobs (BlobGAN, Epstein et al. 2022): moving a thing is moving a number."""
 
 import math
 
