@@ -49,7 +49,7 @@ class DiffusionConfig(FamilyConfig):
     widths: tuple[int, ...] = Field((96, 192), min_length=1, description="channels at each halving of the resolution")
     blocks: int = Field(2, ge=1, le=64, description="residual blocks at each resolution, down and up")
     condition: int = Field(256, ge=8, le=8192, multiple_of=2, description="length of the vector of level and text")
-    upsampler_width: int = Field(48, ge=4, le=1024, description="channels of the upsampler")
+    upsampler_width: int = Field(24, ge=4, le=1024, description="channels of the upsampler")
     balance: float = Field(0.5, ge=0, le=1, description="how far quick changes are made as large as what is still")
     prediction: Prediction = Field("x0", description="what the denoiser's network says: clip, noise, v or velocity")
     weight: Weight = Field("even", description="how much each noise level counts")
