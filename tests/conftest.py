@@ -20,14 +20,15 @@ settings.load_profile("any load")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first, for two processes to end together; what slow tests run is not counted as covered.
+    """Files with slow tests first, for two processes to end together; what slow tests run is not counted as covered.
 
     Counting lines makes Python a third slower, and what only a slow test runs should have a fast one.
     """
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
-    for item in items:
-        if item.get_closest_marker("slow"):
-            item.add_marker("no_cover")
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    for item in slow:
+        item.add_marker("no_cover")
+    files = {item.path for item in slow}
+    items.sort(key=lambda item: item.path not in files)
 
 
 @pytest.fixture(scope="session")

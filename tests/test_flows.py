@@ -69,7 +69,7 @@ def t2v(
     return run
 
 
-pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.filterwarnings("ignore")]  # prefect's own
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # prefect's own
 
 
 def test_one_command_leaves_data_runs_scores_and_a_report(lab: tuple[Path, dict[str, Any], str]) -> None:

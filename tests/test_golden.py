@@ -76,6 +76,7 @@ def test_scores_are_what_they_were_on_another_machine(name: str) -> None:
     assert_within_1e_6(scores(name), golden[name])
 
 
+@pytest.mark.slow
 def test_scores_are_the_same_on_a_processor_without_avx() -> None:
     """In a process of its own, since kernels are chosen once."""
     code = "import json; from tests.test_golden import *; print(json.dumps({n: scores(n) for n in CONFIGS}))"

@@ -100,6 +100,7 @@ def test_looks_at_real_clips_raise_no_alarm(world: str) -> None:
     assert len(alarmed) <= 0.01 * count, alarmed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize(
     ("kind", "plant"),

@@ -32,6 +32,7 @@ for module in {modules}:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_models_train_and_sample_where_prefect_and_mlflow_are_missing(data: Path, tmp_path: Path) -> None:
     code = f"""
 import sys

@@ -172,6 +172,7 @@ def test_the_interval_of_the_worst_prompt_knows_that_it_was_chosen(rates: tuple[
 CLIPS = {hit: {str(i): verdict("up", "up" if hit else "left", str(i)) for i in range(60)} for hit in (False, True)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("prompts", "clips", "valid"), [(2, 40, 40), (18, 2, 2), (18, 8, 8), (1, 64, 2), (3, 64, 3)])
 def test_intervals_of_ratios_to_real_clips_hold_the_truth(prompts: int, clips: int, valid: int) -> None:
     """Half as wide and as long as real clips, which are drawn by chance too; also where few clips can be read."""

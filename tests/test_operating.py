@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[1]
 UP = [sys.executable, "-m", "flows.cli.main", "up"]
 PATIENCE_SECONDS = 600
 
-pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
 @dataclass

@@ -92,6 +92,7 @@ print(*sorted({name.read_text().strip() for name in Path("/proc/self/task").glob
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the names of threads in /proc")
 def test_no_thread_of_the_group_outlives_it() -> None:
     """One that did has aborted a rank after its work, while the interpreter unloaded."""

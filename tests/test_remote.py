@@ -385,6 +385,7 @@ def test_plain_webdataset_streams_the_same_clips_from_the_url(web: Served, data:
     assert keys == Manifest.load(data).table["key"].to_pylist()
 
 
+@pytest.mark.slow
 def test_training_from_a_url_is_training_from_the_folder(
     larger: tuple[Served, int, float], many: Path, tmp_path: Path
 ) -> None:

@@ -90,7 +90,7 @@ def test_dask_writes_the_same_bytes_with_one_server(api: Path, whole: Path, tmp_
     while process.poll() is None:
         servers = [p for p in psutil.process_iter(["cmdline"]) if "tasks.servers.server" in (p.info["cmdline"] or ())]
         most = max(most, sum(str(api) in environment(p).get("PREFECT_HOME", "") for p in servers))
-        time.sleep(0.3)
+        time.sleep(1)
     _, errors = process.communicate()
     assert process.returncode == 0, errors
     assert "Traceback" not in errors
@@ -112,8 +112,9 @@ class Cluster:
         self.workers: list[subprocess.Popen[bytes]] = []
         self._facts = folder / "scheduler.json"
         self._log = (folder / "cluster.log").open("wb")
+        self.home = folder / "home of the workers"
         self._environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")} | {
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PREFECT_HOME": str(folder / "home of the workers"),
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PREFECT_HOME": str(self.home),
         }  # fmt: skip
         self.scheduler = self._start("scheduler", "--host", "127.0.0.1", "--port", "0")
         while not self._facts.is_file() and self.scheduler.poll() is None:
@@ -141,12 +142,18 @@ class Cluster:
         )  # fmt: skip
 
 
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    """A cluster without workers."""
-    cluster = Cluster(tmp_path)
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster, at first without workers."""
+    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
     yield cluster
     cluster.stop()
+
+
+@pytest.mark.slow
+def test_a_cluster_without_workers_is_one_sentence(cluster: Cluster) -> None:
+    with pytest.raises(LabError, match=rf"scheduler at '{cluster.address}' has no workers: start some with `dask work"):
+        dask_runner(2, cluster.address)
 
 
 @pytest.mark.slow
@@ -163,7 +170,7 @@ def test_a_run_outlives_a_worker_of_a_cluster(api: Path, whole: Path, tmp_path: 
     assert "Traceback" not in errors
     assert contents(out) == contents(whole)
     assert cluster.workers[1].poll() is None
-    assert not list((tmp_path / "home of the workers").glob("*.db"))
+    assert not list(cluster.home.glob("*.db"))
 
 
 @pytest.mark.slow
@@ -194,6 +201,7 @@ def test_a_run_killed_at_any_moment_is_finished_by_the_next(
         assert contents(out) == contents(whole)
 
 
+@pytest.mark.slow
 def test_a_killed_process_of_a_rendering_is_one_sentence(api: Path, tmp_path: Path) -> None:
     """As when memory is used up."""
     from flows import dataset
@@ -220,9 +228,3 @@ def test_a_dask_that_is_not_there_is_one_sentence() -> None:
         dask_runner(0, None)
     with pytest.raises(LabError, match="Dask cluster was lost .*no more.*: start it again"), cluster_faults():
         raise FutureCancelledError("task", "no more")
-
-
-@pytest.mark.slow
-def test_a_cluster_without_workers_is_one_sentence(cluster: Cluster) -> None:
-    with pytest.raises(LabError, match=rf"scheduler at '{cluster.address}' has no workers: start some with `dask work"):
-        dask_runner(2, cluster.address)

@@ -18,8 +18,6 @@ import pytest
 from t2v_models.config import LabError
 from tasks.servers.runtime import OneLineHandler, prefect_api, prepare
 
-pytestmark = pytest.mark.long
-
 PATIENCE_SECONDS = 600
 """The longest that anything here may take on a busy machine; only what hangs is waited for so long."""
 

@@ -136,6 +136,7 @@ def test_a_run_that_breaks_says_how(work, error, status):
         assert run.data.tags["t2v.failure"] == "ValueError: no luck"
 
 
+@pytest.mark.slow
 def test_runs_of_dead_processes_are_closed_and_living_ones_are_not(work):
     code = f"""
 import os; from pathlib import Path; from tasks.mlflow.tracking import track
@@ -207,6 +208,7 @@ def test_a_resumed_run_catches_up_with_its_folder(work):
     assert history(work, first.run_id, "loss") == {step: [value] for step, value in enumerate(values)}
 
 
+@pytest.mark.slow
 def test_a_second_start_leaves_the_run_of_the_first_alone(work, data, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "LOCK_SECONDS", 0.1)
     with files.held(tmp_path / "run" / "tracked.lock", 0, "trains"):  # as the first start has it

@@ -216,6 +216,7 @@ def test_a_run_folder_without_checkpoints_is_said_to_be_so(tmp_path: Path) -> No
         checkpoints.load(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems keep memory in ways of their own")
 def test_memory_that_a_step_frees_serves_the_next_one() -> None:
     program = """
