@@ -221,7 +221,7 @@ def _load_weights(model: VideoModel, checkpoint: Checkpoint, run_dir: Path) -> d
     """Put the checkpoint's weights into `model`; all its tensors by name."""
     tensors = safetensors.torch.load_file(folder(run_dir) / f"step-{checkpoint.step:08d}.safetensors")
     if checkpoint.frozen:
-        tensors |= safetensors.torch.load_file(_frozen_file(run_dir, checkpoint.frozen))
+        tensors |= _load_frozen(run_dir, checkpoint.frozen)
     try:
         model.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
     except RuntimeError as error:  # torch's way of saying that names or shapes differ
@@ -247,6 +247,15 @@ def _is_frozen(model: VideoModel, name: str) -> bool:
 
 def _frozen_file(run_dir: Path, sha256: str) -> Path:
     return run_dir / "frozen" / f"{sha256[:16]}.safetensors"
+
+
+def _load_frozen(run_dir: Path, sha256: str) -> dict[str, Tensor]:
+    path = _frozen_file(run_dir, sha256)
+    if not path.is_file():
+        raise LabError(f"{path} is missing, with weights that {run_dir} builds on: copy the whole run folder")
+    if _sha256(path) != sha256:
+        raise LabError(f"frozen weights {path} are damaged (their sha256 has changed): bring back the whole run folder")
+    return safetensors.torch.load_file(path)
 
 
 def _save_frozen(model: VideoModel, run_dir: Path) -> str | None:
