@@ -17,7 +17,8 @@ from t2v_models.judging.figures import best_first
 from t2v_models.judging.kept import kept_real
 from t2v_models.judging.scores import SUITE_VERSION, EvaluateConfig, Evaluation, Seconds, table_rows
 from t2v_models.judging.statistics import Score
-from t2v_models.judging.suite import Judged, judge_parts, score_split, together
+from t2v_models.judging.suite import judge_parts, together
+from t2v_models.judging.truth import Judged, Truth
 from t2v_models.judging.verdicts import Verdict, table, verdicts_of
 from t2v_models.text.split import words
 from t2v_models.worlds.reader import READER_VERSION
@@ -68,7 +69,7 @@ def judge_split(
         with scoring:
             with progress(f"real clips of {split}") as tell:
                 real, bound = kept_real(kept, who.data, split, prompts, tell)
-            scores = score_split(judged, real, who.data, split)
+            scores = Truth(who.data, split).figures(judged, real)
         return scores, bound, Seconds(
             sampling=sampling.wall, reading=reading.wall - sampling.wall, scoring=scoring.wall,
             cpu=reading.cpu - sampling.cpu + scoring.cpu,
@@ -82,7 +83,7 @@ def _judge(
     parts: list[Judged] = []
     verdicts: list[Verdict] = []
     kept: dict[int, NDArray[np.uint8]] = {}
-    for frames, part in judge_parts(who.sample, *asked, split, who.data):
+    for frames, part in judge_parts(who.sample, *asked, Truth(who.data, split)):
         kept |= {len(verdicts) + i: clip for i, clip in enumerate(frames)}
         parts.append(part)
         verdicts += part.verdicts

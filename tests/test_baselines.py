@@ -11,7 +11,8 @@ from t2v_models.judging.baselines import BASELINES, nearest_seen, oracle
 from t2v_models.judging.features import features
 from t2v_models.judging.metrics import summarise
 from t2v_models.judging.statistics import Score
-from t2v_models.judging.suite import Judged, Real, cases, real_clips, score_split
+from t2v_models.judging.suite import real_clips
+from t2v_models.judging.truth import Judged, Real, Truth, cases
 from t2v_models.judging.verdicts import judge
 from t2v_models.text.split import words
 from t2v_models.worlds.appearance import PALETTE, SHAPES
@@ -104,7 +105,7 @@ def shapes_scores(name: str, coverage: Coverage, split: Split) -> dict[str, Scor
     data, prompts, real = shapes_asked(coverage, split)
     frames = BASELINES[name](data, prompts, range(len(prompts)))
     judged = Judged(judge(frames, prompts, range(len(prompts)), split), features(frames))
-    return score_split(judged, real, data, split)
+    return Truth(data, split).figures(judged, real)
 
 
 @pytest.mark.parametrize("coverage", [9, 43, 86])

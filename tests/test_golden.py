@@ -17,9 +17,8 @@ import pytest
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.judging import suite
 from t2v_models.judging.baselines import oracle
-from t2v_models.judging.features import features
 from t2v_models.judging.scores import SUITE_VERSION
-from t2v_models.judging.verdicts import judge
+from t2v_models.judging.truth import Truth
 from t2v_models.worlds.dataset import RENDERER_VERSION, DatasetConfig
 from t2v_models.worlds.reader import READER_VERSION
 from t2v_models.worlds.render import render
@@ -57,8 +56,9 @@ def scores(name: str) -> dict[str, list[float]]:
     frames[1::2, 3] = frames[1::2, 4]
     noisy = frames[::3] + np.random.default_rng(0).integers(-12, 13, frames[::3].shape)
     frames[::3] = noisy.clip(0, 255)
-    judged = suite.Judged(judge(frames, prompts, range(len(prompts)), "s0"), features(frames))
-    figures = suite.score_split(judged, suite.real_clips(data, "s0", prompts, lambda clips: None), data, "s0")
+    truth = Truth(data, "s0")
+    judged = truth.judge(frames, prompts, range(len(prompts)))
+    figures = truth.figures(judged, suite.real_clips(data, "s0", prompts, lambda clips: None))
     return {metric: [s.value, s.low, s.high, s.n] for metric, s in figures.items()}
 
 

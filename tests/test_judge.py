@@ -10,7 +10,8 @@ from t2v_models.judging import suite
 from t2v_models.judging.baselines import BASELINES, oracle
 from t2v_models.judging.features import features
 from t2v_models.judging.metrics import summarise
-from t2v_models.judging.suite import Judged, bounds, real_clips, score_split
+from t2v_models.judging.suite import bounds, real_clips
+from t2v_models.judging.truth import Judged, Truth
 from t2v_models.judging.verdicts import judge, table
 from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.worlds.motions import Motion, draw_motion
@@ -19,6 +20,7 @@ from t2v_models.worlds.render import render
 
 SPEC = ClipSpec(size=32)
 DATA = DatasetConfig(spec=SPEC, clips=360)
+TRUTH = Truth(DATA, "s0")
 PROMPTS = [p for p in DATA.prompts for _ in range(8)]
 SEEDS = range(len(PROMPTS))
 
@@ -27,7 +29,7 @@ def test_two_evaluations_are_equal_to_the_bit() -> None:
     once, again = (judge(oracle(SPEC, PROMPTS, SEEDS), PROMPTS, SEEDS, "s0") for _ in range(2))
     assert table(once).equals(table(again)) or str(once) == str(again)
     scores = (
-        score_split(Judged(v, features(oracle(SPEC, PROMPTS, SEEDS))), real_clips(DATA, "s0", PROMPTS, int), DATA, "s0")
+        TRUTH.figures(Judged(v, features(oracle(SPEC, PROMPTS, SEEDS))), real_clips(DATA, "s0", PROMPTS, int))
         for v in (once, again)
     )
     assert len({str(s) for s in scores}) == 1
@@ -37,7 +39,7 @@ def test_judging_in_parts_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     asked = PROMPTS[:20], SEEDS[:20]
     frames = oracle(SPEC, *asked)
     monkeypatch.setattr(suite, "PART_BYTES", 7 * frames[0].nbytes)
-    parts = list(suite.judge_parts(partial(oracle, SPEC), *asked, "s0", DATA))
+    parts = list(suite.judge_parts(partial(oracle, SPEC), *asked, TRUTH))
     assert [len(f) for f, _ in parts] == [7, 7, 6]
     assert np.array_equal(np.concatenate([f for f, _ in parts]), frames)
     judged = suite.together([j for _, j in parts])

@@ -10,11 +10,10 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.judging import kept
 from t2v_models.judging.baselines import retrieval
-from t2v_models.judging.features import features
 from t2v_models.judging.kept import kept_real
-from t2v_models.judging.suite import Judged, Real, score_split
-from t2v_models.judging.verdicts import judge
+from t2v_models.judging.truth import Real, Truth
 from t2v_models.worlds.dataset import DatasetConfig
+from t2v_models.worlds.listed import WORLDS
 
 DATA = DatasetConfig(clips=90, spec=ClipSpec(size=16, frames=6))
 PROMPTS = [p for p in DATA.prompts for _ in range(8)]
@@ -50,7 +49,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[object], 
 def scores(real: Real) -> dict:
     seeds = range(len(PROMPTS))
     frames = retrieval(DATA, PROMPTS, seeds)
-    return score_split(Judged(judge(frames, PROMPTS, seeds, "s0"), features(frames)), real, DATA, "s0")
+    truth = Truth(DATA, "s0")
+    return truth.figures(truth.judge(frames, PROMPTS, seeds), real)
 
 
 def test_what_is_kept_is_what_was_made_and_scores_are_equal_to_the_bit(made: tuple[Path, list[object], dict]) -> None:
@@ -77,7 +77,7 @@ def flipped(place: float) -> Callable[[bytes], bytes]:
 def test_a_damaged_file_is_never_used(made: tuple[Path, list[object], dict], spoil: Callable[[bytes], bytes]) -> None:
     folder, *_ = made
     (path,) = folder.iterdir()
-    raw, key = path.read_bytes(), f"{path.stem.removeprefix('s0-')} {kept.judge_digest()}".encode()
+    raw, key = path.read_bytes(), f"{path.stem.removeprefix('s0-')} {kept.judge_digest(DATA.rules)}".encode()
     assert kept._opened(path, key)
     path.write_bytes(spoil(raw))
     assert not kept._opened(path, key)
@@ -98,7 +98,7 @@ def test_a_removed_file_a_damaged_one_and_that_of_another_judge_are_made_again(
         assert path.read_bytes() == whole
         real, bounds, told = asked(tmp_path, few)
         assert told == [(1, KEPT)] and bits(real, bounds) == fresh
-    monkeypatch.setattr(kept, "judge_digest", lambda: "another")
+    monkeypatch.setattr(kept, "judge_digest", lambda world: "another")
     assert asked(tmp_path, few)[2][-1][1] != KEPT, "a file of another judge was used"
     assert [p.name for p in tmp_path.iterdir()] == [path.name], "it takes the place of the old one"
 
@@ -113,22 +113,27 @@ def test_other_prompts_and_splits_have_files_of_their_own(tmp_path: Path) -> Non
     assert len(list(tmp_path.iterdir())) == 4
 
 
-def test_the_digest_changes_with_any_line_of_the_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a copy of the package's layout: a changed, a new and a removed file all count, and so do the weights."""
-    for name in ("judging/kept.py", "judging/features.safetensors", "worlds/reader.py"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("1")
-    monkeypatch.setattr(kept, "__file__", str(tmp_path / "judging" / "kept.py"))
-    found = {kept.judge_digest.__wrapped__()}
-    names = ("judging/kept.py", "judging/features.safetensors", "worlds/reader.py", "worlds/new.py")
-    for content, name in enumerate(names, 2):
-        (tmp_path / name).write_text(str(content))
-        found.add(kept.judge_digest.__wrapped__())
-    (tmp_path / "worlds/reader.py").unlink()
-    found.add(kept.judge_digest.__wrapped__())
-    assert len(found) == 6
+def test_the_digest_depends_on_the_files_that_decide_and_on_no_other() -> None:
+    """On its world, its reader and the formulas; not on what watches trainings or on other worlds."""
+    circles, shapes = ({path.name for path in kept.deciding_files(WORLDS[name])} for name in ("circles", "shapes"))
+    assert circles ^ shapes == {"circles.py", "shapes.py"}
+    assert {"reader.py", "laws.py", "render.py", "motions.py", "figures.py", "distances.py", "truth.py", "kept.py",
+            "features.safetensors"} <= circles  # fmt: skip
+    assert not {"health.py", "scores.py", "feature_training.py", "listed.py", "gate.py", "write.py"} & circles
+
+
+def test_the_digest_changes_with_any_of_those_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = tmp_path / "reader.py", tmp_path / "features.safetensors"
+    monkeypatch.setattr(kept, "deciding_files", lambda world: {p for p in (one, other) if p.exists()})
+    found = set()
+    for path, content in ((one, "1"), (other, "1"), (one, "2"), (other, "2")):
+        path.write_text(content)
+        found.add(kept.judge_digest.__wrapped__(DATA.rules))
+    one.unlink()
+    found.add(kept.judge_digest.__wrapped__(DATA.rules))
+    assert len(found) == 5
     monkeypatch.setattr(np, "__version__", "0")
-    assert kept.judge_digest.__wrapped__() not in found
+    assert kept.judge_digest.__wrapped__(DATA.rules) not in found
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import Config, LabError
 from t2v_models.judging.kept import kept_real
 from t2v_models.judging.scores import EvaluateConfig
-from t2v_models.judging.suite import judge_parts, score_split, together
+from t2v_models.judging.suite import judge_parts, together
+from t2v_models.judging.truth import Truth
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.verify import verify
@@ -122,9 +123,9 @@ def test_it_trains_and_is_judged_beside_its_own_real_clips_and_baselines(dots: P
     who = subject(tmp_path / "run")
     asked = asked_of(who, EvaluateConfig(clips_per_prompt=2))
     assert {split: len(prompts) for split, (prompts, _) in asked.items()} == {"s0": 10, "s3": 2}
-    judged = together([part for _, part in judge_parts(who.sample, *asked["s0"], "s0", who.data)])
+    judged = together([part for _, part in judge_parts(who.sample, *asked["s0"], Truth(who.data, "s0"))])
     real, bounds = kept_real(tmp_path / "real", who.data, "s0", asked["s0"][0], lambda share, note: None)
-    found = score_split(judged, real, who.data, "s0")
+    found = Truth(who.data, "s0").figures(judged, real)
     assert set(found) == {"prompt_acc", "worst_prompt_acc", "valid", "prompt_success"}
     assert found["valid"].value < 0.5, "two steps are not enough"
     assert {name: bounds[name]["prompt_acc"].value for name in ("oracle", "frozen", "blank", "noise")} == {

@@ -5,7 +5,9 @@ with a digest over its content and over all that decided it, the code that draws
 damaged, or of another judge, is made again.
 """
 
+import ast
 import hashlib
+import inspect
 import io
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -18,11 +20,14 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from t2v_models import files
+from t2v_models.judging.features import WEIGHTS
 from t2v_models.judging.scores import digest
 from t2v_models.judging.statistics import Score
-from t2v_models.judging.suite import Judged, Real, bounds, clips_beside, real_clips
+from t2v_models.judging.suite import bounds, clips_beside, real_clips
+from t2v_models.judging.truth import Judged, Real
 from t2v_models.judging.verdicts import table, verdicts_of
 from t2v_models.worlds.dataset import DatasetConfig
+from t2v_models.worlds.world import World
 
 Bounds = dict[str, dict[str, Score]]
 
@@ -46,7 +51,7 @@ def kept_real(
         LabError: the folder cannot be written.
     """
     what = digest([data.digest, split, *prompts])
-    path, key = folder / f"{split}-{what}.kept", f"{what} {judge_digest()}".encode()
+    path, key = folder / f"{split}-{what}.kept", f"{what} {judge_digest(data.rules)}".encode()
     if found := _opened(path, key):
         tell(1, "kept")
         return _unpacked(found)
@@ -67,11 +72,29 @@ def kept_real(
 
 
 @cache
-def judge_digest() -> str:
-    """16 hex digits that change with any line that draws, reads or scores a clip, and with the network's weights."""
-    folders = (Path(__file__).parent, Path(__file__).parents[1] / "worlds")
-    sources = sorted(p for folder in folders for p in folder.iterdir() if p.suffix in (".py", ".safetensors"))
+def judge_digest(world: World) -> str:
+    """16 hex digits that change with any line that draws, reads or scores a clip of a world, and with the weights."""
+    sources = sorted(deciding_files(world), key=lambda path: path.name)
     return digest([np.__version__, *(hashlib.sha256(source.read_bytes()).hexdigest() for source in sources)])
+
+
+def deciding_files(world: World) -> set[Path]:
+    """What the suite and the world import, one from the other, but for other worlds; and what is in a kept file."""
+    package = Path(__file__).parents[1]
+    listed = package / "worlds" / "listed.py"
+    found = {Path(__file__), WEIGHTS}
+    ahead = [package / "judging" / "suite.py", Path(inspect.getfile(type(world)))]
+    while ahead:
+        path = ahead.pop()
+        if path in found or path == listed:
+            continue
+        found.add(path)
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+                places = [package.parent / f"{name.replace('.', '/')}.py" for name in names]
+                ahead += [place for place in places if place.is_file() and package in place.parents]
+    return found
 
 
 def _seal(content: bytes, key: bytes) -> bytes:

@@ -1,21 +1,15 @@
-"""The whole suite for one split: figures of the verdicts, distances from real clips, copies of training clips."""
+"""The whole suite for one split: a model's clips judged part by part, real clips beside them, ceiling and floors."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from t2v_models.judging.baselines import BASELINES, CEILING, real
-from t2v_models.judging.distances import Floats, feature_distances, trajectory_distances
-from t2v_models.judging.features import features
-from t2v_models.judging.figures import Case
-from t2v_models.judging.memorisation import UNSEEN_PER_CLIP, memorisation, nearest, training_paths, unseen_paths
-from t2v_models.judging.metrics import summarise
+from t2v_models.judging.memorisation import UNSEEN_PER_CLIP, nearest, training_paths, unseen_paths
 from t2v_models.judging.statistics import Score
-from t2v_models.judging.verdicts import Verdict, judge
+from t2v_models.judging.truth import Judged, Real, Truth
 from t2v_models.worlds.dataset import DatasetConfig
 
 REAL_SEED, OTHER_SEED = 2_000_000_000, 3_000_000_000
@@ -30,54 +24,23 @@ PART_BYTES = 64 * 2**20
 Sampler = Callable[[Sequence[str], Sequence[int]], NDArray[np.uint8]]
 
 
-def cases(data: DatasetConfig) -> frozenset[Case]:
-    """What the dataset trains on."""
-    return frozenset(data.rules.case(data.rules.parse(prompt)) for prompt in data.prompts)
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What there is to say of clips once their pixels are gone: verdicts and features B, a row each."""
-
-    verdicts: Sequence[Verdict]
-    features: Floats
-
-
 def judge_parts(
-    sample: Sampler, prompts: Sequence[str], seeds: Sequence[int], split: str, data: DatasetConfig
+    sample: Sampler, prompts: Sequence[str], seeds: Sequence[int], judge: Truth
 ) -> Iterator[tuple[NDArray[np.uint8], Judged]]:
     """Sample and judge clips part by part: the frames of each part, and what they show.
 
-    Memory does not grow with the number of clips, as long as nobody keeps the frames. The features, whose products of
-    matrices leave Python to others, are worked out in a thread of their own while the clips are read.
+    Memory does not grow with the number of clips, as long as nobody keeps the frames.
     """
-    size = max(1, PART_BYTES // (data.spec.frames * data.spec.size**2 * 3))
-    with ThreadPoolExecutor(1) as meanwhile:
-        for part in (slice(i, i + size) for i in range(0, len(prompts), size)):
-            frames = sample(prompts[part], seeds[part])
-            seen = meanwhile.submit(features, frames)
-            verdicts = judge(frames, prompts[part], seeds[part], split, data.rules)
-            yield frames, Judged(verdicts, seen.result())
+    spec = judge.data.spec
+    size = max(1, PART_BYTES // (spec.frames * spec.size**2 * 3))
+    for part in (slice(i, i + size) for i in range(0, len(prompts), size)):
+        frames = sample(prompts[part], seeds[part])
+        yield frames, judge.judge(frames, prompts[part], seeds[part])
 
 
 def together(parts: Sequence[Judged]) -> Judged:
     """All parts as one."""
     return Judged([v for p in parts for v in p.verdicts], np.concatenate([p.features for p in parts]))
-
-
-@dataclass(frozen=True)
-class Real:
-    """What the clips of one split are set beside, whatever model made them: row i answers the same prompt in all."""
-
-    first: Judged
-    """One real clip for each judged one; their paths, steps and spread are what is usual for a prompt."""
-    other: Judged
-    """As many again, for the distance between real clips and for the ceiling. A distance depends on the number of clips
-    in a block, so fewer would not do; beyond `MOST_CLIPS` only the ceiling rests on the rest."""
-    training: Floats
-    """`training_paths`, where copies are looked for: on `s0`, elsewhere none."""
-    unseen: Floats
-    """Distances of unseen real clips from those, `(UNSEEN_PER_CLIP, n)`."""
 
 
 def real_clips(data: DatasetConfig, split: str, prompts: Sequence[str], read: Callable[[int], None]) -> Real:
@@ -98,32 +61,23 @@ def _judged(
     read: Callable[[int], None],
 ) -> Judged:  # fmt: skip
     parts = []
-    for _, part in judge_parts(sample, prompts, seeds, split, data):
+    for _, part in judge_parts(sample, prompts, seeds, Truth(data, split)):
         parts.append(part)
         read(len(part.verdicts))
     return together(parts)
-
-
-def score_split(judged: Judged, real: Real, data: DatasetConfig, split: str) -> dict[str, Score]:
-    """All figures of one split, beside real clips of the same prompts."""
-    verdicts, usual = judged.verdicts, real.first
-    others = trajectory_distances(verdicts, usual.verdicts, real.other.verdicts)
-    others |= feature_distances(judged.features, usual.features, real.other.features)
-    if split == "s0":
-        others |= memorisation(verdicts, real.unseen, real.training)
-    return summarise(verdicts, usual.verdicts, cases(data), others)
 
 
 def bounds(
     real: Real, data: DatasetConfig, split: str, prompts: Sequence[str], read: Callable[[int], None]
 ) -> dict[str, dict[str, Score]]:
     """Figures of the ceiling, at the size of the evaluation, and of every floor, at `FLOOR_CLIPS` a prompt."""
-    found = {CEILING: score_split(real.other, real, data, split)}
+    judge = Truth(data, split)
+    found = {CEILING: judge.figures(real.other, real)}
     asked = [p for p in dict.fromkeys(prompts) for _ in range(FLOOR_CLIPS)]
     beside = real_clips(data, split, asked, read)
     for name in FLOORS:
         judged = _judged(partial(BASELINES[name], data), asked, range(len(asked)), split, data, read)
-        found[name] = score_split(judged, beside, data, split)
+        found[name] = judge.figures(judged, beside)
     return found
 
 

@@ -19,7 +19,7 @@ from t2v_models.clips.media import enlarge, to_webp
 from t2v_models.config import LabError
 from t2v_models.judging.baselines import oracle
 from t2v_models.judging.overlay import draw_verdict
-from t2v_models.judging.verdicts import Verdict, judge
+from t2v_models.judging.verdicts import GRAMMAR, Verdict, judge
 from t2v_models.sampler import repeat, sample_frames
 from t2v_models.text.split import words
 from t2v_models.worlds.dataset import DatasetConfig
@@ -139,11 +139,12 @@ def show(sides: Sequence[Player | None], prompt: str, seed: int, count: int) -> 
 
 
 def _side(side: Player | None, first: Player, prompts: list[str], seeds: list[int]) -> str:
-    spec = (side or first).source.sampler.spec
-    frames = sample_frames(side.source.sampler, prompts, seeds) if side else oracle(spec, prompts, seeds)
+    spec, data = (side or first).source.sampler.spec, (side or first).source.data
+    world = data.truth.rules if data and data.truth else GRAMMAR
+    frames = sample_frames(side.source.sampler, prompts, seeds) if side else oracle(spec, prompts, seeds, world)
     name, about = (side.name, side.source.about) if side else (REAL, "what a perfect model would show")
     try:
-        verdicts: Sequence[Verdict | None] = judge(frames, prompts, seeds, "s0")
+        verdicts: Sequence[Verdict | None] = judge(frames, prompts, seeds, "s0", world)
     except LabError as error:  # the model knows the words, the grammar does not know the sentence
         verdicts, tally = [None] * len(frames), f"nothing can judge this prompt: {error}"
     else:
