@@ -123,6 +123,15 @@ def test_steps_are_calls_of_the_denoiser():
     assert asked == [4] * 5  # one pass for both
 
 
+def test_the_way_between_captions_of_unequal_length_begins_and_ends_with_them():
+    model = trained()
+    prompts = ("light", "light right")
+    ends = model.sample(Request(prompts, (3, 8))).astype(int)
+    way = model.interpolate(prompts, (3, 8), 4).astype(int)
+    assert abs(way[[0, -1]] - ends).max() <= 1
+    assert len({clip.tobytes() for clip in way}) == 4
+
+
 @pytest.mark.parametrize("steps", [0, -3])
 def test_no_steps_are_refused(steps):
     with pytest.raises(LabError, match=rf"1 step or more \(found {steps}\)"):

@@ -7,7 +7,7 @@ even, bright or still in the data is measured from the first batch (`standardise
 Letters in shapes: b clips, t frames, h and w pixels.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, final
 
 import torch
@@ -15,7 +15,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from t2v_models.batch import Batch, Metrics, to_video
+from t2v_models.batch import Batch, Metrics, to_frames, to_video
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.families.diffusion.folded import Folded
@@ -23,13 +23,14 @@ from t2v_models.families.diffusion.guidance import Guidance, dynamic_threshold
 from t2v_models.families.diffusion.loss import Distance, ExpectedError, Weight, distance
 from t2v_models.families.diffusion.noise_levels import NoiseLevels
 from t2v_models.families.diffusion.precondition import Preconditioned, Prediction
-from t2v_models.families.diffusion.samplers import CHURNED, Churn, Denoise, SamplerName, sample, steps_of
+from t2v_models.families.diffusion.samplers import CHURNED, Churn, Denoise, Draw, SamplerName, sample, steps_of
 from t2v_models.families.diffusion.standardise import Standardise
 from t2v_models.families.diffusion.upsampler import Upsampler, enlarge, shrink
 from t2v_models.families.ema import Average, power_share
 from t2v_models.families.muon import Muon
+from t2v_models.machine import threads
 from t2v_models.model import FamilyConfig, Loss, LossModel, VideoModel
-from t2v_models.sampler import Request
+from t2v_models.sampler import Frames, Request
 from t2v_models.text.encoder import Text
 
 BETAS = (0.9, 0.98)
@@ -204,19 +205,33 @@ class Diffusion(LossModel):
     @torch.no_grad()
     def make(self, request: Request) -> Tensor:
         """By the averaged weights. The noise of a clip, what a sampler adds included, is drawn by its own seed."""
+        draw = self._noise(request.seeds)
+        return self._sampled(self.text(request.prompts), draw, self._guidance(request), request.steps)
+
+    def interpolate(self, prompts: tuple[str, str], seeds: tuple[int, int], count: int) -> Frames:
+        """`sampler.Interpolates`: tokens are mixed in proportion, noises along a quarter circle."""
+        share = torch.linspace(0, 1, count, device=self.device)
+        turn = (share * torch.pi / 2 if seeds[0] != seeds[1] else 0 * share).view(-1, 1, 1, 1, 1)
+        one, other = (self._noise([seed] * count) for seed in seeds)
+        with torch.inference_mode(), threads(self.config.threads):
+            text = mixed(self.text(prompts), share)
+            draw: Draw = lambda: one() * turn.cos() + other() * turn.sin()  # noqa: E731
+            return to_frames(self._sampled(text, draw, self.config.guidance, None))
+
+    def _noise(self, seeds: Sequence[int]) -> Draw:
+        """What draws standard noise `(b, *shape)`, row i by `seeds[i]`."""
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        return lambda: torch.stack([torch.randn(self.shape, generator=own) for own in generators]).to(self.device)
+
+    def _sampled(self, text: Text, draw: Draw, scale: float, calls: int | None) -> Tensor:
+        """Clips of texts at full size; `calls` of the denoiser, by default as many as in the configuration."""
         config = self.config
-        generators = [torch.Generator().manual_seed(seed) for seed in request.seeds]
-
-        def draw() -> Tensor:
-            return torch.stack([torch.randn(self.shape, generator=own) for own in generators]).to(self.device)
-
         denoiser, *upsampler = self.average
-        text = self.text(request.prompts)
-        guidance = Guidance(self._guidance(request), config.guidance_low, config.guidance_high, config.guidance_rescale)
+        guidance = Guidance(scale, config.guidance_low, config.guidance_high, config.guidance_rescale)
         denoise = guidance(_with(denoiser, text), _with(denoiser, text_and_none(text)))
         if config.threshold:
             denoise = self._in_range(denoise, config.threshold)
-        steps = steps_of(config.sampler, request.steps or config.steps)
+        steps = steps_of(config.sampler, calls or config.steps)
         sigmas = config.sampling_levels.falling(steps).to(self.device)
         x = sample(config.sampler, denoise, sigmas[0] * draw(), sigmas, draw, Churn(config.churn))
         video = self.standardise.back(x)
@@ -257,8 +272,14 @@ def left_out(text: Text, which: Tensor) -> Text:
 
 def text_and_none(text: Text) -> Text:
     """The texts, and as many without any token."""
-    none = left_out(text, torch.ones(len(text.mask), dtype=torch.bool, device=text.mask.device))
-    return Text(torch.cat([text.embeddings, none.embeddings]), torch.cat([text.mask, none.mask]))
+    return Text(*(torch.cat([part, torch.zeros_like(part)]) for part in (text.embeddings, text.mask)))
+
+
+def mixed(text: Text, share: Tensor) -> Text:
+    """Of two texts those on the way between, `(n,)` shares of the second: token by token. A token that one of them has
+    alone is there in part, so the mask holds shares as well."""
+    (first, last), (there, then) = text.embeddings, text.mask.to(text.embeddings.dtype)
+    return Text(torch.lerp(first, last, share[:, None, None]), torch.lerp(there, then, share[:, None]))
 
 
 def _with(denoiser: nn.Module, text: Text) -> Denoise:
