@@ -76,6 +76,8 @@ def prepare(work: Path) -> None:
     """
     files.check_writable(Path(work), "--work")
     home = Path(work).absolute() / "prefect"
+    with files.writing(home):  # Prefect, once imported, warns where the folder above its own is missing
+        home.mkdir(parents=True, exist_ok=True)
     settings = {
         "PREFECT_HOME": str(home),
         "PREFECT_PROFILES_PATH": str(home / "profiles.toml"),
@@ -116,7 +118,6 @@ def prefect_api(work: Path) -> Iterator[str]:
         yield given
         return
     home = Path(work).absolute() / "prefect"
-    home.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         url = stack.enter_context(_server(home))
         stack.enter_context(_settings(url, home))
