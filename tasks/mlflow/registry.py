@@ -30,7 +30,7 @@ ABOUT = """Clips from prompts, by a model that t2v-lab trained. `champion` is th
 `challenger` the newest; a version's tags say what was decided and by which figures.
 
 ```
-mlflow models serve -m models:/{name}@champion --env-manager local --port 5001
+t2v serve models:/{name}@champion
 curl 127.0.0.1:5001/invocations -H 'content-type: application/json' \\
     -d '{{"dataframe_records": [{{"prompt": "{prompt}"}}], "params": {{"seed": 7, "count": 1}}}}'
 t2v generate models:/{name}@champion '{prompt}' --out clip.mp4
