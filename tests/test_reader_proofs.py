@@ -356,6 +356,6 @@ def test_the_ground_is_measured() -> None:
     grey = np.minimum(frames, 250)
     grey[:, 1::2] = np.minimum(frames[:, 1::2], 245)
     reading = seen(grey, motions)
-    np.testing.assert_allclose(reading.ground_error, 7.5 / 255, atol=1e-4)
+    np.testing.assert_allclose(reading.background_error, 7.5 / 255, atol=1e-4)
     np.testing.assert_allclose(reading.flicker, 5 / 255, atol=1e-4)
     assert BACKGROUND == (255, 255, 255)

@@ -1,13 +1,13 @@
 """The judge's eye: from pixels to the motion they show, by closed forms only. Inverse of `render`.
 
-Clip to colour: mean of its fullest ink. Frame to state: opacity of that colour over the ground, then its mass,
+Clip to colour: mean of its fullest ink. Frame to state: opacity of that colour over the background, then its mass,
 centroid, spread and shape by moments (`moments`), which soft edges do not mislead. Clip to validity: one compact object
-of a sane size in every frame, on a clean ground. State to motion: `laws`; when no law fits within `TOLERANCE`, the
+of a sane size in every frame, on a clean background. State to motion: `laws`; when no law fits within `TOLERANCE`, the
 motion is `other`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,9 +34,9 @@ TRACE_RADIUS, LEAST_RADIUS, GREATEST_RADIUS = 1.2, 2.8, 18.0
 GREATEST_SPREAD, SOFT_EDGE = 1.75, 5.0
 """Second moment of the object over that of a disc of equal mass, were it of full ink: two objects, streaks and smears
 exceed it. An edge blurred by one pixel adds 4 / radius², so `SOFT_EDGE` / radius² is allowed on top."""
-GREATEST_GROUND_ERROR = 0.035
-"""Mean absolute difference from the ground outside the object's window, as a share of full scale; white noise of 5 %
-that is cut off at white gives 0.02."""
+GREATEST_BACKGROUND_ERROR = 0.035
+"""Mean absolute difference from the background outside the object's window, as a share of full scale; white noise of
+5 % that is cut off at white gives 0.02."""
 LEAST_OPACITY = 0.68
 GREATEST_COLOUR_ERROR = 80.0
 """RGB distance; an error of 10 % in every channel is at most 44."""
@@ -44,8 +44,8 @@ SHAPE_FRAMES = 4
 """Frames of a clip, evenly spread, in which its overlap with the asked shape is measured."""
 
 _COLOURS: tuple[Colour, ...] = tuple(PALETTE)
-_GROUND = np.array(BACKGROUND, np.float64)
-_INKS = _GROUND - np.array([PALETTE[c] for c in _COLOURS], np.float64)
+_BACKGROUND = np.array(BACKGROUND, np.float64)
+_INKS = _BACKGROUND - np.array([PALETTE[c] for c in _COLOURS], np.float64)
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ class Readings:
     shape: list[str]
     """Nearest shape, however soft; empty where there is no object."""
     shape_iou: Floats  # (n,) 0-1, soft overlap with the asked shape, or the shown one if none was asked
-    ground_error: Floats  # (n,) 0-1, mean absolute difference from the ground outside the object
-    flicker: Floats  # (n,) 0-1, mean absolute change of the ground from frame to frame
+    background_error: Floats  # (n,) 0-1, mean absolute difference from the background outside the object
+    flicker: Floats  # (n,) 0-1, mean absolute change of the background from frame to frame
 
     @property
     def valid(self) -> NDArray[np.bool_]:
@@ -101,7 +101,7 @@ def read(
     unit = frames.shape[2] / UNIT_SIZE
     asked = np.full(len(frames), -1) if shapes is None else np.array([SHAPES.index(s) for s in shapes])
     chunks = [_look(frames[i : i + CHUNK], asked[i : i + CHUNK], unit) for i in range(0, len(frames), CHUNK)]
-    seen = _Seen(*(np.concatenate(part) for part in zip(*(vars(c).values() for c in chunks), strict=True)))
+    seen = _Seen(**{f.name: np.concatenate([getattr(c, f.name) for c in chunks]) for f in fields(_Seen)})
     reason = _faults(seen, unit)
     winner = laws.best_law(seen.x, seen.y, unit)
     law = laws.fit(winner, seen.x, seen.y, unit)
@@ -118,7 +118,7 @@ def read(
         law.x, law.y, law.rmse, law.speed,
         np.degrees(np.arctan2(-laws.slope(seen.y), laws.slope(seen.x))),
         seen.colour, seen.colour_change, [_COLOURS[k] if k >= 0 else "" for k in seen.name], seen.opacity,
-        [SHAPES[k] if k >= 0 else "" for k in seen.shape], seen.overlap, seen.ground_error.mean(1), seen.flicker,
+        [SHAPES[k] if k >= 0 else "" for k in seen.shape], seen.overlap, seen.background_error.mean(1), seen.flicker,
     )  # fmt: skip
 
 
@@ -130,7 +130,7 @@ class _Seen:
     y: Floats
     radius: Floats
     spread: Floats
-    ground_error: Floats  # (n, t)
+    background_error: Floats  # (n, t)
     flicker: Floats  # (n,)
     shape: NDArray[np.intp]  # (n,) place in `SHAPES`, -1 where there is no object
     overlap: Floats  # (n,) with the asked shape
@@ -142,7 +142,9 @@ class _Seen:
 
 def _look(frames: NDArray[np.uint8], asked: NDArray[np.intp], unit: float) -> _Seen:
     n = len(frames)
-    depth = np.ascontiguousarray(255 - frames.transpose(0, 4, 1, 2, 3))  # of ink on the white ground, (n, 3, t, h, w)
+    depth = np.ascontiguousarray(
+        255 - frames.transpose(0, 4, 1, 2, 3)
+    )  # of ink on the white background, (n, 3, t, h, w)
     ink, colour_change, name = _ink(depth)
     along = np.where(name[:, None] >= 0, _INKS[name] / (_INKS[name] ** 2).sum(1, keepdims=True), 0)
     red, green, blue = depth.swapaxes(0, 1)
@@ -150,8 +152,8 @@ def _look(frames: NDArray[np.uint8], asked: NDArray[np.intp], unit: float) -> _S
     alpha = np.clip(sum(shares), 0, 1)
     near = _dilate(_dilate(alpha > FOREGROUND))
     outside = np.logical_not(_dilate(near))
-    ground = outside.sum((2, 3))  # px
-    haze = (alpha * outside).sum((1, 2, 3)) / np.maximum(ground.sum(1), 1)  # noise that was cut off at white
+    background = outside.sum((2, 3))  # px
+    haze = (alpha * outside).sum((1, 2, 3)) / np.maximum(background.sum(1), 1)  # noise that was cut off at white
     weight = (alpha - _per_clip(haze)) * near
     found = measure(weight)
     radius = np.sqrt(found.mass / np.pi)
@@ -165,13 +167,14 @@ def _look(frames: NDArray[np.uint8], asked: NDArray[np.intp], unit: float) -> _S
         _overlap(SHAPES[asked[i]], weight[i], found.x[i], found.y[i], radius[i]) if there[i] else 0.0 for i in range(n)
     ])  # fmt: skip
     dark = (red.astype(np.int16) + green + blue) * outside
-    ground_error = dark.sum((2, 3)) / np.maximum(ground, 1) / (3 * 255)
+    background_error = dark.sum((2, 3)) / np.maximum(background, 1) / (3 * 255)
     both = outside[:, 1:] & outside[:, :-1]
     change = np.abs(dark[:, 1:] - dark[:, :-1]) * both
     flicker = change.sum((1, 2, 3)) / np.maximum(both.sum((1, 2, 3)), 1) / (3 * 255)
-    colour = np.clip(_GROUND - ink / core[:, None], 0, 255)
+    colour = np.clip(_BACKGROUND - ink / core[:, None], 0, 255)
     return _Seen(
-        found.x, found.y, radius, spread, ground_error, flicker, shape, overlap, colour, colour_change, name, opacity
+        found.x, found.y, radius, spread, background_error, flicker, shape, overlap, colour, colour_change, name,
+        opacity,
     )  # fmt: skip
 
 
@@ -253,7 +256,7 @@ def _faults(seen: _Seen, unit: float) -> list[str]:
             (seen.spread - SOFT_EDGE / np.maximum(seen.radius, 1) ** 2).max(1) > GREATEST_SPREAD,
         ),
         ("object too small", seen.radius.min(1) < LEAST_RADIUS * unit),
-        ("ground not clean", seen.ground_error.max(1) > GREATEST_GROUND_ERROR),
+        ("ground not clean", seen.background_error.max(1) > GREATEST_BACKGROUND_ERROR),
     )
     return [next((name for name, hit in faults if hit[i]), "") for i in range(len(seen.radius))]
 
@@ -261,7 +264,7 @@ def _faults(seen: _Seen, unit: float) -> list[str]:
 def _looks(seen: _Seen, colours: Sequence[Colour], shapes: NDArray[np.intp], reason: Sequence[str]) -> list[str]:
     """What is wrong with the object of each clip that is read at all."""
     asked = np.array([_COLOURS.index(c) for c in colours])
-    error = np.linalg.norm(seen.colour - (_GROUND - _INKS[asked]), axis=1)
+    error = np.linalg.norm(seen.colour - (_BACKGROUND - _INKS[asked]), axis=1)
     looks: tuple[tuple[str, NDArray[np.bool_]], ...] = (
         ("half opacity", seen.opacity < LEAST_OPACITY),
         ("wrong colour", (seen.name != asked) | (error > GREATEST_COLOUR_ERROR)),

@@ -23,7 +23,7 @@ WINDOW_PIXELS = 48_000
 
 @dataclass(frozen=True)
 class Sprite:
-    """A clip but for its ground: in every frame the square window that holds the object."""
+    """A clip but for its background: in every frame the square window that holds the object."""
 
     windows: NDArray[np.uint8]
     """The rows of all windows, `(t, side, 3 * side)`: RGB, RGB, ..."""
@@ -31,7 +31,7 @@ class Sprite:
     """Where each row begins in the bytes of a clip, `(t, side)`."""
 
     def paint(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Make a clip of contiguous `(t, h, w, 3)`, the ground and the object on it, and return it."""
+        """Make a clip of contiguous `(t, h, w, 3)`, the background and the object on it, and return it."""
         frames.fill(BACKGROUND[0])  # the same in all channels
         width = self.windows.shape[2]
         runs = np.ndarray((frames.size - width + 1, width), np.uint8, frames.data, strides=(1, 1))
@@ -68,7 +68,7 @@ def sprites(objects: Sequence[tuple[Shape, Colour]], paths: Trace, spec: ClipSpe
         opacity = inside.astype(np.uint8)
         places = corner[here, :, None] + np.arange(side) * (3 * spec.size)
         for i, clip, place in zip(here, opacity, places, strict=True):
-            windows = np.asarray(cv2.applyColorMap(clip.reshape(-1, side), _inks(objects[i][1])), np.uint8)
+            windows = np.asarray(cv2.applyColorMap(clip.reshape(-1, side), _shades(objects[i][1])), np.uint8)
             found[i] = Sprite(windows.reshape(-1, side, 3 * side), place)
     return [found[i] for i in range(len(objects))]
 
@@ -87,7 +87,7 @@ def _alike(
 
 
 @cache
-def _inks(colour: Colour) -> NDArray[np.uint8]:
+def _shades(colour: Colour) -> NDArray[np.uint8]:
     """The colour of a pixel by its opacity, 0-255: `(256, 1, 3)`."""
-    ground, full = np.array(BACKGROUND, np.float64), np.array(PALETTE[colour], np.float64)
-    return np.rint(ground + (full - ground) * np.linspace(0, 1, 256)[:, None]).astype(np.uint8)[:, None]
+    background, full = np.array(BACKGROUND, np.float64), np.array(PALETTE[colour], np.float64)
+    return np.rint(background + (full - background) * np.linspace(0, 1, 256)[:, None]).astype(np.uint8)[:, None]
