@@ -100,6 +100,10 @@ def prepare(work: Path) -> None:
         settings |= {"PREFECT_API_URL": f"{found.prefect}/api", "MLFLOW_TRACKING_URI": found.mlflow}
     for name, value in settings.items():
         os.environ.setdefault(name, value)
+    with files.writing(home):
+        Path(os.environ["PREFECT_HOME"]).mkdir(
+            parents=True, exist_ok=True
+        )  # Prefect warns on import where it is missing
 
 
 @contextmanager
