@@ -156,7 +156,7 @@ def environment(folder: Path) -> dict[str, str]:
     ("missing", "arguments", "sentence"),
     [
         (["gradio"], [], "the playground needs Gradio, which is not installed: pip install"),
-        ([], ["nowhere"], "run folder nowhere does not exist"),
+        ([], ["nowhere"], "nowhere does not exist: it is neither a folder, an .npz nor a baseline"),
         ([], [], "there is no run in work/runs"),
     ],
 )

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from t2v_models.distributed import shared_memory as board_module
+from t2v_models.distributed import shared_memory
 from t2v_models.distributed.shared_memory import AWAKE_SECONDS, SharedRows, new_shared_file
 from tests.forked import ended, start
 
@@ -31,8 +31,8 @@ def exchange(path: Path, rank: int, rounds: int) -> None:
         if late.random() < 0.05:
             time.sleep(late.choice((0.2, 2)) * AWAKE_SECONDS)
         mine = numbers(rank, turn)
-        rows = rows.exchange([mine[:10], mine[10:11], mine[11:]])
-        assert torch.equal(rows, torch.stack([numbers(other, turn) for other in range(WORLD)])), turn
+        found = rows.exchange([mine[:10], mine[10:11], mine[11:]])
+        assert torch.equal(found, torch.stack([numbers(other, turn) for other in range(WORLD)])), turn
 
 
 def wait_for_the_dead(path: Path, rank: int) -> None:
@@ -61,7 +61,7 @@ def test_nobody_waits_for_a_process_that_has_ended_and_was_not_reaped(blank: Pat
 
 
 def test_nobody_waits_for_ever(blank: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(board_module, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(shared_memory, "PATIENCE_SECONDS", 0.5)
     rows = SharedRows(str(blank), 0, WORLD, LENGTH, torch.int64)
     rows.processes[1:] = os.getpid()
     with pytest.raises(RuntimeError, match=rf"rank 1 \(process {os.getpid()}\) has not come for 0 minutes"):

@@ -164,7 +164,7 @@ def _existing(out: Path) -> dict[Split, Manifest]:
         if (folder / MANIFEST).is_file():
             metadata = read_metadata(folder / MANIFEST)
             found[name] = Manifest.load(folder)
-            if not isinstance(found[name].config, IngestConfig):
+            if found[name].config.command != IngestConfig.command:
                 raise LabError(f"{folder} holds rendered clips, to which no others are added: choose another folder")
             if metadata["config_digest"] != config_digest(metadata["config"]):
                 raise LabError(f"another version of the ingest made {folder}, other than this: ingest all files again")

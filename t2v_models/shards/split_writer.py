@@ -3,7 +3,7 @@
 import json
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from t2v_models.files import atomic, remove
 from t2v_models.shards.ingested import IngestConfig, IngestOptions
@@ -77,8 +77,7 @@ class SplitWriter(AbstractContextManager["SplitWriter"]):
         if self._shard:
             self._end(self._shard)
         captions = list(self.captions)
-        was = self._old and self._old.config
-        assert was is None or isinstance(was, IngestConfig)
+        was = cast(IngestConfig | None, self._old and self._old.config)  # only such are added to
         config = IngestConfig(
             **self.options.model_dump(), split=split, source_sha256=digest, clips=self.clips,
             prompts=tuple(dict.fromkeys(c.split("\n")[0] for c in captions[:: -(-len(captions) // SHOWN_PROMPTS)])),

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -53,6 +52,8 @@ def paint(path: Trace, shape: Shape, colour: Colour, spec: ClipSpec) -> NDArray[
 
 def sprites(objects: Sequence[tuple[Shape, Colour]], paths: Trace, spec: ClipSpec) -> list[Sprite]:
     """Draw the objects of n clips, whose paths are `(n, t)`."""
+    import cv2  # here: where a model is served nothing is drawn, and OpenCV is not installed
+
     reach = np.array([EXTENTS[shape].greatest for shape, _ in objects]) * paths.radius.max(1)
     sides = np.minimum(np.ceil(2 * reach) + 2, spec.size)  # of windows that hold the edge's ramp as well
     column, row = (np.clip(np.floor(p - sides[:, None] / 2), 0, spec.size - sides[:, None]) for p in (paths.x, paths.y))
