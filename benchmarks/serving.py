@@ -33,7 +33,7 @@ from t2v_models import generate
 from t2v_models.batch import to_frames
 from t2v_models.checkpoint import RunConfig
 from t2v_models.clips import media
-from t2v_models.families.gan.config import GanConfig
+from t2v_models.families.gan.model import GanConfig
 from t2v_models.model import VideoModel
 from t2v_models.shards.manifest import finish
 from t2v_models.shards.store import ClipStore

@@ -14,8 +14,7 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.families.ema import half_life_share
 from t2v_models.families.gan import model, painter
-from t2v_models.families.gan.config import GanConfig
-from t2v_models.families.gan.model import Gan
+from t2v_models.families.gan.model import Gan, GanConfig
 from t2v_models.families.gan.networks import slow_waves
 from t2v_models.sampler import Request, sample_frames
 from t2v_models.text import words

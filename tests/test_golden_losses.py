@@ -12,7 +12,7 @@ import pytest
 from t2v_models.checkpoint import RunConfig
 from t2v_models.families.build import FAMILIES, ModelConfig
 from t2v_models.families.frame_gan import FrameGanConfig
-from t2v_models.families.gan.config import GanConfig
+from t2v_models.families.gan.model import GanConfig
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
 from t2v_models.training.loop import TrainConfig, fit

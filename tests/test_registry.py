@@ -13,7 +13,7 @@ from t2v_models import checkpoint
 from t2v_models.checkpoint import RunConfig
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
-from t2v_models.families.gan.config import GanConfig
+from t2v_models.families.gan.model import GanConfig
 from t2v_models.judging.scores import SUITE_VERSION, EvaluateConfig, Evaluation
 from t2v_models.judging.statistics import Score, newcombe, wilson
 from t2v_models.leaderboard.gate import GateConfig, decide, figures_of

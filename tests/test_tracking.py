@@ -314,7 +314,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from t2v_models import checkpoint
     from t2v_models.checkpoint import RunConfig
     from t2v_models.clips.spec import ClipSpec
-    from t2v_models.families.gan.config import GanConfig
+    from t2v_models.families.gan.model import GanConfig
     from t2v_models.worlds.dataset import DatasetConfig
 
     dataset = DatasetConfig(clips=17, spec=ClipSpec(frames=4, size=16))

@@ -10,7 +10,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from t2v_models.config import LabError, in_words, near
 from t2v_models.families.diffusion.model import DiffusionConfig
 from t2v_models.families.frame_gan import FrameGanConfig
-from t2v_models.families.gan.config import GanConfig
+from t2v_models.families.gan.model import GanConfig
 from t2v_models.model import FamilyConfig
 
 FAMILIES: dict[str, type[FamilyConfig]] = {

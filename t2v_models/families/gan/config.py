@@ -1,16 +1,14 @@
 """The settings of `gan`."""
 
-from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field
 
-from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import RGB
-from t2v_models.model import FamilyConfig, VideoModel
+from t2v_models.model import FamilyConfig
 
 
-class GanConfig(FamilyConfig):
+class GanSettings(FamilyConfig):
     """The measured recipe: the gamma, learning rates and batch statistics below belong together."""
 
     about = "a text-conditioned GAN whose discriminator sees the caption and the whole clip"
@@ -48,12 +46,3 @@ class GanConfig(FamilyConfig):
     average_steps: float = Field(
         150, gt=0, le=1_000_000, description="longest half-life of the averaged weights, in updates"
     )
-
-    @classmethod
-    def tiny(cls) -> "GanConfig":
-        return cls(batch_size=8, group=2, width=16, frame_width=16, features=8, painter_per_run=2)
-
-    def build(self, spec: ClipSpec, parents: Mapping[str, VideoModel]) -> VideoModel:
-        from t2v_models.families.gan.model import Gan
-
-        return Gan(self, spec)

@@ -15,6 +15,7 @@ Inside the model a pixel is its signed opacity over the ground, (ground - value)
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -29,7 +30,7 @@ from t2v_models.config import LabError
 from t2v_models.distributed.collectives import is_rank_zero
 from t2v_models.families.ema import Average, half_life_share
 from t2v_models.families.gan.bounded_adam import BoundedAdam
-from t2v_models.families.gan.config import GanConfig
+from t2v_models.families.gan.config import GanSettings
 from t2v_models.families.gan.networks import Discriminator, Generator
 from t2v_models.families.gan.painter import SMALL, Painter, draw_pixel_sample, shrink, warn_of_other_ground
 from t2v_models.families.interpolation import interpolate, noise_of
@@ -39,6 +40,17 @@ from t2v_models.text.words import same_meaning
 
 CACHED = 65_536
 """Pixels looked at together: what the painter has in hand stays in a core's cache."""
+
+
+class GanConfig(GanSettings):
+    """The settings, and what is made of them."""
+
+    @classmethod
+    def tiny(cls) -> "GanConfig":
+        return cls(batch_size=8, group=2, width=16, frame_width=16, features=8, painter_per_run=2)
+
+    def build(self, spec: ClipSpec, parents: Mapping[str, VideoModel]) -> VideoModel:
+        return Gan(self, spec)
 
 
 def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:

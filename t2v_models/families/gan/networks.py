@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2v_models.families.gan.blobs import draw_blobs
-from t2v_models.families.gan.config import GanConfig
+from t2v_models.families.gan.config import GanSettings
 from t2v_models.families.gan.painter import SMALL, moments
 from t2v_models.families.layers import SLOPE, full_precision, he_normal, perceptron, word_table
 
@@ -26,7 +26,7 @@ class Generator(nn.Module):
     things move smoothly.
     """
 
-    def __init__(self, config: GanConfig, frames: int, vocabulary: int):
+    def __init__(self, config: GanSettings, frames: int, vocabulary: int):
         super().__init__()
         self.frames = frames
         self.words = word_table(vocabulary, config.text, WORDS)
@@ -69,7 +69,7 @@ class Discriminator(nn.Module):
     that a generator without variety is found out.
     """
 
-    def __init__(self, config: GanConfig, frames: int, vocabulary: int):
+    def __init__(self, config: GanSettings, frames: int, vocabulary: int):
         super().__init__()
         self.group = config.group
         self.words = word_table(vocabulary, config.features, WORDS)
