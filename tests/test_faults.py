@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 
 SAVED_SECONDS = 10
 """What an operating system allows between SIGTERM and SIGKILL, and a container too."""
-KILLS = int(os.environ.get("T2V_KILLS", "3"))
+KILLS = int(os.environ.get("T2V_KILLS", "4"))
 FOREVER = 10**6
 
 

@@ -290,7 +290,7 @@ def test_the_painter_learns_where_a_disc_is_how_large_and_of_what_colour(ground,
     network, bags = painter.Painter(16, 2, 24, ground), torch.eye(2)[:1].expand(32, -1)
     grid = network.pixels
     optimizer = torch.optim.Adam(network.parameters(), 5e-3)
-    for _ in range(251):
+    for _ in range(401):
         centre, radius = 4 * torch.rand(32, 1, 2) - 2, 0.8 + 0.6 * torch.rand(32, 1)
         inside = (4 * (radius - (grid - centre).norm(dim=-1)) + 0.5).clamp(0, 1)
         frames = inside[..., None] * torch.tensor(ink)

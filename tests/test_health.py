@@ -95,7 +95,7 @@ def looks(fast: int) -> int:
 
 @pytest.mark.parametrize("world", WORLDS)
 def test_looks_at_real_clips_raise_no_alarm(world: str) -> None:
-    count = looks(40) // (1 if world == "circles" else 4)
+    count = looks(40)
     alarmed = [seed for seed in range(count) if health.alarms(real_look(world, seed))]
     assert len(alarmed) <= 0.01 * count, alarmed
 
@@ -115,7 +115,7 @@ def test_looks_at_real_clips_raise_no_alarm(world: str) -> None:
 def test_planted_faults_are_found(
     world: str, kind: health.Kind, plant: Callable[[list[Verdict], int], list[Verdict]]
 ) -> None:
-    count = looks(40) // (1 if world == "circles" else 4)
+    count = looks(40)
     hits = sum(found(plant(real_look(world, seed), seed), kind) for seed in range(count))
     assert hits >= 0.99 * count * len(prompts_of(world))
 
