@@ -1,8 +1,10 @@
 """The architecture, kept true: what imports what, and that the recipes and the README's plan name things that exist."""
 
+import ast
 import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,22 @@ def test_a_lab_has_one_model_of_a_family() -> None:
     twice = {"models": [{"name": "gan"}, {"name": "gan", "width": 64}], "training": {"steps": 1}}
     with pytest.raises(ValueError, match="'gan' is there twice"):
         LabConfig.model_validate(twice)
+
+
+def test_no_module_needs_one_that_needs_it() -> None:
+    """Neither at the top of a file, nor in a function, nor for types only."""
+    paths = [
+        path.relative_to(ROOT) for folder in ("flows", "tasks", "t2v_models") for path in (ROOT / folder).rglob("*.py")
+    ]
+    modules = {".".join(path.with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
+    needs: dict[str, set[str]] = {}
+    for module, path in modules.items():
+        nodes = list(ast.walk(ast.parse((ROOT / path).read_text())))
+        froms = [node for node in nodes if isinstance(node, ast.ImportFrom)]
+        named = {f"{node.module}.{alias.name}" for node in froms for alias in node.names}
+        whole = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+        needs[module] = {name for name in named | whole | {str(node.module) for node in froms} if name in modules}
+    assert len([*TopologicalSorter(needs).static_order()]) == len(modules) > 150
 
 
 def rooms_named(readme: str) -> set[str]:

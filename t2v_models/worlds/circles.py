@@ -1,7 +1,6 @@
 """The world of the article: one blue circle, 16 motions, 19 sentences, of which one motion is held out."""
 
 from functools import cache
-from typing import TYPE_CHECKING
 
 from t2v_models.config import LabError
 from t2v_models.worlds.bands import BEYOND, TRAINED
@@ -9,9 +8,7 @@ from t2v_models.worlds.motions import ACTIONS, DIRECTIONS
 from t2v_models.worlds.one_object import OneObject
 from t2v_models.worlds.prompts import CIRCLE_PROMPTS, CIRCLE_WORDING, Meaning, parse, say
 from t2v_models.worlds.splits import Split, first_of_each, with_words
-
-if TYPE_CHECKING:
-    from t2v_models.worlds.dataset import DatasetConfig
+from t2v_models.worlds.world import Choice
 
 HoldOut = tuple[str, ...]
 
@@ -22,31 +19,31 @@ class Circles(OneObject):
     name = "circles"
     about = "one disc, 16 motions"
 
-    def check(self, config: "DatasetConfig") -> None:
-        if config.coverage is not None:
+    def check(self, choice: Choice) -> None:
+        if choice.coverage is not None:
             raise LabError(
-                f"coverage {config.coverage} of the circles world, where every object is a blue circle: "
+                f"coverage {choice.coverage} of the circles world, where every object is a blue circle: "
                 "use --world shapes or leave coverage out"
             )
-        super().check(config)
+        super().check(choice)
 
-    def trained(self, config: "DatasetConfig") -> tuple[Meaning, ...]:
-        return _trained(config.hold_out, config.bands)
+    def trained(self, choice: Choice) -> tuple[Meaning, ...]:
+        return _trained(choice.hold_out, choice.bands)
 
-    def captions(self, config: "DatasetConfig") -> tuple[str, ...]:
-        return _captions(config.hold_out, config.bands)
+    def captions(self, choice: Choice) -> tuple[str, ...]:
+        return _captions(choice.hold_out, choice.bands)
 
-    def asked(self, config: "DatasetConfig", split: Split) -> tuple[str, ...]:
-        return _asked(split, config.hold_out, config.bands)
+    def asked(self, choice: Choice, split: Split) -> tuple[str, ...]:
+        return _asked(split, choice.hold_out, choice.bands)
 
-    def split_of(self, config: "DatasetConfig", prompt: str) -> Split:
+    def split_of(self, choice: Choice, prompt: str) -> Split:
         meaning = parse(prompt)
         if (meaning.shape, meaning.colour) != ("circle", "blue"):
             raise LabError(
                 f"prompt {prompt!r} shows a {meaning.colour} {meaning.shape}, and the circles world has blue circles "
                 "only: give --like with a dataset of the shapes world"
             )
-        return super().split_of(config, prompt)
+        return super().split_of(choice, prompt)
 
 
 def _cells(hold_out: HoldOut) -> tuple[Meaning, ...]:

@@ -7,7 +7,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,10 +34,7 @@ from t2v_models.worlds.prompts import Meaning, check_hold_out, parse
 from t2v_models.worlds.reader import Readings, read
 from t2v_models.worlds.render import sprites
 from t2v_models.worlds.splits import Split, check_no_leak
-from t2v_models.worlds.world import Case, Frames, Reading, Scene, World
-
-if TYPE_CHECKING:
-    from t2v_models.worlds.dataset import DatasetConfig
+from t2v_models.worlds.world import Case, Choice, Frames, Reading, Scene, World
 
 MOST_COLOUR_ERROR = 60.0
 """RGB distance (0 to 442) up to which the colour is the asked one, and that of a frame the clip's: about 10 % in every
@@ -58,10 +55,10 @@ class OneObject(World):
     def checked_hold_out(self, names: Iterable[str]) -> tuple[Action, ...]:
         return check_hold_out(names)
 
-    def check(self, config: "DatasetConfig") -> None:
-        if config.bands and config.spec.frames > MOST_FRAMES:
+    def check(self, choice: Choice) -> None:
+        if choice.bands and choice.spec.frames > MOST_FRAMES:
             raise LabError(
-                f"bands of {config.spec.frames} frames: what is very fast would leave the frame, so use "
+                f"bands of {choice.spec.frames} frames: what is very fast would leave the frame, so use "
                 f"{MOST_FRAMES} frames or fewer, or leave bands out"
             )
 
@@ -69,26 +66,26 @@ class OneObject(World):
         return parse(prompt)
 
     @abstractmethod
-    def trained(self, config: "DatasetConfig") -> tuple[Meaning, ...]:
+    def trained(self, choice: Choice) -> tuple[Meaning, ...]:
         """What is trained, each once however often it is worded."""
 
-    def split_of(self, config: "DatasetConfig", prompt: str) -> Split:
+    def split_of(self, choice: Choice, prompt: str) -> Split:
         meaning = parse(prompt)
-        if (meaning.size or meaning.speed) and not config.bands:
+        if (meaning.size or meaning.speed) and not choice.bands:
             raise LabError(
                 f"prompt {prompt!r} says {meaning.size or meaning.speed!r}, and no caption of the dataset names a size "
                 "or a speed: give --like with a dataset that was rendered with --bands"
             )
-        if meaning.action in config.hold_out:
+        if meaning.action in choice.hold_out:
             return "s3"
         if meaning.size in BEYOND or meaning.speed in BEYOND:
             return "s4"
-        if meaning not in self.trained(config):
+        if meaning not in self.trained(choice):
             return "s2"
-        return "s0" if prompt in self.captions(config) else "s1"
+        return "s0" if prompt in self.captions(choice) else "s1"
 
-    def check_no_leak(self, config: "DatasetConfig") -> None:
-        check_no_leak(config.prompts, config.hold_out)
+    def check_no_leak(self, choice: Choice) -> None:
+        check_no_leak(self.captions(choice), choice.hold_out)
 
     def draw(self, meanings: Sequence[Meaning], spec: ClipSpec, numbers: NDArray[np.float64]) -> list[Scene]:
         motions = draw_motions(

@@ -6,7 +6,6 @@ A cell is one (shape, colour, motion); the pair that coverage counts is ((shape,
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,9 +17,7 @@ from t2v_models.worlds.motions import ACTIONS, Action
 from t2v_models.worlds.one_object import OneObject
 from t2v_models.worlds.prompts import UNSEEN_WORDING, WORDINGS, Meaning, check_hold_out, parse, say
 from t2v_models.worlds.splits import Coverage, Split, first_of_each, with_words
-
-if TYPE_CHECKING:
-    from t2v_models.worlds.dataset import DatasetConfig
+from t2v_models.worlds.world import Choice
 
 HoldOut = tuple[str, ...]
 
@@ -31,17 +28,17 @@ class Shapes(OneObject):
     name = "shapes"
     about = "6 shapes, 6 colours"
 
-    def trained(self, config: "DatasetConfig") -> tuple[Meaning, ...]:
-        return _trained(config.hold_out, config.coverage, config.bands)
+    def trained(self, choice: Choice) -> tuple[Meaning, ...]:
+        return _trained(choice.hold_out, choice.coverage, choice.bands)
 
-    def captions(self, config: "DatasetConfig") -> tuple[str, ...]:
-        return _captions(config.hold_out, config.coverage, config.bands)
+    def captions(self, choice: Choice) -> tuple[str, ...]:
+        return _captions(choice.hold_out, choice.coverage, choice.bands)
 
-    def asked(self, config: "DatasetConfig", split: Split) -> tuple[str, ...]:
-        return _asked(split, config.hold_out, config.coverage, config.bands)
+    def asked(self, choice: Choice, split: Split) -> tuple[str, ...]:
+        return _asked(split, choice.hold_out, choice.coverage, choice.bands)
 
-    def check_no_leak(self, config: "DatasetConfig") -> None:
-        check_no_leak(config.prompts, config.hold_out, config.coverage)
+    def check_no_leak(self, choice: Choice) -> None:
+        check_no_leak(self.captions(choice), choice.hold_out, choice.coverage)
 
 
 @cache

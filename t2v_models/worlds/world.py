@@ -7,7 +7,7 @@ so it knows neither what a scene holds nor how many objects there are.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,7 @@ from pydantic import SerializeAsAny
 
 from t2v_models.clips.spec import UNIT_SIZE, ClipSpec
 from t2v_models.config import Config, LabError, near
-from t2v_models.worlds.splits import SPLITS, Split
-
-if TYPE_CHECKING:
-    from t2v_models.worlds.dataset import DatasetConfig
+from t2v_models.worlds.splits import SPLITS, Coverage, Split
 
 Frames = NDArray[np.uint8]
 Case = tuple[str, str, str]
@@ -93,6 +90,25 @@ class Reading(Config):
     """Centre and radius in every frame, px, also where the clip is invalid; empty where there is no path."""
 
 
+class Choice(Protocol):
+    """What a dataset says of its world; a `DatasetConfig` does."""
+
+    @property
+    def spec(self) -> ClipSpec: ...
+
+    @property
+    def hold_out(self) -> tuple[str, ...]:
+        """What is never rendered, under any wording."""
+
+    @property
+    def coverage(self) -> Coverage | None:
+        """Which pairs of an object and a motion are rendered; all if it is None."""
+
+    @property
+    def bands(self) -> bool:
+        """Captions also say how large and how fast."""
+
+
 class World(ABC):
     """Prompts, scenes and their pixels; all of it the same for equal arguments, on any machine."""
 
@@ -115,22 +131,22 @@ class World(ABC):
             raise LabError(f"the {self.name} world cannot hold out {asked[0]!r}: {near(asked[0], self.hold_out)}")
         return tuple(name for name in self.hold_out if name in set(names))
 
-    def check(self, config: "DatasetConfig") -> None:
+    def check(self, choice: Choice) -> None:
         """Refuse what cannot be drawn.
 
         Raises:
             LabError: in one sentence.
         """
         for key in ("coverage", "bands"):
-            if getattr(config, key):
+            if getattr(choice, key):
                 raise LabError(f"the {self.name} world has no {key}: leave it out, or choose another world")
 
     @abstractmethod
-    def captions(self, config: "DatasetConfig") -> tuple[str, ...]:
+    def captions(self, choice: Choice) -> tuple[str, ...]:
         """What a dataset is rendered for; clip i has caption i modulo their number."""
 
     @abstractmethod
-    def asked(self, config: "DatasetConfig", split: Split) -> tuple[str, ...]:
+    def asked(self, choice: Choice, split: Split) -> tuple[str, ...]:
         """The prompts of a split; none where it asks nothing of this dataset."""
 
     @abstractmethod
@@ -141,7 +157,7 @@ class World(ABC):
             LabError: it asks for nothing in this world.
         """
 
-    def split_of(self, config: "DatasetConfig", prompt: str) -> Split:
+    def split_of(self, choice: Choice, prompt: str) -> Split:
         """The split of a prompt by what it means; any wording will do.
 
         Raises:
@@ -149,18 +165,18 @@ class World(ABC):
         """
         meaning = self.parse(prompt)
         for split in SPLITS:
-            if meaning in {self.parse(p) for p in self.asked(config, split)}:
+            if meaning in {self.parse(p) for p in self.asked(choice, split)}:
                 return split
         raise LabError(f"no split of this dataset asks for {prompt!r}: ask for something in its captions")
 
-    def check_no_leak(self, config: "DatasetConfig") -> None:
+    def check_no_leak(self, choice: Choice) -> None:
         """Refuse captions that mean something held out, before they are rendered.
 
         Raises:
             LabError: naming the caption.
         """
-        held = {self.parse(p) for split in ("s2", "s3", "s4") for p in self.asked(config, split)}
-        for caption in config.prompts:
+        held = {self.parse(p) for split in ("s2", "s3", "s4") for p in self.asked(choice, split)}
+        for caption in self.captions(choice):
             if self.parse(caption) in held:
                 raise LabError(f"training caption {caption!r} means something that is held out: drop one of the two")
 
