@@ -27,7 +27,8 @@ from t2v_models.distributed.collectives import all_reduce_gradients
 from t2v_models.machine import threads
 from t2v_models.sampler import Request, refuse_wishes
 from t2v_models.text.encoder import TextEncoder
-from t2v_models.text.words import EncoderConfig, WordsConfig
+from t2v_models.text.encoders import EncoderConfig
+from t2v_models.text.words import WordsConfig
 
 
 class FamilyConfig(Config):
@@ -55,7 +56,7 @@ class FamilyConfig(Config):
     @property
     def settings(self) -> dict[str, object]:
         """All but what is taken from the dataset."""
-        return self.model_dump(exclude={"text_encoder": {"vocabulary"}})
+        return self.model_dump(exclude={"text_encoder": set(self.text_encoder.taken)})
 
     @property
     def parents(self) -> dict[str, Path]:

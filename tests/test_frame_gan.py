@@ -9,7 +9,7 @@ from t2v_models.config import LabError
 from t2v_models.families import frame_gan
 from t2v_models.families.frame_gan import FrameGan, FrameGanConfig
 from t2v_models.sampler import Request
-from t2v_models.text.words import bag_of_words, vocabulary_of
+from t2v_models.text.words import Words, vocabulary_of
 from t2v_models.worlds.prompts import ARTICLE_PROMPTS
 
 VOCABULARY = vocabulary_of(ARTICLE_PROMPTS)
@@ -53,7 +53,7 @@ def test_frames_of_a_clip_are_unrelated_and_share_only_the_prompt():
     model = FrameGan(FrameGanConfig(width=16).with_captions(ARTICLE_PROMPTS), ClipSpec(size=16, frames=4))
     clip = model.make(Request((ARTICLE_PROMPTS[0],), (3,)))[0]
     noise = torch.randn(4, 100, generator=torch.Generator().manual_seed(3))
-    text = model._text(bag_of_words(ARTICLE_PROMPTS[:1], VOCABULARY)).expand(4, -1)
+    text = model._text(Words(VOCABULARY).pooled(ARTICLE_PROMPTS[:1])).expand(4, -1)
     order = [2, 0, 3, 1]
     shuffled = model.generator(torch.cat([noise, text], 1)[order])
     torch.testing.assert_close(shuffled.transpose(0, 1), clip[:, order])

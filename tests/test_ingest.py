@@ -111,7 +111,7 @@ def test_captions_of_any_script_train_a_model(tmp_path: Path) -> None:
     from t2v_models.checkpoint import RunConfig
     from t2v_models.generate import load_run
     from t2v_models.sampler import sample_frames
-    from t2v_models.text.words import bag_of_words, vocabulary_of
+    from t2v_models.text.words import Words, vocabulary_of
     from t2v_models.training import loop
     from tests.runs import SMALL, quiet
 
@@ -124,7 +124,7 @@ def test_captions_of_any_script_train_a_model(tmp_path: Path) -> None:
     vocabulary = vocabulary_of(manifest.captions)
     assert {"猫", "走", "बिल्ली", "кошка", "café", "cat"} < set(vocabulary)
     assert "🐱" not in vocabulary
-    bags = bag_of_words([*texts, "猫 走 在 只 一", "CAFE\u0301 un"], vocabulary)
+    bags = Words(vocabulary).pooled([*texts, "猫 走 在 只 一", "CAFE\u0301 un"])
     assert torch.equal(bags[0], bags[5])
     assert torch.equal(bags[3], bags[6])
     assert len({tuple(bag.tolist()) for bag in bags[:5]}) == 5

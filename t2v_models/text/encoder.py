@@ -1,15 +1,22 @@
 """What every text encoder gives a family: vectors of a caption's tokens, and one vector of the whole.
 
 An encoder is part of a family's configuration and saved with it. Closed vocabularies refuse unknown words, open ones
-take any caption; no family need know which it has.
+take any caption; no family need know which it has. None has anything to learn: what is learnt of words stands in the
+first linear layer of each network that is told them.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from functools import lru_cache
+from operator import not_
+from typing import ClassVar, Self
 
+import torch
+import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from t2v_models.config import Config, LabError
 from t2v_models.text.split import words
@@ -25,12 +32,59 @@ class Text:
     """`(b, l)` bool: true where there is a token."""
 
 
-class TextEncoder(nn.Module, ABC):
-    """Captions to vectors. `width` is d, the length of each."""
+class TextConfig(Config):
+    """Which encoder, and what decides it."""
 
-    width: int
+    taken: ClassVar[frozenset[str]] = frozenset()
+    """Settings that come from the dataset or from files, when a run begins."""
+
+    name: str
+    positions: int = Field(
+        0, ge=0, le=4096, exclude_if=not_, description="tokens whose place in the caption is told; 0 tells no order"
+    )
+
+    def fitted(self, captions: Sequence[str]) -> Self:
+        """The same, with what it takes from the captions of a dataset or from its files.
+
+        Raises:
+            LabError: a file that it needs is not there.
+        """
+        return self
+
+    @abstractmethod
+    def build(self) -> "TextEncoder":
+        """The encoder itself.
+
+        Raises:
+            LabError: a file that it needs is not there, or another than it was.
+        """
+
+
+class TextEncoder(nn.Module, ABC):
+    """Captions to vectors. `width` is d, the length of each: of a token, and as a unit vector behind it of its place.
+
+    Tokens from the last place on share it. A linear layer on both is a table of vectors of words and one of places
+    (Vaswani et al. 2017, arXiv:1706.03762, section 3.5, with trained vectors).
+    """
+
     vocabulary: tuple[str, ...] = ()
     """The words it knows; empty where it takes any."""
+
+    def __init__(self, width: int, positions: int) -> None:
+        super().__init__()
+        self.width = width + positions
+        self.positions = positions
+        self._sum = lru_cache(4096)(self._summed)
+        self.register_buffer("place", torch.empty(0), persistent=False)  # says which device the model is on
+        self.place: Tensor
+
+    @abstractmethod
+    def tokens(self, prompt: str) -> Tensor:
+        """Vectors of the tokens of one prompt that has words, float `(l, d - positions)` on the CPU.
+
+        Raises:
+            LabError: a word that a closed vocabulary does not hold.
+        """
 
     def check(self, prompt: str) -> None:
         """See that the prompt can be encoded.
@@ -38,30 +92,34 @@ class TextEncoder(nn.Module, ABC):
         Raises:
             LabError: it has no words, or one that a closed vocabulary does not hold.
         """
-        if not words(prompt):
-            raise LabError(f"prompt {prompt!r} has no words: say what the clip should show")
+        self._placed(prompt)
 
-    @abstractmethod
     def forward(self, prompts: Sequence[str]) -> Text:
         """Vectors of every token, on the device of the model.
 
         Raises:
-            LabError: a word that a closed vocabulary does not hold.
+            LabError: a prompt that `check` refuses.
         """
+        rows = [self._placed(prompt) for prompt in prompts]
+        mask = pad_sequence([torch.ones(len(row), dtype=torch.bool) for row in rows], batch_first=True)
+        return Text(pad_sequence(rows, batch_first=True).to(self.place.device), mask.to(self.place.device))
 
     def pooled(self, prompts: Sequence[str]) -> Tensor:
         """One vector a prompt, `(b, d)`: the sum over its tokens."""
-        total: Tensor = self(prompts).embeddings.sum(1)
-        return total
+        return torch.stack([self._sum(prompt) for prompt in prompts]).to(self.place.device)
 
+    def _summed(self, prompt: str) -> Tensor:
+        return self._placed(prompt).sum(0)
 
-class TextConfig(Config):
-    """Which encoder, and what decides it."""
-
-    def fitted(self, captions: Sequence[str]) -> Self:
-        """The same, with what it takes from the captions of a dataset."""
-        return self
-
-    @abstractmethod
-    def build(self) -> TextEncoder:
-        """The encoder itself."""
+    def _placed(self, prompt: str) -> Tensor:
+        """The tokens with their places, `(l, d)`."""
+        if not words(prompt):
+            use = (
+                f"use some of {', '.join(self.vocabulary[:40])}" if self.vocabulary else "say what the clip should show"
+            )
+            raise LabError(f"prompt {prompt!r} has no words: {use}")
+        tokens = self.tokens(prompt).to(torch.get_default_dtype())
+        if not self.positions:
+            return tokens
+        place = torch.arange(len(tokens)).clamp(max=self.positions - 1)
+        return torch.cat([tokens, F.one_hot(place, self.positions).to(tokens.dtype)], 1)

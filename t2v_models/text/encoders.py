@@ -1,0 +1,19 @@
+"""The text encoders there are; adding one is one file and one member here."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
+from t2v_models.text.words import WordsConfig
+
+
+def _by_name(value: object) -> object:
+    """A name alone stands for the defaults of that encoder, settings without a name for those of `words`."""
+    if isinstance(value, Mapping):
+        return {"name": "words"} | dict(value)
+    return {"name": value} if isinstance(value, str) else value
+
+
+EncoderConfig = Annotated[WordsConfig, BeforeValidator(_by_name, json_schema_input_type=str | WordsConfig)]
+"""The settings of an encoder, told apart by `name`."""
