@@ -1,10 +1,23 @@
 """Text encoders: tokens in order with their places, bags, and what each refuses."""
 
+import json
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
 import pytest
 import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 
+from t2v_models.batch import Batch
+from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
+from t2v_models.families.build import FAMILIES
 from t2v_models.families.diffusion.model import DiffusionConfig
+from t2v_models.sampler import sample_frames
+from t2v_models.text.pieces import Pieces
+from t2v_models.text.static import StaticConfig
 from t2v_models.text.words import Words, WordsConfig
 
 ONE, OTHER = "red circle left of blue square", "blue circle left of red square"
@@ -47,3 +60,84 @@ def test_an_encoder_is_set_by_its_name_or_by_its_settings():
     assert placed.text_encoder == WordsConfig(positions=8, vocabulary=VOCABULARY)
     assert placed.settings["text_encoder"] == {"name": "words", "positions": 8}
     assert DiffusionConfig.model_validate_json(placed.model_dump_json()) == placed
+
+
+def test_pieces_are_cut_as_the_merges_say():
+    pieces = Pieces(tokenizer())
+    assert pieces.of("left") == (3,)
+    assert pieces.of("lefe") == (1, 5, 2)
+    assert pieces.of("é") == (7, 8)  # its two bytes, as it is in no piece; ▁ alone has neither
+    assert pieces.of("zz") == ()
+    with pytest.raises(ValueError, match="no tokenizer of byte-pair encoding"):
+        Pieces(b'{"model": {"type": "WordPiece", "vocab": {}}}')
+
+
+def test_static_vectors_take_any_caption(static_folder: Path):
+    config = StaticConfig(folder=static_folder, positions=2).fitted(["anything"])
+    encoder = config.build()
+    assert encoder.width == 4 and encoder.vocabulary == ()
+    tokens = encoder(["left é"]).embeddings[0]
+    assert torch.equal(tokens[:, 2:], torch.tensor([[1.0, 0], [0, 1], [0, 1]]))
+    table = load_file(static_folder / "model.safetensors")["embedding"]
+    assert torch.allclose(tokens[:, :2], table[[3, 7, 8]].float() / table.float().norm(dim=1).mean())
+    assert torch.equal(encoder(["LEFT!"]).embeddings[0], encoder(["left"]).embeddings[0])
+    with pytest.raises(LabError, match="no part of any word of prompt 'zz' is known"):
+        encoder.check("zz")
+
+
+def test_files_of_static_vectors_are_those_of_the_training(static_folder: Path):
+    config = StaticConfig(folder=static_folder).fitted([])
+    assert config.sha256 and config.fitted(["more"]) is config
+    copied = shutil.copytree(static_folder, static_folder.with_name("other"))
+    save_file({"embedding": torch.ones(9, 2)}, copied / "model.safetensors")
+    with pytest.raises(LabError, match="are others than those that the model was trained with"):
+        config.model_copy(update={"folder": copied}).build()
+    save_file({"embedding": torch.ones(8, 2)}, copied / "model.safetensors")
+    with pytest.raises(LabError, match=r"\(8, 2\) vectors are not one for each of 9 pieces"):
+        StaticConfig(folder=copied).fitted([])
+    (copied / "model.safetensors").unlink()
+    with pytest.raises(LabError, match=r"needs the file .*model\.safetensors, which is not there"):
+        StaticConfig(folder=copied).build()
+
+
+def test_without_the_package_static_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("t2v_models.text.static.PACKAGE", "no_such_package")
+    with pytest.raises(LabError, match=r"install it with 'pip install --no-deps no_such_package'"):
+        StaticConfig().fitted([])
+
+
+@pytest.mark.skipif(find_spec("wordllama") is None, reason="the package wordllama is not installed")
+def test_vectors_of_the_package_know_words_of_one_kind():
+    encoder = StaticConfig().fitted([]).build()
+    left, leftward, blue = (F.normalize(encoder.pooled([word])[0], dim=0) for word in ("left", "leftward", "blue"))
+    assert encoder.width == 256 and left @ leftward > left @ blue + 0.1
+    assert len(encoder(["ein Кошка 猫"]).embeddings[0]) >= 3
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_learns_and_samples_with_an_open_vocabulary(family: str, static_folder: Path):
+    config = FAMILIES[family].tiny().model_copy(update={"text_encoder": StaticConfig(folder=static_folder)})
+    model = config.with_captions(["left", "e"]).build(ClipSpec(size=16, frames=6), {})
+    frames = torch.randint(256, (config.batch_size, 6, 16, 16, 3), dtype=torch.uint8)
+    found = model.training_step(Batch(frames, ("left",) * config.batch_size), 0, 0.0)
+    assert all(value.isfinite().all() for value in found.values())
+    clips = sample_frames(model, ["left", "left e", "never trained é"], [0, 0, 0])
+    assert (clips[0] != clips[1]).any()
+
+
+@pytest.fixture
+def static_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "vectors"
+    folder.mkdir()
+    (folder / "tokenizer.json").write_bytes(tokenizer())
+    vectors = torch.randn(9, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float32).half()
+    save_file({"embedding": vectors}, folder / "model.safetensors")
+    return folder
+
+
+def tokenizer() -> bytes:
+    pieces = ("<unk>", "▁le", "e", "▁left", "ft", "f", "t", "<0xC3>", "<0xA9>")
+    merges = ["f t", ["▁le", "ft"], "▁ l", "▁l e"]
+    return json.dumps(
+        {"model": {"type": "BPE", "vocab": {p: i for i, p in enumerate(pieces)}, "merges": merges}}
+    ).encode()

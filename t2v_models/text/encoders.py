@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
+from t2v_models.text.static import StaticConfig
 from t2v_models.text.words import WordsConfig
 
 
@@ -15,5 +16,6 @@ def _by_name(value: object) -> object:
     return {"name": value} if isinstance(value, str) else value
 
 
-EncoderConfig = Annotated[WordsConfig, BeforeValidator(_by_name, json_schema_input_type=str | WordsConfig)]
+AnyConfig = Annotated[WordsConfig | StaticConfig, Field(discriminator="name")]
+EncoderConfig = Annotated[AnyConfig, BeforeValidator(_by_name, json_schema_input_type=str | AnyConfig)]
 """The settings of an encoder, told apart by `name`."""
