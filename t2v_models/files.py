@@ -101,7 +101,7 @@ def rotate(log: Path, most: int) -> None:
 
 
 @contextmanager
-def held(path: Path, wait: float, what: str) -> Iterator[None]:
+def locked(path: Path, wait: float, what: str) -> Iterator[None]:
     """The block has the lock file `path` to itself; the system frees it however this process ends.
 
     Raises:

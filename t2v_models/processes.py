@@ -63,8 +63,8 @@ def _end_with_parent() -> None:
     parent = parent_process()
     assert parent is not None
 
-    def watch() -> None:
+    def wait() -> None:
         parent.join()
         os._exit(1)
 
-    threading.Thread(target=watch, daemon=True, name="end with parent").start()
+    threading.Thread(target=wait, daemon=True, name="end with parent").start()

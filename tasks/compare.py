@@ -21,7 +21,7 @@ from tasks.mlflow.store import run_page
 from tasks.publish import read_verdicts, shown_clips
 from tasks.report.compare_page import Side, shared_splits, write_comparison_page
 from tasks.report.console import print_table
-from tasks.report.judged import Judged
+from tasks.report.judged import JudgedRun
 from tasks.report.page import NAMES
 from tasks.report.progress import show_artifact
 from tasks.report.stopwatch import working
@@ -41,7 +41,7 @@ def compared(folders: Sequence[Path], work: Path | None = None) -> list[Side]:
     """
     if len(folders) < 2:
         raise LabError(f"compare needs two runs or more, found {len(folders)}: name another one")
-    judged = [Judged.of(folder, work / "evaluations" if work else None) for folder in folders]
+    judged = [JudgedRun.of(folder, work / "evaluations" if work else None) for folder in folders]
     names = [_name(folder) for folder in folders]
     twice = {name for name, count in Counter(names).items() if count > 1}
     sides = [
@@ -63,7 +63,7 @@ def _name(folder: Path) -> str:
     return f"{place.parent.name} {place.name}" if checkpoint.folder(place.parent).is_dir() else place.name
 
 
-def _side(name: str, folder: Path, judged: Judged) -> Side:
+def _side(name: str, folder: Path, judged: JudgedRun) -> Side:
     found, last, place = judged.evaluation, judged.last, judged.place
     settings: dict[str, object] = {"model.name": found.name}
     if last:

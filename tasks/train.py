@@ -37,7 +37,7 @@ def train_model(data: Path | str, model: ModelConfig, config: TrainConfig, run_d
         return run_dir
     launch.check_ranks(model, config)
     # from here on: a second process must not touch the MLflow run of the first
-    with files.held(run_dir / "tracked.lock", loop.LOCK_SECONDS, "trains"):
+    with files.locked(run_dir / "tracked.lock", loop.LOCK_SECONDS, "trains"):
         _train(data, store, run, config, run_dir, work)
     return run_dir
 

@@ -9,7 +9,7 @@ import numpy as np
 
 
 def bar(place: float, height: int = 64, width: int = 64) -> np.ndarray:
-    """A bright bar on a dark ground, `place` 0–1 of the way to the right."""
+    """A bright bar on a dark background, `place` 0–1 of the way to the right."""
     frame = np.full((height, width, 3), 20, np.uint8)
     x = round(place * (width - 8))
     frame[:, x : x + 8] = 230

@@ -1,4 +1,4 @@
-"""Soft spots: where they lie, how they add up, and that none is ever lost."""
+"""Gaussian blobs: where they lie, how they add up, and that none is ever lost."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from t2v_models.families.gan.blobs import draw_blobs, within
+from t2v_models.families.gan.blobs import draw_blobs, soft_clamp
 from t2v_models.families.gan.painter import moments
 
 
@@ -15,7 +15,7 @@ from t2v_models.families.gan.painter import moments
 @example(-1700.0, 1e-12)  # numbers so near each other are told apart by rounding alone
 def test_a_limit_changes_nothing_well_within_it_and_is_never_passed(x, more):
     numbers = torch.tensor([x, x + more, -x], dtype=torch.float64)
-    held, later, mirrored = within(4, numbers).tolist()
+    held, later, mirrored = soft_clamp(4, numbers).tolist()
     assert held <= later + 1e-14
     assert mirrored == -held
     assert abs(held) < 4
@@ -24,11 +24,11 @@ def test_a_limit_changes_nothing_well_within_it_and_is_never_passed(x, more):
 
 @given(st.lists(st.floats(-1e4, 1e4), min_size=4, max_size=4))
 def test_no_numbers_hide_a_spot_for_good(numbers):
-    """Of a spot anywhere there is ink to see, so there is a gradient that brings it back."""
-    spots = torch.tensor([[1.0, 1.0, 1.0, *numbers]], dtype=torch.float64, requires_grad=True)
-    ink = draw_blobs(spots).sum()
-    assert ink > 0.05
-    (gradient,) = torch.autograd.grad(ink, spots)
+    """Of a blob anywhere there is something to see, so there is a gradient that brings it back."""
+    blobs = torch.tensor([[1.0, 1.0, 1.0, *numbers]], dtype=torch.float64, requires_grad=True)
+    opacity = draw_blobs(blobs).sum()
+    assert opacity > 0.05
+    (gradient,) = torch.autograd.grad(opacity, blobs)
     assert (gradient[0, :3] > 0.01).all()
 
 
@@ -43,17 +43,17 @@ def test_a_spot_lies_where_its_numbers_say():
 
 @given(st.floats(-0.4, 0.4), st.floats(-0.4, 0.4))
 def test_a_small_spot_that_moves_within_a_cell_keeps_its_mass_and_its_centre_is_read(x, y):
-    spots = torch.tensor([[1.0, 1.0, 1.0, x, y, -1.0, -1.0], [1.0, 1.0, 1.0, 0.0, 0.0, -1.0, -1.0]])
-    moved, still = draw_blobs(spots[:, None])
+    blobs = torch.tensor([[1.0, 1.0, 1.0, x, y, -1.0, -1.0], [1.0, 1.0, 1.0, 0.0, 0.0, -1.0, -1.0]])
+    moved, still = draw_blobs(blobs[:, None])
     torch.testing.assert_close(moved.sum(), still.sum(), rtol=1e-4, atol=0)
-    centre_x, centre_y, _, _, ink, _ = moments(moved)
+    centre_x, centre_y, _, _, opacity, _ = moments(moved)
     assert (centre_x.item(), centre_y.item()) == pytest.approx((2 * x, 2 * y), abs=0.2)
-    torch.testing.assert_close(ink, moved.sum() / 3)
+    torch.testing.assert_close(opacity, moved.sum() / 3)
 
 
-def test_spots_of_a_frame_add_up_and_frames_are_drawn_one_by_one():
-    spots = torch.randn(2, 4, 3, 7)
-    frames = draw_blobs(spots)
+def test_blobs_of_a_frame_add_up_and_frames_are_drawn_one_by_one():
+    blobs = torch.randn(2, 4, 3, 7)
+    frames = draw_blobs(blobs)
     assert frames.shape == (2, 4, 3, 8, 8)
-    torch.testing.assert_close(frames, sum(draw_blobs(spots[..., k : k + 1, :]) for k in range(3)))
-    torch.testing.assert_close(frames[1, 2], draw_blobs(spots[1, 2]))
+    torch.testing.assert_close(frames, sum(draw_blobs(blobs[..., k : k + 1, :]) for k in range(3)))
+    torch.testing.assert_close(frames[1, 2], draw_blobs(blobs[1, 2]))

@@ -84,7 +84,7 @@ def test_a_setting_within_a_setting_is_set_with_a_dot_and_the_rest_stays() -> No
         (("train", "DATA", "--out", "OUT", "--steps", "1", "--set", "batchsize=3"), "'batch_size'"),
         (("train", "DATA", "--out", "OUT", "--steps", "1", "--set", "width=0"), r"width: .*\(found 0\)"),
         (
-            ("train", "DATA", "--out", "OUT", "--steps", "1", "--set", "ground=#80808"),
+            ("train", "DATA", "--out", "OUT", "--steps", "1", "--set", "background=#80808"),
             r"no such colour: .* \(found '#80808'\)",
         ),
         (("train", "DATA", "--out", "OUT", "--steps", "1", "--set", "width"), "is not KEY=VALUE"),

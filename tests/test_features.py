@@ -10,7 +10,17 @@ from safetensors.numpy import load, save
 
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.judging import feature_training as training
-from t2v_models.judging.features import CHUNK, FOLDS, NUMBERS, WEIGHTS, code, features, features_digest, ink, moments
+from t2v_models.judging.features import (
+    CHUNK,
+    FOLDS,
+    NUMBERS,
+    WEIGHTS,
+    along_time,
+    code,
+    darkness,
+    features,
+    features_digest,
+)
 from t2v_models.worlds.appearance import Colour, Shape
 from t2v_models.worlds.motions import ACTIONS, draw_motion
 from t2v_models.worlds.render import render
@@ -65,7 +75,7 @@ def test_equal_clips_give_equal_bits_wherever_they_stand() -> None:
 
 
 def test_numpy_and_torch_see_the_same() -> None:
-    frames = ink(clips(ClipSpec(size=32), 8).reshape(-1, 32, 32, 3))
+    frames = darkness(clips(ClipSpec(size=32), 8).reshape(-1, 32, 32, 3))
     weights = {name: w.astype(np.float32) for name, w in load(WEIGHTS.read_bytes()).items()}
     by_torch = code(torch.from_numpy(frames), {name: torch.from_numpy(w) for name, w in weights.items()})
     np.testing.assert_allclose(code(frames, weights), by_torch.numpy(), atol=1e-4)
@@ -75,19 +85,19 @@ def test_moments_in_closed_form() -> None:
     """A code that grows evenly has its mean and its slope and does not bend; swapped neighbours bend it."""
     even = np.arange(10.0)[None, :, None] * [[[2.0, -1.0]]] + [[[5.0, 7.0]]]
     length = np.sqrt(82.5)  # of the numbers -4.5 to 4.5
-    np.testing.assert_allclose(moments(even), [[14, 2.5, 2 * length, -length, 0, 0, 0, 0]], atol=1e-9)
+    np.testing.assert_allclose(along_time(even), [[14, 2.5, 2 * length, -length, 0, 0, 0, 0]], atol=1e-9)
     swapped = even[:, [0, 1, 2, 3, 5, 4, 6, 7, 8, 9]]  # errors +2, -2: 1, -3, 3, -1 and 1, -4, 6, -4, 1 times 2
-    np.testing.assert_allclose(moments(swapped)[0, 4::2], [2 * np.sqrt(20 / 8), 2 * np.sqrt(70 / 7)])
-    backwards = moments(even[:, ::-1]) * np.repeat([1, -1, 1, 1], 2)
-    np.testing.assert_allclose(backwards, moments(even), atol=1e-9)
+    np.testing.assert_allclose(along_time(swapped)[0, 4::2], [2 * np.sqrt(20 / 8), 2 * np.sqrt(70 / 7)])
+    backwards = along_time(even[:, ::-1]) * np.repeat([1, -1, 1, 1], 2)
+    np.testing.assert_allclose(backwards, along_time(even), atol=1e-9)
 
 
 def test_the_network_measures_what_it_was_taught() -> None:
-    """Root mean squared errors on sound frames of both worlds, in half frames, ink and strengths."""
+    """Root mean squared errors on sound frames of both worlds, in half frames, darkness and strengths."""
     rng = np.random.default_rng(0)
     weights = {name: torch.from_numpy(w.astype(np.float32)) for name, w in load(WEIGHTS.read_bytes()).items()}
     lessons = [training.examples(rng) for _ in range(4)]
-    off = torch.cat([code(taught.ink, weights) - taught.truth for taught in lessons])
+    off = torch.cat([code(taught.darkness, weights) - taught.truth for taught in lessons])
     whole = torch.cat([(taught.truth[:, 6:] == 0).all(1) for taught in lessons])
     errors = dict(zip(NUMBERS, off[whole].square().mean(0).sqrt().tolist(), strict=True))
     assert max(errors[name] for name in ("x", "y")) < 0.04, errors
@@ -114,15 +124,15 @@ def test_damage_grows_with_its_strength_and_leaves_the_frames_alone(kind: str) -
 
 
 def test_lessons_are_true() -> None:
-    """Where a frame is neither blurred nor noisy, the ink in it and its centre are what the lesson says."""
+    """Where a frame is neither blurred nor noisy, the darkness in it and its centre are what the lesson says."""
     taught = training.examples(np.random.default_rng(3))
     marks = 2 * (np.arange(32) + 0.5) / 32 - 1
-    whole = [i for i in range(len(taught.ink)) if not taught.truth[i, 6:].any()]
+    whole = [i for i in range(len(taught.darkness)) if not taught.truth[i, 6:].any()]
     assert len(whole) > 200
     for i in whole:
-        frame, (x, y, size, *inks) = taught.ink[i].numpy(), taught.truth[i].tolist()[:6]
+        frame, (x, y, size, *dark) = taught.darkness[i].numpy(), taught.truth[i].tolist()[:6]
         mass, area = frame.sum((0, 1)), np.pi * (4 * (size + 1)) ** 2
-        np.testing.assert_allclose(mass / area, inks, atol=0.05)
+        np.testing.assert_allclose(mass / area, dark, atol=0.05)
         assert frame.sum((0, 2)) @ marks / mass.sum() == pytest.approx(x, abs=0.01)
         assert frame.sum((1, 2)) @ marks / mass.sum() == pytest.approx(y, abs=0.01)
 

@@ -145,9 +145,9 @@ def test_shrinking_is_the_mean_of_each_cell(cell, clips, seed):
 
 
 @given(colours, st.integers(1, 16))
-def test_shrinking_reads_ground_of_any_colour_as_exactly_zero(ground, cell):
-    frames = torch.tensor(ground, dtype=torch.uint8).expand(1, 2, 8 * cell, 8 * cell, 3)
-    assert not painter.shrink(frames, painter.Painter(4, 1, 8 * cell, ground).ground).any()
+def test_shrinking_reads_ground_of_any_colour_as_exactly_zero(background, cell):
+    frames = torch.tensor(background, dtype=torch.uint8).expand(1, 2, 8 * cell, 8 * cell, 3)
+    assert not painter.shrink(frames, painter.Painter(4, 1, 8 * cell, background).background).any()
 
 
 def test_what_is_lighter_than_the_ground_is_found_as_what_is_darker():
@@ -230,7 +230,7 @@ def test_every_run_has_its_frames_in_a_lesson_and_every_part_its_runs(runs, grou
         * sample.loss(
             artist,
             part,
-            painter.shrink(part.frames, artist.ground),
+            painter.shrink(part.frames, artist.background),
             torch.eye(1, 6).expand(len(part.captions), -1),
             0.1,
         )
@@ -277,7 +277,7 @@ def test_the_painter_loss_is_zero_where_all_is_right_and_pulls_where_it_is_surel
 
 
 @pytest.mark.parametrize(
-    ("ground", "ink"),
+    ("background", "contrast"),
     [
         ((255, 255, 255), (0.9, 0.5, 0.1)),
         ((0, 0, 0), (-0.9, -0.5, -0.1)),
@@ -285,15 +285,15 @@ def test_the_painter_loss_is_zero_where_all_is_right_and_pulls_where_it_is_surel
         ((255, 0, 128), (0.9, -0.5, 0.1)),
     ],
 )
-def test_the_painter_learns_where_a_disc_is_how_large_and_of_what_colour(ground, ink):
+def test_the_painter_learns_where_a_disc_is_how_large_and_of_what_colour(background, contrast):
     torch.manual_seed(0)
-    network, bags = painter.Painter(16, 2, 24, ground), torch.eye(2)[:1].expand(32, -1)
+    network, bags = painter.Painter(16, 2, 24, background), torch.eye(2)[:1].expand(32, -1)
     grid = network.pixels
     optimizer = torch.optim.Adam(network.parameters(), 5e-3)
     for _ in range(401):
         centre, radius = 4 * torch.rand(32, 1, 2) - 2, 0.8 + 0.6 * torch.rand(32, 1)
         inside = (4 * (radius - (grid - centre).norm(dim=-1)) + 0.5).clamp(0, 1)
-        frames = inside[..., None] * torch.tensor(ink)
+        frames = inside[..., None] * torch.tensor(contrast)
         small = F.avg_pool2d(frames.view(32, 24, 24, 3).permute(0, 3, 1, 2), 3)
         pixels = painter.sample_pixels(small, torch.rand(32, 128, 2), 24)
         target = frames.gather(1, pixels[..., None].expand(-1, -1, 3))
@@ -324,11 +324,13 @@ def test_the_same_contrasts_are_learnt_alike_on_every_ground():
     """Once the painters expect the same contrast: on white they expect what is darker."""
     contrast = torch.randint(180, (8, 4, 16, 16, 3))
     captions, found = ("deep", "double", "exact", "long"), []  # words no other test says: what they are is remembered
-    for ground in ((255, 255, 255), (180, 230, 200)):
+    for background in ((255, 255, 255), (180, 230, 200)):
         torch.manual_seed(0)
-        model = Gan(GanConfig(ground=ground, width=16, group=2).with_captions(captions), ClipSpec(size=16, frames=4))
-        frames = (torch.tensor(ground) - contrast).to(torch.uint8)
-        expected = 2 * 0.7 / 0.3 * (1 - torch.tensor(ground) / 255)
+        model = Gan(
+            GanConfig(background=background, width=16, group=2).with_captions(captions), ClipSpec(size=16, frames=4)
+        )
+        frames = (torch.tensor(background) - contrast).to(torch.uint8)
+        expected = 2 * 0.7 / 0.3 * (1 - torch.tensor(background) / 255)
         biases = [artist.state[-1].bias.data[4:] for artist in (model.painter, model.average[1])]
         for bias in biases:
             bias += expected
@@ -336,7 +338,7 @@ def test_the_same_contrasts_are_learnt_alike_on_every_ground():
             torch.manual_seed(step)
             model.training_step(Batch(frames, tuple(c for c in captions for _ in range(2))), step, 0.5)
         opacity = (
-            2 * torch.tensor(ground).view(3, 1, 1, 1) / 255 - 1 - model.make(Request(tuple(captions), (0, 1, 2, 3)))
+            2 * torch.tensor(background).view(3, 1, 1, 1) / 255 - 1 - model.make(Request(tuple(captions), (0, 1, 2, 3)))
         ) / 2
         for bias in biases:
             bias -= expected
@@ -344,30 +346,36 @@ def test_the_same_contrasts_are_learnt_alike_on_every_ground():
     (white, on_white), (other, on_other) = found
     for name, value in white.items():
         torch.testing.assert_close(other[name], value, msg=name)
-    shown = (on_white > 0) & (on_white < 0.7)  # beyond that a channel ends, on one ground or the other
+    shown = (on_white > 0) & (on_white < 0.7)  # beyond that a channel ends, on one background or the other
     assert on_white[shown].std() > 0.01
     torch.testing.assert_close(on_other[shown], on_white[shown])
 
 
-@pytest.mark.parametrize("ground", [(255, 255, 255), (0, 0, 0), (128, 40, 200)])
-def test_what_is_not_painted_has_the_colour_of_the_ground_to_the_byte(ground):
-    made = sample_frames(model_of(ClipSpec(size=16, frames=4), ground=ground), VOCABULARY, range(6))
-    blank = (made == ground).all(-1)
+@pytest.mark.parametrize("background", [(255, 255, 255), (0, 0, 0), (128, 40, 200)])
+def test_what_is_not_painted_has_the_colour_of_the_ground_to_the_byte(background):
+    made = sample_frames(model_of(ClipSpec(size=16, frames=4), background=background), VOCABULARY, range(6))
+    blank = (made == background).all(-1)
     assert 0.1 < blank.mean() < 1
 
 
 def test_a_ground_is_a_colour_by_name_or_numbers():
-    assert GanConfig(ground="black").ground == GanConfig(ground="#000000").ground == GanConfig(ground=(0, 0, 0)).ground
-    assert GanConfig.model_validate_json(GanConfig(ground="#8028c8").model_dump_json()).ground == (128, 40, 200)
+    assert (
+        GanConfig(background="black").background
+        == GanConfig(background="#000000").background
+        == GanConfig(background=(0, 0, 0)).background
+    )
+    assert GanConfig.model_validate_json(GanConfig(background="#8028c8").model_dump_json()).background == (128, 40, 200)
     for wrong in ("sky", "#8028c8ff", (0, 0, 256)):
-        with pytest.raises(ValidationError, match="ground"):
-            GanConfig(ground=wrong)
+        with pytest.raises(ValidationError, match="background"):
+            GanConfig(background=wrong)
 
 
 def test_clips_on_another_ground_are_told_at_the_first_step(caplog):
     frames = torch.full((4, 4, 16, 16, 3), 128, dtype=torch.uint8)
     frames[:, :, 4:12, :12] = 255
-    for ground, step, told in (("white", 0, True), ("white", 1, False), ("#888888", 0, False)):
+    for background, step, told in (("white", 0, True), ("white", 1, False), ("#888888", 0, False)):
         caplog.clear()
-        model_of(ClipSpec(size=16, frames=4), ground=ground).training_step(Batch(frames, VOCABULARY[:4]), step, 0.0)
-        assert ("--set ground=#808080" in caplog.text) == told
+        model_of(ClipSpec(size=16, frames=4), background=background).training_step(
+            Batch(frames, VOCABULARY[:4]), step, 0.0
+        )
+        assert ("--set background=#808080" in caplog.text) == told

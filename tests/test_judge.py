@@ -95,7 +95,7 @@ def test_one_wrong_attribute_is_the_reason_and_moves_its_own_figure_only() -> No
         ("speed", {"speed": 0.207, "path": 1.863}),
         ("radius", {"size": 1.0}),
         ("hue", {"colour_err": 37.2}),
-        ("hue of a frame", {"colour_change": 37.2 * 0.9}),  # which is paler and so no part of the clip's fullest ink
+        ("hue of a frame", {"colour_change": 37.2 * 0.9}),  # which is paler and so no part of the clip's core
     ],
 )
 def test_v8_a_change_moves_its_own_number_and_no_other(change: str, moved: dict[str, float]) -> None:
@@ -110,8 +110,8 @@ def test_v8_a_change_moves_its_own_number_and_no_other(change: str, moved: dict[
     )
     if change.startswith("hue"):  # at a right angle to blue, so that its opacity stays
         turned = slice(None) if change == "hue" else slice(4, 5)
-        ink = (255 - after[:, turned, ..., :1]) / (255 - 30)
-        after[:, turned] = np.rint(255 - ink * [255 - 52, 255 - 60, 255 - 220])
+        dark = (255 - after[:, turned, ..., :1]) / (255 - 30)
+        after[:, turned] = np.rint(255 - dark * [255 - 52, 255 - 60, 255 - 220])
     numbers = []
     for frames in (before, after):
         verdicts = judge(frames, ["circle moving right"] * 12, range(12), "s0")

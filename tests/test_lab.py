@@ -17,7 +17,7 @@ from t2v_models.judging.scores import SUITE_VERSION, EvaluateConfig, Evaluation
 from tasks.evaluate import judge_split, log_evaluation
 from tasks.mlflow.store import client
 from tasks.publish import log_lab
-from tasks.report.progress import watched
+from tasks.report.progress import reported
 from tasks.servers.orchestration import AUTOMATIONS, POOLS, set_up
 from tasks.servers.runtime import prefect_api
 from tasks.subjects import asked_of, subject
@@ -113,11 +113,11 @@ def test_a_finished_run_shows_the_last_progress(server: str, monkeypatch: pytest
 
     @prefect.flow
     def work() -> None:
-        with watched("told meanwhile") as tell:
+        with reported("told meanwhile") as tell:
             tellers.append(tell)
             time.sleep(0.5)
         tellers.clear()
-        with watched("done before"):
+        with reported("done before"):
             pass
 
     work()

@@ -5,12 +5,12 @@ import pytest
 from numpy.typing import NDArray
 
 from t2v_models.worlds.appearance import SHAPES, Shape
-from t2v_models.worlds.moments import full_ink, measure, name_shapes
+from t2v_models.worlds.moments import core_from, measure, name_shapes
 from t2v_models.worlds.outlines import SQUARE, cover
 
 
 def drawn(shape: Shape, radius: float, blur: float = 0.0, opacity: float = 1.0) -> NDArray[np.float32]:
-    """One object, off the middle, on a ground wide enough for its blur: `(1, 1, h, w)`."""
+    """One object, off the middle, on a background wide enough for its blur: `(1, 1, h, w)`."""
     side = int(4 * radius + 10 * blur)
     place = np.arange(side, dtype=np.float64) + 0.5
     middle = side / 2
@@ -44,8 +44,8 @@ def test_shapes_of_a_few_pixels_are_named_however_soft(shape: Shape, blur: float
     weight = drawn(shape, 3.2, blur)
     named, core = name_shapes(measure(weight).look)
     assert SHAPES[named[0]] == shape
-    ink = weight[weight > 0.25]
-    assert ink[ink >= full_ink(ink)].mean() == pytest.approx(core[0], abs=0.06)
+    strength = weight[weight > 0.25]
+    assert strength[strength >= core_from(strength)].mean() == pytest.approx(core[0], abs=0.06)
 
 
 @pytest.mark.parametrize("opacity", [0.4, 0.5, 0.7, 0.9])

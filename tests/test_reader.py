@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.worlds.appearance import BACKGROUND, PALETTE
-from t2v_models.worlds.laws import fit
+from t2v_models.worlds.laws import nearest
 from t2v_models.worlds.motions import ACTIONS, Action, draw_motion, trace
 from t2v_models.worlds.reader import read
 from t2v_models.worlds.render import render
@@ -77,7 +77,7 @@ def test_what_rounding_decides_changes_no_fit() -> None:
     x = np.array([51.4, 49.4, 47.4, 43.5, 43.5, 41.5, 39.5, 37.6, 35.6, 33.6])
     y = np.array([22.2, 27.0, 31.8, 31.4, 31.4, 26.6, 21.8, 26.0, 30.8, 35.6])
     x_noise, y_noise = np.random.default_rng(0).normal(scale=1e-12, size=(2, 100, len(x)))
-    found = fit(["zigzag-h"] * 100, x + x_noise, y + y_noise, unit=1.0)
+    found = nearest(["zigzag-h"] * 100, x + x_noise, y + y_noise, unit=1.0)
     assert np.ptp(found.y, axis=0).max() < 1e-10  # without the rule for ties 0.0015 px
     assert np.ptp(found.rmse) < 1e-10
 
@@ -112,16 +112,16 @@ def test_what_is_no_clip_is_refused_with_its_reason() -> None:
     assert reason(pale) == "no object in a frame"
     assert reason(noise) in ("object too large", "not one compact object")
     assert reason(two) == "not one compact object"
-    assert reason(faint_dirt) == "ground not clean"
+    assert reason(faint_dirt) == "background not clean"
 
 
-def test_ink_is_the_area_of_the_disc_and_colours_are_exact() -> None:
+def test_darkness_is_the_area_of_the_disc_and_colours_are_exact() -> None:
     spec = ClipSpec()
     motion = draw_motion("expand", spec, np.random.default_rng(0), "circle", "blue")
     path, frames = trace(motion, spec), render(motion, spec)
     red = 0
-    ink = (BACKGROUND[red] - frames[..., red].astype(float)).sum((1, 2)) / (BACKGROUND[red] - PALETTE["blue"][red])
-    np.testing.assert_allclose(ink, np.pi * path.radius**2, rtol=0.01)
+    dark = (BACKGROUND[red] - frames[..., red].astype(float)).sum((1, 2)) / (BACKGROUND[red] - PALETTE["blue"][red])
+    np.testing.assert_allclose(dark, np.pi * path.radius**2, rtol=0.01)
     frame = frames[0]
     assert tuple(frame[int(path.y[0]), int(path.x[0])]) == PALETTE["blue"]
     corners = frame[[0, 0, -1, -1], [0, -1, 0, -1]]

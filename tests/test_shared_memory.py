@@ -61,7 +61,7 @@ def test_nobody_waits_for_a_process_that_has_ended_and_was_not_reaped(blank: Pat
 
 
 def test_nobody_waits_for_ever(blank: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared_memory, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(shared_memory, "SILENT_SECONDS", 0.5)
     rows = SharedRows(str(blank), 0, WORLD, LENGTH, torch.int64)
     rows.processes[1:] = os.getpid()
     with pytest.raises(RuntimeError, match=rf"rank 1 \(process {os.getpid()}\) has not come for 0 minutes"):

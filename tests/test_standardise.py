@@ -9,13 +9,13 @@ from torch import Tensor
 from t2v_models.families.diffusion.standardise import LEAST, Standardise, cosines
 
 
-def videos(contrast: float = 0.2, ground: float = 0.5, count: int = 40) -> Tensor:
+def videos(contrast: float = 0.2, background: float = 0.5, count: int = 40) -> Tensor:
     """Pictures that drift slowly, with a little flicker."""
     random = torch.Generator().manual_seed(0)
     picture, drift = (torch.randn(count, 3, 1, 6, 8, generator=random) for _ in range(2))
     time = torch.linspace(-1, 1, 7).view(1, 1, 7, 1, 1)
     flicker = torch.randn(count, 3, 7, 6, 8, generator=random)
-    return ground + contrast * (picture + 0.5 * time * drift + 0.1 * flicker)
+    return background + contrast * (picture + 0.5 * time * drift + 0.1 * flicker)
 
 
 def measured(video: Tensor, balance: float = 0.5) -> Standardise:
@@ -25,9 +25,9 @@ def measured(video: Tensor, balance: float = 0.5) -> Standardise:
 
 
 @pytest.mark.parametrize("balance", [0, 0.5, 1])
-@pytest.mark.parametrize(("contrast", "ground"), [(0.2, 0.5), (1e-2, -0.9), (0.5, 0)])
-def test_any_range_becomes_mean_0_and_variance_1_and_comes_back(contrast, ground, balance):
-    video = videos(contrast, ground)
+@pytest.mark.parametrize(("contrast", "background"), [(0.2, 0.5), (1e-2, -0.9), (0.5, 0)])
+def test_any_range_becomes_mean_0_and_variance_1_and_comes_back(contrast, background, balance):
+    video = videos(contrast, background)
     standardise = measured(video, balance)
     x = standardise(video)
     assert x.mean((0, 2)).abs().max() < 1e-3

@@ -211,7 +211,7 @@ def test_a_resumed_run_catches_up_with_its_folder(work):
 @pytest.mark.slow
 def test_a_second_start_leaves_the_run_of_the_first_alone(work, data, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "LOCK_SECONDS", 0.1)
-    with files.held(tmp_path / "run" / "tracked.lock", 0, "trains"):  # as the first start has it
+    with files.locked(tmp_path / "run" / "tracked.lock", 0, "trains"):  # as the first start has it
         with pytest.raises(LabError, match="another process trains in"):
             train_model.fn(data, SMALL["gan"], loop.TrainConfig(steps=1), tmp_path / "run", work)
         assert not (tmp_path / "run" / "mlflow.json").exists()
@@ -261,7 +261,7 @@ def test_a_server_that_goes_away_gets_everything_once_it_is_back(tmp_path, monke
 
     from tasks.servers.supervisor import Services, answers, free_port
 
-    monkeypatch.setattr(tracking, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(tracking, "END_SECONDS", 1.0)
     for name, value in {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_DISABLE_TELEMETRY": "true",
                         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}.items():  # fmt: skip
         monkeypatch.setenv(name, value)

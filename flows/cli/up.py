@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from t2v_models.config import LabError
-from t2v_models.files import bytes_in_words, held, size
+from t2v_models.files import bytes_in_words, locked, size
 from tasks.mlflow.store import without_passwords
 from tasks.report.console import say
 from tasks.servers import running
@@ -55,7 +55,7 @@ def serve(work: Path, prefect_port: int, mlflow_port: int, postgres: str | None 
         signal.signal(number, signal.default_int_handler)
     os.environ["T2V_WORK"] = str(work)  # for deploying, and for the workers and their runs, as the servers' addresses
     started, since = time.monotonic(), datetime.now(UTC)
-    with held(work / "up.lock", 0, "starts or stops 't2v up'"):
+    with locked(work / "up.lock", 0, "starts or stops 't2v up'"):
         _end_leftovers(work)
         say("starting the Prefect and MLflow servers: about 25 s on two free cores")
         with Services(work / "logs", ROOT, lambda parts: running.note(work, parts=parts)) as services:

@@ -20,7 +20,7 @@ AWAKE_SECONDS = 0.02
 """For so long a process that waits for the others keeps its core: about as much as their shares of work differ by."""
 LOOK_SECONDS = 1.0
 """How often it then sees whether the others are still there."""
-PATIENCE_SECONDS = 1800.0
+SILENT_SECONDS = 1800.0
 """When it gives up on one that is there and does not write."""
 LINE = 64
 """Bytes of a line of cache: heads of two rows share none."""
@@ -94,7 +94,7 @@ class SharedRows:
     def _look_for_the_others(self, seconds: float) -> None:
         for rank, process in enumerate(self.processes.tolist()):
             ended = _has_ended(process)  # looked up first: it may write and end at any time
-            if self.counts[rank] < self.count and (ended or seconds > PATIENCE_SECONDS):
+            if self.counts[rank] < self.count and (ended or seconds > SILENT_SECONDS):
                 what = "has ended" if ended else f"has not come for {seconds / 60:.0f} minutes"
                 raise RuntimeError(f"rank {rank} (process {process}) {what}")
 

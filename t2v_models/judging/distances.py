@@ -41,7 +41,8 @@ LEAST_FEATURE_SCALE = np.concatenate(
     [np.repeat(least, _PLACE_INK_DAMAGE) for least in ((0.3, 0.1, 0.3), (0.1,) * 3, (0.02, 0.1, 0.1), (0.02, 0.1, 0.1))]
 )
 """The same for the mean, slope, second and third differences of what the network sees, in its own units: half frames,
-ink, strengths. 0.02 of half a frame is 0.6 px at 64 px, and ink that flickers by less than a tenth is not blown up."""
+darkness, strengths. 0.02 of half a frame is 0.6 px at 64 px, and darkness that flickers by less than a tenth is not
+blown up."""
 
 
 def descriptor(verdicts: Sequence[Verdict]) -> Floats:

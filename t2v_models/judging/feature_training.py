@@ -1,7 +1,7 @@
 """Trains the feature network: `python -m t2v_models.judging.feature_training` writes `features.safetensors`.
 
 Every frame is drawn for one step and never again: an object of either world anywhere, in either size of frame, most of
-them spoilt. The network is told where the object is, how large, in which ink it is shown, how blurred and how noisy.
+them spoilt. The network is told where the object is, how large, how dark in each channel, how blurred and how noisy.
 One thread and one seed: the same machine and torch give the same bytes, others nearly the same numbers.
 """
 
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from t2v_models import files
 from t2v_models.clips.spec import UNIT_SIZE, ClipSpec
-from t2v_models.judging.features import FOLDS, NUMBERS, WEIGHTS, code, ink
+from t2v_models.judging.features import FOLDS, NUMBERS, WEIGHTS, code, darkness
 from t2v_models.worlds.appearance import PALETTE, SHAPES, Colour, Shape
 from t2v_models.worlds.motions import Trace
 from t2v_models.worlds.outlines import EXTENTS
@@ -41,7 +41,7 @@ RADIUS = (4.0, 14.0)
 SIZES = (32, 32, 32, 64)
 DAMAGES = ("blur", "noise", "red", "green", "blue")
 BLUR, NOISE, FADE = 1 / 16, 0.15, 0.7
-"""At full strength: standard deviations, of the frame and of the range; share of its ink that a channel loses."""
+"""At full strength: standard deviations, of the frame and of the range; share of its darkness that a channel loses."""
 
 
 def spoil(frames: Frames, strengths: Floats, rng: np.random.Generator) -> Frames:
@@ -86,7 +86,7 @@ def objects(rng: np.random.Generator, count: int) -> list[tuple[Shape, Colour]]:
 class Examples:
     """Frames and what is true of them; n is `OBJECTS` times `PLACES`."""
 
-    ink: Tensor  # (n, 32, 32, 3)
+    darkness: Tensor  # (n, 32, 32, 3)
     truth: Tensor  # (n, 8) `features.NUMBERS`
 
 
@@ -100,7 +100,7 @@ def examples(rng: np.random.Generator) -> Examples:
     shown = (1 - np.array([PALETTE[colour] for _, colour in drawn]) / 255) * (1 - FADE * strengths[:, 2:])
     marks = (paths * np.array([1, 1, 4])[:, None, None]).reshape(3, -1).T * 2 / UNIT_SIZE - 1
     truth = np.concatenate([marks, np.concatenate([shown, strengths[:, :2]], 1).repeat(PLACES, 0)], 1)
-    return Examples(torch.from_numpy(ink(frames.reshape(-1, *frames.shape[2:]))), torch.from_numpy(truth).float())
+    return Examples(torch.from_numpy(darkness(frames.reshape(-1, *frames.shape[2:]))), torch.from_numpy(truth).float())
 
 
 def places(rng: np.random.Generator, reach: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -128,7 +128,7 @@ def initial_weights(generator: torch.Generator) -> dict[str, Tensor]:
 
 def errors(weights: dict[str, Tensor], taught: Examples) -> Tensor:
     """Mean squared error of each of the numbers, `(8,)`."""
-    seen: Tensor = code(taught.ink, weights)
+    seen: Tensor = code(taught.darkness, weights)
     return ((seen - taught.truth) ** 2).mean(0)
 
 

@@ -28,21 +28,21 @@ FRAMES, SIZE = 10, 32
 FOLDS = (4, 8, 1, 1)
 """Pixels along each side that every stage folds into one place: 32 px become 8, then 1 and stay 1."""
 NUMBERS = ("x", "y", "size", "red", "green", "blue", "blur", "noise")
-"""Of a frame: place and four times the radius, -1 to 1 across the frame; ink of the object as it is shown, 0 to 1; how
+"""Of a frame: place and four times the radius, -1 to 1 across the frame; darkness of the object as shown, 0 to 1; how
 strong blur and noise are, 0 to 1 of what `feature_training` calls full strength."""
 CHUNK = 64
 """Clips at once. All are looked at in chunks of this size, so that equal clips give equal bits."""
 
 
 def prepare(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Clips `(n, t, h, w, 3)` as ink `(n, 10, 32, 32, 3)`, 0 on the white ground to 1."""
+    """Clips `(n, t, h, w, 3)` as darkness `(n, 10, 32, 32, 3)`, 0 on the white background to 1."""
     n, t, h, w, _ = frames.shape
     chosen = frames[:, np.rint(np.linspace(0, t - 1, FRAMES)).astype(np.intp)]
-    return ink(chosen.reshape(-1, h, w, 3)).reshape(n, FRAMES, SIZE, SIZE, 3)
+    return darkness(chosen.reshape(-1, h, w, 3)).reshape(n, FRAMES, SIZE, SIZE, 3)
 
 
-def ink(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Frames `(n, h, w, 3)` as ink `(n, 32, 32, 3)`, 0 on the white ground to 1."""
+def darkness(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Frames `(n, h, w, 3)` as darkness `(n, 32, 32, 3)`, 0 on the white background to 1."""
     n, h, w, _ = frames.shape
     if (h, w) != (SIZE, SIZE):
         # frames below one another: none mixes with the next, for each becomes a whole number of rows
@@ -52,7 +52,7 @@ def ink(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def code(x: Any, weights: Mapping[str, Any]) -> Any:
-    """The network on numpy arrays or torch tensors: frames of ink `(n, 32, 32, 3)` to `NUMBERS`, `(n, 8)`.
+    """The network on numpy arrays or torch tensors: frames of darkness `(n, 32, 32, 3)` to `NUMBERS`, `(n, 8)`.
 
     Stage k has weights `(channels in, channels out)` and is rectified unless it is the last.
     """
@@ -65,7 +65,7 @@ def code(x: Any, weights: Mapping[str, Any]) -> Any:
     return x.reshape(len(x), -1)
 
 
-def moments(codes: NDArray[np.floating]) -> NDArray[np.float64]:
+def along_time(codes: NDArray[np.floating]) -> NDArray[np.float64]:
     """Codes `(n, t, c)` along time: mean, slope, and root mean squares of second and third differences, `(n, 4 c)`.
 
     Two neighbours that change places count 2.2 times a turn of the path of equal size in second differences, 3 times
@@ -97,5 +97,5 @@ def features(frames: NDArray[np.uint8]) -> NDArray[np.float64]:
     for i in range(0, len(frames), CHUNK):
         clips = prepare(frames[i : i + CHUNK])
         codes = code(clips.reshape(-1, SIZE, SIZE, 3), _weights())
-        parts.append(moments(codes.reshape(len(clips), FRAMES, -1)))
+        parts.append(along_time(codes.reshape(len(clips), FRAMES, -1)))
     return np.concatenate(parts)

@@ -10,15 +10,15 @@ from typing import Protocol, TypeVar
 from t2v_models.judging.statistics import Score
 from t2v_models.worlds.world import Frames
 
-Judged = TypeVar("Judged")
+Findings = TypeVar("Findings")
 Beside = TypeVar("Beside", contravariant=True)
 
 
-class Judge(Protocol[Judged, Beside]):
+class Judge(Protocol[Findings, Beside]):
     """Of the clips of one split of one dataset."""
 
-    def judge(self, frames: Frames, prompts: Sequence[str], seeds: Sequence[int]) -> Judged:
+    def judge(self, frames: Frames, prompts: Sequence[str], seeds: Sequence[int]) -> Findings:
         """What clips `(n, t, h, w, 3)` show; clip i answers `prompts[i]`."""
 
-    def figures(self, judged: Judged, beside: Beside) -> dict[str, Score]:
+    def figures(self, judged: Findings, beside: Beside) -> dict[str, Score]:
         """The figures of `metrics.METRICS` that this judge has, beside what it sets clips against."""

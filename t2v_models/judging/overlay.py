@@ -31,21 +31,23 @@ def draw_verdict(frames: NDArray[np.uint8], verdict: Verdict, scale: int) -> NDA
     for t, frame in enumerate(drawn):
         path = [(x, y) for when, x, y, _ in seen if when <= t]
         ring = [(x, y, radius) for when, x, y, radius in seen if when == t]
-        for ink, halo in ((PAPER, 3), (colour, 0)):  # a pale halo first, so that the path shows on any ground
-            _path(frame, path, ink, halo, scale)
+        for stroke, halo in ((PAPER, 3), (colour, 0)):  # a pale halo first, so that the path shows on any background
+            _path(frame, path, stroke, halo, scale)
             for x, y, radius in ring:
-                cv2.circle(frame, _place(x, y, scale), round((radius + 1.5) * scale) << SUBPIXELS, ink, 2 + halo,
+                cv2.circle(frame, _place(x, y, scale), round((radius + 1.5) * scale) << SUBPIXELS, stroke, 2 + halo,
                            cv2.LINE_AA, SUBPIXELS)  # fmt: skip
     return drawn
 
 
 def _path(
-    frame: NDArray[np.uint8], path: list[tuple[float, float]], ink: tuple[int, int, int], halo: int, scale: int
+    frame: NDArray[np.uint8], path: list[tuple[float, float]], stroke: tuple[int, int, int], halo: int, scale: int
 ) -> None:
     points = np.array([_place(x, y, scale) for x, y in path], np.int32).reshape(-1, 1, 2)
-    cv2.polylines(frame, [points], False, ink, 2 + halo, cv2.LINE_AA, SUBPIXELS)
+    cv2.polylines(frame, [points], False, stroke, 2 + halo, cv2.LINE_AA, SUBPIXELS)
     for (point,) in points:
-        cv2.circle(frame, point.tolist(), (3 << SUBPIXELS) + (halo << SUBPIXELS) // 2, ink, -1, cv2.LINE_AA, SUBPIXELS)
+        cv2.circle(
+            frame, point.tolist(), (3 << SUBPIXELS) + (halo << SUBPIXELS) // 2, stroke, -1, cv2.LINE_AA, SUBPIXELS
+        )
 
 
 def _place(x: float, y: float, scale: int) -> tuple[int, int]:

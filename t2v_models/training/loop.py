@@ -25,7 +25,7 @@ from t2v_models.batch import Metrics, cut, mean
 from t2v_models.checkpoint import Checkpoint, RunConfig
 from t2v_models.config import Config, LabError, flatten
 from t2v_models.distributed import collectives
-from t2v_models.files import held, remove, writing
+from t2v_models.files import locked, remove, writing
 from t2v_models.machine import device_type, keep_memory, matrix_gflops, threads
 from t2v_models.model import VideoModel
 from t2v_models.processes import cores
@@ -242,7 +242,7 @@ def _sole_trainer(run_dir: Path) -> Iterator[None]:
     if not collectives.is_rank_zero():
         yield
         return
-    with held(run_dir / "lock", LOCK_SECONDS, "trains"):
+    with locked(run_dir / "lock", LOCK_SECONDS, "trains"):
         _tidy(run_dir)
         yield
 

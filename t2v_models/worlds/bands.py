@@ -30,7 +30,7 @@ def band(word: Size | Speed | None) -> tuple[float, float]:
     return _BANDS[word] if word else (0.0, 1.0)
 
 
-def within(least: float, most: float, word: Size | Speed | None) -> tuple[float, float]:
+def part_of(least: float, most: float, word: Size | Speed | None) -> tuple[float, float]:
     """The part of a trained range that a word means; without one the range itself, to the bit."""
     low, high = band(word)
     return (least + (most - least) * low, least + (most - least) * high) if word else (least, most)

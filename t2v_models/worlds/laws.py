@@ -46,7 +46,7 @@ NAMES = tuple(FREE_NUMBERS)
 
 
 @dataclass(frozen=True)
-class Fit:
+class Nearest:
     """The path of one law nearest to each of n paths: `x`, `y` `(n, t)` px, `rmse` px and `speed` px/frame `(n,)`."""
 
     x: Floats
@@ -65,12 +65,12 @@ def best_law(x: Floats, y: Floats, unit: float) -> list[str]:
     return best
 
 
-def fit(names: Sequence[str], x: Floats, y: Floats, unit: float) -> Fit:
+def nearest(names: Sequence[str], x: Floats, y: Floats, unit: float) -> Nearest:
     """The nearest path of law `names[i]` to path i; sizes that change in place are `still` here.
 
     A law is held to its meaning: the path of `left` goes left by at least the least speed, whatever was shown.
     """
-    found = Fit(np.zeros_like(x), np.zeros_like(y), np.zeros(len(x)), np.zeros(len(x)))
+    found = Nearest(np.zeros_like(x), np.zeros_like(y), np.zeros(len(x)), np.zeros(len(x)))
     for name in dict.fromkeys(names):
         rows = np.array([n == name for n in names])
         found.x[rows], found.y[rows], found.speed[rows] = _nearest(name, x[rows], y[rows], unit)
@@ -78,11 +78,13 @@ def fit(names: Sequence[str], x: Floats, y: Floats, unit: float) -> Fit:
     return found
 
 
-def refit(found: Fit, names: Sequence[str], others: Sequence[str], x: Floats, y: Floats, unit: float) -> Fit:
+def nearest_again(
+    found: Nearest, names: Sequence[str], others: Sequence[str], x: Floats, y: Floats, unit: float
+) -> Nearest:
     """The fits of laws `others`, given those of `names`: only what differs is fitted."""
     rows = np.array([a != b for a, b in zip(names, others, strict=True)])
-    new = fit([b for b, differs in zip(others, rows, strict=True) if differs], x[rows], y[rows], unit)
-    merged = Fit(*(array.copy() for array in (found.x, found.y, found.rmse, found.speed)))
+    new = nearest([b for b, differs in zip(others, rows, strict=True) if differs], x[rows], y[rows], unit)
+    merged = Nearest(*(array.copy() for array in (found.x, found.y, found.rmse, found.speed)))
     merged.x[rows], merged.y[rows], merged.rmse[rows], merged.speed[rows] = new.x, new.y, new.rmse, new.speed
     return merged
 

@@ -26,8 +26,8 @@ TRUST = np.array([0.15, 0.05, 0.05, 0.05, 0.05, 0.02])
 colours off by 10 %."""
 FOREGROUND = 0.25
 """Opacity from which a pixel is part of an object."""
-FULL_INK = 0.93
-"""Share of an object's full ink from which a pixel belongs to its core."""
+CORE = 0.93
+"""Share of an object's full strength from which a pixel belongs to its core."""
 _DRAWN_RADIUS, _DRAWN_SIDE = 10.0, 75
 """px: of the objects of which the table is made."""
 
@@ -84,21 +84,21 @@ def _shift(mean: Floats) -> Floats:
 
 
 def name_shapes(look: Floats) -> tuple[NDArray[np.intp], Floats]:
-    """Place in `SHAPES` of each clip `(n,)`, and the share of full ink that softness leaves in its core, above 0."""
+    """Place in `SHAPES` of each clip `(n,)`, and the share of full strength that softness leaves in its core."""
     looks, shape, core = _table()
     nearest = ((((look[:, None] - looks) / TRUST) ** 2).sum(2)).argmin(1)
     return shape[nearest], core[nearest]
 
 
-def full_ink(strength: NDArray[np.generic]) -> float:
+def core_from(strength: NDArray[np.generic]) -> float:
     """Strength from which a pixel of an object belongs to its core, given those of its pixels."""
     rank = int(0.9 * (strength.size - 1))
-    return float(FULL_INK * np.partition(strength.ravel(), rank)[rank])
+    return float(CORE * np.partition(strength.ravel(), rank)[rank])
 
 
 @cache
 def _table() -> tuple[Floats, NDArray[np.intp], Floats]:
-    """Looks `(rows, 6)`, the shape of each row and the opacity of its core, were it of full ink."""
+    """Looks `(rows, 6)`, the shape of each row and the opacity of its core, were it opaque."""
     place = np.arange(_DRAWN_SIDE, dtype=np.float64) + 0.5 - _DRAWN_SIDE / 2
     opacity = np.linspace(1, PALEST, 8)
     paler = np.stack([1 / opacity, opacity**-1.5, opacity**-2, opacity**-2, opacity, np.ones(8)], 1)
@@ -112,5 +112,5 @@ def _table() -> tuple[Floats, NDArray[np.intp], Floats]:
             looks.append(measure(soft[None, None]).look * paler)
             shapes += [k] * len(opacity)
             strength = soft[soft > FOREGROUND]
-            cores += [float(strength[strength >= full_ink(strength)].mean())] * len(opacity)
+            cores += [float(strength[strength >= core_from(strength)].mean())] * len(opacity)
     return np.concatenate(looks), np.array(shapes), np.array(cores)

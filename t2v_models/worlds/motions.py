@@ -16,7 +16,7 @@ from pydantic import Field
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import Config
 from t2v_models.worlds.appearance import Colour, Shape
-from t2v_models.worlds.bands import Size, Speed, band, within
+from t2v_models.worlds.bands import Size, Speed, band, part_of
 from t2v_models.worlds.outlines import EXTENTS, extents
 
 Action = Literal[
@@ -136,7 +136,7 @@ def _path(
 
 def radius_range(action: Action, shape: Shape, spec: ClipSpec, size: Size | None = None) -> tuple[float, float]:
     """Least and greatest radius, px, that an object of that size, or of any trained one, has in any frame."""
-    least, most = within(*RADIUS, size)
+    least, most = part_of(*RADIUS, size)
     if action in SIZE_MOTIONS:
         least, most = SMALL_RADIUS[0], SMALL_RADIUS[1] * SIZE_RATIO[1]
     return least * _enlarged(shape) * spec.unit, most * _enlarged(shape) * spec.unit
@@ -151,7 +151,7 @@ def speed_range(
     In clips so long that the least speed leaves the frame, slower ones are drawn than this says.
     """
     if action in ORBITS:
-        least, most = within(*orbit_angles(spec), speed)
+        least, most = part_of(*orbit_angles(spec), speed)
         return orbit[0] * spec.unit * least / (spec.frames - 1), orbit[1] * spec.unit * most / (spec.frames - 1)
     limits = (0.0, 0.0)
     if action in DIRECTIONS:
@@ -160,7 +160,7 @@ def speed_range(
         limits = BOUNCE_SPEED
     elif action in ("zigzag-v", "zigzag-h"):
         limits = ZIGZAG_SPEED
-    least, most = within(*limits, speed)
+    least, most = part_of(*limits, speed)
     return least * spec.unit, most * spec.unit
 
 

@@ -140,7 +140,7 @@ def _reading(found: Readings, i: int, meaning: Meaning, spec: ClipSpec) -> Readi
             "rmse": found.rmse[i], "success": not fault, "fault": fault, "size": spec.size,
             "asked_shape": meaning.shape, "asked_colour": meaning.colour,
             "shown_shape": found.shape[i], "shown_colour": found.colour_name[i],
-            "permanent": valid or reason == "ground not clean",
+            "permanent": valid or reason == "background not clean",
             "bg_err": found.background_error[i] if clean else math.nan,
             "flicker": found.flicker[i] if clean else math.nan, "colour": found.colour[i].tolist(),
             "x": found.x[i].tolist(), "y": found.y[i].tolist(), "radius": found.radius[i].tolist(),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from t2v_models.worlds.appearance import Shape
 
-Floats = NDArray[np.floating]
+Reals = NDArray[np.floating]
 
 SQUARE = math.sqrt(math.pi) / 2
 """Half the side of the square of unit radius."""
@@ -55,7 +55,7 @@ def extents(shapes: Sequence[Shape]) -> NDArray[np.float64]:
     return np.array([(EXTENTS[s].side, EXTENTS[s].up, EXTENTS[s].down) for s in shapes]).T
 
 
-def cover(shape: Shape, dx: Floats, dy: Floats, radius: Floats) -> Floats:
+def cover(shape: Shape, dx: Reals, dy: Reals, radius: Reals) -> Reals:
     """Share of each pixel inside the shape, 0–1; pixel centres lie `dx` (rightwards), `dy` (downwards) from its centre.
 
     The three arrays broadcast against each other; pass `dx` as `(…, 1, w)` and `dy` as `(…, h, 1)`, rows one after
@@ -65,7 +65,7 @@ def cover(shape: Shape, dx: Floats, dy: Floats, radius: Floats) -> Floats:
         return np.asarray(_overlap(dx, SQUARE * radius) * _overlap(dy, SQUARE * radius))
     if shape == "cross":
         long_x, long_y, short_x, short_y = (_overlap(d, k * radius) for k in (CROSS, CROSS / 3) for d in (dx, dy))
-        inside: Floats = long_x * short_y
+        inside: Reals = long_x * short_y
         inside += short_x * (long_y - short_y)
         return inside
     if shape in ("diamond", "triangle"):
@@ -81,18 +81,18 @@ def cover(shape: Shape, dx: Floats, dy: Floats, radius: Floats) -> Floats:
     return _ramp(away)
 
 
-def _ramp(distance: Floats) -> Floats:
+def _ramp(distance: Reals) -> Reals:
     """Overwrites the distances, as `_swept` does its own: new memory for every step costs four times as much."""
     np.subtract(0.5, distance, out=distance)
     return np.asarray(np.clip(distance, 0.0, 1.0, out=distance))
 
 
-def _edges(dy: Floats) -> Floats:
+def _edges(dy: Reals) -> Reals:
     """Upper edges of all rows `(…, h, 1)` and the lower edge of the last."""
     return np.concatenate([dy - 0.5, dy[..., -1:, :] + 0.5], -2)
 
 
-def _triangle(dx: Floats, edges: Floats, radius: Floats) -> Floats:
+def _triangle(dx: Reals, edges: Reals, radius: Reals) -> Reals:
     inner = TRIANGLE * radius  # the tip lies 2 of it above the centre, the base 1 below
     slope = math.sqrt(1 / 3)
     width = np.clip(edges, -2 * inner, inner)
@@ -103,7 +103,7 @@ def _triangle(dx: Floats, edges: Floats, radius: Floats) -> Floats:
     return inside
 
 
-def _diamond(dx: Floats, edges: Floats, radius: Floats) -> Floats:
+def _diamond(dx: Reals, edges: Reals, radius: Reals) -> Reals:
     tip = np.asarray(DIAMOND * radius)
     from_tip, half = _swept(dx, np.maximum(tip - np.abs(edges), 0)), _swept(dx, tip)
     inside = _between(from_tip)
@@ -117,12 +117,12 @@ def _diamond(dx: Floats, edges: Floats, radius: Floats) -> Floats:
     return inside
 
 
-def _between(swept: Floats) -> Floats:
+def _between(swept: Reals) -> Reals:
     """What is in each row, given what is up to each of its edges."""
     return np.asarray(swept[..., 1:, :] - swept[..., :-1, :])
 
 
-def _swept(dx: Floats, width: Floats) -> Floats:
+def _swept(dx: Reals, width: Reals) -> Reals:
     """Area of each pixel's columns that [-w, w] sweeps while w grows from 0 to `width`: `(…, 1, w)`, `(…, h, 1)`."""
     far = np.abs(dx)
     swept = _area(width + (0.5 - far), 1)
@@ -133,16 +133,16 @@ def _swept(dx: Floats, width: Floats) -> Floats:
     return swept
 
 
-def _area(width: Floats, most: Floats | int) -> Floats:
+def _area(width: Reals, most: Reals | int) -> Reals:
     """Integral of min(w, most) over w from 0 to `width`, 0 where that is negative. Overwrites `width`."""
-    held = np.clip(width, 0, most)
+    clipped = np.clip(width, 0, most)
     width += width
-    width -= held
-    held *= width
-    held *= 0.5
-    return held
+    width -= clipped
+    clipped *= width
+    clipped *= 0.5
+    return clipped
 
 
-def _overlap(place: Floats, half: Floats) -> Floats:
+def _overlap(place: Reals, half: Reals) -> Reals:
     """Length of [place - 1/2, place + 1/2] inside [-half, half]."""
     return np.asarray(np.clip(half + 0.5 - np.abs(place), 0.0, np.minimum(2 * half, 1.0)))

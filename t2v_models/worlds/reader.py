@@ -1,6 +1,6 @@
 """The judge's eye: from pixels to the motion they show, by closed forms only. Inverse of `render`.
 
-Clip to colour: mean of its fullest ink. Frame to state: opacity of that colour over the background, then its mass,
+Clip to colour: mean of its darkest pixels. Frame to state: opacity of that colour over the background, then its mass,
 centroid, spread and shape by moments (`moments`), which soft edges do not mislead. Clip to validity: one compact object
 of a sane size in every frame, on a clean background. State to motion: `laws`; when no law fits within `TOLERANCE`, the
 motion is `other`.
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from t2v_models.clips.spec import UNIT_SIZE
 from t2v_models.worlds import laws
 from t2v_models.worlds.appearance import BACKGROUND, PALETTE, SHAPES, Colour, Shape
-from t2v_models.worlds.moments import FOREGROUND, FULL_INK, full_ink, measure, name_shapes
+from t2v_models.worlds.moments import CORE, FOREGROUND, core_from, measure, name_shapes
 from t2v_models.worlds.motions import Action
 from t2v_models.worlds.outlines import EXTENTS, cover
 
@@ -32,7 +32,7 @@ LEAST_LOG_RATIO = 0.4
 TRACE_RADIUS, LEAST_RADIUS, GREATEST_RADIUS = 1.2, 2.8, 18.0
 """px at 64 px: nothing is there, an object is too small, an object is too large."""
 GREATEST_SPREAD, SOFT_EDGE = 1.75, 5.0
-"""Second moment of the object over that of a disc of equal mass, were it of full ink: two objects, streaks and smears
+"""Second moment of the object over that of a disc of equal mass, were it opaque: two objects, streaks and smears
 exceed it. An edge blurred by one pixel adds 4 / radius², so `SOFT_EDGE` / radius² is allowed on top."""
 GREATEST_BACKGROUND_ERROR = 0.035
 """Mean absolute difference from the background outside the object's window, as a share of full scale; white noise of
@@ -45,7 +45,7 @@ SHAPE_FRAMES = 4
 
 _COLOURS: tuple[Colour, ...] = tuple(PALETTE)
 _BACKGROUND = np.array(BACKGROUND, np.float64)
-_INKS = _BACKGROUND - np.array([PALETTE[c] for c in _COLOURS], np.float64)
+_DARKNESS = _BACKGROUND - np.array([PALETTE[c] for c in _COLOURS], np.float64)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Readings:
     """(n,) RGB distance of the frame whose core, as drawn, is farthest from the mean of all frames'."""
     colour_name: list[str]
     """Nearest colour of the palette at any opacity; empty where there is none."""
-    opacity: Floats  # (n,) share of the full ink of that colour
+    opacity: Floats  # (n,) share of that colour over the background
     shape: list[str]
     """Nearest shape, however soft; empty where there is no object."""
     shape_iou: Floats  # (n,) 0-1, soft overlap with the asked shape, or the shown one if none was asked
@@ -104,7 +104,7 @@ def read(
     seen = _Seen(**{f.name: np.concatenate([getattr(c, f.name) for c in chunks]) for f in fields(_Seen)})
     reason = _faults(seen, unit)
     winner = laws.best_law(seen.x, seen.y, unit)
-    law = laws.fit(winner, seen.x, seen.y, unit)
+    law = laws.nearest(winner, seen.x, seen.y, unit)
     action, rmse = _motions(seen, winner, law.rmse, unit), law.rmse.copy()
     for i, fault in enumerate(reason):
         if fault:
@@ -112,7 +112,7 @@ def read(
         elif action[i] in ("other", "still"):
             reason[i] = "no motion" if action[i] == "still" else "fits no known motion"
     if actions is not None:
-        law = laws.refit(law, winner, actions, seen.x, seen.y, unit)
+        law = laws.nearest_again(law, winner, actions, seen.x, seen.y, unit)
     return Readings(
         action, reason, _looks(seen, colours, asked, reason), seen.x, seen.y, seen.radius, rmse,
         law.x, law.y, law.rmse, law.speed,
@@ -136,18 +136,16 @@ class _Seen:
     overlap: Floats  # (n,) with the asked shape
     colour: Floats  # (n, 3)
     colour_change: Floats  # (n,)
-    name: NDArray[np.intp]  # (n,) place in the palette, -1 where there is no ink
+    name: NDArray[np.intp]  # (n,) place in the palette, -1 where there is no object
     opacity: Floats
 
 
 def _look(frames: NDArray[np.uint8], asked: NDArray[np.intp], unit: float) -> _Seen:
     n = len(frames)
-    depth = np.ascontiguousarray(
-        255 - frames.transpose(0, 4, 1, 2, 3)
-    )  # of ink on the white background, (n, 3, t, h, w)
-    ink, colour_change, name = _ink(depth)
-    along = np.where(name[:, None] >= 0, _INKS[name] / (_INKS[name] ** 2).sum(1, keepdims=True), 0)
-    red, green, blue = depth.swapaxes(0, 1)
+    darkness = np.ascontiguousarray(255 - frames.transpose(0, 4, 1, 2, 3))  # (n, 3, t, h, w)
+    dark, colour_change, name = _core(darkness)
+    along = np.where(name[:, None] >= 0, _DARKNESS[name] / (_DARKNESS[name] ** 2).sum(1, keepdims=True), 0)
+    red, green, blue = darkness.swapaxes(0, 1)
     shares = (plane * share for plane, share in zip((red, green, blue), _per_clip(along.T), strict=True))
     alpha = np.clip(sum(shares), 0, 1)
     near = _dilate(_dilate(alpha > FOREGROUND))
@@ -160,18 +158,18 @@ def _look(frames: NDArray[np.uint8], asked: NDArray[np.intp], unit: float) -> _S
     there = (radius.min(1) >= TRACE_RADIUS * unit) & (radius.max(1) <= GREATEST_RADIUS * unit)
     shape, core = name_shapes(found.look)
     shape = np.where(there, shape, -1)
-    opacity = np.where(name >= 0, (ink * along).sum(1) / core, 0)
+    opacity = np.where(name >= 0, (dark * along).sum(1) / core, 0)
     spread = found.spread * np.clip(opacity, FOREGROUND, 1)[:, None]
     asked = np.where(asked < 0, shape, asked)
     overlap = np.array([
         _overlap(SHAPES[asked[i]], weight[i], found.x[i], found.y[i], radius[i]) if there[i] else 0.0 for i in range(n)
     ])  # fmt: skip
-    dark = (red.astype(np.int16) + green + blue) * outside
-    background_error = dark.sum((2, 3)) / np.maximum(background, 1) / (3 * 255)
+    greyness = (red.astype(np.int16) + green + blue) * outside
+    background_error = greyness.sum((2, 3)) / np.maximum(background, 1) / (3 * 255)
     both = outside[:, 1:] & outside[:, :-1]
-    change = np.abs(dark[:, 1:] - dark[:, :-1]) * both
+    change = np.abs(greyness[:, 1:] - greyness[:, :-1]) * both
     flicker = change.sum((1, 2, 3)) / np.maximum(both.sum((1, 2, 3)), 1) / (3 * 255)
-    colour = np.clip(_BACKGROUND - ink / core[:, None], 0, 255)
+    colour = np.clip(_BACKGROUND - dark / core[:, None], 0, 255)
     return _Seen(
         found.x, found.y, radius, spread, background_error, flicker, shape, overlap, colour, colour_change, name,
         opacity,
@@ -183,36 +181,38 @@ def _per_clip(numbers: Floats) -> NDArray[np.float32]:
     return numbers.astype(np.float32)[..., None, None, None]
 
 
-def _ink(depth: NDArray[np.uint8]) -> tuple[Floats, Floats, NDArray[np.intp]]:
-    """Mean ink of the core `(n, 3)`, its change over the frames `(n,)`, and its place in the palette `(n,)`.
+def _core(darkness: NDArray[np.uint8]) -> tuple[Floats, Floats, NDArray[np.intp]]:
+    """Mean darkness of the core `(n, 3)`, its change over the frames `(n,)`, and its place in the palette `(n,)`.
 
-    Where there is no ink they are nan, nan and -1.
+    Where there is no object they are nan, nan and -1.
     """
-    n, t = len(depth), depth.shape[2]
+    n, t = len(darkness), darkness.shape[2]
     mean, change, name = np.full((n, 3), np.nan), np.full(n, np.nan), np.full(n, -1)
-    for i, (planes, strength) in enumerate(zip(depth.reshape(n, 3, -1), depth.max(1).reshape(n, -1), strict=True)):
-        inked = np.flatnonzero(strength > 255 * FOREGROUND)
-        if not len(inked):
+    strengths = darkness.max(1).reshape(n, -1)
+    for i, (planes, strength) in enumerate(zip(darkness.reshape(n, 3, -1), strengths, strict=True)):
+        shown = np.flatnonzero(strength > 255 * FOREGROUND)
+        if not len(shown):
             continue
-        strength = strength[inked]
-        mean[i] = planes[:, inked[strength >= full_ink(strength)]].mean(1)
-        change[i] = _colour_change(planes[:, inked], strength, inked * t // planes.shape[1])
-        share = _INKS @ mean[i] / (_INKS**2).sum(1)
-        name[i] = np.linalg.norm(mean[i] - np.clip(share, FOREGROUND, 1)[:, None] * _INKS, axis=1).argmin()
+        strength = strength[shown]
+        mean[i] = planes[:, shown[strength >= core_from(strength)]].mean(1)
+        change[i] = _colour_change(planes[:, shown], strength, shown * t // planes.shape[1])
+        share = _DARKNESS @ mean[i] / (_DARKNESS**2).sum(1)
+        name[i] = np.linalg.norm(mean[i] - np.clip(share, FOREGROUND, 1)[:, None] * _DARKNESS, axis=1).argmin()
     return mean, change, name
 
 
-def _colour_change(ink: NDArray[np.uint8], strength: NDArray[np.uint8], frame: NDArray[np.intp]) -> float:
-    """Distance of the frame whose core is farthest from the mean of all frames', given the ink `(3, k)` of k pixels,
-    their strength and their frame, which never falls.
+def _colour_change(darkness: NDArray[np.uint8], strength: NDArray[np.uint8], frame: NDArray[np.intp]) -> float:
+    """Distance of the frame whose core is farthest from the mean of all frames', given the darkness `(3, k)` of k
+    pixels, their strength and their frame, which never falls.
 
-    Every frame has its own core, from `FULL_INK` of its peak: a pale one would have no part in the clip's. Frames
-    without ink are left out.
+    Every frame has its own core, from `CORE` of its peak: a pale one would have no part in the clip's. Frames
+    without an object are left out.
     """
     first = np.flatnonzero(np.diff(frame, prepend=-1))
     peak = np.maximum.reduceat(strength, first)
-    core = strength >= np.repeat(FULL_INK * peak, np.diff(first, append=len(frame)))
-    colour = np.add.reduceat(ink * core, first, axis=1, dtype=np.int64) / np.add.reduceat(core, first, dtype=np.int64)
+    core = strength >= np.repeat(CORE * peak, np.diff(first, append=len(frame)))
+    colour, pixels = (np.add.reduceat(part, first, axis=-1, dtype=np.int64) for part in (darkness * core, core))
+    colour = colour / pixels
     return float(np.linalg.norm(colour - colour.mean(1, keepdims=True), axis=0).max())
 
 
@@ -256,7 +256,7 @@ def _faults(seen: _Seen, unit: float) -> list[str]:
             (seen.spread - SOFT_EDGE / np.maximum(seen.radius, 1) ** 2).max(1) > GREATEST_SPREAD,
         ),
         ("object too small", seen.radius.min(1) < LEAST_RADIUS * unit),
-        ("ground not clean", seen.background_error.max(1) > GREATEST_BACKGROUND_ERROR),
+        ("background not clean", seen.background_error.max(1) > GREATEST_BACKGROUND_ERROR),
     )
     return [next((name for name, hit in faults if hit[i]), "") for i in range(len(seen.radius))]
 
@@ -264,7 +264,7 @@ def _faults(seen: _Seen, unit: float) -> list[str]:
 def _looks(seen: _Seen, colours: Sequence[Colour], shapes: NDArray[np.intp], reason: Sequence[str]) -> list[str]:
     """What is wrong with the object of each clip that is read at all."""
     asked = np.array([_COLOURS.index(c) for c in colours])
-    error = np.linalg.norm(seen.colour - (_BACKGROUND - _INKS[asked]), axis=1)
+    error = np.linalg.norm(seen.colour - (_BACKGROUND - _DARKNESS[asked]), axis=1)
     looks: tuple[tuple[str, NDArray[np.bool_]], ...] = (
         ("half opacity", seen.opacity < LEAST_OPACITY),
         ("wrong colour", (seen.name != asked) | (error > GREATEST_COLOUR_ERROR)),

@@ -111,8 +111,8 @@ def _asked(split: Split, hold_out: HoldOut, coverage: Coverage | None, bands: bo
         whole, known = trained_cells(hold_out, None), set(trained)
         return tuple(say(cell, WORDINGS[0]) for cell in first_of_each([c for c in whole if c not in known]))
     if split == "s3":
-        held = check_hold_out(hold_out)
-        return tuple(say(cell, WORDINGS[0]) for cell in first_of_each(design(held))) if held else ()
+        motions = check_hold_out(hold_out)
+        return tuple(say(cell, WORDINGS[0]) for cell in first_of_each(design(motions))) if motions else ()
     asked = first_of_each(trained)
     if split == "s0" and bands:
         asked += first_of_each(_with_words(trained, coverage, beyond=False), len(TRAINED))

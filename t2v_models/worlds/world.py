@@ -175,9 +175,9 @@ class World(ABC):
         Raises:
             LabError: naming the caption.
         """
-        held = {self.parse(p) for split in ("s2", "s3", "s4") for p in self.asked(choice, split)}
+        held_out = {self.parse(p) for split in ("s2", "s3", "s4") for p in self.asked(choice, split)}
         for caption in self.captions(choice):
-            if self.parse(caption) in held:
+            if self.parse(caption) in held_out:
                 raise LabError(f"training caption {caption!r} means something that is held out: drop one of the two")
 
     @abstractmethod

@@ -63,7 +63,7 @@ def source(stage: str) -> dict[str, str]:
 
 
 @contextmanager
-def machine_watched(uri: str, run_id: str) -> Iterator[None]:
+def system_metrics(uri: str, run_id: str) -> Iterator[None]:
     """Load, memory and disk of the machine among the run's figures, if MLflow's own variable asks for them."""
     if os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "").lower() not in ("1", "true"):
         yield

@@ -14,7 +14,7 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from t2v_models.config import LabError
-from t2v_models.files import held
+from t2v_models.files import locked
 from t2v_models.judging.metrics import HEADLINES, OBEYED
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def client(work: Path) -> "MlflowClient":
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.ERROR)
     file = uri.removeprefix("sqlite:///")
-    lock = held(Path(f"{file}.lock"), SCHEMA_SECONDS, "prepares MLflow's store") if file != uri else nullcontext()
+    lock = locked(Path(f"{file}.lock"), SCHEMA_SECONDS, "prepares MLflow's store") if file != uri else nullcontext()
     try:
         # MLflow tries again for minutes; the first question of a run is for a person who waits
         with lock, environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="1", MLFLOW_HTTP_REQUEST_TIMEOUT="10"):

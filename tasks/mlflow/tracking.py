@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from t2v_models.config import LabError, flatten
 from t2v_models.judging.scores import metric_rows
 from t2v_models.judging.statistics import Score
-from tasks.mlflow.origin import OWNER_TAG, is_dead, machine_watched, provenance
+from tasks.mlflow.origin import OWNER_TAG, is_dead, provenance, system_metrics
 from tasks.mlflow.outbox import Item, Outbox, deliver
 from tasks.mlflow.registry import log_model
 from tasks.mlflow.store import client, experiment_tags, faults, first_line, refuses, store_name, tracking_uri
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 FLUSH_SECONDS = 2.0
 FLUSH_METRICS = 500
 """Buffered metrics go out this often, or when there are so many."""
-PATIENCE_SECONDS = 15.0
+END_SECONDS = 15.0
 """How long the end of a run waits for a store that is away."""
 TAG_CHARACTERS = 4000
 
@@ -162,7 +162,7 @@ class Tracker:
         self._wake.set()
         self._sender.join()
         self._later.append({"end": status})
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + END_SECONDS
         while True:
             try:
                 return self._flush()
@@ -222,7 +222,7 @@ def track(
         ) from error
     status = "FINISHED"
     try:
-        with machine_watched(tracking_uri(work), run_id):
+        with system_metrics(tracking_uri(work), run_id):
             yield tracker
     except Exception as error:
         status = "FAILED"

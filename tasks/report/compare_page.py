@@ -20,7 +20,7 @@ from tasks.report.page import (
     Gallery,
     about_split,
     explained,
-    held,
+    held_out_mark,
     interval,
     listed,
     metric_name,
@@ -246,7 +246,9 @@ def _clips(sides: Sequence[Side], split: Split, prompts: Sequence[str], gallery:
             for side in sides
             for clip in [c for c in side.clips[split] if c.verdict.prompt == prompt][:each]
         ]
-        blocks.append(f"<div><h4>{escape(prompt)} {held(split)}</h4>{row(figures, max(len(figures), 3))}</div>")
+        blocks.append(
+            f"<div><h4>{escape(prompt)} {held_out_mark(split)}</h4>{row(figures, max(len(figures), 3))}</div>"
+        )
     return f'<h3>Clips, the first drawn, never the best</h3><div class="prompts">{"".join(blocks)}</div>'
 
 

@@ -16,7 +16,7 @@ from t2v_models.judging.metrics import HEADLINES, deciding, metric_of
 from t2v_models.judging.scores import Evaluation, interval, shown
 from t2v_models.judging.statistics import Score
 from t2v_models.judging.suite import FLOORS
-from tasks.report.progress import run_logger, watched
+from tasks.report.progress import reported, run_logger
 
 console = Console(stderr=True, highlight=False, markup=False)  # paths and names may hold brackets
 
@@ -39,7 +39,7 @@ def progress(title: str) -> Iterator[Callable[[float, str], None]]:
         TimeElapsedColumn(), TimeRemainingColumn(elapsed_when_finished=True),
         TextColumn("{task.fields[note]}", markup=False),
     )  # fmt: skip
-    with watched(title) as tell, Progress(*columns, console=console) as bars:
+    with reported(title) as tell, Progress(*columns, console=console) as bars:
         bar = bars.add_task(title, total=1.0, note="")
 
         def show(share: float, note: str) -> None:
@@ -95,7 +95,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
     """The whole table of one model, at most 100 columns: a row per figure, and beside it the ceiling and the floors."""
     columns = [name for name in ("oracle", "unconditional", "retrieval", "independent", "frozen")
                if name in evaluation.bounds]  # fmt: skip
-    heads = {"unconditional": "deaf", "retrieval": "nearest", "independent": "frames", "oracle": "real"}
+    heads = {"unconditional": "random", "retrieval": "nearest", "independent": "shuffled", "oracle": "real"}
     for split, scores in evaluation.scores.items():
         table = Table(box=SIMPLE, padding=(0, 1, 0, 0), title=f"{evaluation.name} on {split}", title_justify="left")
         for head in ("figure", "unit", "value", "95 % interval", "clips", *(heads.get(c, c) for c in columns)):
@@ -114,7 +114,8 @@ def print_evaluation(evaluation: Evaluation) -> None:
         if split in evaluation.seconds:
             print(f"{split}: {evaluation.seconds[split]}")
     print("real: ceiling, real clips of the same prompts, or for distances real against real at the same n; floors:")
-    print("deaf: real clips of random prompts; nearest: of the nearest seen prompt; frames: independent frames; frozen")
+    print("random: real clips of random prompts; nearest: of the nearest seen prompt; shuffled: frames of other clips;")
+    print("frozen: the first frame throughout")
 
 
 LIMITS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "multiple_of": "multiple of"}

@@ -17,7 +17,7 @@ SCORES = "scores.json"
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedRun:
     """An evaluation and, where it is of a training, that run."""
 
     place: Path

@@ -22,7 +22,7 @@ from tasks.report.page import (
     Gallery,
     about_split,
     explained,
-    held,
+    held_out_mark,
     interval,
     listed,
     metric_name,
@@ -133,7 +133,7 @@ def _comparison(sources: dict[str, Sequence[Clip]], gallery: Gallery) -> str:
         figures = [gallery.figure(clip, source, caption=source) for source, clip in shown]
         splits = {clip.verdict.split for _, clip in shown}
         of_split = next((s for s in splits if s != "s0"), "s0")
-        blocks.append(f"<div><h4>{escape(prompt)} {held(of_split)}</h4>{row(figures)}</div>")
+        blocks.append(f"<div><h4>{escape(prompt)} {held_out_mark(of_split)}</h4>{row(figures)}</div>")
     return (
         f"<section><h2>Side by side</h2><p>The same prompts, one clip of each: {escape(listed(list(sources)))}. "
         "The first clip drawn, never the best.</p>"
@@ -188,7 +188,7 @@ def _by_prompt(verdicts: Sequence[Verdict]) -> str:
         wrong = Counter(_fault(v) for v in group if v.mark != "right").most_common(1)
         often = f"{wrong[0][1]} × {escape(wrong[0][0])}" if wrong else "–"
         rows.append(
-            f'<tr><td class="prompt">{escape(prompt)} {held(group[0].split)}</td><td>{span(score)}</td>'
+            f'<tr><td class="prompt">{escape(prompt)} {held_out_mark(group[0].split)}</td><td>{span(score)}</td>'
             f'<td class="number">{percent(score.value)}</td><td class="number soft">{interval(score)}</td>'
             f'<td class="number soft">{score.n:,}</td><td class="fault">{often}</td></tr>'
         )
@@ -216,7 +216,7 @@ def _clips(model: ModelReport, gallery: Gallery) -> str:
         figures = [gallery.figure(clip, model.name) for clip in clips[:CLIPS_PER_PROMPT]]
         score = accuracy(judged.get(prompt, []))
         total = f"<small>{percent(score.value)} of {score.n:,} obey</small>" if score.n else ""
-        title = f"<h4>{escape(prompt)} {held(clips[0].verdict.split)}{total}</h4>"
+        title = f"<h4>{escape(prompt)} {held_out_mark(clips[0].verdict.split)}{total}</h4>"
         blocks.append(f"<div>{title}{row(figures)}</div>")
     return f'<h3>Clips</h3><div class="prompts">{"".join(blocks)}</div>' if blocks else ""
 

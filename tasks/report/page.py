@@ -55,7 +55,7 @@ def write_page(folder: Path, title: str, body: Sequence[str]) -> Path:
 
 
 def verdict_in_words(verdict: Verdict) -> str:
-    """What the reader saw: `read as left`, `read as up, but wrong shape`, `no motion`, `invalid: ground not clean`."""
+    """What the reader saw: `read as left`, `read as up, but wrong shape`, `no motion`, `invalid: wrong colour`."""
     if not verdict.valid:
         return f"invalid: {verdict.reason}"
     if verdict.mark == "partly":
@@ -110,7 +110,7 @@ def about_split(split: str) -> str:
     return next((about for name, about in SPLITS.items() if name == split), "")
 
 
-def held(split: str) -> str:
+def held_out_mark(split: str) -> str:
     """The mark of a held-out prompt."""
     if split not in NAMES or split == "s0":
         return ""

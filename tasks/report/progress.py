@@ -1,4 +1,4 @@
-"""What a watcher sees in the Prefect UI while work goes on: a progress artifact, and a line in the log now and then.
+"""What a person sees in the Prefect UI while work goes on: a progress artifact, and a line in the log now and then.
 
 Both are sent by a thread, so that a server that is slow or away holds nobody up: progress is told again, not kept.
 """
@@ -20,7 +20,7 @@ TICK_SECONDS = 20.0
 """Between two looks at the clock while a stage of a lab is at work."""
 LOG_SECONDS = 60.0
 """Between two lines in the log."""
-PATIENCE_SECONDS = 60.0
+AWAY_SECONDS = 60.0
 """How long an artifact waits for a server that is away, as the states of a run do; then it is left out."""
 
 STARTING = "starting"
@@ -42,7 +42,7 @@ def show_artifact(create: Callable[..., object], *arguments: Any, **settings: An
     import httpx
     from prefect.exceptions import PrefectException
 
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + AWAY_SECONDS
     while True:
         try:
             create(*arguments, **settings)
@@ -55,7 +55,7 @@ def show_artifact(create: Callable[..., object], *arguments: Any, **settings: An
 
 
 @contextmanager
-def watched(title: str) -> Iterator[Callable[[float, str], None]]:
+def reported(title: str) -> Iterator[Callable[[float, str], None]]:
     """Shows progress in the run's UI by calling `(share done in [0, 1], note)`; outside a run it does nothing."""
     log = run_logger()
     if log is None:
@@ -99,7 +99,7 @@ def planned(title: str, seconds: Mapping[str, float]) -> Iterator[Callable[[str]
         while not ended.wait(TICK_SECONDS):
             show()
 
-    with watched(title) as tell:
+    with reported(title) as tell:
         ticking = threading.Thread(target=tick, daemon=True)
         ticking.start()
         try:

@@ -12,7 +12,7 @@ from t2v_models.config import LabError, flatten
 from t2v_models.judging.metrics import metric_of
 from t2v_models.judging.scores import Scores, interval, shown
 from tasks.report.console import print_table
-from tasks.report.judged import Judged
+from tasks.report.judged import JudgedRun
 
 REACHED = ("reach/90_seconds", "reach/95_seconds")
 """Seconds of training to 90 and 95 % of watched clips."""
@@ -20,7 +20,7 @@ LENGTH = 0.1
 """Share by which the minutes of trainings may differ that made other numbers of updates."""
 
 
-def repeats(folders: Sequence[Path]) -> list[Judged]:
+def repeats(folders: Sequence[Path]) -> list[JudgedRun]:
     """Read evaluated runs of one configuration.
 
     Raises:
@@ -29,7 +29,7 @@ def repeats(folders: Sequence[Path]) -> list[Judged]:
     """
     if len(folders) < 2:
         raise LabError(f"seeds needs two runs or more, found {len(folders)}: name another one")
-    found = [Judged.of(folder) for folder in folders]
+    found = [JudgedRun.of(folder) for folder in folders]
     first = _what(found[0])
     for judged in found[1:]:
         other = _what(judged)
@@ -51,13 +51,13 @@ def repeats(folders: Sequence[Path]) -> list[Judged]:
     return found
 
 
-def _last(judged: Judged) -> Checkpoint:
+def _last(judged: JudgedRun) -> Checkpoint:
     if judged.last is None:
         raise LabError(f"{judged.place} is no evaluation of a training: name run folders")
     return judged.last
 
 
-def _what(judged: Judged) -> dict[str, object]:
+def _what(judged: JudgedRun) -> dict[str, object]:
     """All that trainings of several seeds have in common, by its name."""
     run, told = _last(judged).run, judged.evaluation
     return flatten(run.model_dump(mode="json", exclude={"seed"})) | flatten(
@@ -65,7 +65,7 @@ def _what(judged: Judged) -> dict[str, object]:
     )
 
 
-def times_of(runs: Sequence[Judged]) -> dict[str, list[float | None]]:
+def times_of(runs: Sequence[JudgedRun]) -> dict[str, list[float | None]]:
     """Seed, updates, minutes, and seconds to reach a level, run by run; None for never."""
     lasts = [_last(judged) for judged in runs]
     return {
@@ -76,7 +76,7 @@ def times_of(runs: Sequence[Judged]) -> dict[str, list[float | None]]:
     }
 
 
-def print_seeds(runs: Sequence[Judged], scores: Scores, times: Mapping[str, Sequence[float | None]]) -> None:
+def print_seeds(runs: Sequence[JudgedRun], scores: Scores, times: Mapping[str, Sequence[float | None]]) -> None:
     """A table for each split: the mean over seeds, its interval, the least and the greatest; then times, run by run."""
     for split, figures in scores.items():
         table = Table(

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from t2v_models import files
 from t2v_models.config import LabError
-from t2v_models.files import held
+from t2v_models.files import locked
 from tasks.servers.running import running
 
 WORK = Path(os.environ.get("T2V_WORK", "work"))
@@ -134,7 +134,7 @@ def _server(home: Path) -> Iterator[str]:
     log = home / "server.log"
     with ExitStack() as stack:
         # two servers that migrate one database at once spoil it
-        with held(home / "starting.lock", READY_SECONDS, "starts a Prefect server"):
+        with locked(home / "starting.lock", READY_SECONDS, "starts a Prefect server"):
             url, process = _start(home, log)
             stack.callback(_stop, process)
             import prefect.settings  # noqa: F401  (seconds of work that the other core can do meanwhile)

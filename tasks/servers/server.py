@@ -22,7 +22,7 @@ from tasks.servers.guard import OwnPagesOnly
 
 SETTLED_SECONDS = 0.3
 """No event for this long, and none waiting: all has arrived."""
-PATIENCE_SECONDS = 20.0
+CLOSING_SECONDS = 20.0
 """A server that cannot settle or close in this time is left behind without further words."""
 
 
@@ -41,9 +41,9 @@ class Server(uvicorn.Server):
         os.dup2(2, 1)  # whatever is printed from here on belongs in the log
 
 
-async def settled(patience: float = PATIENCE_SECONDS) -> None:
+async def settled(longest: float = CLOSING_SECONDS) -> None:
     """Return when every event received so far has been handed to the database writers."""
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + longest
     seen, since = -1, time.monotonic()
     while time.monotonic() < deadline:
         waiting = sum(subscription._queue.qsize() for subscription in Topic.by_name("events")._subscriptions)
@@ -59,14 +59,14 @@ async def serve(listening: socket.socket) -> None:
     """Serve until standard input closes."""
     loop, closed = asyncio.get_running_loop(), asyncio.Event()
 
-    def watch() -> None:
+    def wait_for_the_end() -> None:
         sys.stdin.buffer.read()
         threading.Thread(target=_leave_at_last, daemon=True).start()
         loop.call_soon_threadsafe(closed.set)
 
     app = OwnPagesOnly(create_app(ephemeral=True, final=True))
     server = Server(uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=2))
-    threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=wait_for_the_end, daemon=True).start()
     serving = asyncio.create_task(server.serve([listening]))
     stop = asyncio.create_task(closed.wait())
     await asyncio.wait({serving, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -77,7 +77,7 @@ async def serve(listening: socket.socket) -> None:
 
 
 def _leave_at_last() -> None:
-    time.sleep(2 * PATIENCE_SECONDS)
+    time.sleep(2 * CLOSING_SECONDS)
     os._exit(1)
 
 

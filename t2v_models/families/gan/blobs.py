@@ -17,7 +17,7 @@ def draw_blobs(blobs: Tensor) -> Tensor:
     gradient, and a caption whose blobs had left the frame would never be learnt again.
     """
     opacity, place, spread = torch.split(blobs, [3, 2, 2], -1)
-    middle, deviation = SMALL / 2 + within(SMALL / 2, 2 * place), within(2.5, 0.3 * spread - 0.4).exp()
+    middle, deviation = SMALL / 2 + soft_clamp(SMALL / 2, 2 * place), soft_clamp(2.5, 0.3 * spread - 0.4).exp()
     edge = torch.arange(SMALL + 1, device=blobs.device)
     distance = (edge - middle[..., None]) / deviation[..., None]  # (…, k, 2, 9)
     across, down = torch.erf(math.sqrt(0.5) * distance).diff(dim=-1).unbind(-2)  # (…, k, 8)
@@ -25,7 +25,7 @@ def draw_blobs(blobs: Tensor) -> Tensor:
     return (rows[..., None] * across[..., None, None, :]).sum(-4)
 
 
-def within(limit: float, x: Tensor) -> Tensor:
+def soft_clamp(limit: float, x: Tensor) -> Tensor:
     """x itself up to 0.8 of the limit, and beyond that ever closer to it; its slope falls as 1 / x², so it never dies.
 
     Inside the frame nothing may be bent: a path that is straight in the plan would not be so on screen, and motions

@@ -2,14 +2,17 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from t2v_models.config import RGB
 from t2v_models.model import FamilyConfig
 
 
 class GanSettings(FamilyConfig):
-    """The measured recipe: the gamma, learning rates and batch statistics below belong together."""
+    """The measured recipe: the gamma, learning rates and batch statistics below belong together.
+
+    `ground` and `spots` are what two settings were called before 2026-11-29: runs of then load.
+    """
 
     about = "a text-conditioned GAN whose discriminator sees the caption and the whole clip"
 
@@ -17,13 +20,19 @@ class GanSettings(FamilyConfig):
     batch_size: int = Field(144, ge=1, description="clips per update, over all ranks")
     group: int = Field(4, ge=1, description="clips of one caption that stand together, a run")
     threads: int | None = Field(1, ge=1, description="CPU threads, of each rank: small matrices gain from one alone")
-    ground: RGB = Field((255, 255, 255), description="colour behind the object in the clips; also by name, or #rrggbb")
+    background: RGB = Field(
+        (255, 255, 255), validation_alias=AliasChoices("background", "ground"),
+        description="colour behind the object in the clips; also by name, or #rrggbb",
+    )  # fmt: skip
     noise: int = Field(6, ge=1, le=4096, description="angles of noise per clip: about as many as a clip has freedoms")
     text: int = Field(64, ge=1, le=4096, description="length of the generator's word vectors")
     width: int = Field(512, ge=8, le=8192, description="width of the hidden layers over whole clips")
     frame_code: int = Field(24, ge=1, le=4096, description="numbers that describe one frame inside the generator")
     frame_width: int = Field(128, ge=8, le=8192, description="width of the layer that decodes one frame")
-    spots: int = Field(2, ge=1, le=256, description="Gaussian blobs that a frame is the sum of")
+    blobs: int = Field(
+        2, ge=1, le=256, validation_alias=AliasChoices("blobs", "spots"),
+        description="Gaussian blobs that a frame is the sum of",
+    )  # fmt: skip
     look_width: int = Field(48, ge=8, le=8192, description="width of the layer that looks at one frame")
     look: int = Field(16, ge=1, le=4096, description="numbers that the discriminator reads from a frame by itself")
     features: int = Field(128, ge=1, le=8192, description="features of the discriminator, length of its word vectors")

@@ -4,14 +4,14 @@ The cascade: a generator and a discriminator play over clips averaged down to 8x
 matrices suffice and the caption is a sum of word vectors; a painter shared by all frames learns by regression to draw
 8x8 frames at full size, and never sees a fake. The generator composes a frame of a few Gaussian blobs, so that moving a
 thing is moving a number; discriminator and painter read the moments of a frame, so that place and size are numbers to
-them as well. All this suits one compact thing on an even ground, whose place and mass survive averaging; textures and
-scenes are out of its reach.
+them as well. All this suits one compact thing on an even background, whose place and mass survive averaging; textures
+and scenes are out of its reach.
 
 The loss is the relativistic pairing with R1 and R2 of R3GAN (Huang et al. 2024, arXiv:2501.05441); the conditional
 score is the projection of Miyato and Koyama (2018), which makes wrong captions as cheap as a dot product.
 
 Letters in shapes: b clips, t frames, s the frame's size, v words of the vocabulary, d features of the discriminator.
-Inside the model a pixel is its signed opacity over the ground, (ground - value) / 255 in each channel: 0 is ground.
+Inside the model a pixel is its signed opacity, (background - value) / 255 in each channel: 0 is background.
 """
 
 import math
@@ -32,7 +32,7 @@ from t2v_models.families.ema import Average, half_life_share
 from t2v_models.families.gan.bounded_adam import BoundedAdam
 from t2v_models.families.gan.config import GanSettings
 from t2v_models.families.gan.networks import Discriminator, Generator
-from t2v_models.families.gan.painter import SMALL, Painter, draw_pixel_sample, shrink, warn_of_other_ground
+from t2v_models.families.gan.painter import SMALL, Painter, draw_pixel_sample, shrink, warn_of_other_background
 from t2v_models.families.interpolation import interpolate, noise_of
 from t2v_models.model import VideoModel
 from t2v_models.sampler import Frames, Request
@@ -105,7 +105,7 @@ class Gan(VideoModel):
         self.spec = spec
         self.text = config.text_encoder.build()
         self.generator = Generator(config, spec.frames, self.text.width)
-        self.painter = Painter(config.painter_width, self.text.width, spec.size, config.ground)
+        self.painter = Painter(config.painter_width, self.text.width, spec.size, config.background)
         self.discriminator = Discriminator(config, spec.frames, self.text.width)
         self.average = Average([self.generator, self.painter])
 
@@ -122,7 +122,7 @@ class Gan(VideoModel):
         """One update of the discriminator, the generator, the painter and the averaged weights."""
         config = self.config
         if step == 0 and is_rank_zero():
-            warn_of_other_ground(batch.frames, config.ground)
+            warn_of_other_background(batch.frames, config.background)
         self._set_learning_rates(step, progress)
         self.forget_gradients()
         captions = self.text.pooled(batch.all_captions)
@@ -144,7 +144,9 @@ class Gan(VideoModel):
         real_scores: list[Tensor] = []
         for clips in batch.parts(config.accumulate, config.group):
             bags = clips.own(captions)
-            part = _Part(clips, bags, shrink(clips.frames, self.painter.ground), self.generator(clips.own(noise), bags))
+            part = _Part(
+                clips, bags, shrink(clips.frames, self.painter.background), self.generator(clips.own(noise), bags)
+            )
             loss, real_score, figures = self._discriminator_loss(part, captions, same, gamma)
             self.accumulate_gradients(clips.weight, discriminator=loss)
             parts.append(part)
@@ -206,7 +208,7 @@ class Gan(VideoModel):
             painter.paint(frames, said) for clip, said in zip(small, bags, strict=True) for frames in clip.split(few)
         ]
         clips = torch.cat(opacity).view(*small.shape[:2], *opacity[0].shape[1:])
-        return clips.mul_(-2).add_(2 * painter.ground - 1).clamp_(-1, 1).permute(0, 4, 1, 2, 3)
+        return clips.mul_(-2).add_(2 * painter.background - 1).clamp_(-1, 1).permute(0, 4, 1, 2, 3)
 
     def _set_learning_rates(self, step: int, progress: float) -> None:
         """Linear warm-up by step, half a cosine by progress."""

@@ -32,7 +32,7 @@ class Generator(nn.Module):
         self.words = word_table(vocabulary, config.text, WORDS)
         width = config.width
         self.plan = perceptron(2 * config.noise + config.text, width, width, frames * config.frame_code)
-        self.decode = perceptron(config.frame_code, config.frame_width, 7 * config.spots)
+        self.decode = perceptron(config.frame_code, config.frame_width, 7 * config.blobs)
         self.register_buffer("waves", slow_waves(frames), persistent=False)
         self.waves: Tensor
 

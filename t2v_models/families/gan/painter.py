@@ -28,15 +28,15 @@ PAINTED = 2.0
 """Radii from the centre, along x and along y, beyond which clips are blank."""
 WAVES = 3
 """Cosines of the distance from the centre (Fourier features, Tancik et al. 2020): without them rings are filled."""
-GROUND_TOLERANCE = 16
-"""Levels of 255 that a ground may differ from what it was said to be, as in compressed films."""
+BACKGROUND_TOLERANCE = 16
+"""Levels of 255 that a background may differ from what it was said to be, as in compressed films."""
 
 log = logging.getLogger(__name__)
 
 
-def shrink(frames: Tensor, ground: Tensor) -> Tensor:
+def shrink(frames: Tensor, background: Tensor) -> Tensor:
     """Opacity averaged over 8x8 cells, `(b, t, 3, 8, 8)`, of uint8 frames `(b, t, s, s, 3)`, s a multiple of 8, over a
-    ground of colour `(3,)` in [0, 1].
+    background of colour `(3,)` in [0, 1].
 
     Cells are summed as whole numbers, so nothing is lost and no frame need be made float. A few clips at a time stay in
     the processor's cache: eight times as fast as all at once.
@@ -45,17 +45,17 @@ def shrink(frames: Tensor, ground: Tensor) -> Tensor:
     cell = size // SMALL
     parts = [part.reshape(-1, t, SMALL, cell, 3 * size).sum(3, dtype=torch.int16) for part in torch.split(frames, 8)]
     rows = torch.cat(parts).view(-1, t, SMALL, SMALL, cell, 3)  # at most 64 * 255
-    return ground[:, None, None] - rows.permute(0, 1, 5, 2, 3, 4).sum(5, dtype=torch.int32) / (255.0 * cell**2)
+    return background[:, None, None] - rows.permute(0, 1, 5, 2, 3, 4).sum(5, dtype=torch.int32) / (255.0 * cell**2)
 
 
-def warn_of_other_ground(frames: Tensor, ground: RGB) -> None:
-    """Say so where most clips `(b, t, s, s, 3)` have another ground: objects would not be told from it."""
+def warn_of_other_background(frames: Tensor, background: RGB) -> None:
+    """Say so where most clips `(b, t, s, s, 3)` have another background: objects would not be told from it."""
     edges = torch.cat([frames[:, :, 0], frames[:, :, -1]])
     seen = edges.flatten(0, 2).median(0).values.tolist()
-    if max(abs(a - b) for a, b in zip(seen, ground, strict=True)) > GROUND_TOLERANCE:
+    if max(abs(a - b) for a, b in zip(seen, background, strict=True)) > BACKGROUND_TOLERANCE:
         log.warning(
-            "behind the objects most clips are %s and not %s: train with --set ground=#%02x%02x%02x; little comes of "
-            "clips whose ground is not even", seen, list(ground), *seen,
+            "behind the objects most clips are %s and not %s: train with --set background=#%02x%02x%02x; little comes "
+            "of clips whose background is not even", seen, list(background), *seen,
         )  # fmt: skip
 
 
@@ -67,18 +67,18 @@ def pixel_centres(size: int) -> Tensor:
 
 @full_precision
 def moments(small: Tensor) -> Tensor:
-    """Where the ink of a frame is and how much: `(…, 6)` of opacity `(…, 3, 8, 8)`, in cells.
+    """Where the opacity of a frame is and how much: `(…, 6)` of opacity `(…, 3, 8, 8)`, in cells.
 
-    Centre x and y, variance along both, ink, and its mass: the sum of its squares, and a little, so that nothing is
+    Centre x and y, variance along both, opacity, and its mass: the sum of its squares, and a little, so that nothing is
     divided by 0. The squared opacity weighs the cells, so that a faint veil far away moves neither the centre nor,
-    through the penalty on gradients, the discriminator; and so that red darker than the ground and blue lighter do not
-    cancel out.
+    through the penalty on gradients, the discriminator; and so that red darker than the background and blue lighter do
+    not cancel out.
     """
-    ink = small.flatten(-2)
-    sums = ink.square().mean(-2) @ cell_powers(ink.device, ink.dtype)  # (…, 5)
+    opacity = small.flatten(-2)
+    sums = opacity.square().mean(-2) @ cell_powers(opacity.device, opacity.dtype)  # (…, 5)
     mass = sums[..., 4:] + 0.05
     centre, square = (sums[..., :4] / mass).chunk(2, -1)
-    return torch.cat([centre, square - centre.square(), ink.mean(-2).sum(-1, keepdim=True), mass], -1)
+    return torch.cat([centre, square - centre.square(), opacity.mean(-2).sum(-1, keepdim=True), mass], -1)
 
 
 @cache
@@ -99,15 +99,15 @@ class Painter(nn.Module):
         width: of its layers at each pixel.
         vocabulary: number of words.
         size: height and width of the frames, px.
-        ground: what is behind the object: opacity is how much darker than that a pixel is, in each channel.
+        background: what is behind the object: opacity is how much darker than that a pixel is, in each channel.
     """
 
-    def __init__(self, width: int, vocabulary: int, size: int, ground: RGB):
+    def __init__(self, width: int, vocabulary: int, size: int, background: RGB):
         super().__init__()
         self.size = size
-        self.register_buffer("ground", torch.tensor(ground) / 255, persistent=False)
+        self.register_buffer("background", torch.tensor(background) / 255, persistent=False)
         self.register_buffer("pixels", pixel_centres(size), persistent=False)
-        self.ground: Tensor
+        self.background: Tensor
         self.pixels: Tensor
         self.words = word_table(vocabulary, TEXT, 0.01)  # small: words that always come together share what they mean
         self.state = perceptron(TEXT + 6 + 8 + 3, 64, 64, 7)
@@ -155,7 +155,7 @@ class Painter(nn.Module):
         turns = math.pi * torch.cat([2 * seen[:, :2], 4 * seen[:, :2]], 1)  # place within a cell
         state = self.state(torch.cat([seen, turns.sin(), turns.cos(), small.sum((2, 3)), text], 1))[:, None]
         centre, radius = seen[:, None, :2] + 0.3 * state[..., :2], (0.5 * state[..., 2:3]).exp()
-        colour = 0.7 * (2 * self.ground - 1) + 0.3 * state[..., 4:]  # on white all is darker, on black lighter
+        colour = 0.7 * (2 * self.background - 1) + 0.3 * state[..., 4:]  # on white all is darker, on black lighter
         return centre, radius, 12 * state[..., 3:4].exp() * radius, colour
 
     def depth(self, away: Tensor, text: Tensor) -> Tensor:
@@ -185,9 +185,9 @@ def painter_loss(inside: Tensor, colour: Tensor, target: Tensor, certainty: floa
         certainty: weight of the cross-entropy.
     """
     error = (torch.sigmoid(inside) * colour - target).abs().mean()
-    ink = target.abs().amax(-1, keepdim=True)
-    full = ink.amax(1, keepdim=True).clamp_min(0.2)  # a frame may be empty
-    return error + certainty * F.binary_cross_entropy_with_logits(inside, (ink / full).clamp_max(1))
+    opacity = target.abs().amax(-1, keepdim=True)
+    full = opacity.amax(1, keepdim=True).clamp_min(0.2)  # a frame may be empty
+    return error + certainty * F.binary_cross_entropy_with_logits(inside, (opacity / full).clamp_max(1))
 
 
 def sample_pixels(small: Tensor, draw: Tensor, size: int) -> Tensor:
@@ -240,7 +240,9 @@ class PixelSample:
         clip = clip - len(part.before)
         seen = small[clip, frame]
         pixels = sample_pixels(seen, place, painter.size)
-        target = painter.ground - part.frames.flatten(2, 3)[clip[:, None], frame[:, None], pixels] / 255.0  # (n, p, 3)
+        target = (
+            painter.background - part.frames.flatten(2, 3)[clip[:, None], frame[:, None], pixels] / 255.0
+        )  # (n, p, 3)
         inside, colour = painter(seen + noise, bags[clip], painter.pixels[pixels])
         return painter_loss(inside, colour, target, certainty)
 
