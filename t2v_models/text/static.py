@@ -106,11 +106,11 @@ class Static(TextEncoder):
 
 def _read(*files: Path) -> tuple[tuple[Pieces, Tensor], str]:
     """The two parts of an encoder, and the digest of their files; read once while these stay as they are."""
-    return _parsed(*files, *(file.stat().st_mtime_ns for file in files))
+    return _parsed(*files, *((file.stat().st_size, file.stat().st_mtime_ns) for file in files))
 
 
 @lru_cache(2)
-def _parsed(tokenizer: Path, weights: Path, *_changed_ns: int) -> tuple[tuple[Pieces, Tensor], str]:
+def _parsed(tokenizer: Path, weights: Path, *_as_they_are: tuple[int, int]) -> tuple[tuple[Pieces, Tensor], str]:
     contents = tokenizer.read_bytes(), weights.read_bytes()
     try:
         pieces, tensors = Pieces(contents[0]), load(contents[1])
