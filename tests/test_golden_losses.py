@@ -1,4 +1,5 @@
-"""Same seeds, same losses: 20 steps of a small model of each family, as they were before the second house was built.
+"""Same seeds, same losses: 20 steps of a small model of each family, as they were before the second house was built
+(`diffusion`: before its networks were several).
 
 `python -m tests.test_golden_losses` writes them anew, in a row with every change that is meant to change them.
 """
@@ -11,6 +12,8 @@ import pytest
 
 from t2v_models.checkpoint import RunConfig
 from t2v_models.families.build import FAMILIES, ModelConfig
+from t2v_models.families.diffusion.model import DiffusionConfig
+from t2v_models.families.diffusion.noise_levels import NoiseLevels
 from t2v_models.families.frame_gan import FrameGanConfig
 from t2v_models.families.gan.model import GanConfig
 from t2v_models.shards.manifest import Manifest
@@ -22,7 +25,12 @@ LOSSES = Path(__file__).parent / "golden" / "losses.json"
 CONFIGS: dict[str, ModelConfig] = {
     "gan": GanConfig(batch_size=8, group=2, width=16, frame_width=16, features=8, painter_per_run=2, accumulate=2),
     "frame_gan": FrameGanConfig(batch_size=4, width=16, threads=1),
-}
+    "diffusion": DiffusionConfig(  # all of it is written out, since the recipe's defaults may move
+        batch_size=4, base_size=8, widths=(8, 16), blocks=1, condition=16, upsampler_width=8, threads=1,
+        balance=0.5, prediction="x0", weight="even", distance="l2", dropout=0.2, optimizer="adamw", lr=2e-3,
+        warmup_steps=3, decay=0.7, training_levels=NoiseLevels(curve="lognormal", low=0.02, high=200, mean=1, std=1.4),
+    ),
+}  # fmt: skip
 STEPS = 20
 
 
