@@ -32,21 +32,26 @@ class Folded(nn.Module):
         widths: channels at each resolution, each half as fine as the one before.
         blocks: residual blocks at each resolution, on the way down and on the way up.
         condition: m.
+        given: whether it sees known frames.
 
     Raises:
         LabError: a size that patch and halvings do not divide.
     """
 
-    def __init__(self, shape: Shape, text: int, patch: int, widths: Sequence[int], blocks: int, condition: int) -> None:
+    def __init__(
+        self, shape: Shape, text: int, patch: int, widths: Sequence[int], blocks: int, condition: int,
+        given: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
         channels, frames, height, width = shape
         coarse = patch * 2 ** (len(widths) - 1)
         check_size(height, width, coarse)
         self.patch = patch
+        self.given = (channels + 1) if given else 0
         folded = channels * frames * patch**2
         sizes = [(height // (patch * 2**k), width // (patch * 2**k)) for k in range(len(widths))]
         self.condition = Condition(text, condition)
-        self.enter = nn.Conv2d(folded, widths[0], 3, padding=1)
+        self.enter = nn.Conv2d((channels + self.given) * frames * patch**2, widths[0], 3, padding=1)
         self.down = nn.ModuleList(Stage(w, size, blocks, condition) for w, size in zip(widths, sizes, strict=True))
         self.shrink = nn.ModuleList(nn.Conv2d(4 * a, b, 1) for a, b in pairwise(widths))
         self.grow = nn.ModuleList(nn.Conv2d(b // 4 + a, a, 1) for a, b in pairwise(widths))
@@ -62,10 +67,10 @@ class Folded(nn.Module):
         inner = (self.down, self.up, self.shrink, self.grow)
         return [weight for part in inner for weight in part.parameters() if weight.ndim == 4]
 
-    def forward(self, x: Tensor, level: Tensor, text: Text) -> Tensor:
-        """What the preconditioning wants of clips at noise levels `(b,)`."""
+    def forward(self, x: Tensor, level: Tensor, text: Text, given: Tensor | None = None) -> Tensor:
+        """What the preconditioning wants of clips at noise levels `(b,)`; `given` is `Given.channels`."""
         condition = self.condition(level, text)
-        h = F.pixel_unshuffle(x.flatten(1, 2), self.patch)  # (b, c t p², h / p, w / p)
+        h = F.pixel_unshuffle(beside(x, given, self.given).flatten(1, 2), self.patch)  # (b, c t p², h / p, w / p)
         h = self.down[0](self.enter(h.contiguous(memory_format=torch.channels_last)), condition)
         skips = []
         for shrink, stage in zip(self.shrink, self.down[1:], strict=True):
@@ -109,6 +114,14 @@ class Block(nn.Module):
         inner = F.silu(self.first(F.silu(self.modulate(normalise(h), condition))))
         changed: Tensor = h + self.second(inner)
         return changed
+
+
+def beside(x: Tensor, given: Tensor | None, channels: int) -> Tensor:
+    """Clips `(b, c, t, h, w)` with so many channels more: of known frames, or of none."""
+    if not channels:
+        return x
+    none = x.new_zeros(1).expand(len(x), channels, *x.shape[2:])
+    return torch.cat([x, none if given is None else given.to(x)], 1)
 
 
 def normalise(h: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ even, bright or still in the data is measured from the first batch (`standardise
 Letters in shapes: b clips, t frames, h and w pixels.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, final
 
 import torch
@@ -19,6 +19,7 @@ from t2v_models.batch import Batch, Metrics, to_frames, to_video
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.families.diffusion.folded import Folded
+from t2v_models.families.diffusion.given import Given, drawn, keep, reconstruct
 from t2v_models.families.diffusion.guidance import Guidance, dynamic_threshold
 from t2v_models.families.diffusion.loss import Distance, ExpectedError, Weight, distance
 from t2v_models.families.diffusion.noise_levels import NoiseLevels
@@ -34,6 +35,8 @@ from t2v_models.sampler import Frames, Request
 from t2v_models.text.encoder import Text
 
 BETAS = (0.9, 0.98)
+BLUR = 0.1
+"""How far off a known frame may be made, in deviations of the data, before it is put in place."""
 FORGIVEN = 0.1
 """The most noise on the upsampler's input, of the half range of values: about what errors the denoiser makes."""
 
@@ -59,6 +62,10 @@ class DiffusionConfig(FamilyConfig):
         NoiseLevels(curve="lognormal", low=0.02, high=200, mean=1.0, std=1.4), description="noise levels learnt at"
     )
     dropout: float = Field(0.1, ge=0, lt=1, description="share of captions left out, which guidance needs")
+    given: float = Field(0.0, ge=0, le=1, description="share of clips learnt with some of their frames known")
+    reconstruction: int = Field(
+        1, ge=1, le=100, description="gradients a call that lead to known frames where given is 0"
+    )
     optimizer: Literal["muon", "adamw"] = Field("muon", description="of the denoiser's hidden matrices")
     muon_lr: float = Field(0.01, gt=0, le=1, description="Muon step of these")
     lr: float = Field(2e-3, gt=0, le=1, description="AdamW step of all other weights")
@@ -109,7 +116,7 @@ class Diffusion(LossModel):
         LabError: a frame size that the denoiser's cells do not divide.
     """
 
-    able = frozenset({"guidance", "steps"})
+    able = frozenset({"guidance", "steps", "first_frames"})
 
     def __init__(self, config: DiffusionConfig, spec: ClipSpec):
         super().__init__()
@@ -120,7 +127,9 @@ class Diffusion(LossModel):
         side = spec.size // self.factor
         self.shape = 3, spec.frames, side, side
         self.standardise = Standardise(spec.frames, side, side, config.balance)
-        network = Folded(self.shape, self.text.width, config.patch, config.widths, config.blocks, config.condition)
+        network = Folded(
+            self.shape, self.text.width, config.patch, config.widths, config.blocks, config.condition, config.given > 0
+        )
         self.denoiser = Preconditioned(network, config.prediction)
         self.upsampler = Upsampler(self.factor, config.upsampler_width) if self.factor > 1 else None
         self.average = Average([network for network in (self.denoiser, self.upsampler) if network])
@@ -151,17 +160,19 @@ class Diffusion(LossModel):
         """Of the denoiser at one noise level a clip; of the upsampler at one frame a clip."""
         video = to_video(part.frames)
         small = shrink(video, self.factor)
-        found = {"denoiser": self._denoiser_loss(part, self.standardise(small))}
+        found = {"denoiser": self._denoiser_loss(part, small)}
         if self.upsampler:
             found["upsampler"] = self._upsampler_loss(self.upsampler, part, small, video)
         return found
 
-    def _denoiser_loss(self, part: Batch, x0: Tensor) -> Loss:
+    def _denoiser_loss(self, part: Batch, small: Tensor) -> Loss:
         config = self.config
+        x0 = self.standardise(small)
         sigma = config.training_levels.at(stratified(part)).to(x0)
         noisy = x0 + sigma.view(-1, 1, 1, 1, 1) * part.randn(*self.shape)
         text = left_out(self.text(part.captions), part.rand() < config.dropout)
-        error = self.denoiser(noisy, sigma, text) - x0
+        known = Given(small, drawn(part, small.shape[2], config.given)) if config.given else None
+        error = self.denoiser(noisy, sigma, text, self._channels(known)) - x0
         counted = distance(error / self.expected(sigma).view(-1, 1, 1, 1, 1), config.distance)
         squares = error.detach().square().mean((1, 2, 3, 4))
         self.expected.note(sigma, squares)
@@ -202,11 +213,24 @@ class Diffusion(LossModel):
                 f"and guidance {guidance:g} has no meaning: use guidance 1"
             )
 
-    @torch.no_grad()
     def make(self, request: Request) -> Tensor:
         """By the averaged weights. The noise of a clip, what a sampler adds included, is drawn by its own seed."""
-        draw = self._noise(request.seeds)
-        return self._sampled(self.text(request.prompts), draw, self._guidance(request), request.steps)
+        given = None if request.first_frames is None else self._begun(to_video(request.first_frames[:, None]))
+        return self.completed(request, given)
+
+    def completed(self, request: Request, given: Given | None) -> Tensor:
+        """The same, of clips of which any frames may be known, at full size."""
+        with torch.inference_mode(False), torch.no_grad():  # some gradients are taken
+            given = given and Given(given.video.clone(), given.known.clone())
+            draw = self._noise(request.seeds)
+            return self._sampled(self.text(request.prompts), draw, self._guidance(request), request.steps, given)
+
+    def _begun(self, frames: Tensor) -> Given:
+        """Clips that begin with these frames `(b, 3, k, h, w)`."""
+        video = frames.new_zeros(*frames.shape[:2], self.spec.frames, *frames.shape[3:])
+        video[:, :, : frames.shape[2]] = frames
+        known = torch.arange(self.spec.frames) < frames.shape[2]
+        return Given(video.to(self.device), known.expand(len(video), -1).to(self.device))
 
     def interpolate(self, prompts: tuple[str, str], seeds: tuple[int, int], count: int) -> Frames:
         """`sampler.Interpolates`: tokens are mixed in proportion, noises along a quarter circle."""
@@ -216,35 +240,43 @@ class Diffusion(LossModel):
         with torch.inference_mode(), threads(self.config.threads):
             text = mixed(self.text(prompts), share)
             draw: Draw = lambda: one() * turn.cos() + other() * turn.sin()  # noqa: E731
-            return to_frames(self._sampled(text, draw, self.config.guidance, None))
+            return to_frames(self._sampled(text, draw, self.config.guidance, None, None))
 
     def _noise(self, seeds: Sequence[int]) -> Draw:
         """What draws standard noise `(b, *shape)`, row i by `seeds[i]`."""
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         return lambda: torch.stack([torch.randn(self.shape, generator=own) for own in generators]).to(self.device)
 
-    def _sampled(self, text: Text, draw: Draw, scale: float, calls: int | None) -> Tensor:
+    def _sampled(self, text: Text, draw: Draw, scale: float, calls: int | None, given: Given | None) -> Tensor:
         """Clips of texts at full size; `calls` of the denoiser, by default as many as in the configuration."""
         config = self.config
-        denoiser, *upsampler = self.average
-        guidance = Guidance(scale, config.guidance_low, config.guidance_high, config.guidance_rescale)
-        denoise = guidance(_with(denoiser, text), _with(denoiser, text_and_none(text)))
-        if config.threshold:
-            denoise = self._in_range(denoise, config.threshold)
+        upsampler = self.average[1] if self.upsampler else None
+        denoise = self._denoise(text, scale, given and Given(shrink(given.video, self.factor), given.known))
         steps = steps_of(config.sampler, calls or config.steps)
         sigmas = config.sampling_levels.falling(steps).to(self.device)
         x = sample(config.sampler, denoise, sigmas[0] * draw(), sigmas, draw, Churn(config.churn))
         video = self.standardise.back(x)
-        return (enlarge(upsampler[0], video) if upsampler else video).clamp(-1, 1)
+        video = (enlarge(upsampler, video) if upsampler else video).clamp(-1, 1)
+        return given.over(video) if given else video
 
-    def _in_range(self, denoise: Denoise, share: float) -> Denoise:
-        """The same denoiser, its clips kept within the range of values."""
+    def _denoise(self, text: Text, scale: float, given: Given | None) -> Denoise:
+        """The averaged denoiser with all that the configuration, the text and small known frames ask of it."""
+        config, denoiser, back = self.config, self.average[0], self.standardise.back
+        guidance = Guidance(scale, config.guidance_low, config.guidance_high, config.guidance_rescale)
+        channels = self._channels(given)
+        twice = channels if channels is None else torch.cat([channels, channels])
+        denoise = guidance(_with(denoiser, text, channels), _with(denoiser, text_and_none(text), twice))
+        if share := config.threshold:
+            denoise = keep(denoise, lambda x: self.standardise(dynamic_threshold(back(x), share)))
+        if given and not config.given:
+            known = given.known[:, None, :, None, None]
+            look: Callable[[Tensor], Tensor] = lambda x: self.standardise.pictures(back(x)) * known  # noqa: E731
+            denoise = reconstruct(denoise, look, look(self.standardise(given.video)), config.reconstruction, BLUR)
+        return keep(denoise, lambda x: self.standardise(given.over(back(x)))) if given else denoise
 
-        def in_range(x: Tensor, sigma: Tensor) -> Tensor:
-            clean: Tensor = self.standardise(dynamic_threshold(self.standardise.back(denoise(x, sigma)), share))
-            return clean
-
-        return in_range
+    def _channels(self, given: Given | None) -> Tensor | None:
+        """What the network sees of known frames, if it was trained so."""
+        return given.channels(self.standardise.pictures(given.video)) if given and self.config.given else None
 
     def _guidance(self, request: Request) -> float:
         return self.config.guidance if request.guidance is None else request.guidance
@@ -282,9 +314,9 @@ def mixed(text: Text, share: Tensor) -> Text:
     return Text(torch.lerp(first, last, share[:, None, None]), torch.lerp(there, then, share[:, None]))
 
 
-def _with(denoiser: nn.Module, text: Text) -> Denoise:
+def _with(denoiser: nn.Module, text: Text, given: Tensor | None) -> Denoise:
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        clean: Tensor = denoiser(x, sigma, text)
+        clean: Tensor = denoiser(x, sigma, text, given)
         return clean
 
     return denoise

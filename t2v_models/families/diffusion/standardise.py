@@ -47,6 +47,10 @@ class Standardise(nn.Module):
         """To variance 1."""
         return self._filter(self.gains, video - self.mean)
 
+    def pictures(self, video: Tensor) -> Tensor:
+        """Each frame by itself, as if all clips were still."""
+        return self.gains[0] * (video - self.mean)
+
     def back(self, x: Tensor) -> Tensor:
         """To video; what lies outside [-1, 1] stays there."""
         return self._filter(1 / self.gains, x) + self.mean
