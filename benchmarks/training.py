@@ -65,14 +65,19 @@ class Loop:
     """A model and its batches, a step at a time: what `fit` does between two looks at the clock."""
 
     def __init__(
-        self, config: ModelConfig, manifest: Manifest, precision: str = "float32", device: str = "cpu"
+        self,
+        config: ModelConfig,
+        manifest: Manifest,
+        precision: str = "float32",
+        device: str = "cpu",
+        resident: bool = True,
     ) -> None:
         keep_memory()  # as `fit` does
         self.config, self.precision = config, precision
         torch.manual_seed(0)
         self.model: VideoModel = config.with_captions(manifest.captions).build(manifest.spec, {}).to(device)
         store = ClipStore(manifest)
-        clips = store if device == "cpu" else DeviceClips(store, torch.device(device))
+        clips = DeviceClips(store, torch.device(device)) if resident and device != "cpu" else store
         self.stream = batches(clips, config.batch_size, config.group, 0, share=collectives.share())
         self.step = 0
 

@@ -11,10 +11,10 @@ from t2v_models.config import LabError
 from t2v_models.processes import cores
 
 
-def matrix_gflops(device: torch.device, seconds: float) -> float:
-    """GFLOP/s that fp32 matrices of 1024 x 1024 reach within about `seconds`, on all cores of a CPU or on one GPU."""
+def matrix_gflops(device: torch.device, seconds: float, dtype: torch.dtype = torch.float32) -> float:
+    """GFLOP/s that matrices of 1024 x 1024 reach within about `seconds`, on all cores of a CPU or on one GPU."""
     side = 1024
-    left = torch.ones(side, side, device=device)
+    left = torch.ones(side, side, dtype=dtype, device=device)
     result = torch.empty_like(left)
     with threads(cores()):
         torch.mm(left, left, out=result)

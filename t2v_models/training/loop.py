@@ -108,7 +108,7 @@ def fit(
         stream = batches(
             _resident(store, device), size, group, run.seed, step, collectives.share(), block=store.manifest.block
         )
-        clock = Clock(step, seconds, _machine_rate(device, config.probe_seconds))
+        clock = Clock(step, seconds, _machine_rate(device, config))
         record = _Record(run, config, run_dir, model, clock, last, log, watch)
         metrics: Metrics = {}
         untold: list[Metrics] = []  # of the updates since figures were logged
@@ -266,10 +266,11 @@ def _share_of_cores() -> int:
     return max(1, cores() // collectives.local_world())
 
 
-def _machine_rate(device: torch.device, seconds: float) -> float:
-    """GFLOP/s of the machines of all ranks together; 0 where nobody asked."""
+def _machine_rate(device: torch.device, config: TrainConfig) -> float:
+    """GFLOP/s of the machines of all ranks together, in the run's precision; 0 where nobody asked."""
+    seconds, dtype = config.probe_seconds, getattr(torch, config.precision)
     measures = seconds > 0 and (device.type == "cuda" or collectives.local_rank() == 0)
-    return collectives.all_reduce_sum(matrix_gflops(device, seconds) if measures else 0.0)
+    return collectives.all_reduce_sum(matrix_gflops(device, seconds, dtype) if measures else 0.0)
 
 
 def _device(config: TrainConfig) -> torch.device:
