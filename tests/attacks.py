@@ -1,7 +1,7 @@
 """What a web page may try against a server on the loopback of the machine that shows it.
 
-Two kinds of pages: one of a foreign origin, and one whose own name has been turned to 127.0.0.1 in the meantime, which
-the browser then takes for a page of the server (DNS rebinding).
+Three kinds of pages: one of a foreign origin, one of another server on this machine, and one whose own name has been
+turned to 127.0.0.1 in the meantime, which the browser then takes for a page of the server (DNS rebinding).
 """
 
 import json
@@ -59,12 +59,13 @@ def by_page(page: Page, at: str, url: str, body: Any) -> dict[str, Any]:
     return found
 
 
-def by_both_pages(page: Page, url: str, body: Any) -> None:
-    """Both pages try, and neither may read anything."""
-    with foreign_page() as at:
-        found = by_page(page, at, url, body)
-        assert found["read"] == found["json"] == found["plain"] == "TypeError", found
-        assert found["socket"] == "refused"
+def by_all_pages(page: Page, url: str, body: Any) -> None:
+    """All pages try, and none may read anything."""
+    with foreign_page() as foreign:
+        for at in (foreign, foreign.replace(EVIL, "127.0.0.1")):
+            found = by_page(page, at, url, body)
+            assert found["read"] == found["json"] == found["plain"] == "TypeError", (at, found)
+            assert found["socket"] == "refused"
     rebound = httpx.URL(url).copy_with(host=EVIL)
     found = by_page(page, str(rebound), str(rebound), body)
     assert found["read"] == found["json"] == found["plain"] == 403, found
@@ -101,7 +102,8 @@ def by_http(url: str, body: Any) -> None:
             headers = {"Host": host} | origin
             assert httpx.get(url, headers=headers, timeout=60).status_code == 403, headers
             assert httpx.post(url, headers=headers, json=body, timeout=60).status_code == 403, headers
-    for origin in (f"http://{EVIL}", "null", f"http://127.0.0.1.{EVIL}:{port}", f"http://{EVIL}:{port}"):
+    foreign = (f"http://{EVIL}", "null", f"http://127.0.0.1.{EVIL}:{port}", f"http://{EVIL}:{port}")
+    for origin in (*foreign, "http://127.0.0.1:9", "http://localhost:9"):
         answer = httpx.get(url, headers={"Origin": origin}, timeout=60)
         assert answer.headers.get("access-control-allow-origin") is None, origin
         for kind in ({}, {"Content-Type": "text/plain"}, {"Content-Type": "application/json"}):

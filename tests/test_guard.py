@@ -17,7 +17,7 @@ from websockets.sync.client import connect
 
 from tasks.servers.guard import OwnPagesOnly
 from tasks.servers.runtime import prefect_api
-from tests.attacks import EVIL, REBOUND, by_both_pages, by_http, by_page, foreign_page
+from tests.attacks import EVIL, REBOUND, by_all_pages, by_http, by_page, foreign_page
 from tests.browser import CHROMIUM, browser
 
 
@@ -91,7 +91,7 @@ def test_a_page_can_use_an_open_server_in_every_way_and_a_guarded_one_in_none(tm
             assert by_page(page, rebound, rebound, {"a": 1})["read"] == 200
         told = Told()
         with served(OwnPagesOnly(told)) as url:
-            by_both_pages(page, f"{url}/x", {"a": 1})
+            by_all_pages(page, f"{url}/x", {"a": 1})
             assert set(told.asked) == {"GET /x"}, "a frame is asked for, as a link would be, and not shown"
 
 
@@ -121,6 +121,6 @@ def test_the_prefect_server_of_a_run_takes_nothing_that_a_foreign_page_could_sen
 @pytest.mark.filterwarnings("ignore")  # prefect's own
 def test_no_page_in_a_browser_reaches_the_prefect_server_of_a_run(prefect: str, tmp_path: Path) -> None:
     with browser(tmp_path / "browser", names=REBOUND) as page:
-        by_both_pages(page, f"{prefect}/flows/", {"name": "evil"})
-        by_both_pages(page, f"{prefect}/events/in", [])
+        by_all_pages(page, f"{prefect}/flows/", {"name": "evil"})
+        by_all_pages(page, f"{prefect}/events/in", [])
     assert "evil" not in flows(prefect)

@@ -27,7 +27,7 @@ from PIL import Image
 
 from t2v_models.training.loop import history
 from tasks.servers import running, supervisor
-from tests.attacks import REBOUND, by_both_pages, by_http
+from tests.attacks import REBOUND, by_all_pages, by_http
 from tests.browser import CHROMIUM, browser
 
 ROOT = Path(__file__).parents[1]
@@ -148,7 +148,7 @@ def test_what_a_foreign_page_could_send_is_refused_at_both_ports(up: Up) -> None
 def test_no_page_in_a_browser_can_read_or_start_anything_at_either_port(up: Up, tmp_path: Path) -> None:
     with browser(tmp_path / "browser", names=REBOUND) as page:
         for url in guarded(up):
-            by_both_pages(page, url, {"name": "evil"})
+            by_all_pages(page, url, {"name": "evil"})
     assert not evil(up)
 
 

@@ -26,7 +26,7 @@ from t2v_models.worlds.motions import trace
 from t2v_models.worlds.prompts import parse
 from t2v_models.worlds.render import render
 from tasks.report.play import REAL, matching, next_words, player, runs_in, show, with_word
-from tests.attacks import REBOUND, by_both_pages, by_http
+from tests.attacks import REBOUND, by_all_pages, by_http
 from tests.browser import CHROMIUM, browser
 from tests.runs import SMALL, quiet, run_of
 from tests.tiny import drawn_clip, prepared
@@ -198,7 +198,7 @@ def test_type_a_prompt_and_see_a_clip_and_its_verdict(work: Path, tmp_path: Path
         assert address.startswith("http://127.0.0.1:")
         by_http(f"{address}/gradio_api/queue/join", {"data": [], "fn_index": 0, "session_hash": "evil"})
         with browser(tmp_path / "browser", names=REBOUND) as page:
-            by_both_pages(page, f"{address}/gradio_api/queue/join", {})
+            by_all_pages(page, f"{address}/gradio_api/queue/join", {})
             page.requests.clear()
             page.open(f"{address}/?prompt=circle+moving+left&seed=41&count=2&beside=real+clips")
             words = page.wait("document.querySelectorAll('.clip img').length == 4 && document.body.innerText")

@@ -27,7 +27,7 @@ from t2v_models.training.loop import TrainConfig, fit
 from tasks.mlflow.registry import promote, version_with
 from tasks.mlflow.store import client
 from tasks.mlflow.tracking import track
-from tests.attacks import REBOUND, by_both_pages, by_http
+from tests.attacks import REBOUND, by_all_pages, by_http
 from tests.browser import CHROMIUM, browser
 from tests.runs import SMALL, quiet, run_of
 from tests.tiny import prepared
@@ -114,7 +114,7 @@ def test_the_server_answers_no_foreign_page(server: str) -> None:
 @pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium")
 def test_no_page_in_a_browser_uses_the_server(server: str, tmp_path: Path) -> None:
     with browser(tmp_path / "browser", names=REBOUND) as page:
-        by_both_pages(page, f"{server}/invocations", {"dataframe_records": [{"prompt": PROMPT}]})
+        by_all_pages(page, f"{server}/invocations", {"dataframe_records": [{"prompt": PROMPT}]})
 
 
 def test_a_clean_process_without_the_lab_answers_as_the_run_folder_does(store: str, run: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from t2v_models.config import LabError
 from t2v_models.files import bytes_in_words, locked, size
+from tasks.mlflow.server import settings
 from tasks.mlflow.store import without_passwords
 from tasks.report.console import say
 from tasks.servers import running
@@ -57,14 +58,12 @@ def serve(work: Path, prefect_port: int, mlflow_port: int, postgres: str | None 
     started, since = time.monotonic(), datetime.now(UTC)
     with locked(work / "up.lock", 0, "starts or stops 't2v up'"):
         _end_leftovers(work)
-        say("starting the Prefect and MLflow servers: about 25 s on two free cores")
+        say("starting Prefect, MLflow, deployments and workers: 70 s of a processor the first time, shared by the cores")
         with Services(work / "logs", ROOT, lambda parts: running.note(work, parts=parts)) as services:
             try:
                 prefect, mlflow = servers(services, work, prefect_port, mlflow_port, postgres)
-                say(
-                    f"both answer after {time.monotonic() - started:.0f} s; starting deployments and workers: 20 s more"
-                )
-                _workers(services)
+                _start_lab(services, prefect)
+                services.wait("mlflow", f"{mlflow}/health")
                 running.note(work, prefect=prefect, mlflow=mlflow)
                 say(f"Prefect  {prefect}\nMLflow   {without_passwords(mlflow)}\nlogs     {work / 'logs'}")
                 say(f"work     {work} has {bytes_in_words(size(work))}; 't2v clean' removes what is old")
@@ -80,10 +79,10 @@ def serve(work: Path, prefect_port: int, mlflow_port: int, postgres: str | None 
 def servers(
     services: Services, work: Path, prefect_port: int, mlflow_port: int, postgres: str | None = None
 ) -> tuple[str, str]:
-    """Addresses of the two servers, which answer; those that the environment does not name are started here.
+    """Addresses of the two servers; those that the environment does not name are started here, and not waited for.
 
     Raises:
-        LabError: a server that is named does not answer, or one that is started.
+        LabError: a server that is named does not answer.
     """
     prefect, mlflow = os.environ.get("PREFECT_API_URL"), os.environ.get("MLFLOW_TRACKING_URI")
     if prefect:
@@ -94,7 +93,6 @@ def servers(
             "unset the variable, and one is started here"
         )
     stores = databases(postgres) if postgres else {"prefect": None, "mlflow": f"sqlite:///{work}/mlflow.db"}
-    started: dict[str, str] = {}
     if not prefect:
         port = port_for(prefect_port, "Prefect", "PREFECT_API_URL", "/api")
         prefect = os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
@@ -103,24 +101,14 @@ def servers(
             "prefect", "uvicorn", "--factory", "tasks.servers.server:application", "--host", "127.0.0.1",
             "--port", str(port), "--log-level", "warning", environment=SERVER_SETTINGS | database,
         )  # fmt: skip
-        started["prefect"] = f"{prefect}/health"
     if not mlflow:
         port = port_for(mlflow_port, "MLflow", "MLFLOW_TRACKING_URI", "")
         mlflow = os.environ["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{port}"
         services.start(
-            "mlflow", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-            # what new experiments keep is found without a server too, by `t2v run`; that of older ones is behind this
-            "--artifacts-destination", str(work / "mlflow-artifacts"),
-            "--default-artifact-root", (work / "mlflow-artifacts").as_uri(),
-            environment={
-                "MLFLOW_BACKEND_STORE_URI": str(stores["mlflow"]),  # not an argument: it may hold a password
-                "MLFLOW_SERVER_ALLOWED_HOSTS": "127.0.0.1:*,localhost:*",  # its own default lets 10.evil.example pass
-                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # two more processes, for judges of language models
-            },
+            "mlflow", "uvicorn", "--factory", "tasks.mlflow.server:application", "--host", "127.0.0.1",
+            "--port", str(port), "--log-level", "warning",
+            environment=settings(str(stores["mlflow"]), work / "mlflow-artifacts"),
         )  # fmt: skip
-        started["mlflow"] = f"{mlflow}/health"
-    for name, url in started.items():
-        services.wait(name, url)
     return prefect.removesuffix("/api"), mlflow
 
 
@@ -132,11 +120,13 @@ def port_for(port: int, what: str, variable: str, path: str) -> int:
     return free_port(port, what)
 
 
-def _workers(services: Services) -> None:
-    """Pools, rules, deployments, and a worker for each pool."""
+def _start_lab(services: Services, prefect: str) -> None:
+    """Pools, rules, deployments, and a worker for each pool, as soon as Prefect answers."""
+    services.start("setup", "python", "-m", "flows.cli.deployments", "--no-prompt", "deploy", "--all")
     from tasks.servers.orchestration import set_up
     from tasks.servers.orphans import worker_name  # both import Prefect, which the servers' start hides
 
+    services.wait("prefect", f"{prefect}/api/health")
     set_up()
     for pool, limit in LIMITS.items():
         limited = ("--limit", str(limit)) if limit else ()
@@ -144,7 +134,7 @@ def _workers(services: Services) -> None:
             f"worker-{pool}", "prefect", "worker", "start", "--pool", pool, "--type", "process",
             "--name", worker_name(pool), *limited, environment={"PREFECT_WORKER_QUERY_SECONDS": str(QUERY_SECONDS)},
         )  # fmt: skip
-    services.once("prefect", "--no-prompt", "deploy", "--all")
+    services.finish("setup")
 
 
 def _look_after(services: Services, since: datetime, logs: Path) -> None:

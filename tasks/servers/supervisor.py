@@ -76,23 +76,27 @@ class Services:
             self._parts[name] = Part(name, command, told, log, self._launch(log, command, told))
             self._note(self.processes())
 
-    def once(self, *command: str) -> None:
-        """Run a command to its end, output in `setup.log`.
+    def finish(self, name: str) -> None:
+        """Wait for a part that does one thing and ends.
 
         Raises:
             LabError: it fails.
         """
-        log = self._logs / "setup.log"
-        if code := self._launch(log, command, {}).wait():
-            raise LabError(f"'{' '.join(command)}' failed with code {code}: read {log}")
+        part = self._parts[name]
+        if code := part.process.wait():
+            raise LabError(f"'{' '.join(part.command)}' has {_ending(code)}: read {part.log}")
+        del self._parts[name]
+        self._note(self.processes())
 
     def wait(self, name: str, url: str) -> None:
-        """Until `url` answers.
+        """Until `url` answers; what is no part of ours was asked before.
 
         Raises:
             LabError: the part ends before it answers, or takes too long.
         """
-        part, deadline = self._parts[name], time.monotonic() + READY_SECONDS
+        part, deadline = self._parts.get(name), time.monotonic() + READY_SECONDS
+        if part is None:
+            return
         while time.monotonic() < deadline and part.process.poll() is None:
             if answers(url):
                 return
