@@ -58,7 +58,7 @@ def serve(work: Path, prefect_port: int, mlflow_port: int, postgres: str | None 
     started, since = time.monotonic(), datetime.now(UTC)
     with locked(work / "up.lock", 0, "starts or stops 't2v up'"):
         _end_leftovers(work)
-        say("starting Prefect, MLflow, deployments and workers: 70 s of a processor the first time, shared by the cores")
+        say("starting Prefect, MLflow, deployments and workers: 70 s of a core the first time, 50 later")
         with Services(work / "logs", ROOT, lambda parts: running.note(work, parts=parts)) as services:
             try:
                 prefect, mlflow = servers(services, work, prefect_port, mlflow_port, postgres)
