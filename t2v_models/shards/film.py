@@ -7,11 +7,11 @@ import errno
 import heapq
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,13 @@ import numpy as np
 from av.codec.codec import UnknownCodecError
 from av.sidedata.sidedata import Type
 from av.stream import Disposition
+from av.video.frame import PictureType
 from PIL import Image
 
 from t2v_models.shards.colour import rgb, tell_colours
 from t2v_models.shards.damage import Signs
 from t2v_models.shards.picture import MOST_PIXELS, Shown, Told, check_size
+from t2v_models.shards.structure import CUT
 
 DEEPEST = 16
 """Pictures by which a coder may change their order: H.264 and HEVC allow no more."""
@@ -34,6 +36,12 @@ UNTIMED = "matroska,webm"
 """The container that tells how long the film is, but not how long each picture is shown."""
 HARMLESS = ("SEI type", "APP fields", "missing picture in access unit")
 """Of what decoders call errors: these concern parts beside the pictures."""
+TELLING = ("concealing", "undecodable", "Packet corrupt", "incomplete packet", "EOI", "Extra padding", "size mismatch")
+"""Of what they call no error, and of what demuxers say: signs that pictures are damaged."""
+WHOLE = (PictureType.NONE, PictureType.I)
+"""Pictures that need no other, as far as decoders tell; an index that is out of step calls others key frames."""
+STRICT = {"err_detect": "crccheck+bitstream+buffer", "strict": "1"}
+"""Of decoders: look for all that is wrong. The second lets dav1d check how each part of a picture ends."""
 BETTER = {"vp9": "libvpx-vp9", "vp8": "libvpx"}
 """Decoders by the coders' makers, which read transparency and, of VP9, notice every wrong bit."""
 
@@ -59,7 +67,7 @@ def film(path: Path, told: Told) -> Iterator[Shown]:
     Raises:
         ValueError: it has no pictures, or their times are in no order.
     """
-    with _listening(), _opened(path) as container:
+    with _opened(path) as container:
         stream = next((s for s in container.streams.video if not s.disposition & Disposition.attached_pic), None)
         if stream is None:
             raise ValueError("it has no video")
@@ -105,30 +113,31 @@ def _decoder(path: Path, stream: Any) -> tuple[Any, list[Image.Transpose] | None
         raise ValueError(f"its transparency cannot be read: PyAV has no {name} that does; convert it")
     decoder.thread_count = 1  # what it says is then heard in this thread, beside the packet it is about
     decoder.copy_opaque = True
-    decoder.options = {"err_detect": "crccheck+bitstream+buffer"}
+    decoder.options = STRICT
     return decoder, turns
 
 
 def _decoded(packets: Iterator[Any], decoder: Any, signs: Signs, size: int, told: Told) -> Iterator[_Frame]:
     """Every frame the decoder gives, in its order. Damage lasts until a key frame that was read after it."""
     damage, since, gap, key, done = None, -1, None, -1, 0.0
-    for number in count():
+    read = pairwise(chain(_read(packets), [(None, None)]))  # each packet with the one behind it
+    for number, ((packet, fault), (after, _)) in enumerate(read):
         frames: list[Any] = []
-        fault: str | None = None
-        with av.logging.Capture() as said:
+        with _listening() as said:
             try:
-                packet = next(packets, None)
                 if packet is not None:
                     packet.opaque = number
                     if packet.size:
-                        fault = "a packet is marked as damaged" if packet.is_corrupt else signs.of(packet)
+                        fault = fault or ("a packet is marked as damaged" if packet.is_corrupt else signs.of(packet))
+                        if signs.cut and (after is None or not after.size):
+                            fault = fault or CUT
                         key = number if packet.is_keyframe else key
-                    frames = decoder.decode(packet)
+                frames = decoder.decode(packet)
+            except av.EOFError:
+                pass  # all was given after the last packet
             except av.FFmpegError as error:
-                if error.errno == errno.ENOMEM:
-                    raise MemoryError(str(error)) from error
-                fault = fault or error.strerror
-        fault = fault or next((_sentence(text) for *_, text in said if not any(h in text for h in HARMLESS)), None)
+                fault = fault or _fault(error)
+        fault = fault or _said(said)
         if packet is not None and not packet.size:
             fault = fault or signs.left()
             told.lost = fault or gap
@@ -139,7 +148,7 @@ def _decoded(packets: Iterator[Any], decoder: Any, signs: Signs, size: int, told
             own = number if frame.opaque is None else frame.opaque
             if frame.is_corrupt:
                 damage, since = fault or "a picture could not be decoded whole", max(since, own)
-            elif (frame.key_frame or own == key) and own > since:
+            elif (frame.key_frame or own == key) and frame.pict_type in WHOLE and own > since:
                 damage = None
             yield _Frame(frame, damage, gap, done)
             gap = None
@@ -147,6 +156,19 @@ def _decoded(packets: Iterator[Any], decoder: Any, signs: Signs, size: int, told
             told.lost = told.lost or gap
             return
         done = max(done, (packet.pos or 0) / size)
+
+
+def _read(packets: Iterator[Any]) -> Iterator[tuple[Any, str | None]]:
+    """Every packet with what its demuxer says is wrong; None is the last."""
+    packet: Any = True
+    while packet is not None:
+        fault = None
+        with _listening() as said:
+            try:
+                packet = next(packets, None)
+            except av.FFmpegError as error:
+                packet, fault = None, _fault(error)
+        yield packet, fault or _said(said)
 
 
 def _timed(frames: Iterator[_Frame], step: float) -> Iterator[_Frame]:
@@ -245,18 +267,36 @@ def _opened(path: Path) -> Any:
         return av.open(str(path), metadata_errors="replace")
 
 
+def _fault(error: av.FFmpegError) -> str | None:
+    if error.errno == errno.ENOMEM:
+        raise MemoryError(str(error)) from error
+    return error.strerror
+
+
+def _said(messages: Iterable[tuple[int, str, str]]) -> str | None:
+    """The first sign of damage in what was said."""
+    return next((_sentence(text) for level, _, text in messages if _is_sign(level, text)), None)
+
+
+def _is_sign(level: int, text: str) -> bool:
+    if level > av.logging.ERROR:
+        return any(words in text for words in TELLING)
+    return not any(words in text for words in HARMLESS)
+
+
 def _sentence(text: str) -> str:
     return " ".join(text.split())
 
 
 @contextmanager
-def _listening() -> Iterator[None]:
-    """What decoders call errors can be captured for as long as the block runs."""
+def _listening() -> Iterator[Any]:
+    """What decoders and demuxers say in the block."""
     level, skips = av.logging.get_level(), av.logging.get_skip_repeated()
-    av.logging.set_level(av.logging.ERROR)
+    av.logging.set_level(av.logging.INFO)
     av.logging.set_skip_repeated(False)
     try:
-        yield
+        with av.logging.Capture() as said:
+            yield said
     finally:
         av.logging.set_level(level)
         av.logging.set_skip_repeated(skips)

@@ -1,0 +1,194 @@
+"""Where a film's container is not what it says of itself: places whose parts do not follow one another, and ends that
+come too early. Demuxers read on at the next part that looks right, and seldom say so.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
+
+import numpy as np
+
+from t2v_models.shards.matroska import broken_clusters
+
+CUT = "it ends in the middle of its data: it was cut, or is not complete"
+
+CHUNK = re.compile(rb"(?:\d\d[a-z]{2}|ix\d\d|JUNK|LIST|RIFF|idx1|rec )", re.DOTALL)
+"""What pieces of an AVI are called behind its head."""
+ASF_HEAD = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+ASF_FACTS = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+TAG = re.compile(rb"[\x08\x09\x12].{7}\0\0\0", re.DOTALL)
+"""The head of a piece of FLV: sound, pictures or data."""
+TS_PACKETS = {188: 0, 192: 4, 204: 0}
+"""Lengths of a transport stream's packets, and where in them its mark, a G, stands."""
+
+
+def broken(path: Path, container: str, track: int) -> list[range]:
+    """The places, in bytes, where a film's parts do not follow one another.
+
+    Args:
+        track: what a transport stream calls its pictures: its PID.
+    """
+    walks: dict[str, Callable[[mmap], Iterable[range]]] = {
+        "matroska,webm": broken_clusters, "avi": _avi, "flv": _flv, "asf": _asf, "mpegts": partial(_ts, track)
+    }  # fmt: skip
+    walk = walks.get(container)
+    if walk is None:
+        return []
+    with path.open("rb") as stream, mmap(stream.fileno(), 0, access=ACCESS_READ) as data:
+        return list(walk(data))
+
+
+def is_cut(path: Path, container: str) -> bool:
+    """Whether a film is shorter, in bytes, than it says, or ends amid a part of it."""
+    ends = {"avi": _avi_ends, "asf": _asf_ends, "mpegts": _ts_ends, "mpeg": _ps_ends, "ogg": _ogg_ends}.get(container)
+    if ends is None:
+        return False
+    with path.open("rb") as stream, mmap(stream.fileno(), 0, access=ACCESS_READ) as data:
+        return not ends(data)
+
+
+def _avi(data: mmap) -> Iterator[range]:
+    """Chunks of an AVI: a name, a size and as many bytes, to an even place."""
+    at = data.find(b"movi") + 4
+    before = at
+    while 4 <= at < len(data) - 8:
+        if not CHUNK.match(data, at):
+            found = CHUNK.search(data, before + 8)
+            while found and not _leads_on(data, found.start()):
+                found = CHUNK.search(data, found.start() + 1)
+            stop = found.start() if found else len(data)
+            yield range(before, stop)
+            before = at = stop
+            continue
+        before, name, size = at, data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
+        at += 12 if name in (b"LIST", b"RIFF") else 8 + size
+        if at % 2 and not CHUNK.match(data, at):
+            at += 1
+
+
+def _leads_on(data: mmap, at: int) -> bool:
+    after = at + 8 + int.from_bytes(data[at + 4 : at + 8], "little")
+    return after >= len(data) - 8 or bool(CHUNK.match(data, after) or CHUNK.match(data, after + 1))
+
+
+def _avi_ends(data: mmap) -> bool:
+    return 8 + int.from_bytes(data[4:8], "little") <= len(data)
+
+
+def _flv(data: mmap) -> Iterator[range]:
+    """Tags of an FLV: each is followed by its own size."""
+    at = int.from_bytes(data[5:9], "big") + 4
+    if _flv_next(data, at) is None:
+        return  # some writers count otherwise
+    while at < len(data) - 15:
+        after = _flv_next(data, at)
+        if after is None:
+            tags = (found.start() for found in TAG.finditer(data, at + 1))
+            stop = next((tag for tag in tags if _flv_next(data, tag)), len(data))
+            yield range(at, stop)
+            after = stop
+        at = after
+
+
+def _flv_next(data: mmap, at: int) -> int | None:
+    """Where the tag behind this one begins; None where this is none."""
+    size = int.from_bytes(data[at + 1 : at + 4], "big")
+    after = at + 11 + size
+    whole = TAG.match(data, at) and int.from_bytes(data[after : after + 4], "big") == 11 + size
+    return after + 4 if whole else None
+
+
+def _asf(data: mmap) -> Iterator[range]:
+    """Packets of ASF have one size, and begin alike."""
+    _, start, size = _asf_facts(data)
+    if not size or not data[start] & 0x80:
+        return
+    stop = start - 50 + int.from_bytes(data[start - 34 : start - 26], "little")
+    for at in range(start, min(stop, len(data) - 3), size):
+        if data[at : at + 3] != data[start : start + 3]:
+            yield range(at, at + size)
+
+
+def _asf_ends(data: mmap) -> bool:
+    length, _, _ = _asf_facts(data)
+    return length <= len(data)
+
+
+def _asf_facts(data: mmap) -> tuple[int, int, int]:
+    """Bytes of the file, where its packets begin and their size; all 0 where it does not tell."""
+    facts = data.find(ASF_FACTS, 0, 1 << 20)
+    if data[:16] != ASF_HEAD or facts < 0:
+        return 0, 0, 0
+
+    def number(at: int, count: int) -> int:
+        return int.from_bytes(data[at : at + count], "little")
+
+    live, least, most = (number(facts + place, 4) for place in (88, 92, 96))
+    if live & 1:
+        return 0, 0, 0
+    return number(facts + 40, 8), number(16, 8) + 50, least if least == most else 0
+
+
+def _ts(track: int, data: mmap) -> Iterator[range]:
+    """Packets of a transport stream are counted, modulo 16: ISO/IEC 13818-1, section 2.4.3."""
+    length, mark = _ts_packets(data)
+    at, count, start, before = 0, -1, 0, 0
+    while length and at + length <= len(data):
+        rows = np.frombuffer(data, np.uint8, (len(data) - at) // length * length, at).reshape(-1, length)[:, mark:]
+        lost = np.flatnonzero(rows[:, 0] != 0x47)
+        rows = rows[: lost[0] if len(lost) else None]
+        own = np.flatnonzero((rows[:, 1] & 0x1F).astype(int) << 8 | rows[:, 2] == track)
+        for i, (_, flags, _, control, extra, told, *_) in zip(own.tolist(), rows[own, :6].tolist(), strict=True):
+            place, new = at + i * length, (count + bool(control & 0x10)) % 16
+            start = place if flags & 0x40 else start
+            jumps = control & 0x20 and extra and told & 0x80  # allowed, and told
+            if flags & 0x80 or (count >= 0 and not jumps and control & 15 not in (new, count)):
+                yield range(before, place + 1)
+            count, before = control & 15, start
+        if not len(lost):
+            return
+        hole = at + len(rows) * length
+        at = _ts_sync(data, hole, length, mark)
+        yield range(start, at + 1)
+
+
+def _ts_sync(data: mmap, at: int, length: int, mark: int) -> int:
+    """Where, from here on, packets follow one another again."""
+    while (at := data.find(b"G", at)) >= 0:
+        if all(place >= len(data) or data[place] == 0x47 for place in range(at, at + 4 * length, length)):
+            return at - mark
+        at += 1
+    return len(data)
+
+
+def _ts_packets(data: mmap) -> tuple[int, int]:
+    """The length of its packets, and where in them their mark stands; 0 if it is no transport stream."""
+    for length, mark in TS_PACKETS.items():
+        if len(data) > 8 * length and all(data[mark + i * length] == 0x47 for i in range(8)):
+            return length, mark
+    return 0, 0
+
+
+def _ts_ends(data: mmap) -> bool:
+    """Packets of a transport stream have one length."""
+    length, _ = _ts_packets(data)
+    return not length or len(data) % length == 0
+
+
+def _ps_ends(data: mmap) -> bool:
+    """Packets of a program stream tell their length, from the last pack on."""
+    at = data.rfind(b"\0\0\1\xba")
+    if at < 0 or at + 14 > len(data):
+        return at < 0
+    at += 14 + (data[at + 13] & 7) if data[at + 4] >> 6 == 1 else 12
+    while at + 6 <= len(data) and data[at : at + 3] == b"\0\0\1" and data[at + 3] > 0xBA:
+        at += 6 + int.from_bytes(data[at + 4 : at + 6], "big")
+    return at <= len(data) and (at == len(data) or not any(data[at:]) or data[at : at + 4] == b"\0\0\1\xb9")
+
+
+def _ogg_ends(data: mmap) -> bool:
+    """The last page of a stream is marked."""
+    last = data.rfind(b"OggS")
+    return last + 6 <= len(data) and bool(data[last + 5] & 4)
