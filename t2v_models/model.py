@@ -63,6 +63,10 @@ class FamilyConfig(Config):
         """Run folders of the models that this one builds on, by the setting that names them."""
         return {}
 
+    def plan(self, spec: ClipSpec) -> str:
+        """What the family will do with clips of `spec` that its settings leave to the data, and why: for the log."""
+        return ""
+
     def with_captions(self, captions: Sequence[str]) -> Self:
         """The same, with the text encoder fitted to the captions of a dataset."""
         return self.model_copy(update={"text_encoder": self.text_encoder.fitted(captions)})

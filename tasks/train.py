@@ -15,6 +15,7 @@ from t2v_models.families.build import ModelConfig
 from t2v_models.judging.metrics import WATCHED
 from t2v_models.leaderboard.milestones import Milestones
 from t2v_models.shards.ingested import DataConfig
+from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.remote import is_url, local_folder, open_data
 from t2v_models.shards.store import ClipStore
 from t2v_models.training import launch, loop, validation
@@ -48,6 +49,7 @@ def _train(
     loop.check_run(run, run_dir)
     close_stale(work)
     model, manifest = run.model, store.manifest
+    say(f"train    {run_dir}: {plan(manifest, model, config)}")
     settings = {"model": model.settings, "training": config.model_dump(), "dataset": manifest.config.model_dump()}
     name = experiment_name(manifest.config)
     # a run that was deleted there, or is of another store, gets a new one with all its history
@@ -76,6 +78,16 @@ def _train(
             uri = tracker.model(run_dir, "t2v-" + model.name.replace("_", "-"), run.dataset.prompts[0])
         write_record(run_dir, run_id=tracker.run_id, model=uri)
         conclude(f"{last.step:,} updates in {last.seconds / 60:.1f} minutes, registered as {uri}")
+
+
+def plan(manifest: Manifest, model: ModelConfig, config: TrainConfig) -> str:
+    """What is going to be trained, on what and for how long, in one line: also what nobody chose by hand."""
+    spec, captions = manifest.spec, len(set(manifest.captions))
+    data = f"{len(manifest.captions):,} clips of {spec.frames} frames at {spec.size} px with {captions:,} captions"
+    length = f"{config.steps:,} updates" if config.steps else f"{config.minutes:g} minutes"
+    ranks = "1 process" if config.ranks == 1 else f"{config.ranks} processes"
+    how = f"{length} of batches of {model.batch_size}, {ranks}, {config.precision}"
+    return "; ".join(filter(None, [data, f"{model.name} for {how}", model.plan(spec)]))
 
 
 def experiment_name(data: DataConfig) -> str:

@@ -76,7 +76,7 @@ def test_a_setting_within_a_setting_is_set_with_a_dot_and_the_rest_stays() -> No
         (("render", "OUT", "--bands", "--frames", "11"), "bands of 11 frames.*use 10 frames or fewer"),
         (("evaluate", "RUN", "--split", "s4"), "split s4 .* the dataset says nothing of size or speed.*--bands"),
         (("train", "OUT/none", "--out", "OUT", "--steps", "1"), "there is no folder .*t2v render"),
-        (("train", "DATA", "--out", "OUT"), "either steps or minutes"),
+        (("train", "DATA", "--out", "OUT", "--steps", "1", "--minutes", "1"), "either steps or minutes"),
         (
             ("train", "DATA", "--out", "OUT", "--steps", "1", "--model", "gam"),
             "unknown model 'gam': did you mean 'gan'",

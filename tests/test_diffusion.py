@@ -159,3 +159,10 @@ def test_without_reduction_there_is_no_upsampler():
     model = fresh(base_size=16)
     assert set(model.training_step(batch(0), 0, 0.0)) == {"loss/denoiser", "error"}
     assert model.make(Request(CAPTIONS, (0, 1))).shape == (2, 3, 4, 16, 16)
+
+
+def test_its_plan_says_what_size_it_denoises_and_why():
+    config = DiffusionConfig(base_size=16)
+    assert config.plan(ClipSpec(size=32)).startswith("denoises clips of 16 px and enlarges their frames 2 times")
+    assert "20 px" in config.plan(ClipSpec(size=60)) and "3 times" in config.plan(ClipSpec(size=60))
+    assert "24 px, their own size" in config.plan(ClipSpec(size=24))

@@ -89,12 +89,16 @@ def t2v(*arguments: object, work: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_every_command_takes_a_family_of_one_file(data: Path, work: Path, tmp_path: Path, capsys) -> None:
-    run, unbroken = tmp_path / "run", tmp_path / "unbroken"
+def test_every_command_takes_a_family_of_one_file(data: Path, work: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run, unbroken = tmp_path / "run", tmp_path / "runs" / f"{data.name}-mean_frame"
     settings = ("--model", "mean_frame", "--set", "lr=0.02")
     t2v("train", data, *settings, "--steps", 3, "--out", run, work=work)
     t2v("train", data, *settings, "--steps", 6, "--out", run, work=work)  # goes on
-    t2v("train", data, *settings, "--steps", 6, "--out", unbroken, work=work)
+    capsys.readouterr()
+    t2v("train", data, *settings, "--steps", 6, work=work)
+    told = capsys.readouterr().err
+    assert "90 clips of 6 frames at 16 px" in told and "mean_frame for 6 updates of batches of" in told
     one, other = tensors(run), tensors(unbroken)
     assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 

@@ -4,7 +4,7 @@ import re
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from pydantic import ValidationError
@@ -19,9 +19,6 @@ from t2v_models.config import LabError, in_words
 from t2v_models.files import check_writable
 from tasks.servers.runtime import WORK
 
-if TYPE_CHECKING:
-    pass
-
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -30,6 +27,8 @@ app = typer.Typer(
     "Start with 't2v run': it renders data, trains, judges and reports. Then look at the report it names.",
 )
 
+MINUTES = 30
+"""Of a training whose length nobody says: on real clips what a processor learns in it can be recognised."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells expect it."""
 
@@ -92,11 +91,15 @@ def run(
 def train(
     data: Data,
     out: Annotated[
-        Path, typer.Option(help="Run folder; the same command again resumes from it.", callback=folder_to_write)
-    ],
+        Path | None,
+        typer.Option(
+            help="Run folder; the same command again resumes from it. By default in runs, named after both.",
+            callback=folder_to_write,
+        ),
+    ] = None,
     model: Annotated[str, typer.Option(help="gan, diffusion, or frame_gan for the article's network.")] = "gan",
-    steps: Annotated[int | None, typer.Option(help="Updates to make; give this or --minutes.")] = None,
-    minutes: Annotated[float | None, typer.Option(help="Minutes to train; give this or --steps.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Updates to make, in place of --minutes.")] = None,
+    minutes: Annotated[float | None, typer.Option(help=f"Minutes to train; {MINUTES} by default.")] = None,
     seed: Annotated[int, typer.Option(help="Of weights, order and noise.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     precision: Annotated[str, typer.Option(help="float32, or bfloat16 where a GPU or CPU has it.")] = "float32",
@@ -116,12 +119,15 @@ def train(
     from t2v_models.training.loop import TrainConfig
 
     config = model_config(model, set_ or [])
-    length = {"steps": steps, "minutes": minutes, "seed": seed}
+    length = {"steps": steps, "minutes": MINUTES if steps is None and minutes is None else minutes, "seed": seed}
     machine = {"device": device, "precision": precision, "cache_gib": cache_gib}
     training = TrainConfig.model_validate(length | machine | {"ranks": ranks, "oversubscribe": oversubscribe})
     check_ranks(config, training)
     # before the server is started: a missing dataset is said at once
-    prompt = open_data(data, work / "cache", cache_gib).manifest.config.prompts[0]
+    manifest = open_data(data, work / "cache", cache_gib).manifest
+    if out is None:
+        out = Path("runs") / f"{data.rstrip('/').rsplit('/', 1)[-1]}-{model}"
+        check_writable(out, "give --out, for the run would go to")
     from tasks.servers.runtime import prefect_api, prepare
 
     prepare(work)
@@ -129,7 +135,7 @@ def train(
         from flows.train import train as train_flow
 
         train_flow(data, config, training, out, work)
-    example = shlex.join(["t2v", "generate", str(out), prompt, "--out", "clip.mp4"])
+    example = shlex.join(["t2v", "generate", str(out), manifest.config.prompts[0], "--out", "clip.mp4"])
     print(f"trained {out}: try {example}")
     print_json(as_json, {"run": str(out), "data": str(data)})
 

@@ -104,6 +104,13 @@ class DiffusionConfig(FamilyConfig):
             small | {"batch_size": 4, "prediction": "v", "dropout": 0.5, "steps": 2, "threads": 1}
         )
 
+    def plan(self, spec: ClipSpec) -> str:
+        factor = reduction(spec.size, self.base_size)
+        small = f"denoises clips of {spec.size // factor} px"
+        if factor == 1:
+            return f"{small}, their own size, which base_size {self.base_size} leaves no whole part of"
+        return f"{small} and enlarges their frames {factor} times: the least from base_size {self.base_size} on"
+
     def build(self, spec: ClipSpec, parents: Mapping[str, VideoModel]) -> "Diffusion":
         return Diffusion(self, spec)
 
