@@ -21,7 +21,7 @@ TASK_PIXELS = 100_000_000
 """Pixels of one task's clips: a third of a second on one core, ten times what Prefect adds; and the 10,000 clips of the
 default dataset are still five tasks, so that two processes share them."""
 
-FLOW_RUN_NAME = "render {config.clips} clips of {config.world} at {config.spec.size} px"
+FLOW_RUN_NAME = "render {config.clips} clips of {config.world} at {config.spec.sides} px"
 
 
 @flow(
@@ -82,7 +82,7 @@ def _render(config: DatasetConfig, out: Path, submit: Callable[[int, int], Prefe
         say(f"dataset  {out} is complete, nothing to render")
         return out
     check_folder(out, config)
-    clips_per_task = TASK_PIXELS // (config.spec.frames * config.spec.size**2)
+    clips_per_task = TASK_PIXELS // (config.spec.frames * config.spec.height * config.spec.width)
     step = max(1, clips_per_task // config.clips_per_shard)
     groups = [(first, min(first + step, config.shards) - 1) for first in range(0, config.shards, step)]
     finished = len(list(out.glob("shard-*.parquet")))

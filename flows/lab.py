@@ -98,7 +98,7 @@ class LabConfig(Config):
     def title(self) -> str:
         """As `gan and frame_gan on 10,000 clips of circles at 32 px`."""
         data, models = self.dataset, " and ".join(model.name for model in self.models)
-        return f"{models} on {data.clips:,} clips of {data.world} at {data.spec.size} px"
+        return f"{models} on {data.clips:,} clips of {data.world} at {data.spec.sides} px"
 
     @property
     def plan(self) -> dict[str, float]:
@@ -156,7 +156,7 @@ def lab(config: LabConfig, work: Path = WORK) -> LabResult:
 def _lab(config: LabConfig, work: Path, begin: Callable[[str], None]) -> LabResult:
     """The stages; `begin` is told each one as it begins."""
     started = time.perf_counter()
-    name = f"{config.dataset.world}-{config.dataset.spec.size}px-{config.dataset.digest[:8]}"
+    name = f"{config.dataset.world}-{config.dataset.spec.sides}px-{config.dataset.digest[:8]}"
     data, real = work / "data" / name, work / "data" / f"{name}-oracle"
     runs = config.run_folders(work)
     if config.dask:

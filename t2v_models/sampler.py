@@ -82,7 +82,7 @@ class Interpolates(Protocol):
 
 WISHES = {
     "frames": "another length than {0.frames} frames: leave --frames out",
-    "size": "another size than {0.size} x {0.size} px: leave --size out",
+    "size": "another size than {0.width} x {0.height} px: leave --size out",
     "first_frames": "a first frame: leave --first-frame out",
     "guidance": "guidance: leave --guidance out",
     "steps": "a number of steps: leave --steps out",
@@ -96,11 +96,11 @@ def refuse_wishes(name: str, spec: ClipSpec, request: Request, able: frozenset[s
         LabError: the first wish that cannot be met.
     """
     own = {"frames"} if request.frames == spec.frames else set()
-    own |= {"size"} if request.size == (spec.size, spec.size) else set()
+    own |= {"size"} if request.size == (spec.height, spec.width) else set()
     for wish in sorted(request.wishes - able - own):
         raise LabError(f"{name} cannot take {WISHES[wish].format(spec)}")
     if request.first_frames is not None:
-        (height, width), wanted = request.first_frames.shape[1:3], request.size or (spec.size, spec.size)
+        (height, width), wanted = request.first_frames.shape[1:3], request.size or (spec.height, spec.width)
         if (height, width) != wanted:
             raise LabError(
                 f"the first frame is {width} x {height} px, clips of {name} {wanted[1]} x {wanted[0]}: scale it to that"

@@ -143,7 +143,7 @@ def log_evaluation(work: Path, name: str, trained: str | None, who: Subject, eva
         track(work, experiment, f"evaluate {name}", params=params, tags=tags, parent=parent) as tracker,
     ):
         write_record(out, run_id=tracker.run_id)
-        data = f"{who.data.world}-{who.data.spec.size}px-{who.data.digest[:8]}"
+        data = f"{who.data.world}-{who.data.spec.sides}px-{who.data.digest[:8]}"
         tracker.dataset(data, who.data.digest, data, "evaluation")
         version = version_with(client(work), evaluation.source)
         of = (model_id(version), data, who.data.digest) if version else ()
@@ -156,7 +156,7 @@ def log_evaluation(work: Path, name: str, trained: str | None, who: Subject, eva
             tracker.table(f"evaluation/{split}/verdicts.json", [_row(verdict) for verdict in verdicts])
             frames, prompts, _ = load_npz(out / split / "clips.npz")
             for i in sorted(prompts.index(p) for p in set(prompts)):
-                clip = to_mp4(frames[i], who.data.spec.fps, scale=max(1, PLAYED_SIZE // who.data.spec.size))
+                clip = to_mp4(frames[i], who.data.spec.fps, scale=max(1, PLAYED_SIZE // who.data.spec.short_side))
                 files.write(out / split / "clips" / f"{i:03d}-{'-'.join(words(prompts[i]))}.mp4", clip)
             for sheet in ("samples", "random", "best", "worst"):
                 tracker.image(f"{sheet} {split}", who.step, out / split / f"{sheet}.png")

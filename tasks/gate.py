@@ -88,7 +88,7 @@ def _judged(data: DatasetConfig, evaluation: Evaluation) -> str:
     held = f"{', '.join(data.hold_out) or 'nothing'} held out"
     coverage = "" if data.coverage is None else f", coverage {data.coverage}"
     bands = ", bands" if data.bands else ""
-    clips = f"{data.world}, {data.spec.size} px, {data.spec.frames} frames, {held}{coverage}{bands}"
+    clips = f"{data.world}, {data.spec.sides} px, {data.spec.frames} frames, {held}{coverage}{bands}"
     return f"{clips}, by reader {evaluation.reader} and suite {evaluation.suite}"
 
 

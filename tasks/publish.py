@@ -57,7 +57,7 @@ def publish(
         clips = {e.name: [c for split in e.scores for c in shown_clips(out / split)] for e, out in evaluations}
         models = [_model(e, out, clips[e.name], runs.get(e.name)) for e, out in evaluations]
         report = Report(
-            title=f"{manifest.config.world}, {manifest.spec.size} px, {manifest.spec.frames} frames",
+            title=f"{manifest.config.world}, {manifest.spec.sides} px, {manifest.spec.frames} frames",
             facts={
                 "dataset": f"{len(manifest.captions):,} clips in {data}",
                 "digest": manifest.digest,
@@ -91,7 +91,7 @@ def log_lab(
     digest = hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
     if record.get("settings") != digest or not known(work, [record["run_id"]]):
         experiment = experiment_name(manifest.config)
-        name = f"lab {', '.join(runs)} on {manifest.config.world} at {manifest.spec.size} px"
+        name = f"lab {', '.join(runs)} on {manifest.config.world} at {manifest.spec.sides} px"
         with track(work, experiment, name, params=settings, tags={"stage": "lab"}) as lab:
             lab.log(0, {f"seconds/{stage}": seconds for stage, seconds in timings.items()})
         params, tags = {"dataset": manifest.config.model_dump()}, {"stage": "render"}

@@ -67,7 +67,7 @@ def source(run: Path | str, like: DatasetConfig | None = None) -> Source:
     spec, minutes = model.spec, last.seconds / 60
     return Source(
         model, last.sha256, last.run.dataset,
-        f"{model.name}, {spec.frames} frames at {spec.size} px, {last.step:,} updates in {minutes:.1f} min",
+        f"{model.name}, {spec.frames} frames at {spec.sides} px, {last.step:,} updates in {minutes:.1f} min",
         last.step, model.text.vocabulary, {"model": model.config.settings, "training": {"seed": last.run.seed}},
     )  # fmt: skip
 
@@ -119,8 +119,8 @@ class Archive:
     @property
     def spec(self) -> ClipSpec:
         """Of its clips, as far as clips of ours may be so."""
-        t, h, _ = self.shape
-        return ClipSpec(frames=t, size=h)
+        t, h, w = self.shape
+        return ClipSpec(frames=t, height=h, width=w)
 
     @cached_property
     def sha256(self) -> str:

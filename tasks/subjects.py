@@ -88,8 +88,8 @@ def _rendered(data: DataConfig, where: Path | str) -> DatasetConfig:
 def _archive(archive: Archive, data: DatasetConfig | None) -> Subject:
     data = data or _dataset_of(archive)
     t, h, w = archive.shape
-    if (t, h, w) != (data.spec.frames, data.spec.size, data.spec.size):
-        want = f"{data.spec.frames} frames of {data.spec.size} x {data.spec.size} px"
+    if (t, h, w) != data.spec.shape[:3]:
+        want = f"{data.spec.frames} frames of {data.spec.width} x {data.spec.height} px"
         raise LabError(
             f"{archive.path} holds clips of {t} frames of {w} x {h} px, the dataset {want}: give --like with a dataset "
             "of that size, or convert the clips"
@@ -106,16 +106,14 @@ def _dataset_of(archive: Archive) -> DatasetConfig:
     """The world that knows every prompt, at the clips' own size.
 
     Raises:
-        LabError: the clips are not square, too short, too small or too large, or a prompt means nothing.
+        LabError: the clips are too short, too small or too large, or a prompt means nothing.
     """
     (t, h, w), path = archive.shape, archive.path
     try:
-        data = world_of(archive.prompts, ClipSpec(frames=t, size=h))
+        data = world_of(archive.prompts, ClipSpec(frames=t, height=h, width=w))
     except (LabError, ValidationError) as error:
         reason = in_words(error) if isinstance(error, ValidationError) else error
         raise LabError(f"{path} cannot be judged: {reason}") from error
-    if h != w:
-        raise LabError(f"{path} holds frames of {w} x {h} px: the reader judges square ones, so crop or pad them")
     return data
 
 

@@ -92,7 +92,7 @@ def plan(manifest: Manifest, model: ModelConfig, config: TrainConfig) -> str:
 
 def experiment_name(data: DataConfig) -> str:
     """Runs that may be compared with each other share an experiment: one for each world and size."""
-    return f"{data.world}-{data.spec.size}px"
+    return f"{data.world}-{data.spec.sides}px"
 
 
 def read_record(run_dir: Path) -> dict[str, str]:

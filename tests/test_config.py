@@ -18,7 +18,10 @@ def test_a_misspelt_key_is_refused_with_the_key_that_was_meant() -> None:
 def test_a_value_out_of_range_is_named_with_what_was_found() -> None:
     with pytest.raises(ValidationError) as error:
         DatasetConfig.model_validate({"spec": {"size": 8}})
-    assert in_words(error.value) == "spec.size: should be greater than or equal to 16 (found 8)"
+    assert in_words(error.value) == (
+        "spec.height: should be greater than or equal to 16 (found 8); "
+        "spec.width: should be greater than or equal to 16 (found 8)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -31,7 +34,7 @@ def test_a_value_out_of_range_is_named_with_what_was_found() -> None:
         ({"models": [{"name": "gam"}]}, "models.0: unknown model 'gam': did you mean 'gan'?"),
         ({"models": [{"width": 3}]}, "models.0: has no key 'name': say which model"),
         ({"models": [{"name": "gan", "widht": 3}]}, "models.0: unknown key 'widht': did you mean 'width'?"),
-        ({"dataset": {"spec": {"siz": 3}}}, "unknown key 'dataset.spec.siz': did you mean 'size'?"),
+        ({"dataset": {"spec": {"heigth": 3}}}, "unknown key 'dataset.spec.heigth': did you mean 'height'?"),
         ({"dataset": 3}, "dataset: should be keys with their values (found 3)"),
         ({"evaluation": {"splits": {"s0": 1}}}, "evaluation.splits: should be a list"),
     ],

@@ -53,7 +53,7 @@ def test_crop_keeps_the_middle_and_letterbox_keeps_all() -> None:
     pixels = np.zeros((8, 24, 3), np.uint8)
     pixels[:, 8:16] = noise(0, 1, 8, 8)[0]
     picture = Shown(1, partial(Image.fromarray, pixels))
-    np.testing.assert_array_equal(fitted(picture, ClipSpec.model_construct(size=8), "crop"), pixels[:, 8:16])
+    np.testing.assert_array_equal(fitted(picture, ClipSpec.model_construct(height=8, width=8), "crop"), pixels[:, 8:16])
     boxed = fitted(Shown(1, partial(Image.new, "RGB", (48, 16), (200, 100, 50))), SPEC, "letterbox")
     assert boxed.shape == (16, 16, 3)
     assert (boxed[5:10] == (200, 100, 50)).all()

@@ -145,9 +145,20 @@ def test_rates_rise_by_step_and_fall_to_nothing_by_progress():
     assert [pytest.approx(row) for row in expected] == found
 
 
-@pytest.mark.parametrize(("size", "base", "factor"), [(32, 16, 2), (64, 16, 4), (48, 16, 3), (40, 16, 2), (16, 32, 1)])
-def test_small_clips_are_the_least_that_are_no_smaller_than_asked(size, base, factor):
-    assert reduction(size, base) == factor
+@pytest.mark.parametrize(
+    ("height", "width", "base", "factor"),
+    [
+        (32, 32, 16, 2),
+        (64, 64, 16, 4),
+        (48, 48, 16, 3),
+        (40, 40, 16, 2),
+        (16, 16, 32, 1),
+        (36, 64, 8, 4),
+        (64, 36, 8, 4),
+    ],
+)
+def test_small_clips_are_the_least_that_are_no_smaller_than_asked(height, width, base, factor):
+    assert reduction(height, width, base) == factor
 
 
 def test_frames_that_cannot_be_cut_are_refused_by_their_size():

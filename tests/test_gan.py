@@ -158,7 +158,7 @@ def test_what_is_lighter_than_the_ground_is_found_as_what_is_darker():
 
 
 def test_a_size_that_8_does_not_divide_is_refused():
-    with pytest.raises(LabError, match=r"multiple of 8 \(found 20\)"):
+    with pytest.raises(LabError, match=r"sides are multiples of 8 \(found 20 x 20 px\)"):
         model_of(ClipSpec(size=20, frames=4))
 
 

@@ -133,7 +133,8 @@ print(json.dumps([t2v_models.__file__, table.to_dict("records")]))
     assert done.returncode == 0, done.stderr[-2000:]
     place, rows = json.loads(done.stdout.splitlines()[-1])
     assert "/code/" in place, "the model's own copy answers, not the installed one"
-    assert [(r["seed"], r["mime"], r["frames"], r["size"]) for r in rows] == [(s, "image/webp", 6, 16) for s in (5, 6)]
+    told = [(r["seed"], r["mime"], r["frames"], r["height"], r["width"]) for r in rows]
+    assert told == [(s, "image/webp", 6, 16, 16) for s in (5, 6)]
     expected = sample_frames(load_run(run), [PROMPT] * 2, [5, 6])
     for row, clip in zip(rows, expected, strict=True):
         assert np.array_equal(media.decode(base64.b64decode(row["data_base64"]), fps=10), clip)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.options import Data, Json, Work, print_json
+from flows.cli.options import Data, Json, Work, height_and_width, print_json
 from t2v_models.config import LabError
 from t2v_models.worlds.listed import described
 from tasks.servers.runtime import WORK
@@ -21,7 +21,7 @@ def render(
     out: Annotated[Path, typer.Argument(help="Folder to write shards and manifest to.")],
     world: Annotated[str, typer.Option(help=described())] = "circles",
     clips: Annotated[int, typer.Option(help="Number of clips.")] = 10_000,
-    size: Annotated[int, typer.Option(help="Height and width in pixels, 16 to 512.")] = 64,
+    size: Annotated[str, typer.Option(help="In pixels, 16 to 512: 64, or width first 64x36.")] = "64",
     frames: Annotated[int, typer.Option(help="Frames per clip, 4 to 256.")] = 10,
     fps: Annotated[int, typer.Option(help="Frames per second when played.")] = 10,
     seed: Annotated[int, typer.Option(help="Clip i is drawn from (seed, i).")] = 0,
@@ -63,7 +63,8 @@ def render(
     from t2v_models.worlds.dataset import DatasetConfig
 
     held = [] if hold_out == "none" else hold_out.split(",")
-    spec = {"size": size, "frames": frames, "fps": fps}
+    height, width = height_and_width(size)
+    spec = {"height": height, "width": width, "frames": frames, "fps": fps}
     config = DatasetConfig.model_validate(
         {
             "world": world, "clips": clips, "spec": spec, "seed": seed, "hold_out": held,
@@ -106,10 +107,10 @@ def ingest(
         list[str] | None,
         typer.Option(metavar="KEY=NAME", help="What the table calls path, caption, start or end; may be repeated."),
     ] = None,
-    size: Annotated[int, typer.Option(help="Height and width in pixels, 16 to 512.")] = 64,
+    size: Annotated[str, typer.Option(help="In pixels, 16 to 512: 64, or width first 64x36.")] = "64",
     frames: Annotated[int, typer.Option(help="Frames per clip, 4 to 256.")] = 10,
     fps: Annotated[int, typer.Option(help="Frames per second; films of other rates are resampled.")] = 10,
-    fit: Annotated[str, typer.Option(help="crop, or letterbox to keep all of a frame that is not square.")] = "crop",
+    fit: Annotated[str, typer.Option(help="crop, or letterbox to keep all of a frame of another form.")] = "crop",
     source_fps: Annotated[
         float | None, typer.Option(help="Frames per second of folders of frames; --fps if left out.")
     ] = None,
@@ -132,6 +133,7 @@ def ingest(
     t2v ingest films data/mine --captions films/list.csv
     t2v ingest films/list.jsonl data/mine               paths beside the table
     t2v ingest films data/mine --frames 16 --stride 4   windows that overlap
+    t2v ingest films data/mine --size 64x36             16:9
     t2v ingest films data/mine --fit letterbox          black bars, all is kept
     t2v ingest films data/mine --validation 0.2         a fifth of the files
     t2v ingest films/a.mp4 data/one                     a single film
@@ -149,7 +151,8 @@ def ingest(
     from t2v_models.shards.ingested import IngestOptions
 
     there = options_of(out) if add else None
-    spec = _given(ctx, {"size": size, "frames": frames, "fps": fps}, there and there.spec)
+    height, width = height_and_width(size if _said(ctx, "size") or not there else there.spec.sides)
+    spec = _given(ctx, {"frames": frames, "fps": fps}, there and there.spec) | {"height": height, "width": width}
     others = {"fit": fit, "stride": stride, "source_fps": source_fps, "validation": validation, "codec": codec}
     kept = there.model_dump() if there else {}
     options = IngestOptions.model_validate(kept | {"spec": spec} | _given(ctx, others, there))
@@ -169,9 +172,13 @@ def ingest(
 
 def _given(ctx: typer.Context, options: dict[str, Any], there: Any | None) -> dict[str, Any]:
     """Options as they were given; of a dataset that is there, those that were not are its own."""
-    sources = {name: ctx.get_parameter_source(name) for name in options}
-    said = {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
-    return {name: getattr(there, name) if there and name not in said else value for name, value in options.items()}
+    return {n: getattr(there, n) if there and not _said(ctx, n) else value for n, value in options.items()}
+
+
+def _said(ctx: typer.Context, option: str) -> bool:
+    """Whether an option was given."""
+    source = ctx.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _named(given: str) -> tuple[str, str]:

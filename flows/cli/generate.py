@@ -1,12 +1,11 @@
 """The command that makes clips: generate."""
 
-import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flows.cli.options import Json, Work, file_to_write, print_json, run_folder
+from flows.cli.options import Json, Work, file_to_write, height_and_width, print_json, run_folder
 from t2v_models.config import LabError
 from tasks.servers.runtime import WORK
 
@@ -54,22 +53,10 @@ def generate(
     else:
         asked, seeds = repeat(prompts, count, seed)
         begin = None if first_frame is None else np.repeat(read_picture(first_frame)[None], len(asked), 0)
-        wanted = Request(tuple(asked), tuple(seeds), frames, _height_and_width(size), begin, guidance, steps)
+        wanted = Request(
+            tuple(asked), tuple(seeds), frames, height_and_width(size) if size else None, begin, guidance, steps
+        )
         clips = sample_all(sampler, wanted)
     paths = save_clips(out, clips, asked, seeds, sampler.spec.fps)
     print("\n".join(str(path) for path in paths))
     print_json(as_json, {"out": [str(path) for path in paths], "prompts": asked, "seeds": seeds})
-
-
-def _height_and_width(size: str | None) -> tuple[int, int] | None:
-    """Of `64` or `64x36`, width first as everywhere.
-
-    Raises:
-        LabError: it is neither.
-    """
-    if size is None:
-        return None
-    numbers = re.fullmatch(r"(\d+)(?:x(\d+))?", size)
-    if not numbers:
-        raise LabError(f"--size {size!r} is no size: write 64 or, width first, 64x36")
-    return int(numbers[2] or numbers[1]), int(numbers[1])

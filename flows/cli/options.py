@@ -1,6 +1,7 @@
 """What several commands of the command line share."""
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +30,18 @@ Work = Annotated[Path, typer.Option(help="Folder of Prefect's and MLflow's state
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")]
 Data = Annotated[str, typer.Argument(help="Folder or URL (s3://, http://, ...) of a dataset made by 't2v render'.")]
 Run = Annotated[str, typer.Argument(help="A run folder, or a model URI such as models:/t2v-gan@champion.")]
+
+
+def height_and_width(size: str) -> tuple[int, int]:
+    """Of `64` or `64x36`, width first as everywhere.
+
+    Raises:
+        LabError: it is neither.
+    """
+    numbers = re.fullmatch(r"(\d+)(?:x(\d+))?", size)
+    if not numbers:
+        raise LabError(f"--size {size!r} is no size: write 64 or, width first, 64x36")
+    return int(numbers[2] or numbers[1]), int(numbers[1])
 
 
 def print_json(wanted: bool, result: dict[str, Any]) -> None:

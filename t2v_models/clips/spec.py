@@ -1,8 +1,8 @@
 """The size of a clip and how its pixels are stored: what is true of any clip, whatever it shows."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from t2v_models.config import Config
 
@@ -10,17 +10,66 @@ Codec = Literal["lz4", "webp"]
 """How pixels are stored: `shards.codec`."""
 
 UNIT_SIZE = 64
-"""Lengths in motion laws are written for a 64-px frame and scale with the frame's size."""
+"""Lengths in motion laws are written for a 64-px frame and scale with the shorter side of the frame."""
 
 
-class ClipSpec(Config):
-    """What all clips of a dataset share: uint8 frames of shape `(frames, size, size, 3)`."""
+def _with_size(schema: dict[str, Any]) -> None:
+    """Forms may give `size` for both sides."""
+    schema["properties"]["size"] = {"type": "integer", "minimum": 16, "maximum": 512, "title": "Size"}
+
+
+class ClipSpec(Config, json_schema_extra=_with_size):
+    """What all clips of a dataset share: uint8 frames of shape `(frames, height, width, 3)`.
+
+    `size` stands for both sides of a square frame, in what is read and in what is written.
+    """
 
     frames: int = Field(10, ge=4, le=256, description="frames per clip")
-    size: int = Field(64, ge=16, le=512, description="height and width in pixels")
+    height: int = Field(64, ge=16, le=512, description="pixels")
+    width: int = Field(64, ge=16, le=512, description="pixels")
     fps: int = Field(10, ge=1, le=60, description="frames per second when played")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sides_of_size(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or "size" not in values:
+            return values
+        if both := {"height", "width"} & values.keys():
+            raise ValueError(f"size and {' and '.join(sorted(both))} are given: give size, or height and width")
+        return {name: value for name, value in values.items() if name != "size"} | {
+            "height": values["size"], "width": values["size"]
+        }  # fmt: skip
+
+    @model_serializer(mode="wrap")
+    def _size_of_sides(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Square ones as they always were, so that digests stay."""
+        values: dict[str, Any] = handler(self)
+        if self.height != self.width or not {"height", "width"} <= values.keys():
+            return values
+        return {"size" if name == "height" else name: value for name, value in values.items() if name != "width"}
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Of a clip: (t, h, w, 3)."""
+        return self.frames, self.height, self.width, 3
+
+    @property
+    def size(self) -> int:
+        """Of a square frame, px: for what cannot be of another form."""
+        assert self.height == self.width, self
+        return self.height
+
+    @property
+    def sides(self) -> str:
+        """In words, px: 64, or width first 64x36."""
+        return f"{self.width}" if self.height == self.width else f"{self.width}x{self.height}"
+
+    @property
+    def short_side(self) -> int:
+        """px."""
+        return min(self.height, self.width)
 
     @property
     def unit(self) -> float:
         """Pixels per unit of length: 1 at 64 px, 0.5 at 32 px."""
-        return self.size / UNIT_SIZE
+        return self.short_side / UNIT_SIZE

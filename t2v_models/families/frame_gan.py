@@ -93,14 +93,15 @@ class FrameGan(VideoModel):
     """The article's generator and discriminator of single frames.
 
     Raises:
-        LabError: a frame size that is no multiple of 8.
+        LabError: frames that are not square, or of a size that is no multiple of 8.
     """
 
     def __init__(self, config: FrameGanConfig, spec: ClipSpec):
         super().__init__()
-        if spec.size % 8:
+        if spec.height != spec.width or spec.height % 8:
             raise LabError(
-                f"frame_gan draws frames whose size is a multiple of 8 (found {spec.size}): render such clips"
+                f"frame_gan draws square frames whose sides are multiples of 8 (found {spec.width} x {spec.height} "
+                "px): make such clips, or train diffusion"
             )
         self.config: FrameGanConfig = config
         self.spec = spec

@@ -55,7 +55,7 @@ def retrieval(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[int])
 def independent(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
     """Every frame from another real clip of the prompt: the most that a generator of single frames can reach."""
     spec, world = data.spec, data.rules
-    found = np.empty((len(prompts), spec.frames, spec.size, spec.size, 3), np.uint8)
+    found = np.empty((len(prompts), *spec.shape), np.uint8)
     whole = np.empty(found.shape[1:], np.uint8)
     for clip, prompt, seed in zip(found, prompts, seeds, strict=True):
         rng = np.random.default_rng([seed, *b"independent"])
@@ -73,12 +73,12 @@ def frozen(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[int]) ->
 
 def blank(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
     """Nothing but background."""
-    return np.full((len(seeds), data.spec.frames, data.spec.size, data.spec.size, 3), data.rules.background, np.uint8)
+    return np.full((len(seeds), *data.spec.shape), data.rules.background, np.uint8)
 
 
 def noise(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
     """Every byte drawn evenly."""
-    shape = (data.spec.frames, data.spec.size, data.spec.size, 3)
+    shape = data.spec.shape
     return np.stack([np.random.default_rng([s, *b"noise"]).integers(0, 256, shape, np.uint8) for s in seeds])
 
 

@@ -92,9 +92,10 @@ class Examples:
 
 def examples(rng: np.random.Generator) -> Examples:
     """Objects of one frame size, two thirds of them spoilt."""
-    spec, drawn = ClipSpec(size=int(rng.choice(SIZES)), frames=PLACES), objects(rng, OBJECTS)
+    side = int(rng.choice(SIZES))
+    spec, drawn = ClipSpec(height=side, width=side, frames=PLACES), objects(rng, OBJECTS)
     paths, strengths = places(rng, np.array([EXTENTS[shape].greatest for shape, _ in drawn])), damages(rng, OBJECTS)
-    frames = np.empty((OBJECTS, PLACES, spec.size, spec.size, 3), np.uint8)
+    frames = np.empty((OBJECTS, *spec.shape), np.uint8)
     for i, sprite in enumerate(sprites(drawn, Trace(*(spec.unit * paths)), spec)):
         frames[i] = spoil(sprite.paint(frames[i]), strengths[i], rng)
     shown = (1 - np.array([PALETTE[colour] for _, colour in drawn]) / 255) * (1 - FADE * strengths[:, 2:])

@@ -157,7 +157,7 @@ def _collapsed(group: Sequence[Verdict], level: float, world: World) -> str:
     if not group[0].x:
         return ""
     latents = np.array([(v.x[0], v.y[0], v.radius[0]) for v in group])
-    spec = ClipSpec(frames=len(group[0].x), size=group[0].size)
+    spec = ClipSpec(frames=len(group[0].x), height=group[0].size, width=group[0].size)
     ratios = latents.var(0, ddof=1) / real_spread(group[0].prompt, spec, world) ** 2
     for ratio, numbers, words in (
         (ratios[:2].mean(), 2, "starts at nearly the same place in every clip"),

@@ -1,5 +1,6 @@
 """The whole suite for one split: a model's clips judged part by part, real clips beside them, ceiling and floors."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
@@ -32,7 +33,7 @@ def judge_parts(
     Memory does not grow with the number of clips, as long as nobody keeps the frames.
     """
     spec = judge.data.spec
-    size = max(1, PART_BYTES // (spec.frames * spec.size**2 * 3))
+    size = max(1, PART_BYTES // math.prod(spec.shape))
     for part in (slice(i, i + size) for i in range(0, len(prompts), size)):
         frames = sample(prompts[part], seeds[part])
         yield frames, judge.judge(frames, prompts[part], seeds[part])

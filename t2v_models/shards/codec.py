@@ -35,7 +35,7 @@ class Packer:
         header = _npy_header(spec)
         self._content = np.empty(_npy_size(spec), np.uint8)
         self._content[: len(header)] = np.frombuffer(header, np.uint8)
-        self.frames: Frames = self._content[len(header) :].reshape(_shape(spec))
+        self.frames: Frames = self._content[len(header) :].reshape(spec.shape)
 
     def packed(self) -> bytes:
         """The member of the clip that is in `frames`."""
@@ -60,7 +60,7 @@ def decoded(stored: Stored, spec: ClipSpec, codec: Codec) -> Frames:
     Raises:
         ValueError: the bytes are no clip of this size.
     """
-    shape = _shape(spec)
+    shape = spec.shape
     try:
         if codec == "webp":
             from t2v_models.clips import media
@@ -87,37 +87,33 @@ def decoded_batch(stored: Sequence[Stored], spec: ClipSpec, codec: Codec) -> Fra
         ValueError: some bytes are no clip of this size.
     """
     if codec == "webp" or not stored:
-        return np.array([decoded(one, spec, codec) for one in stored], np.uint8).reshape(-1, *_shape(spec))
+        return np.array([decoded(one, spec, codec) for one in stored], np.uint8).reshape(-1, *spec.shape)
     try:
         stream = pa.CompressedInputStream(pa.BufferReader(b"".join(stored)), "lz4")
         content = stream.read_buffer(len(stored) * _npy_size(spec))  # memory that pyarrow uses again: 6 times faster
     except OSError as error:
-        raise ValueError(f"no clips of {_shape(spec)}: {error}") from error
+        raise ValueError(f"no clips of {spec.shape}: {error}") from error
     return _without_headers(content, len(stored), spec)
 
 
 def _without_headers(content: pa.Buffer, clips: int, spec: ClipSpec) -> Frames:
     header = _npy_header(spec)
     if content.size != clips * _npy_size(spec):
-        raise ValueError(f"no clip of {_shape(spec)}: {content.size:,} bytes")
+        raise ValueError(f"no clip of {spec.shape}: {content.size:,} bytes")
     files: Frames = np.frombuffer(content, np.uint8).reshape(clips, -1)
     if (files[:, : len(header)] != np.frombuffer(header, np.uint8)).any():
-        raise ValueError(f"no clip of {_shape(spec)}: another header")
-    clips_only: Frames = files[:, len(header) :].reshape(clips, *_shape(spec))
+        raise ValueError(f"no clip of {spec.shape}: another header")
+    clips_only: Frames = files[:, len(header) :].reshape(clips, *spec.shape)
     return clips_only
-
-
-def _shape(spec: ClipSpec) -> tuple[int, int, int, int]:
-    return spec.frames, spec.size, spec.size, 3
 
 
 @lru_cache(16)
 def _npy_header(spec: ClipSpec) -> bytes:
     """What stands before the pixels in an .npy file of one clip."""
     header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": _shape(spec)})
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": spec.shape})
     return header.getvalue()
 
 
 def _npy_size(spec: ClipSpec) -> int:
-    return len(_npy_header(spec)) + math.prod(_shape(spec))
+    return len(_npy_header(spec)) + math.prod(spec.shape)

@@ -67,24 +67,24 @@ def resampled(pictures: Iterator[Shown], fps: float) -> Iterator[Shown]:
 
 
 def fitted(picture: Shown, spec: ClipSpec, fit: str) -> NDArray[np.uint8]:
-    """A picture as a square frame: uint8 `(h, w, 3)`. `crop` cuts what is too long, `letterbox` adds black bars.
+    """A picture as a frame of a clip: uint8 `(h, w, 3)`. `crop` cuts what is too long, `letterbox` adds black bars.
 
     A picture of the right size keeps every pixel; others are resampled once, with a bicubic filter that covers all
     pixels, to the shape in which a player shows them.
     """
-    image, aspect, size = picture.pixels(), picture.aspect, spec.size
+    image, aspect = picture.pixels(), picture.aspect
     width, height = image.width * aspect, float(image.height)  # as shown, in units of a pixel's height
     if fit == "crop":
-        side = min(width, height)
-        left, top = (width - side) / 2, (height - side) / 2
+        kept = min(width / spec.width, height / spec.height)  # of the picture's pixels, for one of the frame's
+        left, top = (width - kept * spec.width) / 2, (height - kept * spec.height) / 2
         if aspect == 1:
             left, top = int(left), int(top)
-        box = (left / aspect, top, (left + side) / aspect, top + side)
-        return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box), np.uint8)
-    scale = size / max(width, height)
+        box = (left / aspect, top, (left + kept * spec.width) / aspect, top + kept * spec.height)
+        return np.asarray(image.resize((spec.width, spec.height), Image.Resampling.BICUBIC, box), np.uint8)
+    scale = min(spec.width / width, spec.height / height)
     inner = image.resize((max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.BICUBIC)
-    canvas = Image.new("RGB", (size, size))
-    canvas.paste(inner, ((size - inner.width) // 2, (size - inner.height) // 2))
+    canvas = Image.new("RGB", (spec.width, spec.height))
+    canvas.paste(inner, ((spec.width - inner.width) // 2, (spec.height - inner.height) // 2))
     return np.asarray(canvas, np.uint8)
 
 

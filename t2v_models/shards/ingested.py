@@ -28,7 +28,9 @@ class IngestOptions(Config):
     """How people's own files become clips."""
 
     spec: ClipSpec = Field(ClipSpec(), description="frames, size and frame rate of every clip")
-    fit: Literal["crop", "letterbox"] = Field("crop", description="how a frame that is not square becomes one")
+    fit: Literal["crop", "letterbox"] = Field(
+        "crop", description="how a frame of another form becomes one of the dataset"
+    )
     stride: int | None = Field(None, ge=1, description="frames from one clip's start to the next; none for no overlap")
     source_fps: int | float | None = Field(
         None,

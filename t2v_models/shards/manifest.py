@@ -284,7 +284,7 @@ configs:
 ---
 # {config.world}: {config.clips:,} captioned clips
 
-Each clip has {spec.frames} frames of {spec.size}x{spec.size} pixels at {spec.fps} frames per second.
+Each clip has {spec.frames} frames of {spec.width}x{spec.height} pixels at {spec.fps} frames per second.
 {len(shards):,} shards of up to {config.clips_per_shard:,} clips, {sum(s.size for s in shards) / 1e6:,.1f} MB in all;
 the pixels of a clip take {sum(s.pixel_bytes for s in shards) / config.clips:,.0f} bytes as stored.
 Digest `{dataset_digest(shards)}`; configuration `{config.digest}`.

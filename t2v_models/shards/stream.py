@@ -69,7 +69,7 @@ class DeviceClips:
     def __init__(self, store: ClipStore, device: torch.device) -> None:
         self.manifest, self.captions = store.manifest, store.captions
         spec = store.manifest.spec
-        self._clips = torch.empty((len(store), spec.frames, spec.size, spec.size, 3), dtype=torch.uint8, device=device)
+        self._clips = torch.empty((len(store), *spec.shape), dtype=torch.uint8, device=device)
         for start in range(0, len(store), 256):
             rows = range(start, min(start + 256, len(store)))
             self._clips[start : rows.stop] = torch.from_numpy(store.frames(rows)).to(device)

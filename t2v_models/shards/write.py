@@ -264,7 +264,7 @@ def _rendered(config: DatasetConfig, indices: range) -> Iterator[PackedClip]:
     """Draw, render and pack clips, many at a time and step by step: small steps taken in turns cost twice as much."""
     spec = config.spec
     packer = Packer(spec, config.codec)
-    step = max(1, min(DRAWN_CLIPS, DRAWN_PIXELS // (spec.frames * spec.size**2)))
+    step = max(1, min(DRAWN_CLIPS, DRAWN_PIXELS // (spec.frames * spec.height * spec.width)))
     for start in range(indices.start, indices.stop, step):
         here = range(start, min(start + step, indices.stop))
         captions, scenes = zip(*draw_clips(config, here), strict=True)

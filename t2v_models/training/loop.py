@@ -291,7 +291,7 @@ def _resident(store: ClipStore, device: torch.device) -> ClipStore | DeviceClips
     if device.type == "cpu":
         return store
     spec = store.manifest.spec
-    size = len(store) * spec.frames * spec.size**2 * 3
+    size = len(store) * math.prod(spec.shape)
     return DeviceClips(store, device) if size < torch.cuda.mem_get_info(device)[0] / 2 else store
 
 

@@ -47,11 +47,13 @@ class Moments:
 
 
 def measure(weight: NDArray[np.float32]) -> Moments:
-    """Moments of opacities `(n, t, h, w)`, h = w; what is not the object must be 0."""
-    size = weight.shape[-1]
-    place = (np.arange(size) + 0.5) / size - 0.5
-    powers = place[:, None] ** np.arange(ORDERS)
-    raw = powers.T @ (weight @ powers)  # (n, t, y orders, x orders)
+    """Moments of opacities `(n, t, h, w)`; what is not the object must be 0."""
+    size = max(weight.shape[-2:])  # the unit of length
+    middle_y, middle_x = (side / size / 2 for side in weight.shape[-2:])
+    powers_y, powers_x = (
+        ((np.arange(side) + 0.5) / size - side / size / 2)[:, None] ** np.arange(ORDERS) for side in weight.shape[-2:]
+    )
+    raw = powers_y.T @ (weight @ powers_x)  # (n, t, y orders, x orders)
     mass = np.maximum(raw[..., 0, 0], 1e-6)
     raw /= mass[..., None, None]
     x, y = raw[..., 0, 1], raw[..., 1, 0]
@@ -71,7 +73,7 @@ def measure(weight: NDArray[np.float32]) -> Moments:
     ]  # fmt: skip
     pull = mass**2 / (mass**2).sum(1, keepdims=True)
     mean = np.stack([(number * pull).sum(1) for number in look], 1)
-    return Moments(mass, (x + 0.5) * size, (y + 0.5) * size, spread, mean)
+    return Moments(mass, (x + middle_x) * size, (y + middle_y) * size, spread, mean)
 
 
 _BINOMIAL = np.array([[comb(a, i) for i in range(ORDERS)] for a in range(ORDERS)], np.float64)

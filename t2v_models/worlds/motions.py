@@ -125,9 +125,9 @@ def _path(
         return x + swing * np.cos(angle), y + swing * np.sin(angle)
     side, up, down = reach
     if action == "bounce-v":
-        return x, reflect(y + speed * t, up, spec.size - down)
+        return x, reflect(y + speed * t, up, spec.height - down)
     if action == "bounce-h":
-        return reflect(x + speed * t, side, spec.size - side), y
+        return reflect(x + speed * t, side, spec.width - side), y
     if action in ("zigzag-v", "zigzag-h"):
         across, along = swing * triangle((t - phase) / rate), speed * t
         return (x + across, y + along) if action == "zigzag-v" else (x + along, y + across)
@@ -225,7 +225,7 @@ class _Draw:
             wide = small * self.uniform(*SIZE_RATIO)
             self.radius, self.radius_end = (wide, small) if action == "shrink" else (small, wide)
         self.side, self.up, self.down = extent * np.maximum(self.radius, self.radius_end)
-        self.wide, self.high = spec.size - 2 * self.side, spec.size - (self.up + self.down)
+        self.wide, self.high = spec.width - 2 * self.side, spec.height - (self.up + self.down)
         self.room = np.minimum(self.wide, self.high)
 
     def drawn(self) -> dict[str, Floats]:
@@ -268,10 +268,10 @@ class _Draw:
         speed = np.minimum(self.uniform(*BOUNCE_SPEED, self.pace) * self.unit, 0.9 * room)
         meets_wall = self.uniform(0.25, 0.75) * self.steps  # so that both legs are seen
         approach = np.minimum(speed * meets_wall, room)
-        sign = self.sign()
-        along = np.where(sign > 0, self.spec.size - high - approach, low + approach)
+        sign, height, width = self.sign(), self.spec.height, self.spec.width
+        along = np.where(sign > 0, (height if vertical else width) - high - approach, low + approach)
         first, last = (self.side, self.side) if vertical else (self.up, self.down)
-        across = self.uniform(first, self.spec.size - last)
+        across = self.uniform(first, (width if vertical else height) - last)
         x, y = (across, along) if vertical else (along, across)
         return {"x": x, "y": y, "speed": speed * sign}
 
@@ -294,9 +294,8 @@ class _Draw:
 
     def place(self, x: tuple[Limit, Limit], y: tuple[Limit, Limit]) -> dict[str, Floats]:
         """A start from which the given (least, greatest) offsets along each axis stay inside the frame."""
-        size = self.spec.size
-        across = self.uniform(self.side - x[0], size - self.side - x[1])
-        return {"x": across, "y": self.uniform(self.up - y[0], size - self.down - y[1])}
+        across = self.uniform(self.side - x[0], self.spec.width - self.side - x[1])
+        return {"x": across, "y": self.uniform(self.up - y[0], self.spec.height - self.down - y[1])}
 
 
 def _span(travel: Floats) -> tuple[Floats, Floats]:

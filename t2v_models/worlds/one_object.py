@@ -118,7 +118,7 @@ class OneObject(World):
 
     def read(self, frames: Frames, meanings: Sequence[Meaning]) -> list[Reading]:
         found = read(frames, [m.colour for m in meanings], [m.shape for m in meanings], [m.action for m in meanings])
-        spec = ClipSpec(frames=frames.shape[1], size=frames.shape[2])
+        spec = ClipSpec(frames=frames.shape[1], height=frames.shape[2], width=frames.shape[3])
         return [_reading(found, i, meaning, spec) for i, meaning in enumerate(meanings)]
 
 
@@ -137,7 +137,7 @@ def _reading(found: Readings, i: int, meaning: Meaning, spec: ClipSpec) -> Readi
     return Reading.model_validate(
         numbers | {
             "asked": meaning.action, "shown": shown, "right": right, "valid": valid, "reason": reason,
-            "rmse": found.rmse[i], "success": not fault, "fault": fault, "size": spec.size,
+            "rmse": found.rmse[i], "success": not fault, "fault": fault, "size": spec.short_side,
             "asked_shape": meaning.shape, "asked_colour": meaning.colour,
             "shown_shape": found.shape[i], "shown_colour": found.colour_name[i],
             "permanent": valid or reason == "background not clean",
@@ -211,7 +211,7 @@ def _numbers(found: Readings, i: int, meaning: Meaning, spec: ClipSpec, asked: _
 def _trained_speeds(action: Action, spec: ClipSpec) -> tuple[float, float]:
     """`speed_range`, but in clips so long that its least speed leaves the frame down to half of what fits."""
     least, most = speed_range(action, spec)
-    return min(least, (spec.size - 2 * RADIUS[1] * spec.unit) / (spec.frames - 1) / 2), most
+    return min(least, (spec.short_side - 2 * RADIUS[1] * spec.unit) / (spec.frames - 1) / 2), most
 
 
 def _outside(value: float, allowed: tuple[float, float]) -> float:

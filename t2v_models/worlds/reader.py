@@ -98,7 +98,7 @@ def read(
     Without `shapes` any shape is right; without `actions` the law of a clip is the one that wins.
     """
     assert frames.dtype == np.uint8 and frames.ndim == 5 and len(frames) == len(colours), (frames.dtype, frames.shape)
-    unit = frames.shape[2] / UNIT_SIZE
+    unit = min(frames.shape[2:4]) / UNIT_SIZE
     asked = np.full(len(frames), -1) if shapes is None else np.array([SHAPES.index(s) for s in shapes])
     chunks = [_look(frames[i : i + CHUNK], asked[i : i + CHUNK], unit) for i in range(0, len(frames), CHUNK)]
     seen = _Seen(**{f.name: np.concatenate([getattr(c, f.name) for c in chunks]) for f in fields(_Seen)})
@@ -218,13 +218,13 @@ def _colour_change(darkness: NDArray[np.uint8], strength: NDArray[np.uint8], fra
 
 def _overlap(shape: Shape, weight: NDArray[np.float32], x: Floats, y: Floats, radius: Floats) -> float:
     """Soft intersection over union of one clip's opacity `(t, h, w)` with a shape at the read state."""
-    t, size, _ = weight.shape
+    t, height, width = weight.shape
     seen = np.unique(np.linspace(0, t - 1, SHAPE_FRAMES).round().astype(int))
     x, y, radius = x[seen], y[seen], radius[seen]
-    side = min(size, int(2 * EXTENTS[shape].greatest * radius.max()) + 5)
+    side = min(height, width, int(2 * EXTENTS[shape].greatest * radius.max()) + 5)
     columns, rows = (
-        np.clip(np.floor(place - side / 2), 0, size - side).astype(np.intp)[:, None] + np.arange(side)
-        for place in (x, y)
+        np.clip(np.floor(place - side / 2), 0, length - side).astype(np.intp)[:, None] + np.arange(side)
+        for place, length in ((x, width), (y, height))
     )
     window = weight[seen[:, None, None], rows[:, :, None], columns[:, None, :]]
     dx = (columns + 0.5 - x[:, None])[:, None, :]

@@ -45,7 +45,7 @@ def render(motion: Motion, spec: ClipSpec) -> NDArray[np.uint8]:
 
 def paint(path: Trace, shape: Shape, colour: Colour, spec: ClipSpec) -> NDArray[np.uint8]:
     """Draw an object wherever it is in each frame: uint8, shape `(t, h, w, 3)`, RGB."""
-    frames = np.empty((spec.frames, spec.size, spec.size, 3), np.uint8)
+    frames = np.empty(spec.shape, np.uint8)
     paths = Trace(path.x[None], path.y[None], path.radius[None])
     return sprites([(shape, colour)], paths, spec)[0].paint(frames)
 
@@ -55,10 +55,13 @@ def sprites(objects: Sequence[tuple[Shape, Colour]], paths: Trace, spec: ClipSpe
     import cv2  # here: where a model is served nothing is drawn, and OpenCV is not installed
 
     reach = np.array([EXTENTS[shape].greatest for shape, _ in objects]) * paths.radius.max(1)
-    sides = np.minimum(np.ceil(2 * reach) + 2, spec.size)  # of windows that hold the edge's ramp as well
-    column, row = (np.clip(np.floor(p - sides[:, None] / 2), 0, spec.size - sides[:, None]) for p in (paths.x, paths.y))
+    sides = np.minimum(np.ceil(2 * reach) + 2, spec.short_side)  # of windows that hold the edge's ramp as well
+    column, row = (
+        np.clip(np.floor(p - sides[:, None] / 2), 0, length - sides[:, None])
+        for p, length in ((paths.x, spec.width), (paths.y, spec.height))
+    )
     x, y, radius = (p.astype(np.float32) for p in (column + 0.5 - paths.x, row + 0.5 - paths.y, paths.radius))
-    corner = 3 * ((np.arange(spec.frames) * spec.size + row) * spec.size + column).astype(np.intp)
+    corner = 3 * ((np.arange(spec.frames) * spec.height + row) * spec.width + column).astype(np.intp)
     found: dict[int, Sprite] = {}
     for shape, side, here in _alike(objects, sides, spec):
         pixel = np.arange(side, dtype=np.float32)
@@ -67,7 +70,7 @@ def sprites(objects: Sequence[tuple[Shape, Colour]], paths: Trace, spec: ClipSpe
         inside *= 255
         inside += 0.5
         opacity = inside.astype(np.uint8)
-        places = corner[here, :, None] + np.arange(side) * (3 * spec.size)
+        places = corner[here, :, None] + np.arange(side) * (3 * spec.width)
         for i, clip, place in zip(here, opacity, places, strict=True):
             windows = np.asarray(cv2.applyColorMap(clip.reshape(-1, side), _shades(objects[i][1])), np.uint8)
             found[i] = Sprite(windows.reshape(-1, side, 3 * side), place)

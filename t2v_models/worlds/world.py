@@ -207,7 +207,7 @@ class World(ABC):
 
 def drawn(world: World, scenes: Sequence[Scene], spec: ClipSpec) -> Frames:
     """The clips of scenes, uint8 `(n, t, h, w, 3)`."""
-    frames = np.empty((len(scenes), spec.frames, spec.size, spec.size, 3), np.uint8)
+    frames = np.empty((len(scenes), *spec.shape), np.uint8)
     for _ in world.render(scenes, spec, frames):
         pass
     return frames

@@ -71,7 +71,8 @@ class TextToVideo(PythonModel):
                 "mime": mime,
                 "data_base64": [base64.b64encode(encode(clip, self.model.spec.fps)).decode() for clip in clips],
                 "frames": clips.shape[1],
-                "size": clips.shape[2],
+                "height": clips.shape[2],
+                "width": clips.shape[3],
             }
         )
 

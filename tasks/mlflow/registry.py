@@ -76,7 +76,7 @@ def log_model(uri: str, run_id: str, run_dir: Path, name: str, example_prompt: s
     made = store.create_model_version(
         name, info.model_uri, run_id, tags={WEIGHTS_TAG: newest.sha256}, model_id=info.model_id,
         description=f"{newest.step:,} updates in {minutes:.1f} min on {newest.run.dataset.world}: clips of "
-        f"{clips.frames} frames at {clips.size} px, such as `{example_prompt}`",
+        f"{clips.frames} frames at {clips.sides} px, such as `{example_prompt}`",
     )  # fmt: skip
     store.set_registered_model_alias(name, "challenger", made.version)
     return str(made.version)
@@ -180,7 +180,7 @@ def _signature() -> "ModelSignature":
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
     clip = {"prompt": "string", "seed": "long", "mime": "string", "data_base64": "string"}
-    clip |= {"frames": "long", "size": "long"}
+    clip |= {"frames": "long", "height": "long", "width": "long"}
     return ModelSignature(
         inputs=Schema([ColSpec("string", "prompt")]),
         outputs=Schema([ColSpec(kind, column) for column, kind in clip.items()]),

@@ -130,10 +130,10 @@ class Diffusion(LossModel):
         self.config: DiffusionConfig = config
         self.spec = spec
         self.text = config.text_encoder.build()
-        self.factor = reduction(spec.size, config.base_size)
-        side = spec.size // self.factor
-        self.shape = 3, spec.frames, side, side
-        self.standardise = Standardise(spec.frames, side, side, config.balance)
+        self.factor = reduction(spec.height, spec.width, config.base_size)
+        height, width = spec.height // self.factor, spec.width // self.factor
+        self.shape = 3, spec.frames, height, width
+        self.standardise = Standardise(spec.frames, height, width, config.balance)
         network = Folded(
             self.shape, self.text.width, config.patch, config.widths, config.blocks, config.condition, config.given > 0
         )
@@ -289,9 +289,10 @@ class Diffusion(LossModel):
         return self.config.guidance if request.guidance is None else request.guidance
 
 
-def reduction(size: int, base: int) -> int:
-    """The largest divisor of a size that leaves at least `base` pixels."""
-    return max(factor for factor in range(1, max(1, size // base) + 1) if size % factor == 0)
+def reduction(height: int, width: int, base: int) -> int:
+    """The largest divisor of both sides that leaves at least `base` pixels of each."""
+    most = max(1, min(height, width) // base)
+    return max(factor for factor in range(1, most + 1) if height % factor == width % factor == 0)
 
 
 def stratified(part: Batch) -> Tensor:

@@ -99,8 +99,11 @@ class Gan(VideoModel):
 
     def __init__(self, config: GanConfig, spec: ClipSpec):
         super().__init__()
-        if spec.size % SMALL:
-            raise LabError(f"gan draws frames whose size is a multiple of 8 (found {spec.size}): render such clips")
+        if spec.height != spec.width or spec.height % SMALL:
+            raise LabError(
+                f"gan draws square frames whose sides are multiples of 8 (found {spec.width} x {spec.height} px): "
+                "make such clips, or train diffusion"
+            )
         self.config: GanConfig = config
         self.spec = spec
         self.text = config.text_encoder.build()
