@@ -78,9 +78,9 @@ def test_a_damaged_file_is_never_used(made: tuple[Path, list[object], dict], spo
     folder, *_ = made
     (path,) = folder.iterdir()
     raw, key = path.read_bytes(), f"{path.stem.removeprefix('s0-')} {kept.judge_digest(DATA.rules)}".encode()
-    assert kept._opened(path, key)
+    assert kept.opened(path, key)
     path.write_bytes(spoil(raw))
-    assert not kept._opened(path, key)
+    assert not kept.opened(path, key)
     path.write_bytes(raw)
 
 

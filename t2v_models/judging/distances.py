@@ -149,7 +149,9 @@ DISTANCES: dict[str, Callable[[Floats, Floats], float]] = {
 }  # fmt: skip
 
 
-def distances(points: Floats, real: Floats, other: Floats, suffix: str, least: Floats | float) -> dict[str, Score]:
+def distances(
+    points: Floats, real: Floats, other: Floats, suffix: str, least: Floats | float, least_blocks: int = BLOCKS
+) -> dict[str, Score]:
     """Every distance of `points` from `real`, and of `other` real clips from `real` as `<name>_real`.
 
     `frechet_excess` is the one less the other, block by block. A Fréchet distance grows as clips get fewer, so its own
@@ -163,21 +165,23 @@ def distances(points: Floats, real: Floats, other: Floats, suffix: str, least: F
         other: of other real clips of the same prompts.
         suffix: of the names: which features these are, as in `mmd_rbf_a`.
         least: least standard deviation of each feature.
+        least_blocks: where clips do not fill `BLOCKS`, so many will do.
     """
     assert points.shape == real.shape == other.shape, (points.shape, real.shape, other.shape)
     order = np.random.default_rng(list(b"blocks")).permutation(len(real))  # so that every block is a sample of all
     points, real, other = (whiten(s[order], real, least) for s in (points, real, other))
-    size = min(len(real), MOST_CLIPS) // BLOCKS
-    if size < LEAST_BLOCK:
+    count = min(BLOCKS, len(real) // LEAST_BLOCK)
+    if count < least_blocks:
         return {}
-    blocks = [slice(i * size, (i + 1) * size) for i in range(BLOCKS)]
+    size = min(len(real), MOST_CLIPS) // count
+    blocks = [slice(i * size, (i + 1) * size) for i in range(count)]
     scores: dict[str, Score] = {}
     for name, distance in DISTANCES.items():
         judged, usual = (np.array([distance(s[b], real[b]) for b in blocks]) for s in (points, other))
         for label, values in ((f"{name}_{suffix}", judged), (f"{name}_{suffix}_real", usual)):
-            scores[label] = block_mean(values.tolist(), BLOCKS * size)
+            scores[label] = block_mean(values.tolist(), count * size)
         if distance is frechet:
-            scores[f"{name}_excess_{suffix}"] = block_mean((judged - usual).tolist(), BLOCKS * size)
+            scores[f"{name}_excess_{suffix}"] = block_mean((judged - usual).tolist(), count * size)
     return scores
 
 

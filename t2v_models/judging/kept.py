@@ -52,7 +52,7 @@ def kept_real(
     """
     what = digest([data.digest, split, *prompts])
     path, key = folder / f"{split}-{what}.kept", f"{what} {judge_digest(data.rules)}".encode()
-    if found := _opened(path, key):
+    if found := opened(path, key):
         tell(1, "kept")
         return _unpacked(found)
     total, done = clips_beside(prompts), 0
@@ -66,7 +66,7 @@ def kept_real(
     made = real, bounds(real, data, split, prompts, read)
     content = _packed(*made)
     with files.atomic(path) as file:
-        file.write(_seal(content, key))
+        file.write(seal(content, key))
         file.write(content)
     return made
 
@@ -97,17 +97,18 @@ def deciding_files(world: World) -> set[Path]:
     return found
 
 
-def _seal(content: bytes, key: bytes) -> bytes:
+def seal(content: bytes, key: bytes) -> bytes:
+    """What a kept file begins with."""
     return hashlib.sha256(key + content).digest()
 
 
-def _opened(path: Path, key: bytes) -> bytes:
+def opened(path: Path, key: bytes) -> bytes:
     """The content of a whole file of this key, or nothing."""
     if not path.is_file():
         return b""
     raw = path.read_bytes()
     content = raw[_DIGEST_BYTES:]
-    return content if raw[:_DIGEST_BYTES] == _seal(content, key) else b""
+    return content if raw[:_DIGEST_BYTES] == seal(content, key) else b""
 
 
 def _packed(real: Real, found: Bounds) -> bytes:

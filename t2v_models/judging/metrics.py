@@ -31,6 +31,7 @@ from t2v_models.judging.statistics import Score, mean, wilson
 from t2v_models.judging.verdicts import Verdict
 from t2v_models.worlds.motions import DIRECTIONS
 
+Judges = Literal["truth", "reference"]
 Kind = Literal["share", "mean", "ratio", "distance", "z"]
 """A share is 0 to 1 and shown in per cent. What is `mean` is the mean of a number of each clip."""
 
@@ -53,6 +54,11 @@ class Evidence:
     @cached_property
     def std_ratios(self) -> dict[str, Score]:
         return std_ratios(self.verdicts, self.real) if self.paths else {}
+
+    @property
+    def judge(self) -> str | None:
+        """Who said all this."""
+        return self.verdicts[0].judge if self.verdicts else "truth"
 
     @property
     def paths(self) -> bool:
@@ -81,9 +87,13 @@ class Metric:
     unit: str = ""
     headline: bool = False
     """It stands in short tables."""
+    judge: Judges | None = "truth"
+    """Whose it is: that of clips whose truth is known, that of clips without, or either's."""
 
     def score(self, evidence: Evidence) -> Score | None:
         """The figure with its interval; None where nothing is known."""
+        if self.judge not in (None, evidence.judge):
+            return None
         found = self.compute(evidence) if self.compute else self.over(evidence.verdicts)
         return found if found and math.isfinite(found.value + found.high - found.low) else None
 
@@ -134,7 +144,7 @@ _SHARES = (
     Metric("teleport", "jumps", "steps longer than twice the longest real step of the same prompt; moving clips",
            "share", False, compute=lambda e: teleport(e.verdicts, e.real) if e.paths else None),
     Metric("copy_rate", "copies", "valid clips as near to a training clip as the nearest 1 % of unseen real clips; "
-           "real: 1 %", "share", False, compute=lambda e: e.others.get("copy_rate")),
+           "real: 1 %", "share", False, compute=lambda e: e.others.get("copy_rate"), judge=None),
 )  # fmt: skip
 
 _MEANS = (
@@ -190,14 +200,20 @@ _ABOUT_DISTANCES = {
     "density": ("real neighbourhoods that hold a judged clip, over 5; 1 for equal sets (Naeem 2020)", True),
     "nn2": ("clips whose nearest other clip is of their own set; 0.5 for equal sets (Lopez-Paz 2017)", None),
 }
-_FEATURES = {"a": "the paths that were read", "b": "what a small network sees"}
+_FEATURES = {
+    "a": "the paths that were read", "b": "what a small network sees",
+    "appearance": "what encoders trained on the dataset see of a few frames", "motion": "what they see of changes",
+}  # fmt: skip
 
 
 def _distance(key: str, suffix: str, real: str) -> Metric:
     name, (about, better) = f"{key}_{suffix}{real}", _ABOUT_DISTANCES[key]
     title = f"{key.replace('_', ' ')} {suffix}" + (", real clips" if real else "")
     told = f"{about}; of {_FEATURES[suffix]}" + (": two sets of real clips" if real else "")
-    return Metric(name, title, told, "distance", None if real else better, compute=lambda e: e.others.get(name))
+    judge: Judges = "truth" if suffix in ("a", "b") else "reference"
+    return Metric(
+        name, title, told, "distance", None if real else better, compute=lambda e: e.others.get(name), judge=judge
+    )
 
 
 _DISTANCES = (
@@ -205,9 +221,51 @@ _DISTANCES = (
     *(_distance("frechet_excess", suffix, "") for suffix in _FEATURES),
 )
 
-METRICS: dict[str, Metric] = {metric.name: metric for metric in (*_SHARES, *_MEANS, *_RATIOS, *_DISTANCES)}
-OBEYED = "prompt_acc"
-"""How often clips do what the prompt says."""
+
+def _reference(
+    name: str, title: str, about: str, kind: Kind, better: bool | None, number: Number | None = None, unit: str = "",
+    headline: bool = False,
+) -> Metric:  # fmt: skip
+    compute = None if number else lambda e: e.others.get(name)
+    return Metric(name, title, about, kind, better, number, compute, unit, headline, "reference")
+
+
+_WITHOUT_TRUTH = (
+    *(
+        _reference(f"r_precision_{k}", f"own caption in {k}" if k > 1 else "own caption", "clips whose own caption is "
+                   + (f"among the {k} nearest" if k > 1 else "the nearest") + " of 32 that differ in meaning, by looks "
+                   "and motion together (Guo 2022)", "share", True, lambda v, k=k: v.rank <= k, headline=k == 1)  # type: ignore[misc]
+        for k in (1, 2, 3)
+    ),
+    _reference("r_precision_appearance", "by looks", "the same by what a few frames look like, whatever their order",
+               "share", True, lambda v: v.rank_appearance == 1, headline=True),
+    _reference("r_precision_motion", "by motion", "the same by changes from frame to frame alone", "share", True,
+               lambda v: v.rank_motion == 1, headline=True),
+    _reference("match", "match", "-1 to 1, cosine between clip and caption, mean of looks and motion; as real clips "
+               "have it is best, above them a model pleases the judge", "mean", True, lambda v: v.match),
+    _reference("own_pixels", "own clip", "clips to which the real clip of the caption, kept for validation, is nearer "
+               "than 31 other real ones", "share", True, lambda v: v.own_pixels),
+    _reference("own_motion", "own motion", "the same by changes from frame to frame", "share", True,
+               lambda v: v.own_motion),
+    _reference("own_rmse", "off the own clip", "0 to 1, root mean square difference from that clip, at 32 px", "mean",
+               False, lambda v: v.own_rmse),
+    _reference("motion_corr", "motion as its own", "-1 to 1, correlation of changes from frame to frame with that "
+               "clip's", "mean", True, lambda v: v.motion_corr),
+    _reference("energy", "motion", "mean change from frame to frame over that of real clips: 0 frozen, far above 1 "
+               "flickering", "mean", None, lambda v: v.energy),
+    _reference("sharpness", "sharpness", "root mean square change from pixel to pixel over that of real clips: "
+               "less is blurred, more is noise", "mean", None, lambda v: v.sharpness),
+    _reference("diversity", "diversity", "spread of all clips over that of real ones of the same captions", "ratio",
+               True),
+    _reference("caption_spread", "variety", "spread among clips of one caption over that of all real clips: 0 where "
+               "seeds change nothing", "ratio", None),
+)  # fmt: skip
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric for metric in (*_SHARES, *_MEANS, *_RATIOS, *_DISTANCES, *_WITHOUT_TRUTH)
+}
+OBEYED, OWN_CAPTION = "prompt_acc", "r_precision_1"
+"""How often clips do what the prompt says, where that is known; and where it is not."""
 WATCHED = f"watch/{OBEYED}"
 """The same of the clips that are read while a model trains."""
 HEADLINES = tuple(metric for metric in METRICS.values() if metric.headline)
@@ -219,8 +277,9 @@ def metric_of(name: str) -> Metric:
 
 
 def deciding(split: str) -> str:
-    """The figure that says how often a split is obeyed: where only a size or a speed is new, these must be right."""
-    return "prompt_success" if split == "s4" else OBEYED
+    """The figure that says how often a split is obeyed: where only a size or a speed is new, these must be right; where
+    nobody knows what is right, the own caption must be the nearest."""
+    return {"s4": "prompt_success", "own": OWN_CAPTION}.get(split, OBEYED)
 
 
 def summarise(

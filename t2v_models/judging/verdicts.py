@@ -1,5 +1,6 @@
 """The judge's word on every clip: what was asked, what the pixels show, why it is wrong, and every number measured."""
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -23,6 +24,31 @@ class Verdict(Reading):
     prompt: str
     split: str
     seed: int
+
+    rank: float = math.nan
+    """Place of the own caption among others, by looks and motion together; 1 is best. With what follows it is known
+    where nobody knows what a clip should show (`reference`), and nan elsewhere."""
+    rank_appearance: float = math.nan
+    rank_motion: float = math.nan
+    match: float = math.nan
+    """Cosine between clip and caption, mean of both views, -1 to 1."""
+    own_pixels: float = math.nan
+    own_motion: float = math.nan
+    """Whether the real clip of the caption is nearer than other real clips, 0 or 1."""
+    own_rmse: float = math.nan
+    """Root mean square difference from it, 0 to 1."""
+    motion_corr: float = math.nan
+    """Correlation of the changes from frame to frame with its, -1 to 1."""
+    energy: float = math.nan
+    sharpness: float = math.nan
+    """Mean change from frame to frame, and from pixel to pixel, over those of real clips."""
+    far: float = math.nan
+    """Root mean square difference from the nearest training clip, 0 to 1."""
+
+    @property
+    def judge(self) -> Literal["truth", "reference"]:
+        """Which judge said it."""
+        return "truth" if math.isnan(self.rank) else "reference"
 
     @property
     def mark(self) -> Mark:

@@ -1,0 +1,238 @@
+"""Clips of people's own, as a judge without truth needs them: those to learn from, those kept for validation, and what
+is made of the latter without learning: the ceiling and the floors of every table.
+
+A clip that is judged answers a prompt. Its own real clip is one of the validation part whose caption means the same.
+"""
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from t2v_models.clips.spec import ClipSpec
+from t2v_models.config import LabError
+from t2v_models.judging.encoders import Views, looked_at
+from t2v_models.shards.ingested import IngestConfig
+from t2v_models.shards.manifest import MANIFEST, VALIDATION, Manifest
+from t2v_models.shards.store import ClipStore
+from t2v_models.text.split import words
+
+Frames = NDArray[np.uint8]
+Rows = NDArray[np.int64]
+
+MOST_TRAINING, MOST_VALIDATION = 4000, 2048
+"""Clips that are looked at, drawn by chance from larger datasets."""
+LEAST_CLIPS, LEAST_VALIDATION, LEAST_CAPTIONS = 100, 8, 4
+"""Fewer clips in all, or for validation, or captions that differ in meaning, and nothing is judged."""
+BLUR = 1 / 24
+"""Standard deviation of the blur of blurred clips, of the frame's side."""
+
+
+@dataclass(frozen=True)
+class OwnClips:
+    """Both parts of an ingested dataset."""
+
+    config: IngestConfig
+    digest: str
+    """Changes with any byte of either part."""
+    training: ClipStore
+    validation: ClipStore
+    training_rows: Rows
+    rows: Rows
+    """Of the validation part."""
+
+    @classmethod
+    def of(cls, folder: Path) -> "OwnClips":
+        """The dataset in a folder.
+
+        Raises:
+            LabError: it was rendered, has no validation part, too few clips, or too few captions to tell apart.
+        """
+        manifest = Manifest.load(folder)
+        if not isinstance(manifest.config, IngestConfig):
+            raise LabError(f"{folder} was rendered: its clips are judged by what is true of them")
+        if not (folder / VALIDATION / MANIFEST).is_file():
+            raise LabError(
+                f"{folder} keeps no clips for validation, so there is nothing to judge samples by: ingest the clips "
+                "again with --validation 0.1"
+            )
+        training, validation = ClipStore(manifest), ClipStore(Manifest.load(folder / VALIDATION))
+        count, kept = len(training) + len(validation), len(validation)
+        if count < LEAST_CLIPS or kept < LEAST_VALIDATION:
+            raise LabError(
+                f"{folder} has {count:,} clips, {kept:,} of them for validation, too few to judge samples by: it takes "
+                f"{LEAST_CLIPS} and {LEAST_VALIDATION}, so add clips or keep a larger share with --validation"
+            )
+        meanings = {manifest.config.meaning(caption) for caption in validation.captions}
+        if len(meanings) < LEAST_CAPTIONS:
+            raise LabError(
+                f"the captions of {folder} kept for validation say {len(meanings)} different things, too few to tell "
+                f"clips apart by: it takes {LEAST_CAPTIONS}, so caption clips by what each shows"
+            )
+        digest = f"{manifest.digest}-{validation.manifest.digest}"
+        some = (_some(len(training), MOST_TRAINING), _some(kept, MOST_VALIDATION))
+        return cls(manifest.config, digest, training, validation, *some)
+
+    @property
+    def spec(self) -> ClipSpec:
+        return self.config.spec
+
+    @cached_property
+    def captions(self) -> tuple[str, ...]:
+        """Of the validation clips that are looked at; of several lines the first."""
+        return tuple(self.validation.captions[row].split("\n")[0] for row in self.rows)
+
+    @cached_property
+    def training_captions(self) -> tuple[str, ...]:
+        """Of the training clips that are looked at, each with all of its lines."""
+        return tuple(self.training.captions[row] for row in self.training_rows)
+
+    @cached_property
+    def of_meaning(self) -> dict[Hashable, list[int]]:
+        """Places in `captions` by what they mean."""
+        found: dict[Hashable, list[int]] = {}
+        for i, caption in enumerate(self.captions):
+            found.setdefault(self.config.meaning(caption), []).append(i)
+        return found
+
+    def own(self, prompt: str, seed: int) -> int | None:
+        """The place of the real clip that a judged one is set beside; None where no caption means the same."""
+        places = self.of_meaning.get(self.config.meaning(prompt))
+        return places[seed % len(places)] if places else None
+
+    def real(self, places: Sequence[int]) -> Frames:
+        """Validation clips `(n, t, h, w, 3)`."""
+        return self.validation.frames(self.rows[list(places)])
+
+    @cached_property
+    def training_views(self) -> Views:
+        """The training clips as they are looked at."""
+        parts = np.array_split(self.training_rows, -(-len(self.training_rows) // 256))
+        return np.concatenate([looked_at(self.training.frames(part)) for part in parts])
+
+    def asked(self, clips_per_prompt: int) -> list[str]:
+        """Every caption of the validation part, as often as it stands there, and all of that again, `clips_per_prompt`
+        times at most and no more than `MOST_VALIDATION` in all."""
+        return list(self.captions) * max(1, min(clips_per_prompt, MOST_VALIDATION // len(self.captions)))
+
+
+def _some(count: int, most: int) -> Rows:
+    chosen = np.random.default_rng(list(b"looked at")).permutation(count)[:most]
+    return np.sort(chosen).astype(np.int64)
+
+
+def thumbnails(views: Views) -> NDArray[np.float32]:
+    """What clips look like at 16 px in every second frame, 0 to 1: `(n, pixels)`."""
+    n, _, c, h, w = views.shape
+    small = views[:, ::2].reshape(n, -1, c, h // 2, 2, w // 2, 2).mean((4, 6), dtype=np.float32)
+    return np.asarray(small.reshape(n, -1) / 255, np.float32)
+
+
+def nearest_to(points: NDArray[np.float32], known: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Of each of `(n, d)` the row of the nearest of `(m, d)`, and how far it is: a root mean square."""
+    squares, rows, far = (known**2).sum(1), [], []
+    for part in np.array_split(points, -(-len(points) // 256)):
+        table = squares - 2 * part @ known.T
+        rows.append(table.argmin(1))
+        far.append(((part - known[rows[-1]]) ** 2).mean(1, dtype=np.float64))  # a difference of large sums is noise
+    return np.concatenate(rows), np.sqrt(np.concatenate(far))
+
+
+Control = Callable[[OwnClips, Sequence[str], Sequence[int]], Frames]
+
+
+def _places(own: OwnClips, prompts: Sequence[str], seeds: Sequence[int]) -> list[int]:
+    """A real clip of each prompt, another one than the clip is set beside where there are several.
+
+    Raises:
+        LabError: a prompt that no clip of the validation part answers.
+    """
+    found = []
+    for prompt, seed in zip(prompts, seeds, strict=True):
+        place = own.own(prompt, seed + 1)
+        if place is None:
+            raise LabError(f"no clip kept for validation shows {prompt!r}: ask for {own.captions[0]!r} or another one")
+        found.append(place)
+    return found
+
+
+def real(own: OwnClips, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
+    """Real clips of the prompts that no model was trained on."""
+    return own.real(_places(own, prompts, seeds))
+
+
+def unconditional(own: OwnClips, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
+    """Real clips of other captions, drawn by chance: perfect to look at, deaf to the prompt."""
+    means = [own.config.meaning(caption) for caption in own.captions]
+    found = []
+    for prompt, seed in zip(prompts, seeds, strict=True):
+        order = np.random.default_rng([seed, *b"deaf"]).permutation(len(means))
+        found.append(next(int(i) for i in order if means[i] != own.config.meaning(prompt)))
+    return own.real(found)
+
+
+def retrieval(own: OwnClips, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
+    """Training clips of the caption that has the most words in common with the prompt (Jaccard): looking up without
+    understanding. Of several such clips the seed chooses."""
+    said = [frozenset(words(caption)) for caption in own.training_captions]
+    near = {prompt: _nearest(frozenset(words(prompt)), said) for prompt in dict.fromkeys(prompts)}
+    chosen = [near[prompt][seed % len(near[prompt])] for prompt, seed in zip(prompts, seeds, strict=True)]
+    return own.training.frames(own.training_rows[chosen])
+
+
+def _nearest(asked: frozenset[str], said: Sequence[frozenset[str]]) -> NDArray[np.intp]:
+    common = np.array([len(asked & other) / len(asked | other) for other in said])
+    return np.flatnonzero(common == common.max())
+
+
+def copied(own: OwnClips, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
+    """Training clips that look most like a real clip of the prompt: what learning by heart gives."""
+    nearest, _ = nearest_to(thumbnails(looked_at(real(own, prompts, seeds))), thumbnails(own.training_views))
+    return own.training.frames(own.training_rows[nearest])
+
+
+def frozen(own: OwnClips, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
+    """The middle frame of a real clip, held."""
+    clips = real(own, prompts, seeds)
+    return np.repeat(clips[:, [clips.shape[1] // 2]], clips.shape[1], axis=1)
+
+
+def unordered(own: OwnClips, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
+    """The frames of a real clip in any order."""
+    clips = real(own, prompts, seeds)
+    orders = [np.random.default_rng([s, *b"order"]).permutation(clips.shape[1]) for s in seeds]
+    return np.stack([clip[order] for clip, order in zip(clips, orders, strict=True)])
+
+
+def mirrored(own: OwnClips, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
+    """Real clips with left and right exchanged."""
+    return np.ascontiguousarray(real(own, prompts, seeds)[:, :, :, ::-1])
+
+
+def reversed_(own: OwnClips, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
+    """Real clips backwards."""
+    return np.ascontiguousarray(real(own, prompts, seeds)[:, ::-1])
+
+
+def blurred(own: OwnClips, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
+    """Real clips, out of focus."""
+    clips = real(own, prompts, seeds)
+    sigma = max(0.5, BLUR * clips.shape[2])
+    return np.stack([[cv2.GaussianBlur(frame, (0, 0), sigma) for frame in clip] for clip in clips]).astype(np.uint8)
+
+
+def noise(own: OwnClips, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
+    """Every byte drawn evenly."""
+    shape = (own.spec.frames, *own.validation.frames([0]).shape[2:])
+    return np.stack([np.random.default_rng([s, *b"noise"]).integers(0, 256, shape, np.uint8) for s in seeds])
+
+
+CONTROLS: dict[str, Control] = {
+    "oracle": real, "unconditional": unconditional, "retrieval": retrieval, "copied": copied, "frozen": frozen,
+    "unordered": unordered, "mirrored": mirrored, "reversed": reversed_, "blurred": blurred, "noise": noise,
+}  # fmt: skip
+"""By name; the first is the ceiling, the second the floor."""

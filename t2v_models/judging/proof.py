@@ -1,0 +1,75 @@
+"""A reference judge is proven before it judges, and refused where it fails; what it was proven on is the ceiling and
+the floors of every table.
+
+Real clips kept for validation must stand above what is worse by construction: clips of other captions, frozen,
+out of order, blurred, noise. Each comparison is of figures with intervals: it holds where their difference leaves out
+0.
+"""
+
+from collections.abc import Callable, Mapping
+
+from t2v_models.judging.baselines import CEILING
+from t2v_models.judging.metrics import metric_of
+from t2v_models.judging.own_clips import CONTROLS
+from t2v_models.judging.reference import Reference
+from t2v_models.judging.statistics import Score, newcombe
+
+Figures = Mapping[str, Score]
+
+PROOF_CLIPS = 512
+"""Clips of each control."""
+
+ABOVE = (
+    ("r_precision_1", CEILING, "unconditional"), ("r_precision_1", CEILING, "noise"),
+    ("r_precision_appearance", CEILING, "unconditional"), ("r_precision_motion", CEILING, "unconditional"),
+    ("r_precision_motion", CEILING, "frozen"),
+    ("energy", CEILING, "frozen"), ("energy", "unordered", CEILING), ("energy", "noise", CEILING),
+    ("sharpness", CEILING, "blurred"), ("sharpness", "noise", CEILING),
+    ("copy_rate", "copied", CEILING),
+)  # fmt: skip
+"""Figure, the control that must have more of it, and the one that must have less."""
+NOT_ABOVE = tuple(
+    (figure, name)
+    for figure, names in {
+        "r_precision_1": ("frozen", "unordered", "mirrored", "reversed", "blurred"),
+        "own_pixels": ("retrieval", "copied", "unconditional"), "own_motion": ("retrieval", "copied", "unordered"),
+    }.items()
+    for name in names
+)  # fmt: skip
+"""Figure, and a control that must not have more of it than real clips. What encoders say of training clips is not
+among them: they learnt from those."""
+
+
+def controls(reference: Reference, tell: Callable[[float, str], None]) -> dict[str, dict[str, Score]]:
+    """The figures of every control."""
+    prompts = reference.own.asked(1)[:PROOF_CLIPS]
+    seeds = range(len(prompts))
+    real = reference.judge(CONTROLS[CEILING](reference.own, prompts, seeds), prompts, seeds)
+    found = {CEILING: reference.figures(real, real)}
+    for name, control in list(CONTROLS.items())[1:]:
+        tell(len(found) / len(CONTROLS), f"{name} clips, judged once")
+        judged = reference.judge(control(reference.own, prompts, seeds), prompts, seeds)
+        found[name] = reference.figures(judged, real)
+    return found
+
+
+def fault(found: Mapping[str, Figures]) -> str:
+    """Why a judge with these figures of its controls is not to be believed, in half a sentence; empty where it is."""
+    for figure, more, less in ABOVE:
+        above, below = found[more][figure], found[less][figure]
+        if not newcombe(above, below).low > 0:
+            return f"{metric_of(figure).title!r} is {_told(above)} of {_name(more)} and {_told(below)} of {_name(less)}"
+    for figure, name in NOT_ABOVE:
+        real, other = found[CEILING].get(figure), found[name].get(figure)
+        if real and other and newcombe(other, real).low > 0:
+            return f"{metric_of(figure).title!r} is {_told(other)} of {_name(name)} and {_told(real)} of real clips"
+    return ""
+
+
+def _told(score: Score) -> str:
+    return f"{score.value:.2f} [{score.low:.2f}, {score.high:.2f}]"
+
+
+def _name(control: str) -> str:
+    other = {CEILING: "real clips", "unconditional": "clips of other captions"}
+    return other.get(control, f"{control} clips")

@@ -1,0 +1,132 @@
+"""The judge of clips without truth: proven on real clips, refused where it fails, and kept."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from t2v_models.config import LabError
+from t2v_models.judging import learnt, proof
+from t2v_models.judging.encoders import Encoders, train
+from t2v_models.judging.learnt import KEPT, Bounds, reference_of
+from t2v_models.judging.metrics import METRICS
+from t2v_models.judging.own_clips import CONTROLS, OwnClips, nearest_to
+from t2v_models.judging.reference import Reference
+from tests.owned import CAPTIONS, owned
+
+pytestmark = pytest.mark.slow
+STEPS, BATCH = 50, 48
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return owned(tmp_path_factory.mktemp("own"))
+
+
+@pytest.fixture(scope="module")
+def learnt_judge(data: Path) -> tuple[Reference, Bounds]:
+    return reference_of(data, steps=STEPS, batch=BATCH)
+
+
+def test_real_clips_are_the_ceiling_and_clips_of_other_captions_the_floor(
+    learnt_judge: tuple[Reference, Bounds],
+) -> None:
+    _, bounds = learnt_judge
+    assert list(bounds) == list(CONTROLS)
+    assert bounds["oracle"]["r_precision_1"].value > 0.7 > 0.1 > bounds["unconditional"]["r_precision_1"].value
+    assert proof.fault(bounds) == ""
+
+
+def test_what_no_learning_is_needed_for_is_as_it_must_be(learnt_judge: tuple[Reference, Bounds]) -> None:
+    _, bounds = learnt_judge
+    figures = {name: {key: score.value for key, score in found.items()} for name, found in bounds.items()}
+    assert figures["frozen"]["energy"] == 0 and figures["reversed"]["energy"] == figures["oracle"]["energy"]
+    assert figures["copied"]["copy_rate"] == 1
+    assert figures["blurred"]["sharpness"] < figures["oracle"]["sharpness"] < figures["noise"]["sharpness"]
+    assert figures["oracle"]["diversity"] == 1
+    assert figures["reversed"]["r_precision_motion"] < figures["oracle"]["r_precision_motion"]
+    assert figures["unordered"]["r_precision_appearance"] > figures["noise"]["r_precision_appearance"]
+    assert all(METRICS[name].judge in (None, "reference") for name in figures["oracle"])
+
+
+def test_the_view_of_looks_does_not_see_the_order_of_frames_and_that_of_motion_nothing_still(
+    learnt_judge: tuple[Reference, Bounds],
+) -> None:
+    reference, _ = learnt_judge
+    views = reference.own.training_views[:4]
+    ends = reference.encoders.see(views[:, [9, *range(1, 9), 0]])
+    assert np.allclose(ends["appearance"], reference.encoders.see(views)["appearance"], atol=1e-5)
+    held = reference.encoders.see(np.repeat(views[:, :1], views.shape[1], axis=1))["motion"]
+    assert np.allclose(held, held[0], atol=1e-6)
+
+
+def test_a_verdict_names_the_caption_that_is_nearer(learnt_judge: tuple[Reference, Bounds]) -> None:
+    reference, _ = learnt_judge
+    asked, shown = "a red square moves left", "a blue square moves right"
+    clips = CONTROLS["oracle"](reference.own, [shown], [3])
+    (right,) = reference.judge(clips, [shown], [3]).verdicts
+    (wrong,) = reference.judge(clips, [asked], [3]).verdicts
+    assert right.right and right.rank == 1 and wrong.rank > 1
+    assert wrong.mark == "wrong" and wrong.reason == f"nearer to {shown!r}"
+
+
+def test_the_judge_is_learnt_once_and_a_damaged_one_again(
+    data: Path, learnt_judge: tuple[Reference, Bounds], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learnt, "train", lambda *args: pytest.fail("it is kept"))
+    again, bounds = reference_of(data, steps=STEPS, batch=BATCH)
+    assert bounds == learnt_judge[1]
+    clips = CONTROLS["oracle"](again.own, CAPTIONS, range(16))
+    first, second = (judge.judge(clips, CAPTIONS, range(16)) for judge in (learnt_judge[0], again))
+    assert first.verdicts == second.verdicts
+    whole = (data / KEPT).read_bytes()
+    (data / KEPT).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(BaseException, match="it is kept"):
+        reference_of(data, steps=STEPS, batch=BATCH)
+    (data / KEPT).write_bytes(whole)
+
+
+def test_captions_that_say_nothing_of_the_clips_are_refused(data: Path) -> None:
+    own = OwnClips.of(data)
+    drawn = np.random.default_rng(0).permutation(own.training_captions)
+    encoders = train(own.training_views, [str(caption) for caption in drawn], own.config.meaning, steps=1, batch=BATCH)
+    found = proof.controls(Reference(own, encoders), lambda share, note: None)
+    assert "'own caption' is" in proof.fault(found) and "of clips of other captions" in proof.fault(found)
+
+
+def test_equal_seeds_give_equal_encoders(data: Path) -> None:
+    own = OwnClips.of(data)
+    found = [
+        train(own.training_views, own.training_captions, own.config.meaning, steps=2, batch=BATCH) for _ in range(2)
+    ]
+    (first, second) = (encoders.see(own.training_views[:3]) for encoders in found)
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize(
+    ("count", "validation", "captions", "sentence"),
+    [
+        (20, 0.4, None, "too few to judge samples by: it takes 100 and 8"),
+        (104, 0.0, None, "keeps no clips for validation"),
+        (104, 0.1, ["a thing moves"] * 104, "say 1 different things"),
+    ],
+)
+def test_a_dataset_that_cannot_have_a_judge_is_one_sentence(
+    tmp_path: Path, count: int, validation: float, captions: list[str] | None, sentence: str
+) -> None:
+    with pytest.raises(LabError, match=sentence):
+        reference_of(owned(tmp_path, count, validation, captions))
+
+
+def test_the_nearest_training_clip_is_found_with_its_distance() -> None:
+    rng = np.random.default_rng(0)
+    known, points = rng.random((300, 7), np.float32), rng.random((520, 7), np.float32)
+    rows, far = nearest_to(points, known)
+    table = ((points[:, None] - known) ** 2).mean(2)
+    assert np.array_equal(rows, table.argmin(1)) and np.allclose(far, np.sqrt(table.min(1)), atol=1e-6)
+
+
+def test_words_that_were_never_trained_say_nothing() -> None:
+    encoders = Encoders.fresh(["a cat runs"])
+    read = encoders.read(["cat", "cat zebra", "zebra"])["motion"]
+    assert np.isfinite(read).all() and not np.allclose(read[0], read[2])
