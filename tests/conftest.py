@@ -3,7 +3,9 @@
 import os
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch: threads of two processes only stand in line
@@ -11,6 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch: threads
 import pytest
 from hypothesis import settings
 
+from tests.databases import new_work
 from tests.tiny import TINY, prepared, rendered
 
 # how long an example takes is no fault of what it proves; whether a commit passes should not change from run to run:
@@ -20,15 +23,15 @@ settings.load_profile("any load")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first, for two processes to end together; what slow tests run is not counted as covered.
+    """Files with most slow tests first, for two processes to end together; slow tests are not counted as covering.
 
     Counting lines makes Python a third slower, and what only a slow test runs should have a fast one.
     """
     slow = [item for item in items if item.get_closest_marker("slow")]
     for item in slow:
         item.add_marker("no_cover")
-    files = {item.path for item in slow}
-    items.sort(key=lambda item: item.path not in files)
+    files = Counter(item.path for item in slow)
+    items.sort(key=lambda item: -files[item.path])
 
 
 @pytest.fixture(scope="session")
@@ -37,10 +40,17 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return rendered(tmp_path_factory.mktemp("data") / "tiny", TINY)
 
 
+@pytest.fixture(scope="session")
+def known(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+    """Makes a folder a work folder that Prefect and MLflow know already: their tables take seconds."""
+    own = tmp_path_factory.getbasetemp()
+    return partial(new_work, shared=own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)
+
+
 @pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A prepared work folder, one for a whole file of tests: the schema of its MLflow store takes seconds."""
-    work = tmp_path_factory.mktemp("work")
+def work(known: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A prepared work folder, one for a whole file of tests."""
+    work = known(tmp_path_factory.mktemp("work"))
     with prepared(work):
         yield work
 

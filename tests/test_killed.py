@@ -18,15 +18,13 @@ from t2v_models.processes import cores
 from tasks.servers import orphans
 from tasks.servers.orchestration import CRASHES, GOES_ON, LIVES, SILENT, STAGES, set_up
 from tasks.servers.runtime import prefect_api
-from tests.tiny import prepared
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # prefect's own
 
 
 @pytest.fixture(scope="module", autouse=True)
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    work = tmp_path_factory.mktemp("work")
-    with prepared(work), prefect_api(work) as url:
+def server(work: Path) -> Iterator[str]:
+    with prefect_api(work) as url:
         from prefect.client.orchestration import get_client
         from prefect.client.schemas.actions import WorkPoolCreate
 

@@ -22,7 +22,6 @@ from t2v_models.model import FamilyConfig, Loss, LossModel, VideoModel
 from t2v_models.sampler import Request
 from tasks.servers.runtime import prefect_api
 from tests.runs import tensors
-from tests.tiny import prepared
 
 PROMPT = "circle moving left"
 
@@ -70,13 +69,12 @@ class MeanFrame(LossModel):
         return clips.clamp(-1, 1).permute(0, 4, 1, 2, 3)
 
 
-@pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A work folder, with a Prefect server that all commands here use, and the new family among the others."""
-    work = tmp_path_factory.mktemp("work")
-    with pytest.MonkeyPatch.context() as patch, prepared(work), prefect_api(work):
+@pytest.fixture(scope="module", autouse=True)
+def member(work: Path) -> Iterator[None]:
+    """The new family is among the others, and a Prefect server that all commands here use is there."""
+    with pytest.MonkeyPatch.context() as patch, prefect_api(work):
         patch.setitem(FAMILIES, "mean_frame", MeanFrameConfig)
-        yield work
+        yield
 
 
 def t2v(*arguments: object, work: Path) -> None:

@@ -45,11 +45,13 @@ class Up:
     work: Path
     said: dict[str, str]
     environment: dict[str, str]
+    client: httpx.Client
+    """One for all questions: a new one each time costs more than the answer."""
 
     def api(self, method: str, path: str, **body: Any) -> Any:
         """Ask the Prefect server, again while it is busy."""
         for _ in range(20):
-            answer = httpx.request(method, f"{self.said['Prefect']}/api{path}", timeout=60, **body)
+            answer = self.client.request(method, f"{self.said['Prefect']}/api{path}", **body)
             if answer.status_code < 500:
                 return answer.raise_for_status().json()
             time.sleep(1)
@@ -91,8 +93,9 @@ def until(true: Callable[[], Any]) -> Any:
 
 
 @pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+def up(known: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     folder = tmp_path_factory.mktemp("up")
+    known(folder / "work")
     home = folder / "home"
     home.mkdir()
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "T2V_WORK"))}
@@ -109,7 +112,8 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
                 break
     try:
         assert process.poll() is None, said
-        yield Up(process, folder / "work", said, clean)
+        with httpx.Client(timeout=60) as client:
+            yield Up(process, folder / "work", said, clean, client)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)

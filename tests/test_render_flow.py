@@ -24,9 +24,9 @@ from t2v_models.shards.verify import verify
 from t2v_models.shards.write import read_metadata, sidecar_path, write_shard
 from t2v_models.worlds.dataset import DatasetConfig
 from tasks.servers.dask import cluster_faults, dask_runner
-from tasks.servers.runtime import prefect_api, prepare
+from tasks.servers.runtime import prefect_api
 
-CONFIG = DatasetConfig(clips=3000, clips_per_shard=50, spec=ClipSpec(size=32, frames=10))
+CONFIG = DatasetConfig(clips=1500, clips_per_shard=50, spec=ClipSpec(size=32, frames=10))
 MOMENTS = int(os.environ.get("T2V_KILLS", "1"))
 """Kills of each runner; more than a suite has time for prove more."""
 
@@ -49,15 +49,10 @@ if __name__ == "__main__":
 
 
 @pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def api(work: Path) -> Iterator[Path]:
     """The work folder of a Prefect server that all flows of this file use: its start takes long."""
-    work = tmp_path_factory.mktemp("work")
-    environment = dict(os.environ)
-    prepare(work)
     with prefect_api(work):
         yield work
-    os.environ.clear()
-    os.environ.update(environment)
 
 
 @pytest.fixture(scope="module")
