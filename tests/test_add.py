@@ -12,11 +12,12 @@ import yaml
 
 from t2v_models.clips.media import to_webp
 from t2v_models.config import LabError
-from t2v_models.shards.ingest import Ingested, ingest, options_of
+from t2v_models.shards.ingest import Ingested, _split, ingest, options_of
 from t2v_models.shards.ingested import IngestConfig
 from t2v_models.shards.manifest import Manifest
+from t2v_models.shards.sources import Source
 from t2v_models.shards.store import ClipStore
-from t2v_models.shards.told import REJECTS
+from t2v_models.shards.told import NOTICES, REJECTS
 from t2v_models.shards.verify import verify
 from t2v_models.shards.windows import Job, Windows
 from t2v_models.shards.write import clip_key, read_metadata
@@ -43,7 +44,7 @@ def test_films_are_added_in_new_shards_and_no_byte_of_the_old_ones_changes(tmp_p
     assert all(path.read_bytes() == content for path, content in first.items())
     second = files_in(out)
     assert [reason for path, reason in rejects(out).items() if path == "0.webp"] == [
-        "a file of this name is in the dataset already"
+        "a file of this name is in the dataset already: if it is another film, rename it"
     ]
     assert rejects(out)["twin.webp"] == "the same frames are in another clip: in 0.webp"
     assert ingest(source, out, options, add=True) == Ingested(1, 12, 3, 11)
@@ -80,6 +81,44 @@ def test_films_are_added_in_new_shards_and_no_byte_of_the_old_ones_changes(tmp_p
 
     assert list(blocked_order(manifest, 3, 1, 0, 0)) != list(range(15))
     assert sorted(blocked_order(manifest, 3, 1, 0, 0)) == list(range(15))
+
+
+def test_what_was_told_of_a_dataset_stays_when_clips_are_added(tmp_path: Path) -> None:
+    """Until the file is read again: then what is told now stands for it."""
+    source, out = tmp_path / "source", tmp_path / "out"
+    put(source, "a.webp", to_webp(noise(0), 10))
+    put(source, "short.webp", to_webp(noise(1)[:3], 10))
+    put(source, "mended.webp", b"")
+    put(source, "long.webp", to_webp(noise(2), 10), b"word " * 1000)
+    ingest(source, out, OPTIONS)
+    first, notices = rejects(out), (out / NOTICES).read_bytes()
+    assert set(first) == {"short.webp", "mended.webp"}
+    other = tmp_path / "other"
+    put(other, "mended.webp", to_webp(noise(3), 10))
+    put(other, "bad.webp", b"")
+    ingest(other, out, OPTIONS, add=True)
+    assert rejects(out) == {"short.webp": first["short.webp"], "bad.webp": first["mended.webp"]}
+    assert (out / NOTICES).read_bytes() == notices
+
+
+def test_a_validation_split_that_comes_alone_is_on_the_card(tmp_path: Path) -> None:
+    source, out = tmp_path / "source", tmp_path / "out"
+    options = OPTIONS.model_copy(update={"validation": 0.5})
+    put(source, "a.webp", to_webp(noise(0), 10))
+    ingest(source, out, options)
+    before = files_in(out)
+    assert "validation/" not in (out / "README.md").read_text()
+    for i in range(1, 9):  # those to train on are all known: only the others are new
+        put(source, f"{i}.webp", to_webp(noise(i), 10))
+    new = _split([Source(f"{i}.webp", source / f"{i}.webp", ()) for i in range(1, 9)], 0.5)
+    for path, split in new.items():
+        if split == "train":
+            put(source, path, to_webp(noise(0), 10))
+    ingest(source, out, options, add=True)
+    assert "validation/shard-*.tar" in (out / "README.md").read_text()
+    changed = {path for path, content in before.items() if (out / path).read_bytes() != content}
+    assert changed == {Path("README.md"), Path("SHA256SUMS"), Path(REJECTS)}
+    assert verify(out) == verify(out / "validation") == []
 
 
 def test_what_cannot_be_added_to_is_said(tmp_path: Path, data: Path) -> None:

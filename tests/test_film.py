@@ -12,6 +12,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -367,8 +368,61 @@ def test_colours_without_a_tag_are_read_as_players_do(tmp_path: Path, size: int,
     assert bool(told.notices) == (size == 720 and tag == NO_TAG)
 
 
+def test_display_p3_is_mapped(tmp_path: Path) -> None:
+    """BT.709's colours, coded in Display P3's light, are themselves again; white is white."""
+    of_p3 = np.linalg.inv([[1.2249, -0.2249, 0], [-0.0421, 1.0421, 0], [-0.0196, -0.0786, 1.0983]])
+    for colour in ((255, 255, 255), (200, 60, 90), (40, 180, 80)):
+        r, g, b = (of_p3 @ (np.array(colour) / 255) ** 2.4) ** (1 / 2.4)
+        y = 0.2126 * r + 0.7152 * g + 0.0722 * b
+        planes = (y, (b - y) / 1.8556, (r - y) / 1.5748)
+        path = tagged(tmp_path / "a.mp4", planes, 64, "yuv420p10le", BT709, 12, BT709)
+        assert seen(path)[0, 32, 64].astype(int) == pytest.approx(colour, abs=4)
+
+
+@pytest.mark.parametrize(("transfer", "matrix", "reason"), [
+    (PQ, 14, "its colours are coded by matrix 14 of H.273, which is not read: convert it"),
+    (BT709, 8, "its colours are coded by matrix 8 of H.273, which is not read: convert it"),
+    (8, BT709, "its colours are coded as linear light: convert it to BT.709"),
+])  # fmt: skip
+def test_colours_that_cannot_be_read_are_refused(tmp_path: Path, transfer: int, matrix: int, reason: str) -> None:
+    path = tagged(tmp_path / "a.mp4", (0.5, 0, 0), 64, "yuv420p10le", transfer, BT709, matrix)
+    with pytest.raises(ValueError, match=reason):
+        pictures(path)
+
+
+def test_dolby_vision_of_profile_5_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mp4", [bar(i / 5) for i in range(6)], "libx265")
+    content = path.read_bytes()
+    assert content.count(b"hev1") == 1
+    path.write_bytes(content.replace(b"hev1", b"dvhe"))
+    with pytest.raises(ValueError, match="its colours are Dolby Vision's own"):
+        pictures(path)
+
+
+def test_cover_art_is_no_film(tmp_path: Path) -> None:
+    """A picture that is attached to a song or to a film, before its pictures or after them."""
+    path = write(tmp_path / "a.mp4", [bar(i / 5) for i in range(6)])
+    Image.fromarray(corners()).save(tmp_path / "cover.png")
+    inputs = {"film": path, "cover": tmp_path / "cover.png"}
+    for names in (("film", "cover"), ("cover", "film")):
+        covered = tmp_path / f"{names[0]}.mp4"
+        with av.open(str(covered), "w") as out:
+            sources = [av.open(str(inputs[name])) for name in names]
+            streams = [out.add_stream_from_template(source.streams.video[0]) for source in sources]
+            streams[names.index("cover")].disposition = Disposition.attached_pic
+            for source, stream in zip(sources, streams, strict=True):
+                for packet in source.demux(video=0):
+                    if packet.size:
+                        packet.stream = stream
+                        out.mux(packet)
+        assert len(pictures(covered)) == 6
+        assert seen(covered).shape == (6, 64, 64, 3)
+
+
 def test_interlaced_pictures_are_told(tmp_path: Path) -> None:
     for name, options in (("fields", {"x264-params": "interlaced=1"}), ("frames", {})):
         path, told = write(tmp_path / f"{name}.mp4", [bar(i / 5) for i in range(6)], **options), Told()
         list(shown(path, 10, told))
-        assert list(told.notices) == ["it is interlaced: what moves has combs; deinterlace it first"] * bool(options)
+        assert list(told.notices) == [
+            "it is marked as interlaced: where what moves has combs, deinterlace it first"
+        ] * bool(options)

@@ -26,12 +26,21 @@ STRIP = 64
 
 TO_709 = np.array([[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]], np.float32)
 """Linear light of BT.2020 to BT.709: ITU-R BT.2407, section 2."""
+P3_TO_709 = np.array([[1.2249, -0.2249, 0], [-0.0420, 1.0420, 0], [-0.0196, -0.0786, 1.0983]], np.float32)
+"""The same of Display P3, from the primaries in SMPTE EG 432-1; white stays white."""
+WIDE = {ColorPrimaries.BT2020: TO_709, ColorPrimaries.SMPTE431: P3_TO_709, ColorPrimaries.SMPTE432: P3_TO_709}
+HDR = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
+READ = (0, 1, 2, 4, 5, 6, 7, 9)
+"""Matrices of H.273 that swscale knows; ICtCp, YCgCo and the constant luminance of BT.2020 are others."""
+UNLIKE = {ColorTrc.LINEAR: "linear light", ColorTrc.LOG: "logarithms", ColorTrc.LOG_SQRT: "logarithms",
+          ColorTrc.SMPTE428: "light for cinemas"}  # fmt: skip
+"""Curves that look wrong on an ordinary screen."""
 LUMINANCE_2020 = np.array([0.2627, 0.6780, 0.0593], np.float32)
 
 
 def rgb(frame: av.VideoFrame) -> Image.Image:
     """The frame as 8-bit RGB; what is transparent lies on white."""
-    if frame.color_trc in (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67) or frame.color_primaries == ColorPrimaries.BT2020:
+    if frame.color_trc in HDR or frame.color_primaries in WIDE:
         return _mapped(frame)
     if frame.format.has_palette or any(part.is_alpha for part in frame.format.components):
         return on_white(Image.fromarray(_array(frame, "rgba")))
@@ -39,10 +48,20 @@ def rgb(frame: av.VideoFrame) -> Image.Image:
 
 
 def tell_colours(frame: av.VideoFrame, told: Told) -> None:
-    """Say what is assumed or done to the colours of a film."""
+    """Say what is assumed or done to the colours of a film.
+
+    Raises:
+        ValueError: they are coded in a way that is not read.
+    """
+    if frame.colorspace not in READ:
+        raise ValueError(
+            f"its colours are coded by matrix {int(frame.colorspace)} of H.273, which is not read: convert it"
+        )
+    if frame.color_trc in UNLIKE:
+        raise ValueError(f"its colours are coded as {UNLIKE[ColorTrc(frame.color_trc)]}: convert it to BT.709")
     if _is_untagged(frame) and _assumed(frame) == Colorspace.ITU709:
         told.note("its colours are not tagged: taken for BT.709, as players do with HD")
-    if frame.color_trc in (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67):
+    if frame.color_trc in HDR:
         told.note("it is HDR: mapped so that diffuse white is white")
 
 
@@ -67,8 +86,10 @@ def _mapped(frame: av.VideoFrame) -> Image.Image:
         linear = light[coded[top : top + STRIP]]
         if frame.color_trc == ColorTrc.ARIB_STD_B67:  # the system gamma of a screen of 1000 cd/m², BT.2100 note 5f
             linear *= (1000 / DIFFUSE_WHITE) * (linear @ LUMINANCE_2020)[..., None] ** 0.2
-        if frame.color_primaries in (ColorPrimaries.BT2020, ColorPrimaries.UNSPECIFIED):
+        if frame.color_primaries == ColorPrimaries.UNSPECIFIED:
             linear = linear @ TO_709.T
+        elif frame.color_primaries in WIDE:
+            linear = linear @ WIDE[ColorPrimaries(frame.color_primaries)].T
         out[top : top + STRIP] = np.round(linear.clip(0, 1) ** (1 / 2.4) * 255)
     return Image.fromarray(out)
 

@@ -21,6 +21,7 @@ from av.codec.codec import UnknownCodecError
 from av.sidedata.sidedata import Type
 from av.stream import Disposition
 from av.video.frame import PictureType
+from av.video.reformatter import ColorTrc
 from PIL import Image
 
 from t2v_models.shards.colour import rgb, tell_colours
@@ -38,6 +39,9 @@ HARMLESS = ("SEI type", "APP fields", "missing picture in access unit")
 """Of what decoders call errors: these concern parts beside the pictures."""
 TELLING = ("concealing", "undecodable", "Packet corrupt", "incomplete packet", "EOI", "Extra padding", "size mismatch")
 """Of what they call no error, and of what demuxers say: signs that pictures are damaged."""
+DOLBY_VISION = ("dvh1", "dvhe", "dva1", "dvav", "dav1")
+"""What mp4 calls films whose colours only Dolby Vision's own data can tell; others can be shown without."""
+NO_DOLBY_VISION = "its colours are Dolby Vision's own (profile 5), which cannot be read here: convert it"
 WHOLE = (PictureType.NONE, PictureType.I)
 """Pictures that need no other, as far as decoders tell; an index that is out of step calls others key frames."""
 STRICT = {"err_detect": "crccheck+bitstream+buffer", "strict": "1"}
@@ -73,6 +77,8 @@ def film(path: Path, told: Told) -> Iterator[Shown]:
             raise ValueError("it has no video")
         if stream.codec_context is None:
             raise ValueError("its video is in a format that cannot be decoded here: convert it to mp4")
+        if stream.codec_context.codec_tag in DOLBY_VISION:
+            raise ValueError(NO_DOLBY_VISION)
         if stream.codec_context.width:  # which may show only when pictures are decoded
             check_size(stream.codec_context.width, stream.codec_context.height)
         step = float(1 / stream.average_rate) if stream.average_rate else USUAL_STEP
@@ -218,9 +224,12 @@ def _in_order(frames: Iterator[_Frame]) -> Iterator[_Frame]:
 def _shown(
     stream: Any, turns: list[Image.Transpose] | None, told: Told, frame: _Frame, seconds: float, gap: str | None
 ) -> Shown:
+    beside: Any = frame.frame.side_data
+    if frame.frame.color_trc == ColorTrc.UNSPECIFIED and beside.get(Type.DOVI_RPU_BUFFER) is not None:
+        raise ValueError(NO_DOLBY_VISION)
     tell_colours(frame.frame, told)
     if frame.frame.interlaced_frame:
-        told.note("it is interlaced: what moves has combs; deinterlace it first")
+        told.note("it is marked as interlaced: where what moves has combs, deinterlace it first")
     ratio = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
     aspect = float(ratio) if ratio and stream.codec_context.name != "gif" else 1.0
     turns = _turns(frame.frame) if turns is None else turns

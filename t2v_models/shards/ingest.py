@@ -23,9 +23,11 @@ from t2v_models.shards.manifest import MANIFEST, VALIDATION, Manifest
 from t2v_models.shards.sources import Listing, Source, list_sources, source_digest
 from t2v_models.shards.split_writer import Split, SplitWriter
 from t2v_models.shards.spool import SPOOLS, spool_path
-from t2v_models.shards.told import REJECTS, Reject, write_told
+from t2v_models.shards.told import REJECTS, Reject, read_told, write_told
 from t2v_models.shards.windows import Job, Window, windows
 from t2v_models.shards.write import clear_stale, read_metadata
+
+KNOWN = "a file of this name is in the dataset already: if it is another film, rename it"
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,9 @@ def ingest(
     listing = look(source, out, options, captions, columns, add)
     rejects = listing.rejects
     old = _existing(out) if add else {}
-    _leave_out(listing, old)
+    if add:
+        _leave_out(listing, old)
+        _keep_told(listing, out)
     sources, digest = _digested(listing.sources, rejects)
     if not sources and not old:
         raise _nothing(source, rejects)
@@ -197,8 +201,17 @@ def _leave_out(listing: Listing, old: Mapping[Split, Manifest]) -> None:
     """Leave out the files that are in the dataset, by their names."""
     there = {path for manifest in old.values() for path in manifest.table["source"].unique().to_pylist()}
     known = [item.path for item in listing.sources if item.path in there]
-    listing.rejects += [Reject(path, None, "a file of this name is in the dataset already") for path in known]
+    listing.rejects += [Reject(path, None, KNOWN) for path in known]
     listing.sources = [item for item in listing.sources if item.path not in there]
+
+
+def _keep_told(listing: Listing, out: Path) -> None:
+    """Add what was told of the dataset in `out`, but for files that are read or told of anew."""
+    rejects, notices = read_told(out)
+    anew = {item.path for item in listing.sources}
+    told = {reject.path for reject in listing.rejects if reject.reason != KNOWN}
+    listing.rejects += [item for item in rejects if item.path not in anew | told and item.reason != KNOWN]
+    listing.notices += [item for item in notices if item.path not in anew]
 
 
 def _owners(old: Mapping[Split, Manifest]) -> dict[bytes, str]:

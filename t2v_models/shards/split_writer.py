@@ -71,8 +71,10 @@ class SplitWriter(AbstractContextManager["SplitWriter"]):
             self._end(self._shard)
 
     def finish(self, split: Split, digest: str) -> None:
-        """Write side-cars and manifest, if any clip came."""
+        """Write side-cars and manifest, if any clip came; else the card alone, which names the other split, too."""
         if self.clips == self._clips:
+            if self._old:
+                finish(self.folder, self._old.config)
             return
         if self._shard:
             self._end(self._shard)

@@ -53,8 +53,19 @@ def write_told(out: Path, rejects: Iterable[Reject], notices: Iterable[Notice]) 
         LabError: the folder cannot be written.
     """
     text, number = pa.string(), pa.int64()
-    _write(out / REJECTS, pa.schema([("path", text), ("frame", number), ("reason", text)]), map(vars, rejects))
-    _write(out / NOTICES, pa.schema([("path", text), ("notice", text)]), map(vars, dict.fromkeys(notices)))
+    rejects, notices = dict.fromkeys(rejects), dict.fromkeys(notices)
+    _write(
+        out / REJECTS,
+        pa.schema([("path", text), ("frame", number), ("reason", text)]),
+        map(vars, dict.fromkeys(rejects)),
+    )
+    _write(out / NOTICES, pa.schema([("path", text), ("notice", text)]), map(vars, notices))
+
+
+def read_told(out: Path) -> tuple[list[Reject], list[Notice]]:
+    """What the tables of a dataset hold; nothing where there are none."""
+    rejects, notices = (pq.read_table(out / n).to_pylist() if (out / n).is_file() else [] for n in (REJECTS, NOTICES))
+    return [Reject(**row) for row in rejects], [Notice(**row) for row in notices]
 
 
 def kinds(table: Path) -> list[Kind]:
