@@ -111,7 +111,7 @@ def test_the_readme_is_short_and_its_plan_names_every_room_and_no_other() -> Non
     readme = (ROOT / "README.md").read_text()
     assert len(readme.splitlines()) <= 100
     rooms = {"docs", "docs/log"}
-    for top in ("flows", "tasks", "t2v_models", "tests", "benchmarks"):
+    for top in ("flows", "tasks", "t2v_models", "tests", "benchmarks", "examples"):
         rooms |= {path.parent.relative_to(ROOT).as_posix() for path in (ROOT / top).rglob("*.py")}
     assert rooms_named(readme) == rooms, "the README's plan has one line for each folder"
 
