@@ -10,6 +10,7 @@ from t2v_models.shards.ingest import Ingested
 from t2v_models.shards.ingest import ingest as ingest_clips
 from t2v_models.shards.ingested import IngestOptions
 from t2v_models.shards.isolated import isolated
+from t2v_models.shards.unpack import as_folder
 from tasks.report.console import progress
 from tasks.report.stopwatch import working
 
@@ -27,7 +28,7 @@ def ingest(
     """Decode, fit and cut clips into the dataset `out`; a complete one of the same clips is left alone.
 
     Args:
-        source: a folder of clips, a table that names them, or one clip.
+        source: a folder of clips or of WebDataset tars, a table that names them, or one of these.
         out: folder of the dataset.
         options: how files become clips.
         captions: a table for a folder of clips; without it, captions stand in text files beside them.
@@ -48,8 +49,8 @@ def _ingest(
     workers: int,
     add: bool,
 ) -> Ingested:
-    with working("ingest"), progress("ingest") as show:
+    with working("ingest"), as_folder(source, out) as folder, progress("ingest") as show:
         return ingest_clips(
-            source, out, options, captions, columns, isolated(workers),
+            folder, out, options, captions, columns, isolated(workers),
             lambda done, total: show(done / total, f"file {min(int(done) + 1, total):,} of {total:,}"), add,
         )  # fmt: skip

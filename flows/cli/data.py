@@ -97,7 +97,7 @@ def render(
 def ingest(
     ctx: typer.Context,
     source: Annotated[
-        Path, typer.Argument(help="Folder of clips, a table (.csv, .jsonl, .parquet) of them, or one clip.")
+        Path, typer.Argument(help="Folder of clips or of WebDataset tars, a table (.csv, .jsonl, .parquet), or one.")
     ],
     out: Annotated[Path, typer.Argument(help="Folder to write the dataset to.")],
     captions: Annotated[
@@ -137,6 +137,8 @@ def ingest(
     t2v ingest films data/mine --fit letterbox          black bars, all is kept
     t2v ingest films data/mine --validation 0.2         a fifth of the files
     t2v ingest films/a.mp4 data/one                     a single film
+    t2v ingest shards data/mine                         WebDataset tars: KEY.mp4
+                                                        with KEY.txt or KEY.json
     t2v ingest films data/mine --add                    those that are new
     t2v ingest list.jsonl data/mine --column path=id --column caption=long
 
@@ -149,6 +151,7 @@ def ingest(
     """
     from t2v_models.shards.ingest import look, options_of
     from t2v_models.shards.ingested import IngestOptions
+    from t2v_models.shards.unpack import tars_of
 
     there = options_of(out) if add else None
     height, width = height_and_width(size if _said(ctx, "size") or not there else there.spec.sides)
@@ -157,7 +160,8 @@ def ingest(
     kept = there.model_dump() if there else {}
     options = IngestOptions.model_validate(kept | {"spec": spec} | _given(ctx, others, there))
     columns = dict(_named(given) for given in column or ())
-    look(source, out, options, captions, columns, add)  # before the server is started: a mistake is said at once
+    if not tars_of(source):
+        look(source, out, options, captions, columns, add)  # before the server is started: a mistake is said at once
     from tasks.servers.runtime import prefect_api, prepare
 
     prepare(work)

@@ -62,7 +62,7 @@ class ClipSpec(Config, json_schema_extra=_with_size):
     @property
     def sides(self) -> str:
         """In words, px: 64, or width first 64x36."""
-        return f"{self.width}" if self.height == self.width else f"{self.width}x{self.height}"
+        return sides(self.height, self.width)
 
     @property
     def short_side(self) -> int:
@@ -73,3 +73,8 @@ class ClipSpec(Config, json_schema_extra=_with_size):
     def unit(self) -> float:
         """Pixels per unit of length: 1 at 64 px, 0.5 at 32 px."""
         return self.short_side / UNIT_SIZE
+
+
+def sides(height: int, width: int) -> str:
+    """Of a frame, in words: 64, or width first 64x36."""
+    return f"{width}" if height == width else f"{width}x{height}"

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from t2v_models.batch import Batch, Metrics, to_frames, to_video
-from t2v_models.clips.spec import ClipSpec
+from t2v_models.clips.spec import ClipSpec, sides
 from t2v_models.config import LabError
 from t2v_models.families.diffusion.folded import Folded
 from t2v_models.families.diffusion.given import Given, drawn, keep, reconstruct
@@ -105,8 +105,8 @@ class DiffusionConfig(FamilyConfig):
         )
 
     def plan(self, spec: ClipSpec) -> str:
-        factor = reduction(spec.size, self.base_size)
-        small = f"denoises clips of {spec.size // factor} px"
+        factor = reduction(spec.height, spec.width, self.base_size)
+        small = f"denoises clips of {sides(spec.height // factor, spec.width // factor)} px"
         if factor == 1:
             return f"{small}, their own size, which base_size {self.base_size} leaves no whole part of"
         return f"{small} and enlarges their frames {factor} times: the least from base_size {self.base_size} on"
