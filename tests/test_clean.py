@@ -39,7 +39,8 @@ def server(work: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def used(work: Path, server: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two trainings of the same family on data of their own, the first one champion, and what people have brought."""
+    """Two trainings of the same family on data of their own, the first one champion, the second its challenger, and
+    what people have brought."""
     import prefect
     from prefect.artifacts import create_markdown_artifact
 
@@ -50,7 +51,6 @@ def used(work: Path, server: str, tmp_path_factory: pytest.TempPathFactory) -> P
         train_model.fn(work / "data" / name, SMALL["gan"], config, work / "runs" / name, work)
     store = client(work)
     store.set_registered_model_alias("t2v-gan", "champion", "1")
-    store.delete_registered_model_alias("t2v-gan", "challenger")
     films = tmp_path_factory.mktemp("films")
     for i in range(4):
         put(films, f"{i}.webp", noise_webp(i))
@@ -98,6 +98,14 @@ def test_nothing_is_removed_that_is_young_or_not_agreed_to(used: Path, server: s
     assert t2v("clean", "--work", used, "--older-than", "a month", monkeypatch=monkeypatch) == 2
     assert "--older-than 'a month' is no age" in capsys.readouterr().err
     assert files(used) == before
+
+
+def test_the_challenger_of_nobody_stays(used: Path) -> None:
+    store, now = client(used), datetime.now(UTC)
+    store.delete_registered_model_alias("t2v-gan", "champion")
+    found = runs_before(used, now)
+    store.set_registered_model_alias("t2v-gan", "champion", "1")
+    assert [run.info.run_id for run in found.old] == [read_record(used / "runs" / "first")["run_id"]]
 
 
 def test_champions_their_data_and_what_people_brought_stay(used: Path, server: str, monkeypatch, capsys) -> None:

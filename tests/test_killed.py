@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
@@ -153,7 +154,7 @@ def test_a_run_that_was_taken_and_never_begun_is_marked_whoever_took_it(sleeper,
 
 def test_a_run_that_crashes_every_time_fails_with_the_reason_and_one_that_slept_goes_on(tmp_path: Path) -> None:
     from prefect.client.orchestration import get_client
-    from prefect.states import AwaitingRetry, Crashed, Running
+    from prefect.states import AwaitingRetry, Crashed, Pending, Running
 
     sleepy, broken, by_hand = run_with(AwaitingRetry()), run_with(AwaitingRetry()), run_with(Crashed(), deployed=False)
     (tmp_path / "worker-cpu.log").write_text(
@@ -167,15 +168,77 @@ def test_a_run_that_crashes_every_time_fails_with_the_reason_and_one_that_slept_
         orphans.give_up(tmp_path)
         return state_of(run)
 
-    assert after(sleepy, *(Crashed(message=SILENT), Running(message=LIVES)) * CRASHES, Crashed()) == "Crashed"
-    crash_and_retry = (Crashed(), AwaitingRetry())
-    assert after(broken, *crash_and_retry * (CRASHES - 1)) == "AwaitingRetry"
-    assert after(by_hand, *(Crashed(message=str(i)) for i in range(CRASHES))) == "Crashed"
+    slept = (Crashed(message=SILENT), Running(message=LIVES))
+    assert after(sleepy, Running(), *slept * CRASHES, Crashed()) == "Crashed"
+    told_twice = (Pending(), Crashed(), AwaitingRetry(), Crashed(message="buried"), AwaitingRetry())
+    crash_and_retry = (Pending(), Crashed(), AwaitingRetry())
+    assert after(broken, *told_twice * (CRASHES - 1)) == "AwaitingRetry"
+    assert after(by_hand, *(Pending(), Crashed()) * CRASHES) == "Crashed"
     assert after(broken, *crash_and_retry) == "Failed", "also when the rule was quicker"
     with get_client(sync_client=True) as client:
         state = client.read_flow_run(broken).state
     assert state and state.message
     assert state.message.startswith(f"crashed {CRASHES} times and is not started again: ModuleNotFoundError: no module")
+
+
+@contextmanager
+def worker(log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker of the pool `gpu`, called `real`; killed at the end of the block."""
+    command = [str(Path(sys.executable).with_name("prefect")), "worker", "start", "--pool", "gpu", "--name", "real"]
+    told = os.environ | {"PREFECT_WORKER_QUERY_SECONDS": "1"}
+    with log.open("ab") as output, subprocess.Popen(command, stdout=output, stderr=output, env=told) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_worker_killed_as_it_takes_a_run_and_a_flow_that_cannot_be_imported(tmp_path: Path, monkeypatch) -> None:
+    """Nothing is set by hand here: the first crash is a kill -9, the second one of a real process."""
+    from prefect import flow
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate
+
+    monkeypatch.setattr(orphans, "CRASHES", 2)
+    monkeypatch.setattr(orphans, "BEGIN_SECONDS", 0)
+    monkeypatch.setattr(orphans, "FORGOTTEN_SECONDS", 0)
+    (tmp_path / "broken.py").write_text("import no_such_module\n")
+    since, log = datetime.now(UTC), tmp_path / "worker-gpu.log"
+    with get_client(sync_client=True) as client:
+        client.create_work_pool(WorkPoolCreate(name="gpu", type="process"))
+        entry = {"entrypoint": "broken.py:broken", "path": str(tmp_path), "work_pool_name": "gpu"}
+        made = client.create_deployment(client.create_flow(flow(lambda: None, name="broken")), "broken", **entry)
+        run = client.create_flow_run_from_deployment(made).id
+
+    def until(true: Callable[[str], bool], *acts: Callable[[], object]) -> None:
+        deadline = time.monotonic() + 300
+        while not true(state_of(run)):
+            assert time.monotonic() < deadline, (state_of(run), log.read_text())
+            for act in acts:
+                act()
+            time.sleep(0.01)
+
+    with worker(log) as process:
+        until(lambda state: state != "Scheduled")
+        process.kill()
+    until(
+        lambda state: state == "Crashed",
+        lambda: orphans.mark_killed("real", datetime.now(UTC)),
+        orphans.mark_never_begun,
+    )
+    with worker(log):
+        until(
+            lambda state: state == "Failed",
+            lambda: orphans.put_back_forgotten(since),
+            lambda: orphans.give_up(tmp_path),
+        )
+    with get_client(sync_client=True) as client:
+        found = client.read_flow_run(run)
+        begun = [state.name for state in client.read_flow_run_states(run)].count("Pending")
+    assert found.state and found.state.message
+    assert found.state.message.startswith("crashed 2 times and is not started again: ")
+    assert "No module named 'no_such_module'" in found.state.message
+    assert (begun, found.run_count) == (2, 0)
 
 
 def test_a_cancelled_run_whose_worker_does_not_hear_is_asked_to_end(sleeper, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -342,6 +342,7 @@ def test_a_logged_model_answers_prompts_as_the_run_folder_does(work, run_dir):
     with track(work, "exp", "model", params={}, tags={}) as tracker:
         assert tracker.model(run_dir, "t2v-test", "circle moving up") == "models:/t2v-test/1"
         assert client_of(work).get_run(tracker.run_id).info.status == "RUNNING"
+        client_of(work).update_registered_model("t2v-test", "")  # as an earlier version left it
         assert tracker.model(run_dir, "t2v-test", "circle moving up") == "models:/t2v-test/2"
     assert "MLFLOW_TRACKING_URI" not in os.environ
     folder = fetch_model(work, "models:/t2v-test@challenger")
@@ -480,7 +481,13 @@ def test_a_deleted_experiment_is_brought_back_by_the_command_that_is_said(work, 
     said = re.search(r"'MLFLOW_TRACKING_URI=(\S+) mlflow (experiments restore .*)'", str(found.value))
     assert said
     CliRunner().invoke(cli, said[2].split(), env={"MLFLOW_TRACKING_URI": said[1]}, catch_exceptions=False)
+    client_of(work).set_experiment_tag(number, "mlflow.note.content", "")
     assert experiment_id(work, "gone") == number
+    note = client_of(work).get_experiment(number).tags["mlflow.note.content"]
+    assert note.startswith("Models trained on clips of one world"), "one without a description gets ours"
+    client_of(work).set_experiment_tag(number, "mlflow.note.content", "mine")
+    experiment_id(work, "gone")
+    assert client_of(work).get_experiment(number).tags["mlflow.note.content"] == "mine"
     assert known(work, [first.run_id]) == [first.run_id]
 
 

@@ -38,9 +38,10 @@ def clean(
     t2v clean                                           older than 30 days
     t2v clean --older-than 12h --yes                    from a script
 
-    Champions stay, and every model with another alias, with their runs, their
-    data and the labs they are of; so does all that people have ingested. What
-    was deleted in MLflow's UI before is then gone for good.
+    Champions stay, models with an alias of yours, and the challenger where
+    there is no champion, with their runs, their data and the labs they are of;
+    so does all that people have ingested. What was deleted in MLflow's UI
+    before is then gone for good.
     """
     from tasks.servers.running import running
     from tasks.servers.runtime import prefect_api, prepare

@@ -38,13 +38,13 @@ class Runs:
     datasets: frozenset[str]
     """Digests of what those have read."""
     weights: frozenset[str]
-    """sha256 of the models that an alias names, as `champion`."""
+    """sha256 of the models that an alias keeps: champions, those people have named, a challenger of nobody."""
     deleted: "list[Run]"
     """What people have deleted in MLflow, which keeps it until it is cleaned."""
 
 
 def runs_before(work: Path, before: datetime) -> Runs:
-    """Sort the runs of the store of `work`: a family is old if every run of it ended before then and no alias names it.
+    """Sort the runs of the store of `work`: a family is old if every run of it ended before then and no alias keeps it.
 
     Raises:
         LabError: the store does not answer; a model that an alias names is of a run that was deleted.
@@ -59,7 +59,10 @@ def runs_before(work: Path, before: datetime) -> Runs:
 def _sorted(store: "MlflowClient", before: float) -> Runs:
     versions = list(_pages(store.search_model_versions))
     models = _pages(store.search_registered_models)
-    named = {(model.name, str(number)): alias for model in models for alias, number in model.aliases.items()}
+    aliases = [(model.name, str(number), alias) for model in models for alias, number in model.aliases.items()]
+    crowned = {name for name, _, alias in aliases if alias == "champion"}
+    # beside a champion the challenger is but the newest that was not better
+    named = {(name, number): alias for name, number, alias in aliases if alias != "challenger" or name not in crowned}
     champions = [v for v in versions if (v.name, str(v.version)) in named]
     active, deleted = _runs(store, deleted=False), _runs(store, deleted=True)
     gone = {run.info.run_id for run in deleted}

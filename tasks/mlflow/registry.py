@@ -69,9 +69,11 @@ def log_model(uri: str, run_id: str, run_dir: Path, name: str, example_prompt: s
                 pip_requirements=[f"{package}=={version(package)}" for package in SERVING_PACKAGES],
             )
     store = mlflow.MlflowClient(uri, registry_uri=uri)
-    if not store.search_registered_models(f"name = '{name}'"):
-        about = ABOUT.format(name=name, prompt=example_prompt)
+    about, there = ABOUT.format(name=name, prompt=example_prompt), store.search_registered_models(f"name = '{name}'")
+    if not there:
         store.create_registered_model(name, description=about)  # with the client, because the other way prints
+    elif not there[0].description:
+        store.update_registered_model(name, about)
     minutes, clips = newest.seconds / 60, newest.run.spec
     made = store.create_model_version(
         name, info.model_uri, run_id, tags={WEIGHTS_TAG: newest.sha256}, model_id=info.model_id,

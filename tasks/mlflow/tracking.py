@@ -267,6 +267,7 @@ def unsent(work: Path) -> Path:
 
 def experiment_id(work: Path, name: str) -> str:
     """Id of the experiment, which is made when missing; it keeps its artifacts in the work folder if the store does.
+    One that has no description gets ours.
 
     Raises:
         LabError: the store does not answer, or the experiment is deleted there.
@@ -280,6 +281,9 @@ def experiment_id(work: Path, name: str) -> str:
                     f"the experiment {name!r} was deleted in MLflow, which keeps its name and its runs: bring it back "
                     f"with 'MLFLOW_TRACKING_URI={quote(store_name(work))} {restore}'"
                 )
+            for key, value in experiment_tags().items():
+                if not found.tags.get(key):  # of an earlier version, or made by hand
+                    store.set_experiment_tag(found.experiment_id, key, value)
             return str(found.experiment_id)
         here = not os.environ.get("MLFLOW_TRACKING_URI")
         folder = Path(work).absolute() / "mlflow-artifacts" / name

@@ -19,7 +19,7 @@ import httpx
 import psutil
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import PrefectException
 from prefect.states import AwaitingRetry, Cancelled, Crashed, Failed, Running
 
@@ -88,8 +88,7 @@ def give_up(logs: Path) -> None:
     with suppress(*AWAY), get_client(sync_client=True) as client:
         for run in client.read_flow_runs(flow_run_filter=_in_states(StateType.CRASHED, StateType.SCHEDULED)):
             if run.deployment_id and run.state and run.state.name in ("Crashed", "AwaitingRetry"):
-                states = client.read_flow_run_states(run.id)
-                crashes = sum(s.is_crashed() for s in states) - sum(s.message == LIVES for s in states)
+                crashes = _crashes(client.read_flow_run_states(run.id))
                 if crashes >= CRASHES:
                     log = logs / f"worker-{run.work_pool_name}.log"
                     message = (
@@ -97,6 +96,20 @@ def give_up(logs: Path) -> None:
                         f"new run, which goes on from what is finished (log: {log})"
                     )
                     client.set_flow_run_state(run.id, Failed(message=message), force=True)
+
+
+def _crashes(states: list[State]) -> int:
+    """How often a run was begun and crashed: a worker may tell of the same crash once more when it buries the process,
+    and one that was only silent has not crashed."""
+    begun, crashes = False, 0
+    for state in sorted(states, key=lambda state: state.timestamp):
+        if state.message == LIVES:
+            begun, crashes = True, crashes - 1
+        elif state.is_pending() or state.is_running():
+            begun = True
+        elif state.is_crashed() and begun:
+            begun, crashes = False, crashes + 1
+    return crashes
 
 
 def _last_error(log: Path) -> str:
