@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
-from t2v_models.judging.baselines import BASELINES, oracle
+from t2v_models.judging.baselines import BASELINES
 from t2v_models.judging.metrics import summarise
-from t2v_models.judging.verdicts import Verdict, judge
+from t2v_models.judging.verdicts import Verdict
 from t2v_models.text.split import words
 from t2v_models.worlds.appearance import SHAPES, Shape
 from t2v_models.worlds.bands import BEYOND, MOST_FRAMES, SIZES, SLACK, SPEEDS, TRAINED, Size, Speed, band
@@ -32,6 +32,7 @@ from t2v_models.worlds.prompts import Meaning, parse
 from t2v_models.worlds.render import render
 from t2v_models.worlds.shapes import check_no_leak
 from t2v_models.worlds.splits import Coverage
+from tests.grammar import judge, oracle
 from tests.tiny import drawn_clip
 
 SPEC = ClipSpec(size=32)

@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 
 from t2v_models.clips.spec import ClipSpec
-from t2v_models.judging.baselines import BASELINES, nearest_seen, oracle
+from t2v_models.judging.baselines import BASELINES, nearest_seen
 from t2v_models.judging.features import features
 from t2v_models.judging.metrics import summarise
 from t2v_models.judging.statistics import Score
 from t2v_models.judging.suite import real_clips
 from t2v_models.judging.truth import Judged, Real, Truth, cases
-from t2v_models.judging.verdicts import judge
 from t2v_models.text.split import words
 from t2v_models.worlds.appearance import PALETTE, SHAPES
 from t2v_models.worlds.bands import BEYOND
@@ -21,6 +20,7 @@ from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.worlds.motions import ACTIONS
 from t2v_models.worlds.prompts import WORDINGS, Meaning, parse, say
 from t2v_models.worlds.splits import SPLITS, Coverage, Split
+from tests.grammar import judge, oracle
 from tests.tiny import split_prompts
 
 DATA = DatasetConfig(spec=ClipSpec(size=32))

@@ -177,3 +177,4 @@ def test_its_plan_says_what_size_it_denoises_and_why():
     assert config.plan(ClipSpec(size=32)).startswith("denoises clips of 16 px and enlarges their frames 2 times")
     assert "20 px" in config.plan(ClipSpec(size=60)) and "3 times" in config.plan(ClipSpec(size=60))
     assert "24 px, their own size" in config.plan(ClipSpec(size=24))
+    assert "32x16 px and enlarges their frames 2 times" in config.plan(ClipSpec(height=32, width=64))

@@ -11,15 +11,15 @@ import pytest
 
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.judging import distances as d
-from t2v_models.judging.baselines import oracle
 from t2v_models.judging.features import features
 from t2v_models.judging.figures import std_ratios
-from t2v_models.judging.verdicts import Verdict, judge
+from t2v_models.judging.verdicts import Verdict
 from t2v_models.worlds.appearance import BACKGROUND, PALETTE
 from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.worlds.motions import Trace, draw_motion, trace
 from t2v_models.worlds.outlines import cover
 from t2v_models.worlds.prompts import parse
+from tests.grammar import judge, oracle
 
 Frames = np.ndarray
 Points = dict[str, Frames]

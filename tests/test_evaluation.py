@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from t2v_models.clips.spec import ClipSpec
-from t2v_models.judging.baselines import oracle
 from t2v_models.judging.figures import accuracy
 from t2v_models.judging.metrics import summarise
 from t2v_models.judging.statistics import Z95, wilson
-from t2v_models.judging.verdicts import Verdict, judge, table
+from t2v_models.judging.verdicts import Verdict, table
+from tests.grammar import judge, oracle
 from tests.tiny import split_prompts
 
 

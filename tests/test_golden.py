@@ -16,12 +16,12 @@ import pytest
 
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.judging import suite
-from t2v_models.judging.baselines import oracle
 from t2v_models.judging.scores import SUITE_VERSION
 from t2v_models.judging.truth import Truth
 from t2v_models.worlds.dataset import RENDERER_VERSION, DatasetConfig
 from t2v_models.worlds.reader import READER_VERSION
 from t2v_models.worlds.render import render
+from tests.grammar import oracle
 from tests.tiny import drawn_clip
 
 CLIPS = Path(__file__).parent / "golden" / "clips.json"

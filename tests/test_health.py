@@ -10,9 +10,9 @@ import pytest
 
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.judging import health
-from t2v_models.judging.baselines import blank, oracle, unconditional
+from t2v_models.judging.baselines import blank, unconditional
 from t2v_models.judging.figures import by_prompt
-from t2v_models.judging.verdicts import Verdict, judge
+from t2v_models.judging.verdicts import Verdict
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
 from t2v_models.training.loop import TrainConfig, fit, history
@@ -21,6 +21,7 @@ from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.worlds.motions import draw_motion, trace
 from t2v_models.worlds.prompts import parse
 from tasks.report.lab import ModelReport, Report, write_report
+from tests.grammar import GRAMMAR, alarms, judge, oracle, sentences
 from tests.runs import SMALL, quiet, run_of
 from tests.tiny import split_prompts
 
@@ -85,7 +86,7 @@ def deaf(verdicts: Sequence[Verdict], seed: int) -> list[Verdict]:
 
 
 def found(verdicts: Sequence[Verdict], kind: health.Kind) -> int:
-    return len({alarm.prompt for alarm in health.alarms(verdicts) if alarm.kind == kind})
+    return len({alarm.prompt for alarm in alarms(verdicts) if alarm.kind == kind})
 
 
 def looks(fast: int) -> int:
@@ -96,7 +97,7 @@ def looks(fast: int) -> int:
 @pytest.mark.parametrize("world", WORLDS)
 def test_looks_at_real_clips_raise_no_alarm(world: str) -> None:
     count = looks(40)
-    alarmed = [seed for seed in range(count) if health.alarms(real_look(world, seed))]
+    alarmed = [seed for seed in range(count) if alarms(real_look(world, seed))]
     assert len(alarmed) <= 0.01 * count, alarmed
 
 
@@ -121,7 +122,7 @@ def test_planted_faults_are_found(
 
 
 def test_what_is_not_narrow_enough_is_no_collapse_however_many_clips_show_it() -> None:
-    assert not health.alarms(narrowed(real_look("circles", 0, clips=200), 0.75, 0.75))
+    assert not alarms(narrowed(real_look("circles", 0, clips=200), 0.75, 0.75))
 
 
 @pytest.mark.slow
@@ -136,7 +137,7 @@ def test_pixels_tell_the_same(world: str) -> None:
         return judge(frames, asked, seeds, "s0")
 
     real = oracle(data.spec, asked, seeds)
-    assert health.alarms(look(real)) == []
+    assert alarms(look(real)) == []
     assert found(look(np.repeat(real[::CLIPS], CLIPS, axis=0)), "collapsed") == len(prompts)
     assert found(look(np.roll(real, CLIPS * (len(prompts) // 3), axis=0)), "ignored") >= 0.99 * len(prompts)
     assert found(look(unconditional(data, asked, seeds)), "ignored") >= 0.95 * len(prompts)
@@ -148,10 +149,10 @@ def test_one_sick_prompt_is_named_and_the_others_are_not() -> None:
     one = "circle shrinking"
     sick = [v for v in narrowed(real, 0.2, 1) if v.prompt == one] + [v for v in real if v.prompt != one]
     counts = {"health/collapsed": 1, "health/ignored": 0, "health/vanished": 0, "health/unjudged": 0}
-    assert health.figures(sick, {}) == counts
-    [sentence] = health.sentences(sick, {})
+    assert health.of_clips(sick, GRAMMAR) == counts
+    [sentence] = sentences(sick, {})
     assert sentence.startswith("'circle shrinking' starts at nearly the same place in every clip: spread 0.")
-    assert health.sentences([v.model_copy(update={"split": "s3"}) for v in sick], {}) == []
+    assert sentences([v.model_copy(update={"split": "s3"}) for v in sick], {}) == []
 
 
 def test_a_model_that_hears_all_but_the_colour_is_found() -> None:
@@ -160,7 +161,7 @@ def test_a_model_that_hears_all_but_the_colour_is_found() -> None:
     colours = [v.shown_colour for v in real]
     painted = [v.model_copy(update={"shown_colour": str(rng.choice(colours))}) for v in real]
     assert found(painted, "ignored") >= 0.99 * len(prompts_of("shapes"))
-    assert all("clips show" in alarm.sentence for alarm in health.alarms(painted))
+    assert all("clips show" in alarm.sentence for alarm in alarms(painted))
 
 
 def test_a_few_lost_objects_are_chance_and_more_are_not() -> None:
@@ -171,15 +172,15 @@ def test_a_few_lost_objects_are_chance_and_more_are_not() -> None:
         return [v.model_copy(update=gone) if i < count else v for i, v in enumerate(real)]
 
     assert found(lose(1), "vanished") == 0
-    assert health.alarms(lose(3))[0].sentence.endswith("loses its object in 3 of 8 clips")
-    assert found(lose(CLIPS), "vanished") == len(health.alarms(lose(CLIPS))) == 1  # and nothing else is said of it
+    assert alarms(lose(3))[0].sentence.endswith("loses its object in 3 of 8 clips")
+    assert found(lose(CLIPS), "vanished") == len(alarms(lose(CLIPS))) == 1  # and nothing else is said of it
 
 
 def test_clips_that_cannot_be_read_are_not_taken_for_health() -> None:
     noise = [v.model_copy(update={"valid": False}) for v in real_look("circles", 4)]
-    assert health.alarms(noise) == []
-    assert health.figures(noise, {})["health/unjudged"] == 18
-    assert health.sentences(noise, {}) == ["18 of 18 prompts have fewer than 4 clips that can be read"]
+    assert alarms(noise) == []
+    assert health.of_clips(noise, GRAMMAR)["health/unjudged"] == 18
+    assert sentences(noise, {}) == ["18 of 18 prompts have fewer than 4 clips that can be read"]
 
 
 def test_the_score_gap_must_be_out_for_long() -> None:
@@ -192,9 +193,9 @@ def test_the_score_gap_must_be_out_for_long() -> None:
     assert health.score_gap(history(11, 11, 11, 11)) == ""  # 150 updates
     assert health.score_gap(history(11, 11, 11, 11, 11, 9)) == ""  # it came back
     assert health.score_gap(history(0, 11, 0, 11, 0, 11)) == ""
-    assert health.figures([], {0: {"train/loss": 1.0}}) == {}
-    assert health.figures([], history(11, 11, 11, 11, 11)) == {"health/score_gap": 1}
-    assert health.sentences([], history(1, 1)) == []
+    assert health.of_history({0: {"train/loss": 1.0}}) == {}
+    assert health.of_history(history(11, 11, 11, 11, 11)) == {"health/score_gap": 1}
+    assert sentences([], history(1, 1)) == []
 
 
 def test_what_was_learnt_and_lost_is_named_even_if_it_came_back() -> None:
@@ -202,12 +203,12 @@ def test_what_was_learnt_and_lost_is_named_even_if_it_came_back() -> None:
         return {100 * look: {"watch/prompt_acc": share} for look, share in enumerate(shares)}
 
     for well in ((), (0.0,), (0.1, 0.6, 0.9, 0.87, 0.99), (0.2, 0.06)):
-        assert health.sentences([], watched(*well)) == []
-    assert health.sentences([], watched(0.2, 0.94, 0.8, 0.0, 0.4, 0.99)) == [
+        assert sentences([], watched(*well)) == []
+    assert sentences([], watched(0.2, 0.94, 0.8, 0.0, 0.4, 0.99)) == [
         "94% of watched clips obeyed at update 100, 0% at update 300, 99% at the last look"
     ]
-    assert health.figures([], watched(0.9, 0.5)) == {"health/relapse": 1}
-    assert health.figures([], watched(0.5, 0.9)) == {"health/relapse": 0}
+    assert health.of_history(watched(0.9, 0.5)) == {"health/relapse": 1}
+    assert health.of_history(watched(0.5, 0.9)) == {"health/relapse": 0}
 
 
 def test_closed_forms() -> None:
@@ -232,7 +233,7 @@ def test_training_logs_how_many_prompts_are_sick(data: Path, tmp_path: Path) -> 
 
 def test_the_report_names_what_fires_and_is_silent_otherwise(tmp_path: Path) -> None:
     sick = narrowed(real_look("circles", 1), 0, 1)
-    alarms = health.sentences(sick, {})
+    alarms = sentences(sick, {})
     assert len(alarms) == len(prompts_of("circles"))
     for said in (alarms, []):
         page = write_report(

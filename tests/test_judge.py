@@ -7,16 +7,17 @@ import pytest
 
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.judging import suite
-from t2v_models.judging.baselines import BASELINES, oracle
+from t2v_models.judging.baselines import BASELINES
 from t2v_models.judging.features import features
 from t2v_models.judging.metrics import summarise
 from t2v_models.judging.suite import bounds, real_clips
 from t2v_models.judging.truth import Judged, Truth
-from t2v_models.judging.verdicts import judge, table
+from t2v_models.judging.verdicts import table
 from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.worlds.motions import Motion, draw_motion
 from t2v_models.worlds.prompts import parse
 from t2v_models.worlds.render import render
+from tests.grammar import judge, oracle
 
 SPEC = ClipSpec(size=32)
 DATA = DatasetConfig(spec=SPEC, clips=360)

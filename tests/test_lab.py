@@ -12,7 +12,6 @@ import pytest
 
 from flows.lab import LabConfig
 from t2v_models.clips.spec import ClipSpec
-from t2v_models.judging.baselines import oracle
 from t2v_models.judging.scores import SUITE_VERSION, EvaluateConfig, Evaluation
 from tasks.evaluate import judge_split, log_evaluation
 from tasks.mlflow.store import client
@@ -22,6 +21,7 @@ from tasks.servers.orchestration import AUTOMATIONS, POOLS, set_up
 from tasks.servers.runtime import prefect_api
 from tasks.subjects import asked_of, subject
 from tasks.train import read_record
+from tests.grammar import oracle
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # prefect's and mlflow's own
 

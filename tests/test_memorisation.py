@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from t2v_models.clips.spec import ClipSpec
-from t2v_models.judging.baselines import oracle
 from t2v_models.judging.memorisation import (
     UNSEEN_PER_CLIP,
     copy_rate,
@@ -16,9 +15,10 @@ from t2v_models.judging.memorisation import (
     training_paths,
     unseen_paths,
 )
-from t2v_models.judging.verdicts import Verdict, judge
+from t2v_models.judging.verdicts import Verdict
 from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.worlds.render import render
+from tests.grammar import judge, oracle
 from tests.tiny import drawn_clip
 
 DATA = DatasetConfig(spec=ClipSpec(size=32), clips=1440)

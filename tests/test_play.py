@@ -16,7 +16,6 @@ from t2v_models.clips.media import MARKS, enlarge
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.judging.overlay import draw_verdict
-from t2v_models.judging.verdicts import judge
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
 from t2v_models.text.words import vocabulary_of
@@ -28,6 +27,7 @@ from t2v_models.worlds.render import render
 from tasks.report.play import REAL, matching, next_words, player, runs_in, show, with_word
 from tests.attacks import REBOUND, by_all_pages, by_http
 from tests.browser import CHROMIUM, browser
+from tests.grammar import judge
 from tests.runs import SMALL, quiet, run_of
 from tests.tiny import drawn_clip, prepared
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from t2v_models.clips.spec import ClipSpec
-from t2v_models.judging.verdicts import judge
 from t2v_models.worlds import laws
 from t2v_models.worlds.appearance import BACKGROUND, PALETTE, SHAPES, Colour, Shape
 from t2v_models.worlds.motions import ACTIONS, DIRECTIONS, Action, Motion, draw_motion, radius_range, trace
@@ -18,6 +17,7 @@ from t2v_models.worlds.outlines import EXTENTS, cover
 from t2v_models.worlds.prompts import WORDINGS, Meaning, say
 from t2v_models.worlds.reader import TOLERANCE, Readings, read
 from t2v_models.worlds.render import render
+from tests.grammar import judge
 
 Frames = NDArray[np.uint8]
 Motions = list[Motion]

@@ -13,9 +13,7 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError, in_words
 from t2v_models.families.build import FAMILIES
 from t2v_models.generate import load_run
-from t2v_models.judging.baselines import oracle
 from t2v_models.judging.metrics import summarise
-from t2v_models.judging.verdicts import judge
 from t2v_models.sampler import Request, sample_frames
 from t2v_models.shards.export import export, to_npz
 from t2v_models.shards.ingest import Ingested, ingest
@@ -25,6 +23,7 @@ from t2v_models.shards.store import ClipStore
 from t2v_models.shards.stream import DeviceClips, batches
 from t2v_models.shards.verify import verify
 from t2v_models.training import loop
+from tests.grammar import judge, oracle
 from tests.runs import quiet
 from tests.tiny import TINY, noise, put, rendered, split_prompts
 

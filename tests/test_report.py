@@ -14,12 +14,12 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.judging.metrics import summarise
 from t2v_models.judging.statistics import wilson
-from t2v_models.judging.verdicts import judge
 from t2v_models.worlds.motions import draw_motion
 from t2v_models.worlds.render import render
 from tasks.report.chart import Chart, draw, ticks
 from tasks.report.confusion import confusion
 from tasks.report.lab import Clip, ModelReport, Report, verdict_in_words, write_report
+from tests.grammar import judge
 from tests.parsed import Page
 
 

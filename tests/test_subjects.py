@@ -8,13 +8,12 @@ import pytest
 from t2v_models.clips.media import save_clips
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
-from t2v_models.judging.baselines import oracle
 from t2v_models.judging.figures import accuracy
 from t2v_models.judging.scores import EvaluateConfig
-from t2v_models.judging.verdicts import judge
 from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.worlds.splits import SPLITS
 from tasks.subjects import asked_of, dataset_like, subject, title
+from tests.grammar import judge, oracle
 
 DATA = DatasetConfig(spec=ClipSpec(size=32))
 SHAPES = DatasetConfig(world="shapes", coverage=43, spec=ClipSpec(size=32))

@@ -11,13 +11,12 @@ from itertools import repeat
 import numpy as np
 
 from t2v_models.clips.spec import ClipSpec
-from t2v_models.judging.verdicts import GRAMMAR
 from t2v_models.text.split import words
 from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.worlds.world import Frames, World, drawn
 
 
-def oracle(spec: ClipSpec, prompts: Sequence[str], seeds: Sequence[int], world: World = GRAMMAR) -> Frames:
+def oracle(spec: ClipSpec, prompts: Sequence[str], seeds: Sequence[int], world: World) -> Frames:
     """Real clips of the prompts, `(n, t, h, w, 3)`: what a perfect model would score."""
     meanings = [world.parse(p) for p in prompts]
     numbers = [np.random.default_rng([seed, *b"oracle"]).random((1, world.numbers)) for seed in seeds]

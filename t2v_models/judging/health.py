@@ -19,7 +19,7 @@ from scipy.special import betainc
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.judging.figures import by_prompt
 from t2v_models.judging.metrics import WATCHED
-from t2v_models.judging.verdicts import GRAMMAR, Verdict
+from t2v_models.judging.verdicts import Verdict
 from t2v_models.worlds.reader import TRACE_RADIUS
 from t2v_models.worlds.world import World
 
@@ -53,7 +53,7 @@ class Alarm:
     sentence: str
 
 
-def alarms(verdicts: Sequence[Verdict], world: World = GRAMMAR) -> list[Alarm]:
+def alarms(verdicts: Sequence[Verdict], world: World) -> list[Alarm]:
     """What fires now, prompt by prompt. All verdicts are of one split, with clips in the training range."""
     groups = by_prompt(verdicts)
     readable = [v for v in verdicts if v.valid]
@@ -71,21 +71,23 @@ def alarms(verdicts: Sequence[Verdict], world: World = GRAMMAR) -> list[Alarm]:
     return found
 
 
-def figures(
-    verdicts: Sequence[Verdict], history: Mapping[int, Mapping[str, float]], world: World = GRAMMAR
-) -> dict[str, float]:
-    """How many prompts fire, `health/<kind>`; 0 or 1 for the score gap and for a relapse.
+def of_clips(verdicts: Sequence[Verdict], world: World) -> dict[str, float]:
+    """How many prompts fire, `health/<kind>`.
 
     Beside them `health/unjudged`: prompts of which too few clips can be read for silence to mean health.
 
     Args:
-        verdicts: of the clips looked at; none, and nothing is said of prompts.
-        history: figures of the run by step, this look's among them; nothing is said of what is not there.
+        verdicts: of the clips looked at.
         world: of the clips; it knows how far real ones spread.
     """
     fired = {(alarm.kind, alarm.prompt) for alarm in alarms(verdicts, world)}
-    told = {f"health/{kind}": float(sum(k == kind for k, _ in fired)) for kind in KINDS} if verdicts else {}
-    told |= {"health/unjudged": float(unjudged(verdicts))} if verdicts else {}
+    told = {f"health/{kind}": float(sum(k == kind for k, _ in fired)) for kind in KINDS}
+    return told | {"health/unjudged": float(unjudged(verdicts))}
+
+
+def of_history(history: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
+    """0 or 1 for the score gap and for a relapse, of figures by step; nothing is said of what is not there."""
+    told: dict[str, float] = {}
     if any("train/score_gap" in row for row in history.values()):
         told["health/score_gap"] = float(bool(score_gap(history)))
     if any(WATCHED in row for row in history.values()):
@@ -93,9 +95,7 @@ def figures(
     return told
 
 
-def sentences(
-    verdicts: Sequence[Verdict], history: Mapping[int, Mapping[str, float]], world: World = GRAMMAR
-) -> list[str]:
+def sentences(verdicts: Sequence[Verdict], history: Mapping[int, Mapping[str, float]], world: World) -> list[str]:
     """All that fires at the end of a run, and a relapse on the way: one sentence each, none when all is well."""
     seen = [v for v in verdicts if v.split == "s0"]
     told = [alarm.sentence for alarm in alarms(seen, world)]

@@ -8,12 +8,8 @@ import pyarrow as pa
 
 from t2v_models.clips.spec import UNIT_SIZE
 from t2v_models.worlds.laws import least_speed
-from t2v_models.worlds.listed import WORLDS
 from t2v_models.worlds.motions import ACTIONS, SIZE_MOTIONS
 from t2v_models.worlds.world import Frames, Reading, World
-
-GRAMMAR: World = WORLDS["shapes"]
-"""The world whose grammar has all words of its kind."""
 
 Mark = Literal["right", "partly", "wrong"]
 
@@ -73,9 +69,7 @@ class Verdict(Reading):
         return self.valid and self.path >= least_speed(len(self.x), self.unit) * (len(self.x) - 1)
 
 
-def judge(
-    frames: Frames, prompts: Sequence[str], seeds: Sequence[int], split: str, world: World = GRAMMAR
-) -> list[Verdict]:
+def judge(frames: Frames, prompts: Sequence[str], seeds: Sequence[int], split: str, world: World) -> list[Verdict]:
     """Read clips `(n, t, h, w, 3)` of a world, compare each with its prompt, and measure it."""
     readings = world.read(frames, [world.parse(prompt) for prompt in prompts])
     return [

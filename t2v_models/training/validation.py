@@ -43,6 +43,6 @@ def watcher(run: RunConfig, run_dir: Path) -> Watch:
         watched = {f"watch/{name}": score.value for name, score in scores.items()}
         rows = history(run_dir)
         rows.setdefault(step, {}).update(watched)
-        return watched | (health.figures(verdicts, rows, truth.rules) if truth else health.figures([], rows))
+        return watched | health.of_history(rows) | (health.of_clips(verdicts, truth.rules) if truth else {})
 
     return watch

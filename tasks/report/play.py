@@ -19,11 +19,12 @@ from t2v_models.clips.media import enlarge, to_webp
 from t2v_models.config import LabError
 from t2v_models.judging.baselines import oracle
 from t2v_models.judging.overlay import draw_verdict
-from t2v_models.judging.verdicts import GRAMMAR, Verdict, judge
+from t2v_models.judging.verdicts import Verdict, judge
 from t2v_models.sampler import repeat, sample_frames
 from t2v_models.text.split import words
-from t2v_models.worlds.dataset import DatasetConfig
+from t2v_models.worlds.dataset import DatasetConfig, world_of
 from t2v_models.worlds.splits import Split
+from t2v_models.worlds.world import World
 from tasks.mlflow.registry import fetch_model
 from tasks.report.page import SIGNS, percent, verdict_in_words
 from tasks.samplers import Source, source
@@ -139,12 +140,12 @@ def show(sides: Sequence[Player | None], prompt: str, seed: int, count: int) -> 
 
 
 def _side(side: Player | None, first: Player, prompts: list[str], seeds: list[int]) -> str:
-    spec, data = (side or first).source.sampler.spec, (side or first).source.data
-    world = data.truth.rules if data and data.truth else GRAMMAR
-    frames = sample_frames(side.source.sampler, prompts, seeds) if side else oracle(spec, prompts, seeds, world)
+    of = (side or first).source
+    spec = of.sampler.spec
+    frames = sample_frames(of.sampler, prompts, seeds) if side else oracle(spec, prompts, seeds, _world(of, prompts[0]))
     name, about = (side.name, side.source.about) if side else (REAL, "what a perfect model would show")
     try:
-        verdicts: Sequence[Verdict | None] = judge(frames, prompts, seeds, "s0", world)
+        verdicts: Sequence[Verdict | None] = judge(frames, prompts, seeds, "s0", _world(of, prompts[0]))
     except LabError as error:  # the model knows the words, the grammar does not know the sentence
         verdicts, tally = [None] * len(frames), f"nothing can judge this prompt: {error}"
     else:
@@ -156,6 +157,16 @@ def _side(side: Player | None, first: Player, prompts: list[str], seeds: list[in
         f'<section class="side"><header><h3>{escape(name)}</h3><p>{escape(about)}</p>'
         f'<p class="tally">{escape(tally)}</p></header><div class="clips">{figures}</div></section>'
     )
+
+
+def _world(of: Source, prompt: str) -> World:
+    """The world that a sampler has learnt; where nobody knows that, one that knows the prompt.
+
+    Raises:
+        LabError: none does.
+    """
+    data = of.data.truth if of.data and of.data.truth else world_of([prompt], of.sampler.spec)
+    return data.rules
 
 
 def _figure(frames: NDArray[np.uint8], verdict: Verdict | None, seed: int, fps: float) -> str:
