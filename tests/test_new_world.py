@@ -11,10 +11,12 @@ from pydantic import ValidationError
 
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import Config, LabError
+from t2v_models.generate import load_run
 from t2v_models.judging.kept import kept_real
 from t2v_models.judging.scores import EvaluateConfig
 from t2v_models.judging.suite import judge_parts, together
 from t2v_models.judging.truth import Truth
+from t2v_models.sampler import sample_frames
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.verify import verify
@@ -24,6 +26,7 @@ from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.worlds.listed import WORLDS, described
 from t2v_models.worlds.splits import Split
 from t2v_models.worlds.world import Frames, Reading, Scene, World
+from tasks.report.play import player, show
 from tasks.subjects import asked_of, dataset_like, subject
 from tests.runs import SMALL, quiet, run_of
 from tests.tiny import rendered
@@ -132,6 +135,16 @@ def test_it_trains_and_is_judged_beside_its_own_real_clips_and_baselines(dots: P
         "oracle": 1, "frozen": 1, "blank": 0, "noise": 0,
     }  # fmt: skip
     assert 0 < bounds["unconditional"]["prompt_acc"].value < 0.5
+
+
+def test_a_run_of_it_goes_on_makes_clips_and_is_played_beside_real_ones(dots: Path, tmp_path: Path) -> None:
+    run, store = run_of(dots, SMALL["gan"]), ClipStore(Manifest.load(dots))
+    for steps in (1, 2):
+        fit(run, store, TrainConfig(steps=steps, log_every=1, probe_seconds=0), tmp_path / "run", quiet)
+    assert list(history(tmp_path / "run")) == [1, 2]
+    assert sample_frames(load_run(tmp_path / "run"), ["red above blue"], [0]).shape == (1, 6, 16, 16, 3)
+    page = show([player(str(tmp_path / "run"), tmp_path), None], "green above red", 0, 2)
+    assert page.count("<img") == 4 and "2 of 2 right" in page.split("</section>")[1]
 
 
 def test_options_help_and_errors_follow_from_the_list() -> None:
