@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -229,3 +230,18 @@ def test_every_command_has_a_help_page(monkeypatch: pytest.MonkeyPatch, capsys: 
     for command in commands:
         assert t2v(command, "--help", monkeypatch=monkeypatch) == 0
         assert "Usage: " in capsys.readouterr().out
+
+
+def test_ctrl_c_while_libraries_are_read_is_one_line() -> None:
+    code = """
+import sys
+class Stop:
+    def find_spec(self, name, *_):
+        if name == 'typer':
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Stop())
+from flows.cli.command import main
+main()
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "t2v: stopped\n")

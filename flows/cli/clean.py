@@ -46,7 +46,9 @@ def clean(
     from tasks.servers.running import running
     from tasks.servers.runtime import prefect_api, prepare
 
-    before = datetime.now(UTC) - _age(older_than)
+    before = _before(older_than)
+    if not work.is_dir():
+        raise LabError(f"--work {work} does not exist: name the folder that is to be cleaned")
     prepare(work)
     with prefect_api(work):
         from tasks import old_folders
@@ -81,12 +83,15 @@ def clean(
     print_json(as_json, found | {"removed": removes})
 
 
-def _age(text: str) -> timedelta:
-    """`30d` as a length of time."""
-    found = re.fullmatch(r"(\d{1,6})([mhdw])", text)
+def _before(age: str) -> datetime:
+    """The time that `30d` ago was."""
+    found = re.fullmatch(r"(\d{1,6})([mhdw])", age)
     if not found:
-        raise LabError(f"--older-than {text!r} is no age: write a whole number of m, h, d or w, such as 30d")
-    return timedelta(**{UNITS[found[2]]: int(found[1])})
+        raise LabError(f"--older-than {age!r} is no age: write a whole number of m, h, d or w, such as 30d")
+    try:
+        return datetime.now(UTC) - timedelta(**{UNITS[found[2]]: int(found[1])})
+    except OverflowError as error:
+        raise LabError(f"--older-than {age!r} is before all years: write less, such as 30d") from error
 
 
 def _agreed(yes: bool) -> bool:
