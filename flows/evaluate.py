@@ -33,6 +33,7 @@ def _name() -> str:
 def evaluate(
     run: str, config: EvaluateConfig, out: Path, work: Path = WORK, data: DatasetConfig | None = None,
     gate: GateConfig = GateConfig(),  # noqa: B008  (a frozen record)
+    own: Path | None = None,
 ) -> Evaluation:  # fmt: skip
     """Score a model, or return the scores in `out` if they are of the same weights and settings.
 
@@ -43,10 +44,11 @@ def evaluate(
         work: folder of the MLflow store.
         data: the dataset that a baseline draws from, or that clips in an archive are judged by.
         gate: what a registered model must show to become champion.
+        own: folder of people's own clips in place of a dataset that was rendered.
     """
     check_starts()
     place = fetch_model(work, run) if ":/" in run else Path(run)
-    who = subject(place, data)
+    who = subject(place, data, own)
     experiment_id(work, experiment_name(who.data))  # if MLflow is away, that is said now and not when all is judged
     done = read_evaluation(out, who.source, who.data.digest, config)
     if done:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,18 @@ from prefect.cache_policies import NO_CACHE
 
 from t2v_models import files
 from t2v_models.clips.media import contact_sheet, load_npz, save_clips, to_mp4
+from t2v_models.judging.baselines import CEILING
 from t2v_models.judging.features import features_digest
 from t2v_models.judging.figures import best_first
 from t2v_models.judging.kept import kept_real
+from t2v_models.judging.own_clips import CONTROLS
 from t2v_models.judging.scores import SUITE_VERSION, EvaluateConfig, Evaluation, Seconds, table_rows
 from t2v_models.judging.statistics import Score
 from t2v_models.judging.suite import judge_parts, together
 from t2v_models.judging.truth import Judged, Truth
 from t2v_models.judging.verdicts import Verdict, table, verdicts_of
 from t2v_models.text.split import words
+from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.worlds.reader import READER_VERSION
 from t2v_models.worlds.splits import Split
 from tasks.mlflow.finished_runs import add_scores, known
@@ -66,14 +70,23 @@ def judge_split(
         some = np.stack([frames[i] for i in shown])
         save_clips(out / "clips.npz", some, [prompts[i] for i in shown], [seeds[i] for i in shown], who.data.spec.fps)
         _sheets(out, frames, judged.verdicts, [rows[0] for rows in place.values()], chance)
-        with scoring:
-            with progress(f"real clips of {split}") as tell:
-                real, bound = kept_real(kept, who.data, split, prompts, tell)
-            scores = Truth(who.data, split).figures(judged, real)
+        with scoring, progress(f"real clips of {split}") as tell:
+            scores, bound = _scored(who, split, asked, judged, kept, tell)
         return scores, bound, Seconds(
             sampling=sampling.wall, reading=reading.wall - sampling.wall, scoring=scoring.wall,
             cpu=reading.cpu - sampling.cpu + scoring.cpu,
         )  # fmt: skip
+
+
+def _scored(
+    who: Subject, split: Split, asked: Asked, judged: Judged, kept: Path, tell: Callable[[float, str], None]
+) -> tuple[Figures, dict[str, Figures]]:
+    """The figures of judged clips beside real ones, and those of ceiling and floors."""
+    if who.reference:
+        beside = judge_parts(partial(CONTROLS[CEILING], who.reference.own), *asked, who.reference)
+        return who.reference.figures(judged, together([part for _, part in beside])), who.bounds
+    real, bound = kept_real(kept, (truth := _truth(who, split)).data, split, asked[0], tell)
+    return truth.figures(judged, real), bound
 
 
 def _judge(
@@ -83,7 +96,7 @@ def _judge(
     parts: list[Judged] = []
     verdicts: list[Verdict] = []
     kept: dict[int, NDArray[np.uint8]] = {}
-    for frames, part in judge_parts(who.sample, *asked, Truth(who.data, split)):
+    for frames, part in judge_parts(who.sample, *asked, who.reference or _truth(who, split)):
         kept |= {len(verdicts) + i: clip for i, clip in enumerate(frames)}
         parts.append(part)
         verdicts += part.verdicts
@@ -92,6 +105,11 @@ def _judge(
         kept = {i: clip.copy() for i, clip in kept.items() if i in ends}  # a view would keep the whole part
         tell(len(verdicts) / len(asked[0]), f"{len(verdicts):,} clips read")
     return together(parts), kept
+
+
+def _truth(who: Subject, split: Split) -> Truth:
+    assert isinstance(who.data, DatasetConfig)
+    return Truth(who.data, split)
 
 
 def _sheets(

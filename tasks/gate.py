@@ -9,10 +9,11 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from t2v_models.config import LabError
+from t2v_models.judging.baselines import CEILING
 from t2v_models.judging.scores import Evaluation, interval, shown
 from t2v_models.judging.statistics import Score
 from t2v_models.leaderboard.gate import Decision, Figures, GateConfig, decide, figures_of
-from t2v_models.worlds.dataset import DatasetConfig
+from t2v_models.shards.ingested import DataConfig
 from tasks.mlflow.registry import champion_of, promote, version_with
 from tasks.mlflow.store import client, faults, first_line
 from tasks.report.console import say
@@ -46,7 +47,9 @@ def gate(work: Path, who: Subject, evaluation: Evaluation, config: GateConfig) -
         if version is None:
             return None
         champion = champion_of(store, version.name)
-        figures, judged = figures_of(evaluation.scores), _judged(who.data, evaluation)
+        config = config.of(evaluation.scores)
+        ceiling = evaluation.bounds.get(CEILING)
+        figures, judged = figures_of(evaluation.scores, ceiling), _judged(who.data, evaluation)
         if version.tags.get(JUDGED_TAG) == judged:  # other splits of the same weights, judged the same way, still count
             figures = _unpacked(version.tags[SCORES_TAG]) | figures
         tags = {SCORES_TAG: _packed(figures), JUDGED_TAG: judged}
@@ -83,12 +86,13 @@ def _decision(
     return decide(figures, _unpacked(champion.tags[SCORES_TAG]), floor, config)
 
 
-def _judged(data: DatasetConfig, evaluation: Evaluation) -> str:
+def _judged(data: DataConfig, evaluation: Evaluation) -> str:
     """Everything that decides what a score means, in words; how many clips there were is in its interval."""
     held = f"{', '.join(data.hold_out) or 'nothing'} held out"
-    coverage = "" if data.coverage is None else f", coverage {data.coverage}"
-    bands = ", bands" if data.bands else ""
-    clips = f"{data.world}, {data.spec.sides} px, {data.spec.frames} frames, {held}{coverage}{bands}"
+    coverage = f", coverage {found}" if (found := getattr(data, "coverage", None)) else ""
+    bands = ", bands" if getattr(data, "bands", False) else ""
+    world = data.world if data.truth else f"{data.world} {data.digest}"
+    clips = f"{world}, {data.spec.sides} px, {data.spec.frames} frames, {held}{coverage}{bands}"
     return f"{clips}, by reader {evaluation.reader} and suite {evaluation.suite}"
 
 

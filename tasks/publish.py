@@ -146,9 +146,8 @@ def _model(evaluation: Evaluation, out: Path, clips: Sequence[Clip], run_dir: Pa
         assert last is not None, run_dir
         about += f"; {last.step:,} updates in {last.seconds / 60:.1f} minutes"
         charts = _charts(loop.history(run_dir))
-        truth = last.run.dataset.truth
-        assert truth is not None, "only clips of a world were judged"
-        alarms = health.sentences(verdicts, loop.history(run_dir), truth.rules)
+        if truth := last.run.dataset.truth:
+            alarms = health.sentences(verdicts, loop.history(run_dir), truth.rules)
     scores = {str(split): values for split, values in evaluation.scores.items()}
     return ModelReport(evaluation.name, about, scores, charts, verdicts, clips, alarms)
 

@@ -1,6 +1,6 @@
 """What can be judged: a run, a model in MLflow, a baseline, or an archive of clips from anywhere."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -10,14 +10,19 @@ from t2v_models import checkpoint
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError, in_words
 from t2v_models.judging.baselines import BASELINES
+from t2v_models.judging.learnt import Bounds, reference_of
+from t2v_models.judging.own_clips import CONTROLS
+from t2v_models.judging.reference import Reference
 from t2v_models.judging.scores import EvaluateConfig
 from t2v_models.judging.suite import Sampler as Sample
 from t2v_models.sampler import sample_frames
 from t2v_models.shards.ingested import DataConfig
-from t2v_models.shards.manifest import Manifest
+from t2v_models.shards.manifest import MANIFEST, Manifest
 from t2v_models.worlds.dataset import DatasetConfig, world_of
 from t2v_models.worlds.splits import SPLITS, Split
+from tasks.report.console import progress
 from tasks.samplers import Archive, source
+from tasks.train import read_record
 
 Asked = tuple[list[str], list[int]]
 """Prompts and seeds, one of each per clip."""
@@ -31,33 +36,80 @@ class Subject:
     source: str
     """What identifies it: the sha256 of its weights or of its archive, or the name of a baseline."""
     step: int
-    data: DatasetConfig
+    data: DataConfig
     """The dataset it answers to: it decides splits, real clips and trained ranges."""
     sample: Sample
     asked: dict[Split, Asked] | None = None
     """What its clips were made for, where they exist already."""
     settings: dict[str, object] = field(default_factory=dict)
     """Of its model, where there is one."""
+    reference: Reference | None = None
+    """The judge of its clips where their truth is not known."""
+    bounds: Bounds = field(default_factory=dict)
+    """Ceiling and floors that this one was proven on."""
 
 
-def subject(run: Path | str, data: DatasetConfig | None = None) -> Subject:
+def subject(run: Path | str, data: DatasetConfig | None = None, own: Path | None = None) -> Subject:
     """Make ready what `run` names, to be judged.
 
     Args:
         run: a run folder, a baseline's name, or an `.npz` of clips.
         data: the dataset a baseline draws from, or that an archive is judged by (by default the world its prompts
             belong to, at its own size).
+        own: folder of ingested clips in place of a dataset; of a run, where they lay when it was trained.
 
     Raises:
-        LabError: as `samplers.source`; a run on ingested clips; an archive that does not hold clips of the dataset's
-            size and world.
+        LabError: as `samplers.source`; ingested clips of which there is no judge to be believed; an archive that does
+            not hold clips of the dataset's size and world.
     """
+    if own and str(run) in CONTROLS and not Path(run).exists():
+        reference, bounds = _judge_of(own)
+        sample = partial(CONTROLS[str(run)], reference.own)
+        return Subject(str(run), str(run), 0, reference.data, sample, reference=reference, bounds=bounds)
     who = source(run, data)
     if isinstance(who.sampler, Archive):
-        return _archive(who.sampler, data)
+        return _archive_of_own(who.sampler, own) if own else _archive(who.sampler, data)
     assert who.data is not None
-    sample = partial(sample_frames, who.sampler)
-    return Subject(who.sampler.name, who.sha256, who.step, _rendered(who.data, run), sample, settings=who.settings)
+    found = Subject(
+        who.sampler.name, who.sha256, who.step, who.data, partial(sample_frames, who.sampler), settings=who.settings
+    )
+    return found if who.data.truth else _beside_own(found, Path(run), own)
+
+
+def _beside_own(who: Subject, run: Path, own: Path | None) -> Subject:
+    """A run on people's own clips, with their judge."""
+    folder = own or (Path(place) if (place := read_record(run).get("data")) else None)
+    if folder is None or not folder.is_dir():
+        raise LabError(
+            f"{run} is of ingested clips, whose ground truth is unknown, and where they lie is unknown as well: give "
+            "--like with the folder of the dataset"
+        )
+    reference, bounds = _judge_of(folder)
+    if reference.data.digest != who.data.digest:
+        raise LabError(
+            f"{run} was not trained on the clips in {folder}: give --like with the dataset it was trained on"
+        )
+    return replace(who, reference=reference, bounds=bounds)
+
+
+def _archive_of_own(archive: Archive, own: Path) -> Subject:
+    """Clips from anywhere that answer captions of an ingested dataset."""
+    reference, bounds = _judge_of(own)
+    if archive.shape != reference.data.spec.shape[:3]:
+        raise LabError(f"{archive.path} holds clips of another form than {own}: convert them to that")
+    asked: dict[Split, Asked] = {"own": (list(archive.prompts), list(map(int, archive.seeds)))}
+    sample = partial(sample_frames, archive)
+    return Subject(archive.name, archive.sha256, 0, reference.data, sample, asked, reference=reference, bounds=bounds)
+
+
+def _judge_of(folder: Path) -> tuple[Reference, Bounds]:
+    with progress(f"the judge of {folder.name}") as tell:
+        return reference_of(folder, tell)
+
+
+def own_clips_in(like: Path) -> bool:
+    """Whether a folder holds an ingested dataset."""
+    return (like / MANIFEST).is_file() and Manifest.load(like).config.truth is None
 
 
 def title(run: str) -> str:
@@ -80,7 +132,7 @@ def _rendered(data: DataConfig, where: Path | str) -> DatasetConfig:
     if data.truth is None:
         raise LabError(
             f"{where} is of ingested clips, whose ground truth is unknown, so nothing can judge samples: "
-            "look at them with 't2v generate', or evaluate a run on clips of 't2v render'"
+            "name the folder of the clips themselves"
         )
     return data.truth
 
@@ -123,6 +175,13 @@ def asked_of(who: Subject, config: EvaluateConfig) -> dict[Split, Asked]:
     Raises:
         LabError: a split that was asked for by name has no prompts for this dataset or archive.
     """
+    if who.reference:
+        if config.splits and config.splits != ("own",):
+            raise LabError(f"split {config.splits[0]} is made on meaning, which own clips do not tell: ask for own")
+        asked = who.reference.own.asked(config.clips_per_prompt)
+        return who.asked or {"own": (asked, [config.seed * 1_000_000 + i for i in range(len(asked))])}
+    if "own" in (config.splits or ()):
+        raise LabError("split own is of people's own clips, and these were rendered: ask for s0 and on")
     if who.asked is not None:
         found = {s: a for s, a in who.asked.items() if s in (config.splits or SPLITS)}
     else:

@@ -56,8 +56,8 @@ def _train(
     run_id = next(iter(known(work, filter(None, [read_record(run_dir).get("run_id")]))), None)
     tags = {"stage": "train", "model": model.name}
     with track(work, name, f"train {run_dir.name}", params=settings, tags=tags, run_id=run_id) as tracker:
-        write_record(run_dir, run_id=tracker.run_id)
         source = str(data) if is_url(data) else str(local_folder(data).resolve())
+        write_record(run_dir, run_id=tracker.run_id, data=source)
         tracker.dataset(source.rsplit("/", 1)[-1], manifest.digest, source, "training")
         if page := run_page(work, tracker.run_id):
             about = f"Curves, samples and settings of the training of {model.name} on {manifest.config.world}"
@@ -76,7 +76,7 @@ def _train(
             show(1.0, f"{last.step:,} steps")
         with working(f"register {model.name}"):
             uri = tracker.model(run_dir, "t2v-" + model.name.replace("_", "-"), run.dataset.prompts[0])
-        write_record(run_dir, run_id=tracker.run_id, model=uri)
+        write_record(run_dir, run_id=tracker.run_id, model=uri, data=source)
         conclude(f"{last.step:,} updates in {last.seconds / 60:.1f} minutes, registered as {uri}")
 
 
@@ -116,7 +116,7 @@ def write_record(run_dir: Path, **record: str) -> None:
 
 def reporter(run: RunConfig, run_dir: Path, tracker: Tracker, show: Callable[[float, str], None]) -> loop.Log:
     """What becomes of the figures of a run: MLflow has them, its pictures too, and the bar moves on."""
-    share, accuracy = 0.0, "clips not read yet" if validation.can_judge(run) else "only eyes can judge these clips"
+    share, accuracy = 0.0, "clips not read yet" if validation.can_judge(run) else "clips are judged by t2v evaluate"
     ways = Milestones(run.model.batch_size)
     for past, figures in loop.history(run_dir).items():  # what MLflow has already it does not take twice
         tracker.log(past, ways.passed(past, figures))

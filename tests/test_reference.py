@@ -1,8 +1,10 @@
 """The judge of clips without truth: proven on real clips, refused where it fails, and kept."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from t2v_models.config import LabError
@@ -12,7 +14,16 @@ from t2v_models.judging.learnt import KEPT, Bounds, reference_of
 from t2v_models.judging.metrics import METRICS
 from t2v_models.judging.own_clips import CONTROLS, OwnClips, nearest_to
 from t2v_models.judging.reference import Reference
+from t2v_models.judging.scores import EvaluateConfig, pleases
+from t2v_models.judging.statistics import Score
+from t2v_models.judging.verdicts import Verdict, verdicts_of
+from t2v_models.leaderboard.compare import differences
+from t2v_models.leaderboard.gate import GateConfig, decide, figures_of
+from tasks import subjects
+from tasks.evaluate import judge_split
+from tasks.subjects import asked_of, subject
 from tests.owned import CAPTIONS, owned
+from tests.tiny import TINY
 
 pytestmark = pytest.mark.slow
 STEPS, BATCH = 50, 48
@@ -130,3 +141,48 @@ def test_words_that_were_never_trained_say_nothing() -> None:
     encoders = Encoders.fresh(["a cat runs"])
     read = encoders.read(["cat", "cat zebra", "zebra"])["motion"]
     assert np.isfinite(read).all() and not np.allclose(read[0], read[2])
+
+
+def evaluated(data: Path, name: str, out: Path) -> tuple[dict[str, Score], Bounds, list[Verdict]]:
+    """A control as `t2v evaluate` judges it."""
+    who = subject(name, own=data)
+    ((split, asked),) = asked_of(who, EvaluateConfig(clips_per_prompt=2)).items()
+    scores, bounds, _ = judge_split.fn(who, split, asked, out, out / "real")
+    assert split == "own" and len(asked[0]) == 2 * len(OwnClips.of(data).captions)
+    return scores, bounds, verdicts_of(pq.read_table(out / "verdicts.parquet"))
+
+
+def test_own_clips_are_evaluated_compared_and_gated_as_rendered_ones(
+    data: Path, learnt_judge: tuple[Reference, Bounds], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subjects, "reference_of", partial(reference_of, steps=STEPS, batch=BATCH))
+    real, bounds, verdicts = evaluated(data, "oracle", tmp_path / "real")
+    deaf, _, others = evaluated(data, "unconditional", tmp_path / "deaf")
+    assert bounds == learnt_judge[1]
+    assert "prompt_acc" not in real and real["r_precision_1"].low > deaf["r_precision_1"].high
+    assert real["energy"].value == pytest.approx(1, abs=0.1) and real["caption_spread"].n == len(verdicts)
+    found = {gap.metric: gap for gap in differences(others, verdicts)}
+    assert found["r_precision_1"].better and "valid" not in found
+    scores = {"own": real}
+    config = GateConfig().of(scores)
+    assert decide(figures_of(scores), figures_of({"own": deaf}), {}, config).promoted
+    assert not decide(figures_of({"own": deaf}), figures_of(scores), {}, config).promoted
+
+
+def test_what_pleases_the_judge_more_than_real_clips_counts_for_no_more() -> None:
+    real, fooled = (Score(value=v, low=v - 0.02, high=v + 0.02, n=900) for v in (0.8, 0.96))
+    figure = "r_precision_1"
+    assert pleases(figure, fooled, real) and not pleases(figure, real, fooled)
+    counted = figures_of({"own": {figure: fooled}}, {"own": {figure: real}})["own/r_precision_1"]
+    assert counted.value == real.value and counted.low <= real.value <= counted.high
+    assert not pleases("prompt_acc", fooled, real)
+
+
+def test_splits_made_on_meaning_are_refused_of_own_clips(
+    data: Path, learnt_judge: tuple[Reference, Bounds], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subjects, "reference_of", partial(reference_of, steps=STEPS, batch=BATCH))
+    with pytest.raises(LabError, match="split s3 is made on meaning"):
+        asked_of(subject("oracle", own=data), EvaluateConfig(splits=("s3",)))
+    with pytest.raises(LabError, match="split own is of people's own clips"):
+        asked_of(subject("oracle", TINY), EvaluateConfig(splits=("own",)))

@@ -179,11 +179,15 @@ def evaluate(
     work: Work = WORK,
     as_json: Json = False,
 ) -> None:
-    """Sample a model, read the motion back from the pixels, and score it with intervals."""
+    """Sample a model, read the motion back from the pixels, and score it with intervals.
+
+    Clips of your own are judged by encoders that learn from them first (two minutes of a core, once a dataset), are
+    proven on the clips kept for validation, and are refused where they cannot tell those apart.
+    """
     from t2v_models.config import near
     from t2v_models.judging.scores import TIERS, EvaluateConfig
     from tasks.servers.runtime import prefect_api, prepare
-    from tasks.subjects import asked_of, dataset_like, subject
+    from tasks.subjects import asked_of, dataset_like, own_clips_in, subject
 
     if tier not in TIERS:
         raise LabError(f"unknown tier {tier!r}: {near(tier, TIERS)}")
@@ -191,8 +195,9 @@ def evaluate(
     config = EvaluateConfig.model_validate({"splits": split, "clips_per_prompt": count, "seed": seed})
     prepare(work)
     folder = run_folder(run, work)
-    data = dataset_like(like) if like else None
-    who = subject(folder, data)  # before the server is started: a missing run is said at once
+    own = like if like and own_clips_in(like) else None
+    data = dataset_like(like) if like and not own else None
+    who = subject(folder, data, own)  # before the server is started: a missing run is said at once
     asked_of(who, config)
     if out is None:
         # scores of other splits or numbers of clips never replace those of the default ones
@@ -203,7 +208,7 @@ def evaluate(
     with prefect_api(work):
         from flows.evaluate import evaluate as evaluate_flow
 
-        result = evaluate_flow(run, config, out, work, data)
+        result = evaluate_flow(run, config, out, work, data, own=own)
     from tasks.report.console import print_evaluation
 
     print_evaluation(result)

@@ -193,10 +193,11 @@ def _half(made: Influence, drawn: Influence, miss: float = 0.05) -> float:
 
 
 def best_first(verdicts: Verdicts) -> list[int]:
-    """Positions of the clips from best to worst: successes, right, valid, then nearest to the asked law."""
+    """Positions of the clips from best to worst: successes, right, valid, then nearest to what was asked."""
 
     def faults(i: int) -> tuple[bool, bool, bool, float]:
         v = verdicts[i]
-        return not v.valid, not v.right, not v.success, v.traj_rmse if v.valid else 0.0
+        off = -v.match if v.judge == "reference" else v.traj_rmse if v.valid else 0.0
+        return not v.valid, not v.right, not v.success, off
 
     return sorted(range(len(verdicts)), key=faults)

@@ -268,7 +268,9 @@ OBEYED, OWN_CAPTION = "prompt_acc", "r_precision_1"
 """How often clips do what the prompt says, where that is known; and where it is not."""
 WATCHED = f"watch/{OBEYED}"
 """The same of the clips that are read while a model trains."""
-HEADLINES = tuple(metric for metric in METRICS.values() if metric.headline)
+HEADLINES = tuple(metric for metric in METRICS.values() if metric.headline and metric.judge == "truth")
+OWN_HEADLINES = tuple(metric for metric in METRICS.values() if metric.headline and metric.judge == "reference")
+"""The same of clips without truth."""
 
 
 def metric_of(name: str) -> Metric:

@@ -24,6 +24,7 @@ from t2v_models.judging.spread import caption_spread, diversity
 from t2v_models.judging.statistics import Score
 from t2v_models.judging.truth import Judged
 from t2v_models.judging.verdicts import Verdict
+from t2v_models.shards.ingested import IngestConfig
 
 Frames = NDArray[np.uint8]
 
@@ -74,6 +75,11 @@ class Reference:
 
     own: OwnClips
     encoders: Encoders
+
+    @property
+    def data(self) -> IngestConfig:
+        """The dataset it judges clips of."""
+        return self.own.config
 
     @cached_property
     def real(self) -> Measured:

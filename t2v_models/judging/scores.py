@@ -7,7 +7,7 @@ from pydantic import Field
 
 from t2v_models.config import Config
 from t2v_models.judging.metrics import deciding, metric_of
-from t2v_models.judging.statistics import Score, block_mean
+from t2v_models.judging.statistics import Score, block_mean, newcombe
 from t2v_models.worlds.reader import READER_VERSION
 from t2v_models.worlds.splits import SPLITS, Split
 
@@ -134,6 +134,13 @@ def shown(metric: str, value: float) -> str:
     if metric_of(metric).kind == "share":
         return f"{100 * value:.1f} %"
     return f"{value + 0:.3f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 1000 else f"{value:.1e}"
+
+
+def pleases(metric: str, score: Score, real: Score | None) -> bool:
+    """Whether a learnt judge finds more in clips than in real ones, beyond both intervals: no praise, for it can be
+    fooled."""
+    told = metric_of(metric)
+    return bool(real and told.judge == "reference" and told.higher_is_better and newcombe(score, real).low > 0)
 
 
 def interval(metric: str, score: Score) -> str:

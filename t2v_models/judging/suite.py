@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +23,23 @@ FLOOR_CLIPS = 8
 PART_BYTES = 64 * 2**20
 """Frames that are in memory at once."""
 
+
+class Looks(Protocol):
+    """A judge of clips of one dataset."""
+
+    @property
+    def data(self) -> Any:
+        """The dataset."""
+
+    def judge(self, frames: NDArray[np.uint8], prompts: Sequence[str], seeds: Sequence[int]) -> Judged:
+        """What clips `(n, t, h, w, 3)` show."""
+
+
 Sampler = Callable[[Sequence[str], Sequence[int]], NDArray[np.uint8]]
 
 
 def judge_parts(
-    sample: Sampler, prompts: Sequence[str], seeds: Sequence[int], judge: Truth
+    sample: Sampler, prompts: Sequence[str], seeds: Sequence[int], judge: Looks
 ) -> Iterator[tuple[NDArray[np.uint8], Judged]]:
     """Sample and judge clips part by part: the frames of each part, and what they show.
 

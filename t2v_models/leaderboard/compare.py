@@ -37,7 +37,8 @@ def differences(first: Sequence[Verdict], second: Sequence[Verdict]) -> list[Dif
 
     A pair counts where both clips have the number. With fewer than two pairs there is no mean.
     """
-    numbers = [entry for entry in METRICS.values() if entry.number]
+    judge = first[0].judge if first else "truth"
+    numbers = [entry for entry in METRICS.values() if entry.number and entry.judge == judge]
     shares = [(entry, entry.over(first), entry.over(second)) for entry in numbers if entry.kind == "share"]
     found = [Difference(m.name, a.value, b.value, newcombe(b, a)) for m, a, b in shares if a.n and b.n]
     partner = {(v.prompt, v.seed): v for v in second}

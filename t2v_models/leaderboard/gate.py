@@ -13,7 +13,7 @@ from t2v_models.config import Config, LabError, near
 from t2v_models.judging.metrics import METRICS
 from t2v_models.judging.scores import Scores, shown
 from t2v_models.judging.statistics import Score, newcombe
-from t2v_models.worlds.splits import SPLITS
+from t2v_models.worlds.splits import OWN, SPLITS
 
 Figures = Mapping[str, Score]
 
@@ -22,6 +22,10 @@ RISING = tuple(name for name, metric in METRICS.items() if metric.higher_is_bett
 GUARDED = ("s0/valid", "s0/worst_prompt_acc", "s0/std_ratio", "s1/prompt_acc", "s2/prompt_acc", "s3/prompt_acc")
 """What a higher accuracy on seen prompts can hide: broken clips, a prompt given up, one clip learnt by heart for each
 prompt, and words learnt by heart instead of composed."""
+
+
+OWN_FIGURE, OWN_GUARDED = "own/r_precision_1", ("own/own_pixels", "own/own_motion", "own/diversity")
+"""The same of clips without truth."""
 
 
 class GateConfig(Config):
@@ -35,12 +39,16 @@ class GateConfig(Config):
         "unconditional", description="baseline that a first champion must beat; null lets the first model in"
     )
 
+    def of(self, scores: Scores) -> "GateConfig":
+        """What is asked of these scores: of people's own clips other figures, for which nothing else is known."""
+        return self.model_copy(update={"figure": OWN_FIGURE, "guarded": OWN_GUARDED}) if "own" in scores else self
+
     @field_validator("figure", "guarded")
     @classmethod
     def _known(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
         for name in (value,) if isinstance(value, str) else value:
             split, _, metric = name.partition("/")
-            if split not in SPLITS:
+            if split not in SPLITS | OWN:
                 raise LabError(f"the gate cannot compare {name!r}: unknown split {split!r}, {near(split, SPLITS)}")
             if metric not in RISING:
                 raise LabError(f"the gate cannot compare {name!r}: unknown metric {metric!r}, {near(metric, RISING)}")
@@ -87,9 +95,17 @@ class Decision(Config):
     """The deciding figure first."""
 
 
-def figures_of(scores: Scores) -> dict[str, Score]:
-    """The scores of all splits on one level, those that a gate may compare."""
-    return {f"{s}/{m}": score for s, found in scores.items() for m, score in found.items() if m in RISING}
+def figures_of(scores: Scores, ceiling: Scores | None = None) -> dict[str, Score]:
+    """The scores of all splits on one level, those that a gate may compare.
+
+    Of people's own clips none counts for more than real clips have: what pleases a learnt judge more is no better.
+    """
+    found = {f"{s}/{m}": score for s, found in scores.items() for m, score in found.items() if m in RISING}
+    for metric, real in (ceiling or {}).get("own", {}).items():
+        if (score := found.get(f"own/{metric}")) and score.value > real.value:
+            ends = {"value": real.value, "low": min(score.low, real.value), "high": max(score.high, real.value)}
+            found[f"own/{metric}"] = score.model_copy(update=ends)
+    return found
 
 
 def decide(challenger: Figures, champion: Figures | None, floor: Figures, config: GateConfig) -> Decision:

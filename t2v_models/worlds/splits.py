@@ -11,7 +11,7 @@ from t2v_models.worlds.bands import BEYOND, SIZES, Size, Speed
 from t2v_models.worlds.motions import ACTIONS, SIZE_MOTIONS
 from t2v_models.worlds.prompts import Meaning, parse
 
-Split = Literal["s0", "s1", "s2", "s3", "s4"]
+Split = Literal["s0", "s1", "s2", "s3", "s4", "own"]
 SPLITS: dict[Split, str] = {
     "s0": "seen prompts, unseen draws",
     "s1": "unseen wordings of seen motions",
@@ -19,6 +19,9 @@ SPLITS: dict[Split, str] = {
     "s3": "motions never trained under any wording",
     "s4": "larger or faster than trained, in trained words",
 }
+
+OWN: dict[Split, str] = {"own": "captions of people's own clips that are kept for validation"}
+"""The one split of an ingested dataset: nobody knows what its captions mean."""
 
 Coverage = Literal[9, 43, 86, "one-factor"]
 """Per cent of the pairs that are trained (the shares of PhyWorld, arXiv 2411.02385: 6, 30 and 60 of 70); or only cells

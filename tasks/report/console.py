@@ -12,8 +12,8 @@ from rich.table import Table
 
 from t2v_models.config import Config
 from t2v_models.judging.baselines import CEILING
-from t2v_models.judging.metrics import HEADLINES, deciding, metric_of
-from t2v_models.judging.scores import Evaluation, interval, shown
+from t2v_models.judging.metrics import HEADLINES, OWN_HEADLINES, deciding, metric_of
+from t2v_models.judging.scores import Evaluation, interval, pleases, shown
 from t2v_models.judging.statistics import Score
 from t2v_models.judging.suite import FLOORS
 from tasks.report.progress import reported, run_logger
@@ -84,7 +84,7 @@ def print_scores(evaluations: Sequence[Evaluation]) -> None:
             if split in scores:
                 found = scores[split]
                 first = deciding(split)
-                metrics = [first, *(metric.name for metric in HEADLINES[1:])]
+                metrics = [first, *(metric.name for metric in (OWN_HEADLINES if split == "own" else HEADLINES)[1:])]
                 cells = [_short(m, found[m]) if m in found else "" for m in metrics]
                 table.add_row(split, f"{name}{_role(name)}", *cells, f"{found[first].n:,}")
         table.add_section()
@@ -106,8 +106,10 @@ def print_evaluation(evaluation: Evaluation) -> None:
             bounds = [evaluation.bounds[c][split].get(metric) for c in columns]
             if f"{metric}_real" in scores and bounds:
                 bounds[0] = scores[f"{metric}_real"]
+            real = evaluation.bounds.get(CEILING, {}).get(split, {}).get(metric)
+            value = shown(metric, score.value) + (" above real" if pleases(metric, score, real) else "")
             table.add_row(
-                metric, metric_of(metric).unit, shown(metric, score.value), interval(metric, score),
+                metric, metric_of(metric).unit, value, interval(metric, score),
                 f"{score.n:,}", *(shown(metric, b.value).replace(".0 %", " %") if b else "" for b in bounds),
             )  # fmt: skip
         print_table(table)
@@ -115,7 +117,9 @@ def print_evaluation(evaluation: Evaluation) -> None:
             print(f"{split}: {evaluation.seconds[split]}")
     print("real: ceiling, real clips of the same prompts, or for distances real against real at the same n; floors:")
     print("random: real clips of random prompts; nearest: of the nearest seen prompt; shuffled: frames of other clips;")
-    print("frozen: the first frame throughout")
+    print("frozen: one frame throughout")
+    if "own" in evaluation.scores:
+        print("above real: it pleases the learnt judge more than real clips do, which is no praise")
 
 
 LIMITS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "multiple_of": "multiple of"}

@@ -19,7 +19,7 @@ from t2v_models.files import write
 from t2v_models.judging.metrics import HEADLINES, metric_of
 from t2v_models.judging.statistics import Score
 from t2v_models.judging.verdicts import Mark, Verdict
-from t2v_models.worlds.splits import SPLITS
+from t2v_models.worlds.splits import OWN, SPLITS
 
 CLIPS_PER_PROMPT = 4
 SIGNS: dict[Mark, str] = {"right": "✓", "partly": "~", "wrong": "✗"}
@@ -31,6 +31,7 @@ MARKED = (
 
 NAMES: dict[str, str] = {
     "s0": "seen prompts", "s1": "new wording", "s2": "new pairing", "s3": "unseen motion", "s4": "out of range",
+    "own": "own clips",
 }  # fmt: skip
 """What a person calls a split; `clips.splits.SPLITS` says what it is."""
 
@@ -107,12 +108,12 @@ def split_name(split: str) -> str:
 
 def about_split(split: str) -> str:
     """What the split asks."""
-    return next((about for name, about in SPLITS.items() if name == split), "")
+    return next((about for name, about in (SPLITS | OWN).items() if name == split), "")
 
 
 def held_out_mark(split: str) -> str:
     """The mark of a held-out prompt."""
-    if split not in NAMES or split == "s0":
+    if split not in NAMES or split in ("s0", "own"):
         return ""
     return f'<span class="held" title="{escape(about_split(split))}">held out: {split_name(split)}</span>'
 
