@@ -76,6 +76,9 @@ def test_tables_name_clips_and_captions_and_lead_nowhere_else(tmp_path: Path, su
     ("t.csv", b"path,caption\n\na.webp,a cat\nb.webp\n", r"t.csv line 4 has 1 cells and the header 2"),
     ("t.csv", b'path,caption\na.webp,a cat\na.webp,"a dog\nb.webp,b\n', r"t.csv line 3 is no row \(unexpected end"),
     ("t.csv", b'path,caption\na.webp,"a dog\nb.webp,"a bird"\n', r"t.csv line 2 is no row \(',' expected after"),
+    ("t.csv", b'path,caption\na.webp,"a dog\nb.webp,a cat"\n', r"t.csv line 2 leaves a quote open, in which .* 'b.webp,"),
+    ("t.csv", "path,caption\na.webp,a cat\n".encode("utf-16"), "t.csv is not UTF-8 but, it seems, UTF-16: save it"),
+    ("t.jsonl", b'{"path": "a.webp", "text": "x", "text": "y"}\n', "t.jsonl line 1 is no JSON .it says 'text' twice."),
     ("t.jsonl", b'{"path": "a.webp", "text": "x"}\n{"path": "b.webp", \n', r"t.jsonl line 2 is no JSON"),
     ("t.jsonl", b'\n["a.webp", "x"]\n', r"t.jsonl line 2 is no JSON object but list"),
     ("t.jsonl", b'{"id": 1, "label": "x"}\n{"url": "x"}', r"has no column 'path' but id, label, url"),
@@ -145,6 +148,17 @@ b.npz,all of it,,
         "its excerpt has 0 frames at 10 frames per second; a clip needs 6",
         "no row of t.csv names it",
     ]
+
+
+def test_long_and_broken_lines_in_quotes_are_captions_and_words_for_none_are_not(tmp_path: Path) -> None:
+    for name in "abcd":
+        put(tmp_path, f"{name}.webp", to_webp(noise(ord(name)), 10), None)
+    content = f'path,caption\na.webp,"a dog,\nruns"\nb.webp,{"w " * 100_000}\nc.webp,NaN\n,x\n'
+    found = list_sources(put(tmp_path, "list.csv", content.encode(), None))
+    captions = {source.path: source.excerpts[0].caption for source in found.sources}
+    assert captions == {"a.webp": "a dog, runs", "b.webp": ("w " * 1000).strip()}
+    reasons = {reject.path: reject.reason for reject in found.rejects}
+    assert reasons["c.webp"] == "its caption is 'NaN', which stands for none, in list.csv line 5"
 
 
 def test_captions_that_are_none_are_named(tmp_path: Path) -> None:

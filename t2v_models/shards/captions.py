@@ -6,6 +6,8 @@ from t2v_models.text.split import words
 
 LONGEST_CAPTION = 2000
 """Characters; longer ones are cut."""
+NO_CAPTION = ("nan", "none", "null", "n/a")
+"""What programs write where they have no text."""
 
 
 def lines_of(content: bytes) -> list[bytes]:
@@ -30,6 +32,8 @@ def read_caption(caption: object) -> str:
         raise ValueError(f"its caption is not UTF-8: byte {error.start} cannot be read") from error
     if not words(shortened(text)):
         raise ValueError("its caption has no word: no letter or digit of any script")
+    if text.casefold() in NO_CAPTION:
+        raise ValueError(f"its caption is {text!r}, which stands for none")
     return text
 
 

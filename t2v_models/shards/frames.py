@@ -70,8 +70,11 @@ def _counts(files: Sequence[Path]) -> dict[Path, Count]:
             both = f"{printable(files[0].name)} and {printable(file.name)}"
             raise ValueError(f"frames {both} differ in more than numbers: {ADVICE}")
     natural = [tuple(int(part[i]) for i in varying) for part in parts]
-    for counts in _readings(parts, varying):
+    readings = _readings(parts, varying)
+    for counts in readings:
         if _order(counts) == _order(natural):
+            if any(_order(other) != _order(counts) and _is_even(other) for other in readings):
+                break  # of two that count, one counts the other way
             return dict(zip(files, counts, strict=True))
     raise ValueError(
         "the order of its frames cannot be told, for several numbers in their names change, as in "
@@ -88,6 +91,12 @@ def _readings(parts: list[list[str]], varying: list[int]) -> list[Sequence[Count
         return [[Fraction(f"{part[varying[0]]}.{part[varying[1]]}") for part in parts]]
     columns: list[Sequence[Count]] = [[int(part[i]) for part in parts] for i in varying or [1]]
     return [column for column in columns if len(columns) == 1 or len(set(column)) == len(column)]
+
+
+def _is_even(counts: Sequence[Count]) -> bool:
+    """Whether nothing is missing between numbers."""
+    steps = [after - before for before, after in pairwise(sorted(counts))]
+    return max(steps) < 2 * min(steps)
 
 
 def _order(values: Sequence[Count] | Sequence[tuple[int, ...]]) -> list[int]:

@@ -132,7 +132,7 @@ class _Lister:
         files: dict[str, _Named | None] = {}  # by where they really lie; None for what must not be opened
         for row in table_rows(table, columns):
             if not isinstance(row.path, str) or not row.path or not row.path.isprintable():
-                self._reject(row.place, "its path is no printable text")
+                self._reject(row.place, "it has no path" if row.path is None else "its path is no printable text")
                 continue
             path = self.root / row.path
             whole = os.path.realpath(path)

@@ -21,11 +21,13 @@ TABLE_SUFFIXES = (".csv", ".jsonl", ".parquet")
 COLUMNS: dict[str, tuple[str, ...]] = {
     "path": ("path", "file_name", "filename", "file", "file_path", "video", "video_path", "clip", "clip_path"),
     "caption": ("caption", "captions", "text", "prompt", "description"),
-    "start": ("start", "start_time"),
-    "end": ("end", "end_time"),
+    "start": ("start", "start_time", "start_sec", "start_seconds", "start_timestamp", "begin"),
+    "end": ("end", "end_time", "end_sec", "end_seconds", "end_timestamp", "stop"),
 }
 """What each column may be called besides its own name, which comes first; in any case, with blanks for underscores."""
 NEEDED = ("path", "caption")
+LONGEST_CELL = 2**30
+"""Characters of a cell: captions are cut later, and told of."""
 
 Values = dict[str, object]
 Found = dict[str, str]
@@ -72,6 +74,7 @@ def table_rows(table: Path, columns: Mapping[str, str] | None = None) -> Iterato
 
 
 def _csv_rows(table: Path, asked: Mapping[str, str]) -> Iterator[tuple[str, Values]]:
+    csv.field_size_limit(LONGEST_CELL)
     reader = csv.reader(io.StringIO(_text(table), newline=""), strict=True)
     header: list[str] = []
     found: Found | None = None
@@ -83,6 +86,8 @@ def _csv_rows(table: Path, asked: Mapping[str, str]) -> Iterator[tuple[str, Valu
             elif any(map(str.strip, cells)):
                 if len(cells) != len(header):
                     raise _broken(table, line, f"has {len(cells)} cells and the header {len(header)}")
+                if hidden := _hidden(cells, header.index(found["path"])):
+                    raise _broken(table, line, f"leaves a quote open, in which the row {hidden[:40]!r} lies")
                 values = dict(zip(header, cells, strict=True))
                 yield f"line {line}", {key: values[name] for key, name in found.items()}
             line = reader.line_num + 1
@@ -90,6 +95,16 @@ def _csv_rows(table: Path, asked: Mapping[str, str]) -> Iterator[tuple[str, Valu
         raise _broken(table, line, f"is no row ({error})") from error
     if found is None:
         _choose(table, header, asked)
+
+
+def _hidden(cells: Sequence[str], place: int) -> str | None:
+    """A line within a cell that is a row itself, if there is one: it has a path like that of the row, where it has."""
+    suffix = Path(cells[place].strip()).suffix.casefold()
+    for row in (line for cell in cells for line in cell.splitlines()[1:] if suffix):
+        others = row.split(",")
+        if len(others) >= len(cells) and Path(others[place].strip(' "')).suffix.casefold() == suffix:
+            return row
+    return None
 
 
 def _broken(table: Path, line: int, what: str) -> LabError:
@@ -111,7 +126,7 @@ def _json_rows(table: Path, asked: Mapping[str, str]) -> Iterator[tuple[str, Val
 
 def _json(table: Path, number: int, line: str) -> Values:
     try:
-        value = json.loads(line)
+        value = json.loads(line, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         why = f"is no JSON ({error})"
     else:
@@ -121,8 +136,17 @@ def _json(table: Path, number: int, line: str) -> Values:
     raise LabError(f"{printable(str(table))} line {number} {why}: write one object a line, with a path and a caption")
 
 
+def _once(pairs: list[tuple[str, object]]) -> Values:
+    if twice := next((name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i])), None):
+        raise ValueError(f"it says {twice!r} twice")
+    return dict(pairs)
+
+
 def _text(table: Path) -> str:
-    return table.read_bytes().decode("utf-8-sig", "surrogateescape")
+    content = table.read_bytes()
+    if content.count(b"\0") > len(content) // 4:
+        raise LabError(f"{printable(str(table))} is not UTF-8 but, it seems, UTF-16: save it as UTF-8")
+    return content.decode("utf-8-sig", "surrogateescape")
 
 
 def _parquet_rows(table: Path, asked: Mapping[str, str]) -> Iterator[tuple[str, Values]]:
