@@ -154,6 +154,20 @@ def test_whole_films_have_no_damage(whole: dict[str, Path], tmp_path: Path) -> N
         assert not is_cut(path, kind)
 
 
+def test_an_avi_from_a_pipe_is_whole(whole: dict[str, Path], tmp_path: Path) -> None:
+    """Its sizes and its length are none."""
+    content = bytearray(whole["mpeg4.avi"].read_bytes())
+    index, movi, head, rate = (content.find(name) for name in (b"idx1", b"movi", b"avih", b"strh"))
+    for place in (4, movi - 4):
+        content[place : place + 4] = b"\xff" * 4
+    for place in (head + 24, rate + 40):  # pictures in all, and of the stream
+        content[place : place + 4] = (25_000).to_bytes(4, "little")
+    path = put(tmp_path, "piped.avi", bytes(content[:index]), None)
+    told = Told()
+    assert len([picture for picture in shown(path, 10, told) if not picture.damage]) == COUNT
+    assert told.lost is None
+
+
 def test_damage_spoils_only_the_clips_it_touches(whole: dict[str, Path]) -> None:
     content = bytearray(whole["h264.mp4"].read_bytes())
     content[len(content) // 2 : len(content) // 2 + 300] = bytes(300)

@@ -27,7 +27,7 @@ from PIL import Image
 from t2v_models.shards.colour import rgb, tell_colours
 from t2v_models.shards.damage import Signs
 from t2v_models.shards.picture import MOST_PIXELS, Shown, Told, check_size
-from t2v_models.shards.structure import CUT
+from t2v_models.shards.structure import CUT, is_piped
 
 DEEPEST = 16
 """Pictures by which a coder may change their order: H.264 and HEVC allow no more."""
@@ -94,7 +94,8 @@ def film(path: Path, told: Told) -> Iterator[Shown]:
             yield show(before, frame.time - before.time, frame.gap)
             before = frame
         last = before.frame.duration * float(before.frame.time_base or 0) or step
-        missing = _promised(container, stream) - max(before.time, before.time - start) - last
+        promised = 0.0 if is_piped(path) else _promised(container, stream)
+        missing = promised - max(before.time, before.time - start) - last
         if missing > 0 and container.format.name == UNTIMED and not told.lost:
             last += missing
         elif missing > 1.5 * step:

@@ -14,6 +14,8 @@ from t2v_models.shards.matroska import broken_clusters
 
 CUT = "it ends in the middle of its data: it was cut, or is not complete"
 
+UNTOLD = (0, 2**32 - 1)
+"""Sizes in the head of an AVI that was written to a pipe."""
 CHUNK = re.compile(rb"(?:\d\d[a-z]{2}|ix\d\d|JUNK|LIST|RIFF|idx1|rec )", re.DOTALL)
 """What pieces of an AVI are called behind its head."""
 ASF_HEAD = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
@@ -73,8 +75,16 @@ def _leads_on(data: mmap, at: int) -> bool:
     return after >= len(data) - 8 or bool(CHUNK.match(data, after) or CHUNK.match(data, after + 1))
 
 
+def is_piped(path: Path) -> bool:
+    """Whether a film is an AVI whose writer could not go back to tell how long it became: that is no length."""
+    with path.open("rb") as stream:
+        start = stream.read(8)
+    return start[:4] == b"RIFF" and int.from_bytes(start[4:], "little") in UNTOLD
+
+
 def _avi_ends(data: mmap) -> bool:
-    return 8 + int.from_bytes(data[4:8], "little") <= len(data)
+    size = int.from_bytes(data[4:8], "little")
+    return size in UNTOLD or 8 + size <= len(data)
 
 
 def _flv(data: mmap) -> Iterator[range]:
