@@ -1,11 +1,13 @@
 """A world of two captions, learnt in seconds: a grey field that is lighter on one half."""
 
 import torch
+from torch import Tensor
 
 from t2v_models.batch import Batch
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.families.diffusion.model import Diffusion, DiffusionConfig
 from t2v_models.families.diffusion.noise_levels import NoiseLevels
+from t2v_models.sampler import Request
 
 SPEC = ClipSpec(size=16, frames=4)
 CAPTIONS = ("light left", "light right")
@@ -30,3 +32,9 @@ def fresh(**changes: object) -> Diffusion:
     model = config.with_captions(CAPTIONS).build(SPEC, {})
     assert isinstance(model, Diffusion)
     return model
+
+
+def lighter_right(model: Diffusion, prompt: str, guidance: float | None = None) -> Tensor:
+    """Of 16 clips, how much lighter the right half is than the left, of the range from 0 to 1."""
+    video = model.make(Request((prompt,) * 16, tuple(range(16)), guidance=guidance))
+    return (video[..., 8:].mean((1, 2, 3, 4)) - video[..., :8].mean((1, 2, 3, 4))) / 2

@@ -6,14 +6,14 @@ from typing import get_args
 import pytest
 import torch
 from pydantic import ValidationError
-from torch import Tensor
 
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
-from t2v_models.families.diffusion.model import Diffusion, DiffusionConfig, reduction, stratified
+from t2v_models.families.diffusion.model import Diffusion, DiffusionConfig, reduction
+from t2v_models.families.diffusion.parts import stratified
 from t2v_models.families.diffusion.samplers import SamplerName
 from t2v_models.sampler import Request
-from tests.lights import CAPTIONS, batch, fresh
+from tests.lights import CAPTIONS, batch, fresh, lighter_right
 
 STEPS = 120
 
@@ -24,12 +24,6 @@ def trained() -> Diffusion:
     for step in range(STEPS):
         model.training_step(batch(step), step, step / STEPS)
     return model
-
-
-def lighter_right(model: Diffusion, prompt: str, guidance: float | None = None) -> Tensor:
-    """Of 16 clips, how much lighter the right half is than the left, of the range from 0 to 1."""
-    video = model.make(Request((prompt,) * 16, tuple(range(16)), guidance=guidance))
-    return (video[..., 8:].mean((1, 2, 3, 4)) - video[..., :8].mean((1, 2, 3, 4))) / 2
 
 
 def test_it_learns_to_obey():

@@ -18,14 +18,16 @@ from torch.optim import AdamW, Optimizer
 from t2v_models.batch import Batch, Metrics, to_frames, to_video
 from t2v_models.clips.spec import ClipSpec, sides
 from t2v_models.config import LabError
-from t2v_models.families.diffusion.folded import Folded
 from t2v_models.families.diffusion.given import Given, drawn, keep, reconstruct
 from t2v_models.families.diffusion.guidance import Guidance, dynamic_threshold
 from t2v_models.families.diffusion.loss import Distance, ExpectedError, Weight, distance
+from t2v_models.families.diffusion.networks import Network, NetworkName, network_of
 from t2v_models.families.diffusion.noise_levels import NoiseLevels
+from t2v_models.families.diffusion.parts import one_frame, stratified
 from t2v_models.families.diffusion.precondition import Preconditioned, Prediction
 from t2v_models.families.diffusion.samplers import CHURNED, Churn, Denoise, Draw, SamplerName, sample, steps_of
 from t2v_models.families.diffusion.standardise import Standardise
+from t2v_models.families.diffusion.texts import left_out, mixed, text_and_none
 from t2v_models.families.diffusion.upsampler import Upsampler, enlarge, shrink
 from t2v_models.families.ema import Average, power_share
 from t2v_models.families.muon import Muon
@@ -49,10 +51,16 @@ class DiffusionConfig(FamilyConfig):
     name: Literal["diffusion"] = "diffusion"
     batch_size: int = Field(64, ge=1, description="clips per update, over all ranks")
     base_size: int = Field(16, ge=4, le=512, description="least height of the small clips that are made first")
+    network: NetworkName = Field(
+        "folded", description="of the denoiser: time in channels, frames and attention over time, or patches"
+    )
     patch: int = Field(2, ge=1, le=64, description="pixels on a side that the denoiser's first layer takes together")
-    widths: tuple[int, ...] = Field((96, 192), min_length=1, description="channels at each halving of the resolution")
-    blocks: int = Field(2, ge=1, le=64, description="residual blocks at each resolution, down and up")
+    widths: tuple[int, ...] = Field(
+        (96, 192), min_length=1, description="channels at each halving of the resolution; the last is a transformer's"
+    )
+    blocks: int = Field(2, ge=1, le=64, description="residual blocks at each resolution, down and up; layers")
     condition: int = Field(256, ge=8, le=8192, multiple_of=2, description="length of the vector of level and text")
+    cross_attention: bool = Field(False, description="folded looks at every word, as the other networks always do")
     upsampler_width: int = Field(24, ge=4, le=1024, description="channels of the upsampler")
     balance: float = Field(0.5, ge=0, le=1, description="how far quick changes are made as large as what is still")
     prediction: Prediction = Field("x0", description="what the denoiser's network says: clip, noise, v or velocity")
@@ -66,6 +74,9 @@ class DiffusionConfig(FamilyConfig):
     reconstruction: int = Field(
         1, ge=1, le=100, description="gradients a call that lead to known frames where given is 0"
     )
+    images: float = Field(0.0, ge=0, le=1, description="share of updates that learn single frames; not for folded")
+    images_first: float = Field(0.0, ge=0, lt=1, description="share of the run, its beginning, that learns only these")
+    alone: float = Field(0.0, ge=0, le=1, description="share of clips learnt without time; not for folded")
     optimizer: Literal["muon", "adamw"] = Field("muon", description="of the denoiser's hidden matrices")
     muon_lr: float = Field(0.01, gt=0, le=1, description="Muon step of these")
     lr: float = Field(2e-3, gt=0, le=1, description="AdamW step of all other weights")
@@ -95,6 +106,15 @@ class DiffusionConfig(FamilyConfig):
     def _churn_where_it_belongs(self) -> "DiffusionConfig":
         if self.churn and self.sampler not in CHURNED:
             raise ValueError(f"churn is for {' and '.join(CHURNED)}: use 0 with {self.sampler}")
+        return self
+
+    @model_validator(mode="after")
+    def _frames_apart_where_they_can_be(self) -> "DiffusionConfig":
+        if self.network == "folded" and (self.images or self.images_first or self.alone):
+            raise ValueError(
+                "images, images_first and alone need a network whose frames can be without each other: use network "
+                "factorised or transformer"
+            )
         return self
 
     @classmethod
@@ -134,9 +154,10 @@ class Diffusion(LossModel):
         height, width = spec.height // self.factor, spec.width // self.factor
         self.shape = 3, spec.frames, height, width
         self.standardise = Standardise(spec.frames, height, width, config.balance)
-        network = Folded(
-            self.shape, self.text.width, config.patch, config.widths, config.blocks, config.condition, config.given > 0
-        )
+        network = network_of(
+            config.network, self.shape, self.text.width, config.patch, config.widths, config.blocks, config.condition,
+            config.given > 0, config.cross_attention,
+        )  # fmt: skip
         self.denoiser = Preconditioned(network, config.prediction)
         self.upsampler = Upsampler(self.factor, config.upsampler_width) if self.factor > 1 else None
         self.average = Average([network for network in (self.denoiser, self.upsampler) if network])
@@ -145,7 +166,7 @@ class Diffusion(LossModel):
     def new_optimizers(self) -> dict[str, Optimizer]:
         """One a network."""
         config, network = self.config, self.denoiser.network
-        assert isinstance(network, Folded)
+        assert isinstance(network, Network)
         hidden = network.hidden if config.optimizer == "muon" else []
         named = {id(weight) for weight in hidden}
         others = [weight for weight in self.denoiser.parameters() if id(weight) not in named]
@@ -167,19 +188,26 @@ class Diffusion(LossModel):
         """Of the denoiser at one noise level a clip; of the upsampler at one frame a clip."""
         video = to_video(part.frames)
         small = shrink(video, self.factor)
-        found = {"denoiser": self._denoiser_loss(part, small)}
+        learnt = one_frame(part, small) if self._learns_images(step, progress) else small
+        found = {"denoiser": self._denoiser_loss(part, learnt)}
         if self.upsampler:
             found["upsampler"] = self._upsampler_loss(self.upsampler, part, small, video)
         return found
 
+    def _learns_images(self, step: int, progress: float) -> bool:
+        """Whether this update is of single frames, so that the share of those so far is as it should be."""
+        share = self.config.images
+        return progress < self.config.images_first or int((step + 1) * share) > int(step * share)
+
     def _denoiser_loss(self, part: Batch, small: Tensor) -> Loss:
-        config = self.config
+        config, frames = self.config, small.shape[2]
         x0 = self.standardise(small)
         sigma = config.training_levels.at(stratified(part)).to(x0)
-        noisy = x0 + sigma.view(-1, 1, 1, 1, 1) * part.randn(*self.shape)
+        noisy = x0 + sigma.view(-1, 1, 1, 1, 1) * part.randn(*x0.shape[1:])
         text = left_out(self.text(part.captions), part.rand() < config.dropout)
-        known = Given(small, drawn(part, small.shape[2], config.given)) if config.given else None
-        error = self.denoiser(noisy, sigma, text, self._channels(known)) - x0
+        known = Given(small, drawn(part, frames, config.given)) if config.given and frames > 1 else None
+        alone = part.rand() < config.alone if config.alone and frames > 1 else None
+        error = self.denoiser(noisy, sigma, text, self._channels(known), alone) - x0
         counted = distance(error / self.expected(sigma).view(-1, 1, 1, 1, 1), config.distance)
         squares = error.detach().square().mean((1, 2, 3, 4))
         self.expected.note(sigma, squares)
@@ -187,7 +215,7 @@ class Diffusion(LossModel):
 
     def _upsampler_loss(self, upsampler: Upsampler, part: Batch, small: Tensor, video: Tensor) -> Loss:
         rows = torch.arange(len(video), device=self.device)
-        frame = (part.rand() * self.spec.frames).long()
+        frame = (part.rand() * video.shape[2]).long()
         noise = FORGIVEN * part.rand()[:, None, None, None] * part.randn(*small.shape[1:2], *small.shape[3:])
         error = upsampler(small[rows, :, frame] + noise) - video[rows, :, frame]
         return Loss(error.square().mean((1, 2, 3)).sum(), len(video))
@@ -293,33 +321,6 @@ def reduction(height: int, width: int, base: int) -> int:
     """The largest divisor of both sides that leaves at least `base` pixels of each."""
     most = max(1, min(height, width) // base)
     return max(factor for factor in range(1, most + 1) if height % factor == width % factor == 0)
-
-
-def stratified(part: Batch) -> Tensor:
-    """Places in [0, 1) for the clips of this part, one in each of as many equal strata as the whole batch has clips.
-
-    Which clip has which is one fixed shuffle, so that clips of one caption, which may stand together, get all levels.
-    """
-    count = len(part.all_captions)
-    strata = torch.randperm(count, generator=torch.Generator().manual_seed(count))
-    return (part.own(strata) + part.rand().cpu()) / count
-
-
-def left_out(text: Text, which: Tensor) -> Text:
-    """The texts without any token where `which` `(b,)` is true."""
-    return Text(text.embeddings * ~which[:, None, None], text.mask & ~which[:, None])
-
-
-def text_and_none(text: Text) -> Text:
-    """The texts, and as many without any token."""
-    return Text(*(torch.cat([part, torch.zeros_like(part)]) for part in (text.embeddings, text.mask)))
-
-
-def mixed(text: Text, share: Tensor) -> Text:
-    """Of two texts those on the way between, `(n,)` shares of the second: token by token. A token that one of them has
-    alone is there in part, so the mask holds shares as well."""
-    (first, last), (there, then) = text.embeddings, text.mask.to(text.embeddings.dtype)
-    return Text(torch.lerp(first, last, share[:, None, None]), torch.lerp(there, then, share[:, None]))
 
 
 def _with(denoiser: nn.Module, text: Text, given: Tensor | None) -> Denoise:

@@ -3,6 +3,8 @@
 Most of a clip's variance is its still mean over time, so at a noise level that hides all motion the picture is still
 plain, and motion is learnt last. Frequencies of time (a cosine transform) are therefore brought nearer to each other:
 one with variance v is divided by v^(balance / 2). With balance 0 all are scaled alike, with 1 all have variance 1.
+
+Clips of another length than was measured have the gains of the frequencies nearest to theirs; a picture is still.
 """
 
 import math
@@ -36,16 +38,16 @@ class Standardise(nn.Module):
         """Take mean and variances from clips, over all ranks."""
         count = all_reduce_tensor(torch.tensor([float(len(video))], device=video.device))
         self.mean.copy_(all_reduce_tensor(video.mean(2, keepdim=True).sum(0)) / count)
-        waves = torch.einsum("kt,bcthw->kbchw", self.cosines, video - self.mean)
+        waves = torch.einsum("kt,bcthw->kbchw", self._cosines(video), video - self.mean)
         variance = all_reduce_tensor(waves.square().mean((2, 3, 4)).sum(1)) / count
-        variance = variance.clamp_min(max(LEAST * float(variance.max()), 1e-8))
+        variance = resampled(variance, len(self.gains)).clamp_min(max(LEAST * float(variance.max()), 1e-8))
         scaled = variance ** (1 - self.balance)
         self.gains.copy_((variance**-self.balance / scaled.mean()).sqrt())
         self.is_measured.fill_(True)
 
     def forward(self, video: Tensor) -> Tensor:
         """To variance 1."""
-        return self._filter(self.gains, video - self.mean)
+        return self._filter(self._gains(video), video - self.mean)
 
     def pictures(self, video: Tensor) -> Tensor:
         """Each frame by itself, as if all clips were still."""
@@ -53,11 +55,31 @@ class Standardise(nn.Module):
 
     def back(self, x: Tensor) -> Tensor:
         """To video; what lies outside [-1, 1] stays there."""
-        return self._filter(1 / self.gains, x) + self.mean
+        return self._filter(1 / self._gains(x), x) + self.mean
 
     def _filter(self, gains: Tensor, x: Tensor) -> Tensor:
-        """Each frequency of time by its gain, `(t,)`."""
-        return torch.einsum("ts,bcshw->bcthw", self.cosines.T @ (gains[:, None] * self.cosines), x)
+        """Each frequency of time by its gain."""
+        table = self._cosines(x)
+        return torch.einsum("ts,bcshw->bcthw", table.T @ (gains[:, None] * table), x)
+
+    def _gains(self, x: Tensor) -> Tensor:
+        """For the length of these clips."""
+        return resampled(self.gains, x.shape[2])
+
+    def _cosines(self, x: Tensor) -> Tensor:
+        """For the length of these clips."""
+        return self.cosines if x.shape[2] == len(self.cosines) else cosines(x.shape[2]).to(x)
+
+
+def resampled(numbers: Tensor, count: int) -> Tensor:
+    """Of numbers for the frequencies of so many frames those for `count` frames: the k-th of n has k / n half waves a
+    frame. What lies beyond the highest is like the highest."""
+    if count == len(numbers):
+        return numbers
+    place = (torch.arange(count, device=numbers.device) * (len(numbers) / count)).clamp(max=len(numbers) - 1)
+    lower = place.long()
+    upper = (lower + 1).clamp(max=len(numbers) - 1)
+    return torch.lerp(numbers[lower], numbers[upper], (place - lower).to(numbers))
 
 
 def cosines(count: int) -> Tensor:

@@ -1,0 +1,29 @@
+"""The networks there are, by name."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from t2v_models.families.diffusion.factorised import Factorised
+from t2v_models.families.diffusion.folded import Folded, Shape
+from t2v_models.families.diffusion.transformer import Transformer
+
+Network = Folded | Factorised | Transformer
+NetworkName = Literal["folded", "factorised", "transformer"]
+
+
+def network_of(
+    name: NetworkName, shape: Shape, text: int, patch: int, widths: Sequence[int], blocks: int, condition: int,
+    sees_frames: bool, looks_at_words: bool,
+) -> Network:  # fmt: skip
+    """A fresh network for clips of a shape and texts of a width; the arguments are explained there.
+
+    Raises:
+        LabError: a frame size that it cannot take.
+    """
+    match name:
+        case "folded":
+            return Folded(shape, text, patch, widths, blocks, condition, sees_frames, looks_at_words)
+        case "factorised":
+            return Factorised(shape, text, patch, widths, blocks, condition, sees_frames)
+        case "transformer":
+            return Transformer(shape, text, patch, widths[-1], blocks, condition, sees_frames)

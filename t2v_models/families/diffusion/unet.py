@@ -1,0 +1,163 @@
+"""A U-Net of pictures that is told a vector and a text: the frame of the folded and of the factorised network.
+
+Letters in shapes: n pictures, c channels, h and w pixels, m the width of the condition.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from t2v_models.config import LabError
+from t2v_models.families.diffusion.attention import ToText, between_tokens
+from t2v_models.families.diffusion.condition import Condition, Layout, Modulate
+from t2v_models.text.encoder import Text
+
+SMALL = 0.01
+"""Of the usual size are the last weights at the start: the network then adds almost nothing, yet all of it learns."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What pictures are told."""
+
+    vector: Tensor
+    """`(n, m)`: the condition of each."""
+    text: Text
+    """Of each clip."""
+    frames: int = 1
+    """Pictures that make a clip; they follow each other."""
+    alone: Tensor | None = None
+    """`(clips,)` bool: those whose frames do not see each other."""
+
+
+class Stage(nn.Module):
+    """Residual blocks at one resolution, after a picture of the condition was laid under them."""
+
+    def __init__(self, width: int, size: tuple[int, int], blocks: int, condition: int) -> None:
+        super().__init__()
+        self.layout = Layout(condition, width, size)
+        self.blocks = nn.ModuleList(Block(width, condition) for _ in range(blocks))
+
+    def forward(self, h: Tensor, told: Told) -> Tensor:
+        """`(n, width, h, w)`."""
+        h = h + self.layout(told.vector)
+        for block in self.blocks:
+            h = block(h, told.vector)
+        return h
+
+
+class Unet(nn.Module):
+    """Pictures `(n, c, h, w)` to others; near 0 at the start.
+
+    Args:
+        channels: of pictures that come in and go out.
+        size: h and w.
+        text: width of the text.
+        patch: pixels on a side that the first layer takes together.
+        widths: channels at each resolution, each half as fine as the one before.
+        blocks: residual blocks at each resolution, on the way down and on the way up.
+        condition: m.
+        looks: whether the coarsest maps look at every token of the text, beside the condition.
+        stage: what is done at one resolution.
+
+    Raises:
+        LabError: a size that patch and halvings do not divide.
+    """
+
+    def __init__(
+        self, channels: tuple[int, int], size: tuple[int, int], text: int, patch: int, widths: Sequence[int],
+        blocks: int, condition: int, looks: bool, stage: Callable[..., nn.Module] = Stage,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        check_size(*size, patch * 2 ** (len(widths) - 1))
+        self.patch = patch
+        comes, goes = (count * patch**2 for count in channels)
+        sizes = [(size[0] // (patch * 2**k), size[1] // (patch * 2**k)) for k in range(len(widths))]
+        self.condition = Condition(text, condition)
+        self.enter = nn.Conv2d(comes, widths[0], 3, padding=1)
+        self.down = nn.ModuleList(stage(w, size, blocks, condition) for w, size in zip(widths, sizes, strict=True))
+        self.shrink = nn.ModuleList(nn.Conv2d(4 * a, b, 1) for a, b in pairwise(widths))
+        self.grow = nn.ModuleList(nn.Conv2d(b // 4 + a, a, 1) for a, b in pairwise(widths))
+        finer = zip(widths[:-1], sizes[:-1], strict=True)
+        self.up = nn.ModuleList(stage(w, size, blocks, condition) for w, size in finer)
+        self.leave = nn.Conv2d(widths[0], goes, 3, padding=1)
+        for weight in self.leave.parameters():
+            weight.data.mul_(SMALL)
+        self.to_text = ToText(widths[-1], text) if looks else None
+
+    @property
+    def hidden(self) -> list[nn.Parameter]:
+        """Kernels between feature maps and matrices between tokens, which Muon is for."""
+        inner = (self.down, self.up, self.shrink, self.grow)
+        kernels = [weight for part in inner for weight in part.parameters() if weight.ndim == 4]
+        return kernels + between_tokens(self)
+
+    def pictures(self, x: Tensor, told: Told) -> Tensor:
+        """`(n, c, h, w)`."""
+        h = F.pixel_unshuffle(x, self.patch)  # (n, c p², h / p, w / p)
+        h = self.down[0](self.enter(h.contiguous(memory_format=torch.channels_last)), told)
+        skips = []
+        for shrink, stage in zip(self.shrink, self.down[1:], strict=True):
+            skips.append(h)
+            h = stage(shrink(F.pixel_unshuffle(h, 2)), told)
+        h = self._looking(h, told) if self.to_text else h
+        for grow, stage in reversed(list(zip(self.grow, self.up, strict=True))):
+            h = stage(grow(torch.cat([F.pixel_shuffle(h, 2), skips.pop()], 1)), told)
+        h = self.leave(F.silu(normalise(h)))
+        return F.pixel_shuffle(h, self.patch)
+
+    def _looking(self, h: Tensor, told: Told) -> Tensor:
+        assert self.to_text
+        places = h.permute(0, 2, 3, 1)  # (n, h, w, width)
+        clips = places.reshape(-1, told.frames * h.shape[2] * h.shape[3], h.shape[1])
+        changed: Tensor = h + self.to_text(clips, told.text).view(places.shape).permute(0, 3, 1, 2)
+        return changed
+
+
+class Block(nn.Module):
+    """h + a tenth of conv(silu(conv(silu(modulated norm))))."""
+
+    def __init__(self, width: int, condition: int) -> None:
+        super().__init__()
+        self.modulate = Modulate(condition, width)
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        nn.init.kaiming_normal_(self.first.weight)
+        nn.init.kaiming_normal_(self.second.weight).data.mul_(0.1)
+
+    def forward(self, h: Tensor, condition: Tensor) -> Tensor:
+        """`(n, width, h, w)`."""
+        inner = F.silu(self.first(F.silu(self.modulate(normalise(h), condition))))
+        changed: Tensor = h + self.second(inner)
+        return changed
+
+
+def normalise(h: Tensor) -> Tensor:
+    """Mean 0 and variance 1 over the channels at each place of `(n, width, h, w)`."""
+    return F.layer_norm(h.permute(0, 2, 3, 1), h.shape[1:2]).permute(0, 3, 1, 2)
+
+
+def beside(x: Tensor, given: Tensor | None, channels: int) -> Tensor:
+    """Clips `(b, c, t, h, w)` with so many channels more: of known frames, or of none."""
+    if not channels:
+        return x
+    none = x.new_zeros(1).expand(len(x), channels, *x.shape[2:])
+    return torch.cat([x, none if given is None else given.to(x)], 1)
+
+
+def check_size(height: int, width: int, multiple: int) -> None:
+    """See that a network whose coarsest cell is `multiple` pixels can take such frames.
+
+    Raises:
+        LabError: it cannot; the nearest sizes that it can.
+    """
+    if height % multiple or width % multiple:
+        near = [max(multiple, multiple * round(side / multiple)) for side in (height, width)]
+        raise LabError(
+            f"diffusion: frames of {height} x {width} px cannot be cut into cells of {multiple} px: use {near[0]} x "
+            f"{near[1]}, a smaller patch or fewer widths"
+        )
