@@ -97,12 +97,7 @@ def test_nothing_is_removed_that_is_young_or_not_agreed_to(used: Path, server: s
     assert "nothing was removed" in said
     assert t2v("clean", "--work", used, "--older-than", "a month", monkeypatch=monkeypatch) == 2
     assert "--older-than 'a month' is no age" in capsys.readouterr().err
-    assert t2v("clean", "--work", used, "--older-than", "999999w", monkeypatch=monkeypatch) == 2
-    assert "--older-than '999999w' is before all years" in capsys.readouterr().err
     assert files(used) == before
-    assert t2v("clean", "--work", used / "nowhere", monkeypatch=monkeypatch) == 2
-    assert "nowhere does not exist" in capsys.readouterr().err
-    assert not (used / "nowhere").exists()
 
 
 def test_the_challenger_of_nobody_stays(used: Path) -> None:

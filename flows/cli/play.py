@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.options import Work
+from t2v_models.config import LabError
 from tasks.servers.runtime import WORK
 
 commands = typer.Typer()
@@ -41,6 +42,8 @@ def serve(
     work: Work = WORK,
 ) -> None:
     """Answer prompts with clips as 'mlflow models serve' does, but no web page of others; Ctrl-C stops it."""
+    if ":/" not in model:
+        raise LabError(f"{model!r} is no model URI: name a registered model, as models:/t2v-gan@champion")
     from tasks.servers.runtime import prepare
 
     prepare(work)
