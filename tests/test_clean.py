@@ -12,6 +12,7 @@ import pytest
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 
+from flows.cli.clean import _database
 from flows.cli.main import main
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
@@ -22,6 +23,7 @@ from t2v_models.worlds.dataset import DatasetConfig
 from tasks.mlflow.old_runs import runs_before
 from tasks.mlflow.store import client
 from tasks.mlflow.tracking import track
+from tasks.servers import running
 from tasks.servers.old_runs import runs_before as flow_runs_before
 from tasks.servers.runtime import prefect_api
 from tasks.train import read_record, train_model
@@ -143,6 +145,16 @@ def test_champions_their_data_and_what_people_brought_stay(used: Path, server: s
     with pytest.raises(LabError, match="t2v-gan version 1 has the alias champion and its run was deleted in"):
         runs_before(used, datetime.now(UTC))
     store.restore_run(runs["first"])
+
+
+def test_a_database_that_is_elsewhere_is_asked_for(tmp_path: Path, monkeypatch) -> None:
+    url = "http://127.0.0.1:9"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+    running.write(tmp_path, running.Running(up=running.identity(), parts={}, prefect=url, mlflow=url))
+    with pytest.raises(LabError, match="give --postgres again, as to 't2v up'"):
+        _database(tmp_path, None)
+    (tmp_path / "mlflow.db").touch()
+    assert _database(tmp_path, None) == f"sqlite:///{tmp_path}/mlflow.db"
 
 
 def test_a_log_begins_anew_and_its_writer_goes_on_in_it(tmp_path: Path) -> None:

@@ -114,6 +114,8 @@ def _database(work: Path, postgres: str | None) -> str | None:
     if not uri.startswith("http"):
         return uri
     if ours and uri == ours.mlflow:
+        if not (work / "mlflow.db").is_file():
+            raise LabError("the MLflow of 't2v up' keeps its database elsewhere: give --postgres again, as to 't2v up'")
         return f"sqlite:///{work.absolute()}/mlflow.db"
     print(f"MLflow is {os.environ['MLFLOW_TRACKING_URI']}: run 'mlflow gc' on its host to free the files of these runs")
     return None
