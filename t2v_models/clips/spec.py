@@ -15,7 +15,10 @@ UNIT_SIZE = 64
 
 def _with_size(schema: dict[str, Any]) -> None:
     """Forms may give `size` for both sides."""
-    schema["properties"]["size"] = {"type": "integer", "minimum": 16, "maximum": 512, "title": "Size"}
+    about = "pixels of both sides, in place of height and width"
+    schema["properties"]["size"] = {
+        "type": "integer", "minimum": 16, "maximum": 512, "title": "Size", "description": about,
+    }  # fmt: skip
 
 
 class ClipSpec(Config, json_schema_extra=_with_size):
