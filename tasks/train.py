@@ -83,7 +83,7 @@ def _train(
 def plan(manifest: Manifest, model: ModelConfig, config: TrainConfig) -> str:
     """What is going to be trained, on what and for how long, in one line: also what nobody chose by hand."""
     spec, captions = manifest.spec, len(set(manifest.captions))
-    data = f"{len(manifest.captions):,} clips of {spec.frames} frames at {spec.size} px with {captions:,} captions"
+    data = f"{len(manifest.captions):,} clips of {spec.frames} frames at {spec.sides} px with {captions:,} captions"
     length = f"{config.steps:,} updates" if config.steps else f"{config.minutes:g} minutes"
     ranks = "1 process" if config.ranks == 1 else f"{config.ranks} processes"
     how = f"{length} of batches of {model.batch_size}, {ranks}, {config.precision}"

@@ -23,6 +23,8 @@ from t2v_models.shards.store import ClipStore
 from t2v_models.shards.stream import DeviceClips, batches
 from t2v_models.shards.verify import verify
 from t2v_models.training import loop
+from t2v_models.training.loop import TrainConfig
+from tasks.train import plan
 from tests.grammar import judge, oracle
 from tests.runs import quiet
 from tests.tiny import TINY, noise, put, rendered, split_prompts
@@ -57,6 +59,7 @@ def test_a_dataset_is_stored_checked_exported_and_read_as_it_was_drawn(tmp_path:
     data = rendered(tmp_path / "data", TINY.model_copy(update={"spec": WIDE}))
     verify(data)
     store = ClipStore(Manifest.load(data))
+    assert "clips of 6 frames at 28x16 px" in plan(store.manifest, FAMILIES["diffusion"].tiny(), TrainConfig(steps=1))
     clips = store.frames(range(len(store)))
     assert clips.shape == (TINY.clips, *WIDE.shape)
     rows = np.array([3, 1])
