@@ -82,6 +82,8 @@ def test_a_setting_within_a_setting_is_set_with_a_dot_and_the_rest_stays() -> No
             ("train", "DATA", "--out", "OUT", "--steps", "1", "--model", "gam"),
             "unknown model 'gam': did you mean 'gan'",
         ),
+        (("train", "DATA", "--out", "OUT", "--minutes", "1e400"), r"minutes: .*finite"),
+        (("train", "DATA", "--out", "DATA/run", "--steps", "1"), "lies in the dataset .*name a folder beside it"),
         (("train", "DATA", "--out", "OUT", "--steps", "1", "--set", "batchsize=3"), "'batch_size'"),
         (("train", "DATA", "--out", "OUT", "--steps", "1", "--set", "width=0"), r"width: .*\(found 0\)"),
         (

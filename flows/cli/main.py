@@ -114,7 +114,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a model on a dataset, tracked in MLflow. The same command again resumes."""
-    from t2v_models.shards.remote import open_data
+    from t2v_models.shards.remote import check_outside, open_data
     from t2v_models.training.launch import check_ranks
     from t2v_models.training.loop import TrainConfig
 
@@ -128,6 +128,7 @@ def train(
     if out is None:
         out = Path("runs") / f"{data.rstrip('/').rsplit('/', 1)[-1]}-{model}"
         check_writable(out, "give --out, for the run would go to")
+    check_outside(data, out)
     from tasks.servers.runtime import prefect_api, prepare
 
     prepare(work)

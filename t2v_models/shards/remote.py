@@ -69,6 +69,16 @@ def is_url(data: Path | str) -> bool:
     return url.scheme != "file"
 
 
+def check_outside(data: Path | str, out: Path) -> None:
+    """See that what is written does not go into a dataset.
+
+    Raises:
+        LabError: it would.
+    """
+    if not is_url(data) and out.resolve().is_relative_to(local_folder(data).resolve()):
+        raise LabError(f"--out {out} lies in the dataset {data}, whose files are sealed: name a folder beside it")
+
+
 def local_folder(data: Path | str) -> Path:
     """The folder that a path or a `file://` URL names."""
     return Path(unquote(urlsplit(str(data)).path) if str(data).startswith("file://") else data)

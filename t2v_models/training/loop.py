@@ -44,7 +44,7 @@ Watch = Callable[[int, VideoModel], dict[str, float]]
 """Looks at the model now and then (samples, scores) and returns figures to log."""
 
 
-class TrainConfig(Config):
+class TrainConfig(Config, allow_inf_nan=False):
     """How long and how a model is trained; what it learns is the model's and the data's business."""
 
     steps: int | None = Field(None, ge=1, description="updates to make; give this or minutes")
