@@ -110,7 +110,7 @@ def write_shard(folder: Path, config: DatasetConfig, index: int) -> bool:
         clear_stale(path)
     if is_whole(folder, config, index):
         return False
-    config.rules.check_no_leak(config)
+    config.rules.check_no_leak(config, config.prompts)
     first = index * config.clips_per_shard
     clips = _rendered(config, range(first, min(first + config.clips_per_shard, config.clips)))
     write_sidecar(

@@ -84,8 +84,8 @@ class OneObject(World):
             return "s2"
         return "s0" if prompt in self.captions(choice) else "s1"
 
-    def check_no_leak(self, choice: Choice) -> None:
-        check_no_leak(self.captions(choice), choice.hold_out)
+    def check_no_leak(self, choice: Choice, captions: Iterable[str]) -> None:
+        check_no_leak(captions, choice.hold_out)
 
     def draw(self, meanings: Sequence[Meaning], spec: ClipSpec, numbers: NDArray[np.float64]) -> list[Scene]:
         motions = draw_motions(

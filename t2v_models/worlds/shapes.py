@@ -37,8 +37,8 @@ class Shapes(OneObject):
     def asked(self, choice: Choice, split: Split) -> tuple[str, ...]:
         return _asked(split, choice.hold_out, choice.coverage, choice.bands)
 
-    def check_no_leak(self, choice: Choice) -> None:
-        check_no_leak(self.captions(choice), choice.hold_out, choice.coverage)
+    def check_no_leak(self, choice: Choice, captions: Iterable[str]) -> None:
+        check_no_leak(captions, choice.hold_out, choice.coverage)
 
 
 @cache

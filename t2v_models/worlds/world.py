@@ -169,14 +169,14 @@ class World(ABC):
                 return split
         raise LabError(f"no split of this dataset asks for {prompt!r}: ask for something in its captions")
 
-    def check_no_leak(self, choice: Choice) -> None:
-        """Refuse captions that mean something held out, before they are rendered.
+    def check_no_leak(self, choice: Choice, captions: Iterable[str]) -> None:
+        """Refuse captions of a dataset that mean something held out, before they are rendered.
 
         Raises:
             LabError: naming the caption.
         """
         held_out = {self.parse(p) for split in ("s2", "s3", "s4") for p in self.asked(choice, split)}
-        for caption in self.captions(choice):
+        for caption in captions:
             if self.parse(caption) in held_out:
                 raise LabError(f"training caption {caption!r} means something that is held out: drop one of the two")
 
