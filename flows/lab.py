@@ -235,6 +235,7 @@ def summary(result: LabResult, work: Path) -> None:
 
 
 def _digest(dataset: Config, model: FamilyConfig, training: Config, parents: Sequence[str]) -> str:
-    """8 hex digits that name a run by all that decides it."""
-    parts = [c.model_dump_json() for c in (dataset, model, training)]
+    """8 hex digits that name a run by all that decides it; settings by their first names, so that labs of before keep
+    their folders."""
+    parts = [c.model_dump_json(by_alias=True) for c in (dataset, model, training)]
     return hashlib.sha256("\n".join([*parts, *parents]).encode()).hexdigest()[:8]

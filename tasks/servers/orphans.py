@@ -34,6 +34,9 @@ BEGIN_SECONDS = 300
 FORGOTTEN_SECONDS = 30
 """In so long the server's rule has put a crashed run back into its queue, if it has seen the crash."""
 
+TOLD_SECONDS = 5
+"""In so long the log of a worker has why a process crashed, which the state says before."""
+
 
 def worker_name(pool: str) -> str:
     """Of this machine's worker for a pool, as `gpu on box3`."""
@@ -85,9 +88,11 @@ def give_up(logs: Path) -> None:
     Args:
         logs: folder of the workers' logs, for the reason.
     """
+    late = datetime.now(UTC) - timedelta(seconds=TOLD_SECONDS)
     with suppress(*AWAY), get_client(sync_client=True) as client:
         for run in client.read_flow_runs(flow_run_filter=_in_states(StateType.CRASHED, StateType.SCHEDULED)):
-            if run.deployment_id and run.state and run.state.name in ("Crashed", "AwaitingRetry"):
+            known = run.state and run.state.name in ("Crashed", "AwaitingRetry") and run.state.timestamp < late
+            if run.deployment_id and known:
                 crashes = _crashes(client.read_flow_run_states(run.id))
                 if crashes >= CRASHES:
                     log = logs / f"worker-{run.work_pool_name}.log"

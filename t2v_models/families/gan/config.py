@@ -11,7 +11,7 @@ from t2v_models.model import FamilyConfig
 class GanSettings(FamilyConfig):
     """The measured recipe: the gamma, learning rates and batch statistics below belong together.
 
-    `ground` and `spots` are what two settings were called before 2026-11-29: runs of then load.
+    `ground` and `spots` are what two settings were called before 2026-11-29: runs of then load, and labs find them.
     """
 
     about = "a text-conditioned GAN whose discriminator sees the caption and the whole clip"
@@ -21,7 +21,7 @@ class GanSettings(FamilyConfig):
     group: int = Field(4, ge=1, description="clips of one caption that stand together, a run")
     threads: int | None = Field(1, ge=1, description="CPU threads, of each rank: small matrices gain from one alone")
     background: RGB = Field(
-        (255, 255, 255), validation_alias=AliasChoices("background", "ground"),
+        (255, 255, 255), validation_alias=AliasChoices("background", "ground"), serialization_alias="ground",
         description="colour behind the object in the clips; also by name, or #rrggbb",
     )  # fmt: skip
     noise: int = Field(6, ge=1, le=4096, description="angles of noise per clip: about as many as a clip has freedoms")
@@ -30,7 +30,7 @@ class GanSettings(FamilyConfig):
     frame_code: int = Field(24, ge=1, le=4096, description="numbers that describe one frame inside the generator")
     frame_width: int = Field(128, ge=8, le=8192, description="width of the layer that decodes one frame")
     blobs: int = Field(
-        2, ge=1, le=256, validation_alias=AliasChoices("blobs", "spots"),
+        2, ge=1, le=256, validation_alias=AliasChoices("blobs", "spots"), serialization_alias="spots",
         description="Gaussian blobs that a frame is the sum of",
     )  # fmt: skip
     look_width: int = Field(48, ge=8, le=8192, description="width of the layer that looks at one frame")
