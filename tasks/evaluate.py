@@ -24,7 +24,6 @@ from t2v_models.judging.suite import judge_parts, together
 from t2v_models.judging.truth import Judged, Truth
 from t2v_models.judging.verdicts import Verdict, table, verdicts_of
 from t2v_models.text.split import words
-from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.worlds.reader import READER_VERSION
 from t2v_models.worlds.splits import Split
 from tasks.mlflow.finished_runs import add_scores, known
@@ -108,8 +107,9 @@ def _judge(
 
 
 def _truth(who: Subject, split: Split) -> Truth:
-    assert isinstance(who.data, DatasetConfig)
-    return Truth(who.data, split)
+    known = who.data.truth
+    assert known is not None, "own clips have a judge of their own"
+    return Truth(known, split)
 
 
 def _sheets(

@@ -97,6 +97,15 @@ def test_no_module_needs_one_that_needs_it() -> None:
     assert len([*TopologicalSorter(needs).static_order()]) == len(modules) > 150
 
 
+def test_only_their_own_rooms_know_worlds_and_own_clips_by_name() -> None:
+    """Everyone else asks a dataset: `truth`, `meaning`, `asked`."""
+    for folder in ("flows", "tasks", "t2v_models"):
+        for path in (ROOT / folder).rglob("*.py"):
+            if path.parent.name != "worlds" and path.name != "ingested.py":
+                special = re.search(r"isinstance\([^\n]*(IngestConfig|DatasetConfig)|\bworld ==", path.read_text())
+                assert special is None, path
+
+
 def rooms_named(readme: str) -> set[str]:
     """The folders of the README's plan: an indented name lies in the one above it."""
     path: list[str] = []

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.judging.encoders import Views, looked_at
-from t2v_models.shards.ingested import IngestConfig
+from t2v_models.shards.ingested import DataConfig
 from t2v_models.shards.manifest import MANIFEST, VALIDATION, Manifest
 from t2v_models.shards.store import ClipStore
 from t2v_models.text.split import words
@@ -34,9 +34,9 @@ BLUR = 1 / 24
 
 @dataclass(frozen=True)
 class OwnClips:
-    """Both parts of an ingested dataset."""
+    """Both parts of a dataset whose truth nobody knows."""
 
-    config: IngestConfig
+    config: DataConfig
     digest: str
     """Changes with any byte of either part."""
     training: ClipStore
@@ -53,7 +53,7 @@ class OwnClips:
             LabError: it was rendered, has no validation part, too few clips, or too few captions to tell apart.
         """
         manifest = Manifest.load(folder)
-        if not isinstance(manifest.config, IngestConfig):
+        if manifest.config.truth is not None:
             raise LabError(f"{folder} was rendered: its clips are judged by what is true of them")
         if not (folder / VALIDATION / MANIFEST).is_file():
             raise LabError(

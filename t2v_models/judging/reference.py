@@ -24,7 +24,7 @@ from t2v_models.judging.spread import caption_spread, diversity
 from t2v_models.judging.statistics import Score
 from t2v_models.judging.truth import Judged
 from t2v_models.judging.verdicts import Verdict
-from t2v_models.shards.ingested import IngestConfig
+from t2v_models.shards.ingested import DataConfig
 
 Frames = NDArray[np.uint8]
 
@@ -77,7 +77,7 @@ class Reference:
     encoders: Encoders
 
     @property
-    def data(self) -> IngestConfig:
+    def data(self) -> DataConfig:
         """The dataset it judges clips of."""
         return self.own.config
 
