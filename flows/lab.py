@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from prefect import Flow, flow
 from pydantic import Field, field_validator, model_validator
+from pydantic_core import to_jsonable_python
 
 from flows.dataset import dataset, dataset_on_dask
 from flows.evaluate import evaluate
@@ -199,7 +200,8 @@ class _Stage:
 
     def on_its_pool(self) -> PoolStage:
         """The same as a run of its deployment."""
-        parameters = self.flow.serialize_parameters(self.parameters)
+        # by the names in the form, by which the server checks them; Prefect would take what a setting was once called
+        parameters = to_jsonable_python(self.parameters, by_alias=False)
         return PoolStage(self.name, f"{self.flow.name}/stage", parameters, self.after)
 
 

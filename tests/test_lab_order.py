@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from prefect.utilities.callables import parameter_schema
+from prefect.utilities.schema_tools.validation import validate
 from pydantic import ValidationError
 
 from flows.lab import LabConfig, _stages
@@ -69,3 +71,14 @@ def test_models_that_build_on_each_other_are_one_sentence() -> None:
 def test_run_folders_of_labs_of_before_keep_their_names(tmp_path: Path) -> None:
     found = LabConfig.model_validate({"models": [{"name": "gan"}], "training": {"minutes": 3.5}}).run_folders(tmp_path)
     assert found["gan"].name == "gan-997c9e78"
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_pools_take_the_stages_of_every_family(name: str, tmp_path: Path) -> None:
+    """What a lab sends is checked by the server against the form that the deployment shows."""
+    model = FAMILIES[name].tiny()
+    config = lab({"name": "gan"}).model_copy(update={"models": (model,)})
+    runs = {name: tmp_path / name}
+    for stage in _stages(config, tmp_path / "data", tmp_path / "real", runs, tmp_path):
+        form = parameter_schema(stage.flow).model_dump_for_openapi()
+        validate(stage.on_its_pool().parameters, form, raise_on_error=True)
