@@ -31,6 +31,8 @@ class Request:
     """How strongly the prompt counts; 1 is as learnt."""
     steps: int | None = None
     """Evaluations of the network for one clip."""
+    avoid: str | None = None
+    """What none of the clips should show: a negative prompt."""
 
     def __post_init__(self) -> None:
         assert len(self.prompts) == len(self.seeds), (len(self.prompts), len(self.seeds))
@@ -86,6 +88,7 @@ WISHES = {
     "first_frames": "a first frame: leave --first-frame out",
     "guidance": "guidance: leave --guidance out",
     "steps": "a number of steps: leave --steps out",
+    "avoid": "a negative prompt: leave --avoid out",
 }
 
 

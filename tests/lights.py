@@ -34,7 +34,7 @@ def fresh(**changes: object) -> Diffusion:
     return model
 
 
-def lighter_right(model: Diffusion, prompt: str, guidance: float | None = None) -> Tensor:
+def lighter_right(model: Diffusion, prompt: str, guidance: float | None = None, avoid: str | None = None) -> Tensor:
     """Of 16 clips, how much lighter the right half is than the left, of the range from 0 to 1."""
-    video = model.make(Request((prompt,) * 16, tuple(range(16)), guidance=guidance))
+    video = model.make(Request((prompt,) * 16, tuple(range(16)), guidance=guidance, avoid=avoid))
     return (video[..., 8:].mean((1, 2, 3, 4)) - video[..., :8].mean((1, 2, 3, 4))) / 2

@@ -37,6 +37,28 @@ def test_guidance_goes_further_and_the_clip_without_text_lies_between():
     assert strong > plain > none + 0.05
 
 
+def test_what_to_avoid_is_the_other_end_of_guidance():
+    """Without any of the text it is the clip of what to avoid; away from itself a text stays where it is."""
+    right, left = (lighter_right(trained(), prompt) for prompt in ("light right", "light left"))
+    torch.testing.assert_close(lighter_right(trained(), "light right", 0.0, avoid="light left"), left)
+    torch.testing.assert_close(lighter_right(trained(), "light right", 3.0, avoid="light right"), right)
+
+
+def test_texts_of_unequal_length_are_guided_apart():
+    longer, alone = (
+        trained().make(Request(("light right",), (0,), guidance=3.0, avoid=avoid))
+        for avoid in ("light left left left", "light left")
+    )
+    assert not torch.allclose(longer, alone)
+
+
+def test_what_to_avoid_needs_guidance_and_known_words():
+    with pytest.raises(LabError, match="guidance 1 is none: ask for more"):
+        fresh().check(Request(CAPTIONS[:1], (0,), avoid="light left"))
+    with pytest.raises(LabError, match="dark"):
+        fresh().check(Request(CAPTIONS[:1], (0,), guidance=3.0, avoid="dark"))
+
+
 def test_strong_guidance_saturates_less_with_a_threshold():
     shares = []
     for threshold in (None, 0.9):

@@ -28,6 +28,7 @@ def generate(
     first_frame: Annotated[Path | None, typer.Option(help="A picture that clips begin with, where it can.")] = None,
     guidance: Annotated[float | None, typer.Option(help="How strongly the prompt counts, where it can be set.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Evaluations of the network a clip, likewise.")] = None,
+    avoid: Annotated[str | None, typer.Option(help="What no clip should show, where the model is guided.")] = None,
     like: Annotated[Path | None, typer.Option(help="Run or dataset that a baseline draws from.")] = None,
     work: Work = WORK,
     as_json: Json = False,
@@ -54,7 +55,7 @@ def generate(
         asked, seeds = repeat(prompts, count, seed)
         begin = None if first_frame is None else np.repeat(read_picture(first_frame)[None], len(asked), 0)
         wanted = Request(
-            tuple(asked), tuple(seeds), frames, height_and_width(size) if size else None, begin, guidance, steps
+            tuple(asked), tuple(seeds), frames, height_and_width(size) if size else None, begin, guidance, steps, avoid
         )
         clips = sample_all(sampler, wanted)
     paths = save_clips(out, clips, asked, seeds, sampler.spec.fps)

@@ -76,5 +76,5 @@ def orthogonal(matrix: Tensor) -> Tensor:
         step = c * gram @ gram + b * gram
         step.diagonal().add_(a)
         steps, gram = step @ steps, step @ gram @ step
-    found = steps @ x
+    found: Tensor = steps @ x
     return found.T if turned else found

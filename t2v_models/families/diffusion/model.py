@@ -27,7 +27,7 @@ from t2v_models.families.diffusion.parts import one_frame, stratified
 from t2v_models.families.diffusion.precondition import Preconditioned, Prediction
 from t2v_models.families.diffusion.samplers import CHURNED, Churn, Denoise, Draw, SamplerName, sample, steps_of
 from t2v_models.families.diffusion.standardise import Standardise
-from t2v_models.families.diffusion.texts import left_out, mixed, text_and_none
+from t2v_models.families.diffusion.texts import beside, left_out, mixed, none_like
 from t2v_models.families.diffusion.upsampler import Upsampler, enlarge, shrink
 from t2v_models.families.ema import Average, power_share
 from t2v_models.families.muon import Muon
@@ -143,7 +143,7 @@ class Diffusion(LossModel):
         LabError: a frame size that the denoiser's cells do not divide.
     """
 
-    able = frozenset({"guidance", "steps", "first_frames"})
+    able = frozenset({"guidance", "steps", "first_frames", "avoid"})
 
     def __init__(self, config: DiffusionConfig, spec: ClipSpec):
         super().__init__()
@@ -242,6 +242,10 @@ class Diffusion(LossModel):
         if request.steps is not None and request.steps < 1:
             raise LabError(f"{self.name} makes a clip in 1 step or more (found {request.steps})")
         guidance = self._guidance(request)
+        if request.avoid is not None:
+            self.text.check(request.avoid)
+            if guidance == 1:
+                raise LabError("what to avoid works through guidance, and guidance 1 is none: ask for more, such as 3")
         if guidance != 1 and not self.config.dropout:
             raise LabError(
                 f"{self.name} was trained without leaving captions out (dropout 0), so it knows no clip without text "
@@ -258,7 +262,9 @@ class Diffusion(LossModel):
         with torch.inference_mode(False), torch.no_grad():  # some gradients are taken
             given = given and Given(given.video.clone(), given.known.clone())
             draw = self._noise(request.seeds)
-            return self._sampled(self.text(request.prompts), draw, self._guidance(request), request.steps, given)
+            text = self.text(request.prompts)
+            away = none_like(text) if request.avoid is None else self.text([request.avoid] * len(request.prompts))
+            return self._sampled(text, away, draw, self._guidance(request), request.steps, given)
 
     def _begun(self, frames: Tensor) -> Given:
         """Clips that begin with these frames `(b, 3, k, h, w)`."""
@@ -275,18 +281,20 @@ class Diffusion(LossModel):
         with torch.inference_mode(), threads(self.config.threads):
             text = mixed(self.text(prompts), share)
             draw: Draw = lambda: one() * turn.cos() + other() * turn.sin()  # noqa: E731
-            return to_frames(self._sampled(text, draw, self.config.guidance, None, None))
+            return to_frames(self._sampled(text, none_like(text), draw, self.config.guidance, None, None))
 
     def _noise(self, seeds: Sequence[int]) -> Draw:
         """What draws standard noise `(b, *shape)`, row i by `seeds[i]`."""
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         return lambda: torch.stack([torch.randn(self.shape, generator=own) for own in generators]).to(self.device)
 
-    def _sampled(self, text: Text, draw: Draw, scale: float, calls: int | None, given: Given | None) -> Tensor:
-        """Clips of texts at full size; `calls` of the denoiser, by default as many as in the configuration."""
+    def _sampled(
+        self, text: Text, away: Text, draw: Draw, scale: float, calls: int | None, given: Given | None
+    ) -> Tensor:
+        """Clips of texts, guided away from others, at full size; `calls` of the denoiser, by default as configured."""
         config = self.config
         upsampler = self.average[1] if self.upsampler else None
-        denoise = self._denoise(text, scale, given and Given(shrink(given.video, self.factor), given.known))
+        denoise = self._denoise(text, away, scale, given and Given(shrink(given.video, self.factor), given.known))
         steps = steps_of(config.sampler, calls or config.steps)
         sigmas = config.sampling_levels.falling(steps).to(self.device)
         x = sample(config.sampler, denoise, sigmas[0] * draw(), sigmas, draw, Churn(config.churn))
@@ -294,13 +302,13 @@ class Diffusion(LossModel):
         video = (enlarge(upsampler, video) if upsampler else video).clamp(-1, 1)
         return given.over(video) if given else video
 
-    def _denoise(self, text: Text, scale: float, given: Given | None) -> Denoise:
+    def _denoise(self, text: Text, away: Text, scale: float, given: Given | None) -> Denoise:
         """The averaged denoiser with all that the configuration, the text and small known frames ask of it."""
         config, denoiser, back = self.config, self.average[0], self.standardise.back
         guidance = Guidance(scale, config.guidance_low, config.guidance_high, config.guidance_rescale)
         channels = self._channels(given)
         twice = channels if channels is None else torch.cat([channels, channels])
-        denoise = guidance(_with(denoiser, text, channels), _with(denoiser, text_and_none(text), twice))
+        denoise = guidance(_with(denoiser, text, channels), _with(denoiser, beside(text, away), twice))
         if share := config.threshold:
             denoise = keep(denoise, lambda x: self.standardise(dynamic_threshold(back(x), share)))
         if given and not config.given:

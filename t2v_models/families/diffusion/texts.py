@@ -1,6 +1,7 @@
-"""Texts left out, texts beside none, and texts between two: what guidance and interpolation do with captions."""
+"""Texts left out, texts beside others, and texts between two: what guidance and interpolation do with captions."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from t2v_models.text.encoder import Text
@@ -11,9 +12,19 @@ def left_out(text: Text, which: Tensor) -> Text:
     return Text(text.embeddings * ~which[:, None, None], text.mask & ~which[:, None])
 
 
-def text_and_none(text: Text) -> Text:
-    """The texts, and as many without any token."""
-    return Text(*(torch.cat([part, torch.zeros_like(part)]) for part in (text.embeddings, text.mask)))
+def none_like(text: Text) -> Text:
+    """As many texts without any token."""
+    return Text(torch.zeros_like(text.embeddings), torch.zeros_like(text.mask))
+
+
+def beside(one: Text, other: Text) -> Text:
+    """All of one, then all of the other."""
+    most = max(one.mask.shape[1], other.mask.shape[1])
+    parts = [(text, most - text.mask.shape[1]) for text in (one, other)]
+    return Text(
+        torch.cat([F.pad(text.embeddings, (0, 0, 0, more)) for text, more in parts]),
+        torch.cat([F.pad(text.mask, (0, more)) for text, more in parts]),
+    )
 
 
 def mixed(text: Text, share: Tensor) -> Text:
