@@ -8,7 +8,17 @@ from prefect.runtime import flow_run
 
 from t2v_models import files
 from t2v_models.judging.features import features_digest
-from t2v_models.judging.scores import SUITE_VERSION, EvaluateConfig, Evaluation, digest, interval, obeyed, shown
+from t2v_models.judging.scores import (
+    SUITE_VERSION,
+    EvaluateConfig,
+    Evaluation,
+    Refusals,
+    digest,
+    interval,
+    obeyed,
+    shown,
+)
+from t2v_models.judging.statistics import Score
 from t2v_models.leaderboard.gate import GateConfig
 from t2v_models.worlds.dataset import DatasetConfig
 from tasks.evaluate import judge_split, log_evaluation, read_evaluation
@@ -19,7 +29,7 @@ from tasks.report.console import say
 from tasks.report.progress import conclude, show_artifact
 from tasks.servers.orchestration import check_starts
 from tasks.servers.runtime import WORK
-from tasks.subjects import asked_of, subject, title
+from tasks.subjects import asked_of, subject, taken, title
 from tasks.train import experiment_name, training_run
 
 
@@ -56,14 +66,17 @@ def evaluate(
         decide_champion(work, who, done, gate)  # the champion may have been judged anew since
         return done
     files.remove(out / "scores.json")  # until all is judged again: verdicts of one judging, scores of another, mislead
-    asked = asked_of(who, config)
+    asked, refused = taken(who, asked_of(who, config))
+    for split, refusals in refused.items():
+        say(f"evaluate {who.name} on {split}: {refusals}")
     judged = {split: judge_split(who, split, what, out / split, work / "real") for split, what in asked.items()}
     names = dict.fromkeys(name for _, bound, _ in judged.values() for name in bound)
     evaluation = Evaluation(
         name=who.name, source=who.source, data=who.data.digest, config=config, suite=SUITE_VERSION,
         features=features_digest(),
         prompts=digest(f"{split} {p}" for split, (prompts, _) in asked.items() for p in dict.fromkeys(prompts)),
-        scores={split: scores for split, (scores, _, _) in judged.items()},
+        scores={split: _with(refused.get(split), scores) for split, (scores, _, _) in judged.items()},
+        refused=refused,
         bounds={name: {split: bound[name] for split, (_, bound, _) in judged.items()} for name in names},
         seconds={split: seconds for split, (_, _, seconds) in judged.items()},
     )  # fmt: skip
@@ -80,6 +93,11 @@ def evaluate(
     files.write(out / "scores.json", evaluation.model_dump_json(indent=2))
     conclude(obeyed(evaluation))
     return evaluation
+
+
+def _with(refusals: Refusals | None, scores: dict[str, Score]) -> dict[str, Score]:
+    """The figures of a split, and how many of its prompts were refused where any were."""
+    return scores | ({"refused": refusals.share} if refusals else {})
 
 
 def _key(name: str) -> str:

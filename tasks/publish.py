@@ -140,14 +140,14 @@ def read_verdicts(folder: Path) -> list[Verdict]:
 
 def _model(evaluation: Evaluation, out: Path, clips: Sequence[Clip], run_dir: Path | None) -> ModelReport:
     verdicts = [v for split in evaluation.scores for v in read_verdicts(out / split)]
-    about, charts, alarms = ABOUT.get(evaluation.name, ""), [], []
+    about, charts, alarms = ABOUT.get(evaluation.name, ""), [], [*map(str, evaluation.refused.values())]
     if run_dir:
         last = checkpoint.newest(run_dir)
         assert last is not None, run_dir
         about += f"; {last.step:,} updates in {last.seconds / 60:.1f} minutes"
         charts = _charts(loop.history(run_dir))
         if truth := last.run.dataset.truth:
-            alarms = health.sentences(verdicts, loop.history(run_dir), truth.rules)
+            alarms += health.sentences(verdicts, loop.history(run_dir), truth.rules)
     scores = {str(split): values for split, values in evaluation.scores.items()}
     return ModelReport(evaluation.name, about, scores, charts, verdicts, clips, alarms)
 

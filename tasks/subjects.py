@@ -1,5 +1,6 @@
 """What can be judged: a run, a model in MLflow, a baseline, or an archive of clips from anywhere."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -13,11 +14,12 @@ from t2v_models.judging.baselines import BASELINES
 from t2v_models.judging.learnt import Bounds, reference_of
 from t2v_models.judging.own_clips import CONTROLS
 from t2v_models.judging.reference import Reference
-from t2v_models.judging.scores import EvaluateConfig
+from t2v_models.judging.scores import EvaluateConfig, Refusals
 from t2v_models.judging.suite import Sampler as Sample
-from t2v_models.sampler import sample_frames
+from t2v_models.sampler import Request, Sampler, sample_frames
 from t2v_models.shards.ingested import DataConfig
 from t2v_models.shards.manifest import MANIFEST, Manifest
+from t2v_models.text.split import words
 from t2v_models.worlds.dataset import DatasetConfig, world_of
 from t2v_models.worlds.splits import SPLITS, Split
 from tasks.report.console import progress
@@ -47,6 +49,10 @@ class Subject:
     """The judge of its clips where their truth is not known."""
     bounds: Bounds = field(default_factory=dict)
     """Ceiling and floors that this one was proven on."""
+    sampler: Sampler | None = None
+    """Which says what it does not take; none where its clips exist already."""
+    vocabulary: tuple[str, ...] = ()
+    """The words it knows; empty where it takes any."""
 
 
 def subject(run: Path | str, data: DatasetConfig | None = None, own: Path | None = None) -> Subject:
@@ -71,8 +77,9 @@ def subject(run: Path | str, data: DatasetConfig | None = None, own: Path | None
         return _archive_of_own(who.sampler, own) if own else _archive(who.sampler, data)
     assert who.data is not None
     found = Subject(
-        who.sampler.name, who.sha256, who.step, who.data, partial(sample_frames, who.sampler), settings=who.settings
-    )
+        who.sampler.name, who.sha256, who.step, who.data, partial(sample_frames, who.sampler), settings=who.settings,
+        sampler=who.sampler, vocabulary=who.vocabulary,
+    )  # fmt: skip
     return found if who.data.truth else _beside_own(found, Path(run), own)
 
 
@@ -197,3 +204,35 @@ def asked_of(who: Subject, config: EvaluateConfig) -> dict[Split, Asked]:
                 why = "says nothing of size or speed: render one with --bands, or choose another split"
             raise LabError(f"split {split} ({SPLITS[split]}) is empty, the dataset {why}")
     return found
+
+
+def taken(who: Subject, asked: Mapping[Split, Asked]) -> tuple[dict[Split, Asked], dict[Split, Refusals]]:
+    """What of the prompts can be asked, and of each split what cannot.
+
+    Raises:
+        LabError: nothing of a split can be asked: why the first is refused.
+    """
+    found: dict[Split, Asked] = {}
+    refused: dict[Split, Refusals] = {}
+    for split, (prompts, seeds) in asked.items():
+        different = tuple(dict.fromkeys(prompts))
+        why = {prompt: reason for prompt in different if (reason := _refusal(who.sampler, prompt))}
+        if len(why) == len(different):
+            raise LabError(f"{who.name} takes no prompt of split {split}: {next(iter(why.values()))}")
+        if why:
+            unknown = dict.fromkeys(w for prompt in why for w in words(prompt) if w not in who.vocabulary)
+            told = tuple(unknown) if who.vocabulary else ()
+            refused[split] = Refusals(prompts=why, unknown=told, asked=len(different))
+        rows = [i for i, prompt in enumerate(prompts) if prompt not in why]
+        found[split] = [prompts[i] for i in rows], [seeds[i] for i in rows]
+    return found, refused
+
+
+def _refusal(sampler: Sampler | None, prompt: str) -> str:
+    """Why a sampler does not take a prompt; empty where it does."""
+    try:
+        if sampler:
+            sampler.check(Request((prompt,), (0,)))
+    except LabError as error:
+        return str(error)
+    return ""

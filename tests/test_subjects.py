@@ -1,5 +1,6 @@
 """What can be judged: archives from anywhere and baselines, and the sentences for what cannot."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,13 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.judging.figures import accuracy
 from t2v_models.judging.scores import EvaluateConfig
+from t2v_models.sampler import sample_frames
 from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.worlds.splits import SPLITS
-from tasks.subjects import asked_of, dataset_like, subject, title
+from tasks.subjects import Subject, asked_of, dataset_like, subject, taken, title
 from tests.grammar import judge, oracle
+from tests.runs import SMALL
+from tests.tiny import SPEC
 
 DATA = DatasetConfig(spec=ClipSpec(size=32))
 SHAPES = DatasetConfig(world="shapes", coverage=43, spec=ClipSpec(size=32))
@@ -106,3 +110,33 @@ def test_what_cannot_be_judged_is_said(tmp_path: Path, data: Path) -> None:
         asked_of(subject(path), EvaluateConfig(splits=("s3",)))
     with pytest.raises(LabError, match="split s4 .* is empty, the dataset says nothing of size or speed.*--bands"):
         asked_of(subject("oracle", DATA), EvaluateConfig(splits=("s4",)))
+
+
+def taught(*captions: str) -> Subject:
+    """A model that knows the words of these captions only."""
+    model = SMALL["gan"].with_captions(captions).build(SPEC, {})
+    vocabulary = model.text.vocabulary
+    return Subject("gan", "", 0, DATA, partial(sample_frames, model), sampler=model, vocabulary=vocabulary)
+
+
+def test_captions_with_unknown_words_are_refused_and_counted_apart() -> None:
+    who = taught("account add", "bell off")
+    prompts = ["account smile", "bell add", "account smile", "Off-bell", "speedometer loop"]
+    asked, refused = taken(who, {"own": (prompts, [0, 1, 2, 3, 4])})
+    assert asked == {"own": (["bell add", "Off-bell"], [1, 3])}
+    assert len(who.sample(*asked["own"])) == 2
+    told = refused["own"]
+    assert list(told.prompts) == ["account smile", "speedometer loop"]
+    assert "not trained on the word 'smile'" in told.prompts["account smile"]
+    assert str(told) == "refused 2 of 4 prompts: unknown words smile, speedometer, loop"
+    assert (told.share.value, told.share.n) == (0.5, 4)
+
+
+def test_where_all_are_refused_there_is_nothing_to_judge() -> None:
+    with pytest.raises(LabError, match="gan takes no prompt of split own: .*not trained on the word 'smile'"):
+        taken(taught("account add", "bell off"), {"own": (["smile"], [0])})
+
+
+def test_what_takes_all_prompts_refuses_none() -> None:
+    asked = {"s0": (["circle moving left"] * 2, [3, 4])}
+    assert taken(subject("oracle", DATA), asked) == (asked, {})

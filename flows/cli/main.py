@@ -188,7 +188,7 @@ def evaluate(
     from t2v_models.config import near
     from t2v_models.judging.scores import TIERS, EvaluateConfig
     from tasks.servers.runtime import prefect_api, prepare
-    from tasks.subjects import asked_of, dataset_like, own_clips_in, subject
+    from tasks.subjects import asked_of, dataset_like, own_clips_in, subject, taken
 
     if tier not in TIERS:
         raise LabError(f"unknown tier {tier!r}: {near(tier, TIERS)}")
@@ -199,7 +199,7 @@ def evaluate(
     own = like if like and own_clips_in(like) else None
     data = dataset_like(like) if like and not own else None
     who = subject(folder, data, own)  # before the server is started: a missing run is said at once
-    asked_of(who, config)
+    taken(who, asked_of(who, config))
     if out is None:
         # scores of other splits or numbers of clips never replace those of the default ones
         kind = "" if config == EvaluateConfig() else f"-{'-'.join(config.splits or ('all',))}-{count}x-seed{seed}"
@@ -214,7 +214,10 @@ def evaluate(
 
     print_evaluation(result)
     print(f"verdicts and contact sheets  {out}")
-    print_json(as_json, {"run": run, "out": str(out)} | result.model_dump(mode="json", include={"scores", "seconds"}))
+    print_json(
+        as_json,
+        {"run": run, "out": str(out)} | result.model_dump(mode="json", include={"scores", "seconds", "refused"}),
+    )
 
 
 @app.command()

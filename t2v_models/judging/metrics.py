@@ -145,6 +145,9 @@ _SHARES = (
            "share", False, compute=lambda e: teleport(e.verdicts, e.real) if e.paths else None),
     Metric("copy_rate", "copies", "valid clips as near to a training clip as the nearest 1 % of unseen real clips; "
            "real: 1 %", "share", False, compute=lambda e: e.others.get("copy_rate"), judge=None),
+    Metric("refused", "refused", "prompts that the model does not take, such as those with words it was never taught; "
+           "they have no clips, and all other figures are of the rest", "share", False,
+           compute=lambda e: e.others.get("refused"), judge=None),
 )  # fmt: skip
 
 _MEANS = (

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from t2v_models.config import Config
 from t2v_models.judging.metrics import deciding, metric_of
-from t2v_models.judging.statistics import Score, block_mean, newcombe
+from t2v_models.judging.statistics import Score, block_mean, newcombe, wilson
 from t2v_models.worlds.reader import READER_VERSION
 from t2v_models.worlds.splits import SPLITS, Split
 
@@ -15,6 +15,9 @@ SUITE_VERSION = "6"
 """Raise it whenever a figure changes its meaning."""
 TIERS = {"smoke": 8, "standard": 64, "release": 256}
 """Clips per prompt. Distances use up to 4,096 clips, which the release tier reaches on `s0`."""
+
+MOST_WORDS = 8
+"""Unknown words that are told; `scores.json` has all."""
 
 Scores = dict[Split, dict[str, Score]]
 
@@ -52,6 +55,29 @@ class Seconds(Config):
         return f"sampled in {self.sampling:.1f} s, {judged}"
 
 
+class Refusals(Config):
+    """Prompts of a split that a model does not take, such as those with words it was never taught: they have no clips,
+    and all other figures are of the rest."""
+
+    prompts: dict[str, str]
+    """And why, a sentence each."""
+    unknown: tuple[str, ...] = ()
+    """Their words that the model does not know, where it knows some only."""
+    asked: int
+    """Different prompts of the split, these included."""
+
+    @property
+    def share(self) -> Score:
+        """How many of them are refused."""
+        return wilson(len(self.prompts), self.asked)
+
+    def __str__(self) -> str:
+        """`refused 3 of 43 prompts: unknown words smile, speedometer`."""
+        few = ", ".join(self.unknown[:MOST_WORDS]) + (", …" if len(self.unknown) > MOST_WORDS else "")
+        why = f"unknown word{'s' * (len(self.unknown) > 1)} {few}" if few else next(iter(self.prompts.values()))
+        return f"refused {len(self.prompts):,} of {self.asked:,} prompts: {why}"
+
+
 class Evaluation(Config):
     """The scores of one model: what `scores.json` holds."""
 
@@ -68,6 +94,8 @@ class Evaluation(Config):
     features: str = ""
     """Digest of the feature network's weights."""
     scores: Scores
+    refused: dict[Split, Refusals] = Field({})
+    """Of the splits in which there were any."""
     bounds: dict[str, Scores] = Field({})
     """Scores of the baselines on the same splits: the ceiling and the floors."""
     seconds: dict[Split, Seconds] = Field({})
@@ -125,7 +153,8 @@ def obeyed(evaluation: Evaluation) -> str:
     for split, scores in evaluation.scores.items():
         if score := scores.get(deciding(split)):
             low, high = (f"{100 * value:.1f}" for value in (score.low, score.high))
-            told.append(f"{100 * score.value:.1f} % [{low}, {high}] of {score.n:,} clips on {split}")
+            refused = f" ({evaluation.refused[split]})" if split in evaluation.refused else ""
+            told.append(f"{100 * score.value:.1f} % [{low}, {high}] of {score.n:,} clips on {split}{refused}")
     return f"{evaluation.name} obeys {', '.join(told)}"
 
 

@@ -150,7 +150,9 @@ def _reached(reached: Mapping[str, float], name: str) -> str:
 def _split(sides: Sequence[Side], split: Split, gallery: Gallery) -> str:
     rows = _prompt_rows(sides, split)
     body = _prompts(sides, rows) + _clips(sides, split, list(rows), gallery) + _figures(sides, split)
-    return f"<section><h2>{split_name(split)}</h2><p>{escape(about_split(split))}</p>{body}</section>"
+    told = [f"{side.name} {side.evaluation.refused[split]}" for side in sides if split in side.evaluation.refused]
+    refused = f'<p class="soft">{escape("; ".join(told))}. All figures are of the rest.</p>' if told else ""
+    return f"<section><h2>{split_name(split)}</h2><p>{escape(about_split(split))}</p>{refused}{body}</section>"
 
 
 def _figures(sides: Sequence[Side], split: Split) -> str:

@@ -89,6 +89,9 @@ def print_scores(evaluations: Sequence[Evaluation]) -> None:
                 table.add_row(split, f"{name}{_role(name)}", *cells, f"{found[first].n:,}")
         table.add_section()
     print_table(table)
+    for evaluation in evaluations:
+        for split, refusals in evaluation.refused.items():
+            print(f"{evaluation.name} on {split}: {refusals}")
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
@@ -113,6 +116,8 @@ def print_evaluation(evaluation: Evaluation) -> None:
                 f"{score.n:,}", *(shown(metric, b.value).replace(".0 %", " %") if b else "" for b in bounds),
             )  # fmt: skip
         print_table(table)
+        if split in evaluation.refused:
+            print(f"{split}: {evaluation.refused[split]}")
         if split in evaluation.seconds:
             print(f"{split}: {evaluation.seconds[split]}")
     print("real: ceiling, real clips of the same prompts, or for distances real against real at the same n; floors:")
