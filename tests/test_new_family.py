@@ -114,6 +114,6 @@ def test_every_command_takes_a_family_of_one_file(data: Path, work: Path, tmp_pa
     t2v("compare", tmp_path / "oracle", tmp_path / "judged", "--out", tmp_path / "compared", work=work)
     assert "mean_frame" in (tmp_path / "compared" / "report.html").read_text()
 
-    from tasks.report.play import player, show  # Gradio's page asks these
+    from tasks.play import player, show  # Gradio's page asks these
 
     assert "<img" in show([player(str(run), work)], PROMPT, 0, 1)

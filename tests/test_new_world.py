@@ -26,7 +26,7 @@ from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.worlds.listed import WORLDS, described
 from t2v_models.worlds.splits import Split
 from t2v_models.worlds.world import Frames, Reading, Scene, World
-from tasks.report.play import player, show
+from tasks.play import player, show
 from tasks.subjects import asked_of, dataset_like, subject
 from tests.runs import SMALL, quiet, run_of
 from tests.tiny import rendered

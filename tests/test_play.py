@@ -24,7 +24,7 @@ from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.worlds.motions import trace
 from t2v_models.worlds.prompts import parse
 from t2v_models.worlds.render import render
-from tasks.report.play import REAL, matching, next_words, player, runs_in, show, with_word
+from tasks.play import REAL, matching, next_words, player, runs_in, show, with_word
 from tests.attacks import REBOUND, by_all_pages, by_http
 from tests.browser import CHROMIUM, browser
 from tests.grammar import judge

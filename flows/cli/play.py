@@ -28,7 +28,7 @@ def play(
 
     prepare(work)
     from flows.cli.playground import serve
-    from tasks.report.play import runs_in
+    from tasks.play import runs_in
     from tasks.subjects import dataset_like
 
     chosen = [name for name in (run, other) if name] or runs_in(work)

@@ -13,8 +13,7 @@ from fastapi import FastAPI, Request, Response
 
 from t2v_models.config import LabError
 from t2v_models.worlds.dataset import DatasetConfig
-from tasks.report.console import say
-from tasks.report.play import (
+from tasks.play import (
     MOST_CLIPS,
     REAL,
     Player,
@@ -26,6 +25,7 @@ from tasks.report.play import (
     show,
     with_word,
 )
+from tasks.report.console import say
 from tasks.servers.guard import OwnPagesOnly
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read on import
@@ -77,7 +77,7 @@ def application(blocks: gr.Blocks, address: str) -> FastAPI:
         response.headers["Content-Security-Policy"] = OUR_OWN
         return response
 
-    style = Path(__file__).parents[2] / "tasks" / "report" / "play.css"
+    style = Path(__file__).with_name("playground.css")
     theme = gr.themes.Base(primary_hue="blue", neutral_hue="stone", radius_size="lg", font=FONTS,
                            font_mono=("ui-monospace", "Liberation Mono", "monospace"))  # fmt: skip
     theme = theme.set(body_background_fill="#fbfaf7", body_background_fill_dark="#171714")

@@ -1,6 +1,6 @@
 """What the playground shows: models to play with, words they know, and clips with the reader's verdict drawn on them.
 
-The page itself, in `flows/play.py`, is Gradio's; nothing here knows of it.
+The page itself, in `flows/cli/playground.py`, is Gradio's; nothing here knows of it.
 """
 
 import base64
