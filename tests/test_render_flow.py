@@ -27,7 +27,7 @@ from tasks.servers.dask import cluster_faults, dask_runner
 from tasks.servers.runtime import prefect_api
 
 CONFIG = DatasetConfig(clips=1500, clips_per_shard=50, spec=ClipSpec(size=32, frames=10))
-MOMENTS = int(os.environ.get("T2V_KILLS", "1"))
+KILLS = int(os.environ.get("T2V_KILLS", "1"))
 """Kills of each runner; more than a suite has time for prove more."""
 
 RENDER = """
@@ -174,7 +174,7 @@ def test_a_run_killed_at_any_moment_is_finished_by_the_next(
     api: Path, whole: Path, tmp_path: Path, runner: str
 ) -> None:
     chance = random.Random(runner)
-    for attempt in range(MOMENTS):
+    for attempt in range(KILLS):
         out = tmp_path / str(attempt)
         process = start(api, out, runner)
         shards = chance.randrange(1, CONFIG.shards - 2)

@@ -24,7 +24,7 @@ def oracle(spec: ClipSpec, prompts: Sequence[str], seeds: Sequence[int], world: 
 
 
 def unconditional(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
-    """Real clips of random training prompts: perfect to look at, deaf to the prompt."""
+    """Real clips of random training prompts: perfect to look at, whatever the prompt says."""
     chosen = [data.prompts[np.random.default_rng([s, *b"deaf"]).integers(len(data.prompts))] for s in seeds]
     return real(data, chosen, seeds)
 
@@ -58,10 +58,10 @@ def independent(data: DatasetConfig, prompts: Sequence[str], seeds: Sequence[int
     whole = np.empty(found.shape[1:], np.uint8)
     for clip, prompt, seed in zip(found, prompts, seeds, strict=True):
         rng = np.random.default_rng([seed, *b"independent"])
-        moments, numbers = rng.integers(spec.frames, size=spec.frames), rng.random((spec.frames, world.numbers))
+        times, numbers = rng.integers(spec.frames, size=spec.frames), rng.random((spec.frames, world.numbers))
         scenes = world.draw([world.parse(prompt)] * spec.frames, spec, numbers)
-        for frame, moment, _ in zip(clip, moments, world.render(scenes, spec, repeat(whole)), strict=True):
-            frame[:] = whole[moment]
+        for frame, time, _ in zip(clip, times, world.render(scenes, spec, repeat(whole)), strict=True):
+            frame[:] = whole[time]
     return found
 
 

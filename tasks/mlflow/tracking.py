@@ -37,7 +37,7 @@ TAG_CHARACTERS = 4000
 
 
 class Tracker:
-    """One MLflow run. Everything is told to a thread, which sends it and keeps it while the store is away."""
+    """One MLflow run. Everything is handed to a thread, which sends it and keeps it while the store is away."""
 
     def __init__(self, client: "MlflowClient", work: Path, run_id: str, logged: Mapping[str, int]) -> None:
         self.run_id = run_id

@@ -1,5 +1,5 @@
-"""Runs that their worker does not look after: killed with it, never begun, cancelled without its hearing of it, taken
-for dead, or crashing every time.
+"""Runs that their worker does not look after: killed with it, never begun, cancelled while it did not
+listen, taken for dead, or crashing every time.
 
 A worker that lives sees how its runs end. When it is killed with them nobody does, and what tells is that they fall
 silent (`tasks.servers.orchestration`); and a worker that has lost the server for half a minute does not listen for
