@@ -16,7 +16,7 @@ from t2v_models.judging.metrics import WATCHED
 from t2v_models.leaderboard.milestones import Milestones
 from t2v_models.shards.ingested import DataConfig
 from t2v_models.shards.manifest import Manifest
-from t2v_models.shards.remote import check_outside, is_url, local_folder, open_data
+from t2v_models.shards.remote import is_url, local_folder, open_data
 from t2v_models.shards.store import ClipStore
 from t2v_models.training import launch, loop, validation
 from t2v_models.training.loop import TrainConfig
@@ -31,8 +31,7 @@ from tasks.report.stopwatch import working
 @task(task_run_name="train {model.name} into {run_dir.name}", cache_policy=NO_CACHE)
 def train_model(data: Path | str, model: ModelConfig, config: TrainConfig, run_dir: Path, work: Path) -> Path:
     """Train into `run_dir`, from its newest checkpoint if it has one, tracked in MLflow; returns `run_dir`."""
-    store = open_data(data, work / "cache", config.cache_gib)
-    check_outside(data, run_dir)
+    store = open_data(data, work / "cache", config.cache_gib, run_dir)
     run = RunConfig.of(store.manifest, model, config.seed)
     if "model" in read_record(run_dir) and loop.is_finished(run, config, run_dir):
         say(f"train    {run_dir} is finished, nothing to train")

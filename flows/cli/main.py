@@ -114,7 +114,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a model on a dataset, tracked in MLflow. The same command again resumes."""
-    from t2v_models.shards.remote import check_outside, open_data
+    from t2v_models.shards.remote import open_data
     from t2v_models.training.launch import check_ranks
     from t2v_models.training.loop import TrainConfig
 
@@ -123,12 +123,11 @@ def train(
     machine = {"device": device, "precision": precision, "cache_gib": cache_gib}
     training = TrainConfig.model_validate(length | machine | {"ranks": ranks, "oversubscribe": oversubscribe})
     check_ranks(config, training)
-    # before the server is started: a missing dataset is said at once
-    manifest = open_data(data, work / "cache", cache_gib).manifest
     if out is None:
         out = Path("runs") / f"{data.rstrip('/').rsplit('/', 1)[-1]}-{model}"
         check_writable(out, "give --out, for the run would go to")
-    check_outside(data, out)
+    # before the server is started: a missing dataset is said at once
+    manifest = open_data(data, work / "cache", cache_gib, out).manifest
     from tasks.servers.runtime import prefect_api, prepare
 
     prepare(work)

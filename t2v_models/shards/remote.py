@@ -69,33 +69,29 @@ def is_url(data: Path | str) -> bool:
     return url.scheme != "file"
 
 
-def check_outside(data: Path | str, out: Path) -> None:
-    """See that what is written does not go into a dataset.
-
-    Raises:
-        LabError: it would.
-    """
-    if not is_url(data) and out.resolve().is_relative_to(local_folder(data).resolve()):
-        raise LabError(f"--out {out} lies in the dataset {data}, whose files are sealed: name a folder beside it")
-
-
 def local_folder(data: Path | str) -> Path:
     """The folder that a path or a `file://` URL names."""
     return Path(unquote(urlsplit(str(data)).path) if str(data).startswith("file://") else data)
 
 
-def open_data(data: Path | str, cache: Path, gib: float = CACHE_GIB) -> ClipStore:
+def open_data(data: Path | str, cache: Path, gib: float = CACHE_GIB, out: Path | None = None) -> ClipStore:
     """The dataset in a folder or at a URL as an array of clips.
 
     Args:
         data: a folder, or a URL of any scheme that fsspec knows.
         cache: folder for what comes from URLs; any number of processes and datasets may share it.
         gib: the most that the cache may hold, in GiB.
+        out: where a run on it is written, if one is.
 
     Raises:
-        LabError: there is no dataset, or the cache is too small for it or cannot be written.
+        LabError: there is no dataset, `out` lies in it, or the cache is too small for it or cannot be written.
     """
-    return RemoteStore(str(data), cache, gib) if is_url(data) else ClipStore(Manifest.load(local_folder(data)))
+    if is_url(data):
+        return RemoteStore(str(data), cache, gib)
+    store = ClipStore(Manifest.load(local_folder(data)))
+    if out and out.resolve().is_relative_to(local_folder(data).resolve()):
+        raise LabError(f"--out {out} lies in the dataset {data}, whose files are sealed: name a folder beside it")
+    return store
 
 
 class RemoteStore(ClipStore):
