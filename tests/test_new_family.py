@@ -2,7 +2,6 @@
 knows of it."""
 
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
@@ -13,7 +12,6 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from flows.cli.main import main
 from t2v_models.batch import Batch
 from t2v_models.clips.media import load_npz
 from t2v_models.clips.spec import ClipSpec
@@ -21,6 +19,7 @@ from t2v_models.families.build import FAMILIES
 from t2v_models.model import FamilyConfig, Loss, LossModel, VideoModel
 from t2v_models.sampler import Request
 from tasks.servers.runtime import prefect_api
+from tests.commands import t2v
 from tests.runs import tensors
 
 PROMPT = "circle moving left"
@@ -77,41 +76,33 @@ def member(work: Path) -> Iterator[None]:
         yield
 
 
-def t2v(*arguments: object, work: Path) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["t2v", *map(str, arguments), "--work", str(work)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-    assert not ended.value.code, ended.value.code
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_every_command_takes_a_family_of_one_file(data: Path, work: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     run, unbroken = tmp_path / "run", tmp_path / "runs" / f"{data.name}-mean_frame"
     settings = ("--model", "mean_frame", "--set", "lr=0.02")
-    t2v("train", data, *settings, "--steps", 3, "--out", run, work=work)
-    t2v("train", data, *settings, "--steps", 6, "--out", run, work=work)  # goes on
+    t2v("train", data, *settings, "--steps", 3, "--out", run, "--work", work)
+    t2v("train", data, *settings, "--steps", 6, "--out", run, "--work", work)  # goes on
     capsys.readouterr()
-    t2v("train", data, *settings, "--steps", 6, work=work)
+    t2v("train", data, *settings, "--steps", 6, "--work", work)
     told = capsys.readouterr().err
     assert "90 clips of 6 frames at 16 px" in told and "mean_frame for 6 updates of batches of" in told
     one, other = tensors(run), tensors(unbroken)
     assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
-    t2v("generate", run, PROMPT, "--count", 2, "--frames", 9, "--out", tmp_path / "clips.npz", work=work)
+    t2v("generate", run, PROMPT, "--count", 2, "--frames", 9, "--out", tmp_path / "clips.npz", "--work", work)
     frames, prompts, seeds = load_npz(tmp_path / "clips.npz")
     assert frames.shape == (2, 9, 16, 16, 3) and prompts == [PROMPT] * 2 and seeds == [0, 1]
     assert not np.array_equal(frames[0], frames[1])
 
     capsys.readouterr()
-    t2v("evaluate", run, "--split", "s0", "--clips-per-prompt", 2, "--out", tmp_path / "judged", "--json", work=work)
+    few = ("--split", "s0", "--clips-per-prompt", 2, "--work", work)
+    t2v("evaluate", run, *few, "--out", tmp_path / "judged", "--json")
     judged = json.loads(capsys.readouterr().out.splitlines()[-1])["scores"]["s0"]
     assert judged["prompt_acc"]["value"] == 0 and judged["prompt_acc"]["n"] > 20  # it holds still
-    oracle = ("evaluate", "oracle", "--like", run, "--split", "s0", "--clips-per-prompt", 2)
-    t2v(*oracle, "--out", tmp_path / "oracle", work=work)
-    t2v("compare", tmp_path / "oracle", tmp_path / "judged", "--out", tmp_path / "compared", work=work)
+    t2v("evaluate", "oracle", "--like", run, *few, "--out", tmp_path / "oracle")
+    t2v("compare", tmp_path / "oracle", tmp_path / "judged", "--out", tmp_path / "compared", "--work", work)
     assert "mean_frame" in (tmp_path / "compared" / "report.html").read_text()
 
     from tasks.play import player, show  # Gradio's page asks these

@@ -1,22 +1,23 @@
-"""A world in one file: two dots, one above the other. It is rendered, verified, trained on and judged by what does so
-for any world; nothing but its name in the list of worlds says that it exists.
+"""A world in one file: two dots, one above the other. It is rendered, verified, trained on, judged, compared and
+played by the commands; nothing but its name in the list of worlds says that it exists.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from t2v_models.clips.media import load_npz
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import Config, LabError
-from t2v_models.generate import load_run
 from t2v_models.judging.kept import kept_real
 from t2v_models.judging.scores import EvaluateConfig
 from t2v_models.judging.suite import judge_parts, together
 from t2v_models.judging.truth import Truth
-from t2v_models.sampler import sample_frames
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.verify import verify
@@ -27,7 +28,9 @@ from t2v_models.worlds.listed import WORLDS, described
 from t2v_models.worlds.splits import Split
 from t2v_models.worlds.world import Frames, Reading, Scene, World
 from tasks.play import player, show
+from tasks.servers.runtime import prefect_api
 from tasks.subjects import asked_of, dataset_like, subject
+from tests.commands import t2v
 from tests.runs import SMALL, quiet, run_of
 from tests.tiny import rendered
 
@@ -137,13 +140,30 @@ def test_it_trains_and_is_judged_beside_its_own_real_clips_and_baselines(dots: P
     assert 0 < bounds["unconditional"]["prompt_acc"].value < 0.5
 
 
-def test_a_run_of_it_goes_on_makes_clips_and_is_played_beside_real_ones(dots: Path, tmp_path: Path) -> None:
-    run, store = run_of(dots, SMALL["gan"]), ClipStore(Manifest.load(dots))
-    for steps in (1, 2):
-        fit(run, store, TrainConfig(steps=steps, log_every=1, probe_seconds=0), tmp_path / "run", quiet)
-    assert list(history(tmp_path / "run")) == [1, 2]
-    assert sample_frames(load_run(tmp_path / "run"), ["red above blue"], [0]).shape == (1, 6, 16, 16, 3)
-    page = show([player(str(tmp_path / "run"), tmp_path), None], "green above red", 0, 2)
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_every_command_takes_it(work: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("flows.dataset.process_pool", ThreadPoolExecutor)  # a fresh process does not see this list
+    small = SMALL["gan"].model_dump(mode="json", exclude_defaults=True)
+    settings = [argument for key, value in small.items() for argument in ("--set", f"{key}={value}")]
+    with prefect_api(work):
+        t2v("render", "data", "--world", "dots", "--clips", 40, "--size", 16, "--frames", 6, "--work", work)
+        t2v("verify", "data")
+        for steps in (1, 2):
+            t2v("train", "data", *settings, "--steps", steps, "--out", "run", "--work", work)
+        assert list(history(tmp_path / "run"))[-1] == 2
+        t2v("generate", "run", "red above blue", "--count", 1, "--out", "clips.npz", "--work", work)
+        assert load_npz(tmp_path / "clips.npz")[0].shape == (1, 6, 16, 16, 3)
+        few = ("--clips-per-prompt", 2, "--work", work)
+        t2v("evaluate", "run", *few, "--out", "judged")
+        capsys.readouterr()
+        t2v("evaluate", "oracle", "--like", "run", *few, "--out", "real", "--json")
+        scores = json.loads(capsys.readouterr().out.splitlines()[-1])["scores"]
+        assert {split: found["prompt_acc"]["value"] for split, found in scores.items()} == {"s0": 1, "s3": 1}
+        t2v("compare", "real", "judged", "--out", "compared", "--work", work)
+    assert "green above red" in (tmp_path / "compared" / "report.html").read_text()
+    page = show([player("run", tmp_path), None], "green above red", 0, 2)
     assert page.count("<img") == 4 and "2 of 2 right" in page.split("</section>")[1]
 
 

@@ -26,8 +26,12 @@ def render(
     fps: Annotated[int, typer.Option(help="Frames per second when played.")] = 10,
     seed: Annotated[int, typer.Option(help="Clip i is drawn from (seed, i).")] = 0,
     hold_out: Annotated[
-        str, typer.Option(help="Motions never rendered, under any wording, with commas between; or 'none'.")
-    ] = "up-right",
+        str | None,
+        typer.Option(
+            help="Motions never rendered, under any wording, with commas between; or 'none'. By default what the world "
+            "holds out: up-right."
+        ),
+    ] = None,
     coverage: Annotated[
         str | None,
         typer.Option(help="Of shapes: 9, 43 or 86 % of the (object, motion) pairs, or one-factor."),
@@ -62,15 +66,15 @@ def render(
     """
     from t2v_models.worlds.dataset import DatasetConfig
 
-    held = [] if hold_out == "none" else hold_out.split(",")
+    held = {} if hold_out is None else {"hold_out": [] if hold_out == "none" else hold_out.split(",")}
     height, width = height_and_width(size)
     spec = {"height": height, "width": width, "frames": frames, "fps": fps}
     config = DatasetConfig.model_validate(
         {
-            "world": world, "clips": clips, "spec": spec, "seed": seed, "hold_out": held,
-            "coverage": int(coverage) if coverage and coverage.isdigit() else coverage, "bands": bands,
-            "codec": codec,
+            "world": world, "clips": clips, "spec": spec, "seed": seed, "bands": bands, "codec": codec,
+            "coverage": int(coverage) if coverage and coverage.isdigit() else coverage,
         }
+        | held
     )  # fmt: skip
     from t2v_models.config import near
 
