@@ -30,11 +30,7 @@ from tasks.report.progress import show_artifact
 from tasks.report.stopwatch import working
 from tasks.train import experiment_name, read_record, write_record
 
-ABOUT = {
-    "gan": "a text-conditioned GAN whose discriminator sees the caption and the whole clip",
-    "frame_gan": "the article's network as published: frames are independent, its discriminator never sees the text",
-    "oracle": "real clips of the same prompts, read by the same reader: the ceiling",
-}
+ABOUT_REAL = "real clips of the same prompts, read by the same reader: the ceiling"
 
 
 @task(task_run_name="write the report of {data.name}", cache_policy=NO_CACHE)
@@ -140,11 +136,11 @@ def read_verdicts(folder: Path) -> list[Verdict]:
 
 def _model(evaluation: Evaluation, out: Path, clips: Sequence[Clip], run_dir: Path | None) -> ModelReport:
     verdicts = [v for split in evaluation.scores for v in read_verdicts(out / split)]
-    about, charts, alarms = ABOUT.get(evaluation.name, ""), [], [*map(str, evaluation.refused.values())]
+    about, charts, alarms = ABOUT_REAL, [], [*map(str, evaluation.refused.values())]
     if run_dir:
         last = checkpoint.newest(run_dir)
         assert last is not None, run_dir
-        about += f"; {last.step:,} updates in {last.seconds / 60:.1f} minutes"
+        about = f"{last.run.model.about}; {last.step:,} updates in {last.seconds / 60:.1f} minutes"
         charts = _charts(loop.history(run_dir))
         if truth := last.run.dataset.truth:
             alarms += health.sentences(verdicts, loop.history(run_dir), truth.rules)

@@ -60,6 +60,15 @@ def test_settings_names_all_that_set_may_change(
     assert json.loads(schema)["properties"].keys() == fields
 
 
+def test_settings_of_no_model_are_the_families_there_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert t2v("settings", "--json", monkeypatch=monkeypatch) == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(json.loads(last)) == list(FAMILIES)
+    assert all(family.about in line for family, line in zip(FAMILIES.values(), lines, strict=True))
+
+
 def test_a_setting_within_a_setting_is_set_with_a_dot_and_the_rest_stays() -> None:
     found, default = model_config("diffusion", ["training_levels.mean=3"]), model_config("diffusion", [])
     levels = found.model_dump()["training_levels"]

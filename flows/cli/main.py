@@ -97,7 +97,7 @@ def train(
             callback=folder_to_write,
         ),
     ] = None,
-    model: Annotated[str, typer.Option(help="gan, diffusion, or frame_gan for the article's network.")] = "gan",
+    model: Annotated[str, typer.Option(help="A family of models, see 't2v settings'.")] = "gan",
     steps: Annotated[int | None, typer.Option(help="Updates to make, in place of --minutes.")] = None,
     minutes: Annotated[float | None, typer.Option(help=f"Minutes to train; {MINUTES} by default.")] = None,
     seed: Annotated[int, typer.Option(help="Of weights, order and noise.")] = 0,
@@ -142,13 +142,18 @@ def train(
 
 @app.command()
 def settings(
-    model: Annotated[str, typer.Argument(help="gan, diffusion, or frame_gan for the article's network.")] = "gan",
+    model: Annotated[str | None, typer.Argument(help="A family of models; without it, all there are.")] = None,
     as_json: Json = False,
 ) -> None:
-    """What 't2v train --set' may change of a model: defaults, what is allowed, and what it is."""
-    from t2v_models.families.build import family
+    """The families of models; of one, what 't2v train --set' may change: defaults, what is allowed, what it is."""
+    from t2v_models.families.build import FAMILIES, family
     from tasks.report.console import print_settings
 
+    if model is None:
+        about = {name: config.about for name, config in FAMILIES.items()}
+        print("\n".join(f"{name:<12} {what}" for name, what in about.items()))
+        print_json(as_json, about)
+        return
     config = family(model)
     print_settings(config)
     print_json(as_json, config.model_json_schema())
