@@ -16,8 +16,8 @@ from t2v_models.clips.media import contact_sheet, load_npz, save_clips, to_mp4
 from t2v_models.judging.baselines import CEILING
 from t2v_models.judging.features import features_digest
 from t2v_models.judging.figures import best_first
-from t2v_models.judging.kept import kept_real
 from t2v_models.judging.own_clips import CONTROLS
+from t2v_models.judging.real_cache import cached_real
 from t2v_models.judging.scores import SUITE_VERSION, EvaluateConfig, Evaluation, Seconds, table_rows
 from t2v_models.judging.statistics import Score
 from t2v_models.judging.suite import judge_parts, together
@@ -84,7 +84,7 @@ def _scored(
     if who.reference:
         beside = judge_parts(partial(CONTROLS[CEILING], who.reference.own), *asked, who.reference)
         return who.reference.figures(judged, together([part for _, part in beside])), who.bounds
-    real, bound = kept_real(kept, (truth := _truth(who, split)).data, split, asked[0], tell)
+    real, bound = cached_real(kept, (truth := _truth(who, split)).data, split, asked[0], tell)
     return truth.figures(judged, real), bound
 
 

@@ -23,7 +23,7 @@ from t2v_models.worlds.dataset import DatasetConfig
 from tasks.mlflow.old_runs import runs_before
 from tasks.mlflow.store import client
 from tasks.mlflow.tracking import track
-from tasks.servers import running
+from tasks.servers import up_note
 from tasks.servers.old_runs import runs_before as flow_runs_before
 from tasks.servers.runtime import prefect_api
 from tasks.train import read_record, train_model
@@ -150,7 +150,7 @@ def test_champions_their_data_and_what_people_brought_stay(used: Path, server: s
 def test_a_database_that_is_elsewhere_is_asked_for(tmp_path: Path, monkeypatch) -> None:
     url = "http://127.0.0.1:9"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
-    running.write(tmp_path, running.Running(up=running.identity(), parts={}, prefect=url, mlflow=url))
+    up_note.write(tmp_path, up_note.Running(up=up_note.identity(), parts={}, prefect=url, mlflow=url))
     with pytest.raises(LabError, match="give --postgres again, as to 't2v up'"):
         _database(tmp_path, None)
     (tmp_path / "mlflow.db").touch()

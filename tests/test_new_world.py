@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from t2v_models.clips.media import load_npz
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import Config, LabError
-from t2v_models.judging.kept import kept_real
+from t2v_models.judging.real_cache import cached_real
 from t2v_models.judging.scores import EvaluateConfig
 from t2v_models.judging.suite import judge_parts, together
 from t2v_models.judging.truth import Truth
@@ -130,7 +130,7 @@ def test_it_trains_and_is_judged_beside_its_own_real_clips_and_baselines(dots: P
     asked = asked_of(who, EvaluateConfig(clips_per_prompt=2))
     assert {split: len(prompts) for split, (prompts, _) in asked.items()} == {"s0": 10, "s3": 2}
     judged = together([part for _, part in judge_parts(who.sample, *asked["s0"], Truth(who.data, "s0"))])
-    real, bounds = kept_real(tmp_path / "real", who.data, "s0", asked["s0"][0], lambda share, note: None)
+    real, bounds = cached_real(tmp_path / "real", who.data, "s0", asked["s0"][0], lambda share, note: None)
     found = Truth(who.data, "s0").figures(judged, real)
     assert set(found) == {"prompt_acc", "worst_prompt_acc", "valid", "prompt_success"}
     assert found["valid"].value < 0.5, "two steps are not enough"

@@ -26,7 +26,7 @@ import pytest
 from PIL import Image
 
 from t2v_models.training.loop import history
-from tasks.servers import running, supervisor
+from tasks.servers import supervisor, up_note
 from tests.attacks import REBOUND, by_all_pages, by_http
 from tests.browser import CHROMIUM, Page, browser
 
@@ -79,8 +79,8 @@ class Up:
 
     def part(self, name: str) -> psutil.Process | None:
         """A server or worker; None while it is dead and its successor not noted."""
-        note = running.written(self.work)
-        return running.process(note.parts[name]) if note and name in note.parts else None
+        note = up_note.written(self.work)
+        return up_note.process(note.parts[name]) if note and name in note.parts else None
 
 
 def until(true: Callable[[], Any]) -> Any:

@@ -17,7 +17,7 @@ import pytest
 
 from flows.cli.up import port_for, servers
 from t2v_models.config import LabError
-from tasks.servers import running, supervisor
+from tasks.servers import supervisor, up_note
 from tasks.servers.postgres import NAMES, databases
 from tasks.servers.runtime import prepare
 from tasks.servers.supervisor import Services, answers, end, free_port
@@ -38,12 +38,12 @@ def test_what_is_killed_is_started_again_and_everything_ends_with_the_block(tmp_
         parts.start("server", *SLEEP)
         parts.start("worker", *SLEEP)
         assert parts.revive() == []
-        first = running.process(parts.processes()["worker"])
+        first = up_note.process(parts.processes()["worker"])
         assert first
         first.kill()
         until(lambda: "worker" not in parts.processes())
         assert parts.revive() == ["worker"]
-        left = [running.process(name) for name in parts.processes().values()]
+        left = [up_note.process(name) for name in parts.processes().values()]
         assert len(left) == 2
     assert not any(process and process.is_running() for process in left)
     assert "worker has been killed by SIGKILL and is started again" in capsys.readouterr().err.replace("\n", " ")
@@ -59,7 +59,7 @@ def test_ctrl_c_while_a_part_starts_waits_until_it_is_known(tmp_path: Path) -> N
     with pytest.raises(KeyboardInterrupt), Services(tmp_path / "logs", tmp_path, note) as parts:
         parts.start("server", *SLEEP)
     [part] = noted
-    assert not running.process(part)
+    assert not up_note.process(part)
 
 
 def test_a_part_that_keeps_ending_is_not_started_for_ever(tmp_path: Path) -> None:
@@ -169,12 +169,12 @@ def test_two_ups_do_not_start_at_once_and_the_parts_of_a_killed_one_are_ended(tm
         """A `t2v up` that has started its first parts, which need some seconds until they answer."""
         process = subprocess.Popen(asked, stderr=subprocess.PIPE, text=True, env=clean)
         request.addfinalizer(lambda: process.send_signal(signal.SIGINT))
-        until(lambda: (note := running.written(tmp_path)) and note.up == running.identity(process.pid))
-        assert running.running(tmp_path) is None, "its servers do not answer yet"
+        until(lambda: (note := up_note.written(tmp_path)) and note.up == up_note.identity(process.pid))
+        assert up_note.running(tmp_path) is None, "its servers do not answer yet"
         return process
 
     def parts() -> list[str]:
-        note = running.written(tmp_path)
+        note = up_note.written(tmp_path)
         return list(note.parts.values()) if note else []
 
     first = begun()
@@ -184,41 +184,41 @@ def test_two_ups_do_not_start_at_once_and_the_parts_of_a_killed_one_are_ended(tm
     first.kill()
     first.communicate()
     left = parts()
-    assert left and all(map(running.process, left))
+    assert left and all(map(up_note.process, left))
     second = begun()
     left += parts()
     second.send_signal(signal.SIGINT)
     _, said = second.communicate()
     assert second.returncode == 0
     assert "of a 't2v up' that was killed" in said
-    assert not any(map(running.process, left))
+    assert not any(map(up_note.process, left))
 
 
 def test_commands_find_the_servers_of_a_living_up_and_forget_those_of_a_dead_one(tmp_path: Path, monkeypatch) -> None:
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_"))}
     monkeypatch.setattr(os, "environ", clean)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
-        who = running.identity(other.pid)
-        note = running.Running(prefect="http://127.0.0.1:1", mlflow="http://127.0.0.1:2", up=who, parts={"mlflow": who})
-        running.write(tmp_path, note)
-        assert running.running(tmp_path) == note
+        who = up_note.identity(other.pid)
+        note = up_note.Running(prefect="http://127.0.0.1:1", mlflow="http://127.0.0.1:2", up=who, parts={"mlflow": who})
+        up_note.write(tmp_path, note)
+        assert up_note.running(tmp_path) == note
         prepare(tmp_path)
         assert clean["PREFECT_API_URL"] == "http://127.0.0.1:1/api"
         assert clean["MLFLOW_TRACKING_URI"] == "http://127.0.0.1:2"
         other.communicate(b"\n")
-    assert running.running(tmp_path) is None
-    assert running.written(tmp_path) == note
+    assert up_note.running(tmp_path) is None
+    assert up_note.written(tmp_path) == note
     (tmp_path / "up.json").write_text("{")
-    assert running.running(tmp_path) is None
+    assert up_note.running(tmp_path) is None
 
 
 def test_a_clock_that_is_set_does_not_hide_a_process(tmp_path: Path) -> None:
-    pid, start = running.identity().split()
+    pid, start = up_note.identity().split()
     moved = f"{pid} {int(start) + 5}"
-    running.write(tmp_path, running.Running(prefect="http://127.0.0.1:1", up=moved, parts={}))
-    running.note(tmp_path, parts={"worker": moved})
-    assert running.running(tmp_path) == running.Running(prefect="http://127.0.0.1:1", up=moved, parts={"worker": moved})
-    assert running.process(f"{pid} {int(start) - 3600}") is None, "an earlier process of the same number"
+    up_note.write(tmp_path, up_note.Running(prefect="http://127.0.0.1:1", up=moved, parts={}))
+    up_note.note(tmp_path, parts={"worker": moved})
+    assert up_note.running(tmp_path) == up_note.Running(prefect="http://127.0.0.1:1", up=moved, parts={"worker": moved})
+    assert up_note.process(f"{pid} {int(start) - 3600}") is None, "an earlier process of the same number"
 
 
 @pytest.mark.parametrize("url", ["mysql://localhost/x", "localhost", "postgresql://"])

@@ -43,8 +43,8 @@ def clean(
     so does all that people have ingested. What was deleted in MLflow's UI
     before is then gone for good.
     """
-    from tasks.servers.running import running
     from tasks.servers.runtime import prefect_api, prepare
+    from tasks.servers.up_note import running
 
     before = _before(older_than)
     if not work.is_dir():
@@ -106,7 +106,7 @@ def _database(work: Path, postgres: str | None) -> str | None:
 
     from tasks.mlflow.store import tracking_uri
     from tasks.servers.postgres import databases
-    from tasks.servers.running import running
+    from tasks.servers.up_note import running
 
     if postgres:
         return databases(postgres)["mlflow"]

@@ -11,7 +11,7 @@ from t2v_models.files import bytes_in_words, locked, size
 from tasks.mlflow.server import settings
 from tasks.mlflow.store import without_passwords
 from tasks.report.console import say
-from tasks.servers import running
+from tasks.servers import up_note
 from tasks.servers.postgres import databases
 from tasks.servers.runtime import SERVER_SETTINGS, check_prefect
 from tasks.servers.supervisor import Services, answers, end, free_port
@@ -47,7 +47,7 @@ def serve(work: Path, prefect_port: int, mlflow_port: int, postgres: str | None 
             f"there is no prefect.yaml in {ROOT}: run 't2v up' from a checkout installed with 'pip install -e .'"
         )
     work = work.absolute()
-    if already := running.running(work):
+    if already := up_note.running(work):
         raise LabError(
             f"'t2v up' runs already for {work}: Prefect is at {already.prefect} and MLflow at "
             f"{without_passwords(already.mlflow)}; stop process {already.up.split()[0]} to start it anew"
@@ -59,12 +59,12 @@ def serve(work: Path, prefect_port: int, mlflow_port: int, postgres: str | None 
     with locked(work / "up.lock", 0, "starts or stops 't2v up'"):
         _end_leftovers(work)
         say("starting Prefect, MLflow, deployments and workers: 70 s of a core the first time, 50 later")
-        with Services(work / "logs", ROOT, lambda parts: running.note(work, parts=parts)) as services:
+        with Services(work / "logs", ROOT, lambda parts: up_note.note(work, parts=parts)) as services:
             try:
                 prefect, mlflow = servers(services, work, prefect_port, mlflow_port, postgres)
                 _start_lab(services, prefect)
                 services.wait("mlflow", f"{mlflow}/health")
-                running.note(work, prefect=prefect, mlflow=mlflow)
+                up_note.note(work, prefect=prefect, mlflow=mlflow)
                 say(f"Prefect  {prefect}\nMLflow   {without_passwords(mlflow)}\nlogs     {work / 'logs'}")
                 say(f"work     {work} has {bytes_in_words(size(work))}; 't2v clean' removes what is old")
                 say(f"ready after {time.monotonic() - started:.0f} s; Ctrl-C stops everything")
@@ -73,7 +73,7 @@ def serve(work: Path, prefect_port: int, mlflow_port: int, postgres: str | None 
                 for number in (signal.SIGINT, signal.SIGTERM):  # a second Ctrl-C must not leave half of it behind
                     signal.signal(number, signal.SIG_IGN)
                 say("stopping")
-        running.remove(work)
+        up_note.remove(work)
 
 
 def servers(
@@ -163,8 +163,8 @@ def _look_after(services: Services, since: datetime, logs: Path) -> None:
 
 def _end_leftovers(work: Path) -> None:
     """After a kill of `t2v up` its servers and workers still run; they are ended, and their runs go on in new ones."""
-    left = running.written(work)
-    found = [p for p in map(running.process, left.parts.values()) if p] if left else []
+    left = up_note.written(work)
+    found = [p for p in map(up_note.process, left.parts.values()) if p] if left else []
     if found:
         say(f"ending {len(found)} processes of a 't2v up' that was killed")
         end([process.pid for process in found])

@@ -15,9 +15,9 @@ from pydantic import TypeAdapter
 from t2v_models import files
 from t2v_models.config import LabError
 from t2v_models.judging.encoders import BATCH, STEPS, Encoders, train
-from t2v_models.judging.kept import opened, seal
 from t2v_models.judging.own_clips import OwnClips
 from t2v_models.judging.proof import controls, fault
+from t2v_models.judging.real_cache import opened, seal
 from t2v_models.judging.reference import Reference
 from t2v_models.judging.scores import digest
 from t2v_models.judging.statistics import Score

@@ -19,7 +19,7 @@ from typing import IO, Any
 from t2v_models import files
 from t2v_models.config import LabError
 from t2v_models.files import locked
-from tasks.servers.running import running
+from tasks.servers.up_note import running
 
 WORK = Path(os.environ.get("T2V_WORK", "work"))
 """Where everything is written unless a command says otherwise; `t2v up` sets it for the runs of its workers."""

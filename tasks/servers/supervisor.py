@@ -19,7 +19,7 @@ import psutil
 from t2v_models import files
 from t2v_models.config import LabError
 from tasks.report.console import say
-from tasks.servers.running import identity
+from tasks.servers.up_note import identity
 
 READY_SECONDS = 300
 STOP_SECONDS = 20
@@ -104,7 +104,7 @@ class Services:
         raise LabError(f"nothing answers at {url}: read {part.log} for the reason, or choose another port")
 
     def processes(self) -> dict[str, str]:
-        """Each part's process as `tasks.servers.running.identity`."""
+        """Each part's process as `tasks.servers.up_note.identity`."""
         return {p.name: identity(p.process.pid) for p in self._parts.values() if p.process.poll() is None}
 
     def rotate(self) -> None:

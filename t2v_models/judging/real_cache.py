@@ -35,7 +35,7 @@ _BOUNDS = TypeAdapter(Bounds)
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
-def kept_real(
+def cached_real(
     folder: Path, data: DatasetConfig, split: str, prompts: Sequence[str], tell: Callable[[float, str], None]
 ) -> tuple[Real, Bounds]:
     """Real clips of the prompts and the scores of ceiling and floors, equal to the bit whether made now or before.

@@ -8,9 +8,9 @@ import pytest
 
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
-from t2v_models.judging import kept
+from t2v_models.judging import real_cache
 from t2v_models.judging.baselines import retrieval
-from t2v_models.judging.kept import kept_real
+from t2v_models.judging.real_cache import cached_real
 from t2v_models.judging.truth import Real, Truth
 from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.worlds.listed import WORLDS
@@ -24,7 +24,7 @@ Told = list[tuple[float, str]]
 
 def asked(folder: Path, prompts: list[str] = PROMPTS, split: str = "s0") -> tuple[Real, dict, Told]:
     told: Told = []
-    real, bounds = kept_real(folder, DATA, split, prompts, lambda share, note: told.append((share, note)))
+    real, bounds = cached_real(folder, DATA, split, prompts, lambda share, note: told.append((share, note)))
     assert [share for share, _ in told] == sorted(share for share, _ in told)
     assert told[-1][0] == 1
     return real, bounds, told
@@ -77,10 +77,10 @@ def flipped(place: float) -> Callable[[bytes], bytes]:
 def test_a_damaged_file_is_never_used(made: tuple[Path, list[object], dict], spoil: Callable[[bytes], bytes]) -> None:
     folder, *_ = made
     (path,) = folder.iterdir()
-    raw, key = path.read_bytes(), f"{path.stem.removeprefix('s0-')} {kept.judge_digest(DATA.rules)}".encode()
-    assert kept.opened(path, key)
+    raw, key = path.read_bytes(), f"{path.stem.removeprefix('s0-')} {real_cache.judge_digest(DATA.rules)}".encode()
+    assert real_cache.opened(path, key)
     path.write_bytes(spoil(raw))
-    assert not kept.opened(path, key)
+    assert not real_cache.opened(path, key)
     path.write_bytes(raw)
 
 
@@ -98,7 +98,7 @@ def test_a_removed_file_a_damaged_one_and_that_of_another_judge_are_made_again(
         assert path.read_bytes() == whole
         real, bounds, told = asked(tmp_path, few)
         assert told == [(1, KEPT)] and bits(real, bounds) == fresh
-    monkeypatch.setattr(kept, "judge_digest", lambda world: "another")
+    monkeypatch.setattr(real_cache, "judge_digest", lambda world: "another")
     assert asked(tmp_path, few)[2][-1][1] != KEPT, "a file of another judge was used"
     assert [p.name for p in tmp_path.iterdir()] == [path.name], "it takes the place of the old one"
 
@@ -115,25 +115,27 @@ def test_other_prompts_and_splits_have_files_of_their_own(tmp_path: Path) -> Non
 
 def test_the_digest_depends_on_the_files_that_decide_and_on_no_other() -> None:
     """On its world, its reader and the formulas; not on what watches trainings or on other worlds."""
-    circles, shapes = ({path.name for path in kept.deciding_files(WORLDS[name])} for name in ("circles", "shapes"))
+    circles, shapes = (
+        {path.name for path in real_cache.deciding_files(WORLDS[name])} for name in ("circles", "shapes")
+    )
     assert circles ^ shapes == {"circles.py", "shapes.py"}
-    assert {"reader.py", "laws.py", "render.py", "motions.py", "figures.py", "distances.py", "truth.py", "kept.py",
-            "features.safetensors"} <= circles  # fmt: skip
+    assert {"reader.py", "laws.py", "render.py", "motions.py", "figures.py", "distances.py", "truth.py",
+            "real_cache.py", "features.safetensors"} <= circles  # fmt: skip
     assert not {"health.py", "scores.py", "feature_training.py", "listed.py", "gate.py", "write.py"} & circles
 
 
 def test_the_digest_changes_with_any_of_those_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = tmp_path / "reader.py", tmp_path / "features.safetensors"
-    monkeypatch.setattr(kept, "deciding_files", lambda world: {p for p in (one, other) if p.exists()})
+    monkeypatch.setattr(real_cache, "deciding_files", lambda world: {p for p in (one, other) if p.exists()})
     found = set()
     for path, content in ((one, "1"), (other, "1"), (one, "2"), (other, "2")):
         path.write_text(content)
-        found.add(kept.judge_digest.__wrapped__(DATA.rules))
+        found.add(real_cache.judge_digest.__wrapped__(DATA.rules))
     one.unlink()
-    found.add(kept.judge_digest.__wrapped__(DATA.rules))
+    found.add(real_cache.judge_digest.__wrapped__(DATA.rules))
     assert len(found) == 5
     monkeypatch.setattr(np, "__version__", "0")
-    assert kept.judge_digest.__wrapped__(DATA.rules) not in found
+    assert real_cache.judge_digest.__wrapped__(DATA.rules) not in found
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
