@@ -26,7 +26,7 @@ class Request:
     size: tuple[int, int] | None = None
     """Height and width, px, if others than the sampler's own."""
     first_frames: Frames | None = None
-    """uint8 `(b, h, w, 3)`: what each clip begins with."""
+    """uint8 `(b, k, h, w, 3)`: the frames that each clip begins with."""
     guidance: float | None = None
     """How strongly the prompt counts; 1 is as learnt."""
     steps: int | None = None
@@ -85,7 +85,7 @@ class Interpolates(Protocol):
 WISHES = {
     "frames": "another length than {0.frames} frames: leave --frames out",
     "size": "another size than {0.width} x {0.height} px: leave --size out",
-    "first_frames": "a first frame: leave --first-frame out",
+    "first_frames": "first frames: leave --first-frame out",
     "guidance": "guidance: leave --guidance out",
     "steps": "a number of steps: leave --steps out",
     "avoid": "a negative prompt: leave --avoid out",
@@ -103,11 +103,14 @@ def refuse_wishes(name: str, spec: ClipSpec, request: Request, able: frozenset[s
     for wish in sorted(request.wishes - able - own):
         raise LabError(f"{name} cannot take {WISHES[wish].format(spec)}")
     if request.first_frames is not None:
-        (height, width), wanted = request.first_frames.shape[1:3], request.size or (spec.height, spec.width)
+        count, height, width = request.first_frames.shape[1:4]
+        wanted, length = request.size or (spec.height, spec.width), request.frames or spec.frames
         if (height, width) != wanted:
             raise LabError(
                 f"the first frame is {width} x {height} px, clips of {name} {wanted[1]} x {wanted[0]}: scale it to that"
             )
+        if not 0 < count < length:
+            raise LabError(f"{count} frames to begin with and clips of {length}: give 1 to {length - 1}")
 
 
 def sample_all(sampler: Sampler, request: Request) -> Frames:

@@ -123,12 +123,12 @@ each_way = pytest.mark.parametrize("share", [0.7, 0.0], ids=["trained so", "by r
 @each_way
 def test_known_frames_come_back_and_the_others_follow_them(share):
     """A prompt that leaves the side open: the first frame decides it."""
-    model, first = taught(share), batch(500).frames[:, 0].numpy()
+    model, first = taught(share), batch(500).frames[:, :1].numpy()
     prompts, seeds = ("light",) * 16, tuple(range(16))
     request = Request(prompts, seeds, first_frames=first, guidance=1.0)
     model.check(request)
     clips = model.sample(request)
-    assert np.array_equal(clips[:, 0], first)
+    assert np.array_equal(clips[:, :1], first)
     made = lighter(to_video(clips))
     assert (made[:, 1:].sign() == made[:, :1].sign()).all()
     assert (made[:, 1:] - made[:, :1]).abs().mean() < 0.1
@@ -149,15 +149,22 @@ def test_any_frames_may_be_known(share):
 
 
 def test_a_first_frame_of_another_size_is_one_sentence():
-    first = np.zeros((1, 8, 16, 3), np.uint8)
+    first = np.zeros((1, 1, 8, 16, 3), np.uint8)
     with pytest.raises(LabError, match="the first frame is 16 x 8 px, clips of diffusion 16 x 16: scale it to that"):
+        fresh().check(Request(CAPTIONS[:1], (0,), first_frames=first))
+
+
+@pytest.mark.parametrize("count", [0, SPEC.frames])
+def test_as_many_first_frames_as_leave_nothing_to_make_are_one_sentence(count):
+    first = np.zeros((1, count, SPEC.size, SPEC.size, 3), np.uint8)
+    with pytest.raises(LabError, match=f"{count} frames to begin with and clips of {SPEC.frames}: give 1 to 3"):
         fresh().check(Request(CAPTIONS[:1], (0,), first_frames=first))
 
 
 def test_each_clip_has_its_own_first_frame_whoever_is_beside():
     model = fresh(given=0.5)
     model.training_step(batch(0), 0, 0.0)
-    first = batch(500).frames[:2, 0].numpy()
+    first = batch(500).frames[:2, :1].numpy()
     both = model.make(Request(CAPTIONS, (3, 4), first_frames=first))
     alone = model.make(Request(CAPTIONS[1:], (4,), first_frames=first[1:]))
     torch.testing.assert_close(alone, both[1:], rtol=0, atol=1e-4)

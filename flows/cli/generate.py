@@ -53,7 +53,7 @@ def generate(
         asked, seeds = interpolation_names(*ends, count)
     else:
         asked, seeds = repeat(prompts, count, seed)
-        begin = None if first_frame is None else np.repeat(read_picture(first_frame)[None], len(asked), 0)
+        begin = None if first_frame is None else np.repeat(read_picture(first_frame)[None, None], len(asked), 0)
         wanted = Request(
             tuple(asked), tuple(seeds), frames, height_and_width(size) if size else None, begin, guidance, steps, avoid
         )

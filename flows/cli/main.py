@@ -15,6 +15,7 @@ from flows.cli.generate import commands as generate_commands
 from flows.cli.options import Data, Json, Work, folder_to_write, print_json, run_folder
 from flows.cli.play import commands as play_commands
 from flows.cli.settings import lab_config, model_config
+from flows.cli.story import commands as story_commands
 from t2v_models.config import LabError, in_words
 from t2v_models.files import check_writable
 from tasks.servers.runtime import WORK
@@ -36,6 +37,7 @@ app.add_typer(clean_commands)
 app.add_typer(data_commands)
 app.add_typer(generate_commands)
 app.add_typer(play_commands)
+app.add_typer(story_commands)
 
 
 def main() -> NoReturn:

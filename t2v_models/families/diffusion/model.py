@@ -254,7 +254,7 @@ class Diffusion(LossModel):
 
     def make(self, request: Request) -> Tensor:
         """By the averaged weights. The noise of a clip, what a sampler adds included, is drawn by its own seed."""
-        given = None if request.first_frames is None else self._begun(to_video(request.first_frames[:, None]))
+        given = None if request.first_frames is None else self._begun(to_video(request.first_frames))
         return self.completed(request, given)
 
     def completed(self, request: Request, given: Given | None) -> Tensor:
