@@ -110,7 +110,7 @@ def test_a_validation_split_that_comes_alone_is_on_the_card(tmp_path: Path) -> N
     assert "validation/" not in (out / "README.md").read_text()
     for i in range(1, 9):  # those to train on are all known: only the others are new
         put(source, f"{i}.webp", to_webp(noise(i), 10))
-    new = _split([Source(f"{i}.webp", source / f"{i}.webp", ()) for i in range(1, 9)], 0.5)
+    new = _split([Source(f"{i}.webp", source / f"{i}.webp", ()) for i in range(1, 9)], 0.5, {})
     for path, split in new.items():
         if split == "train":
             put(source, path, to_webp(noise(0), 10))
@@ -119,6 +119,46 @@ def test_a_validation_split_that_comes_alone_is_on_the_card(tmp_path: Path) -> N
     changed = {path for path, content in before.items() if (out / path).read_bytes() != content}
     assert changed == {Path("README.md"), Path("SHA256SUMS"), Path(REJECTS)}
     assert verify(out) == verify(out / "validation") == []
+
+
+def grouped(source: Path, groups: dict[str, str]) -> Path:
+    """Clips by name, of the groups that a table says."""
+    for name in groups:
+        put(source, f"{name}.webp", to_webp(noise(int(name)), 10), None)
+    rows = [f"{name}.webp,a thing,{group}" for name, group in groups.items()]
+    (source / "list.csv").write_text("\n".join(["path,caption,group", *rows]))
+    return source / "list.csv"
+
+
+def sides_of(out: Path) -> dict[str, set[str]]:
+    """The names of the files in both parts."""
+    folders = {"train": out, "validation": out / "validation"}
+    return {
+        side: {path.removesuffix(".webp") for path in Manifest.load(folder).table["source"].to_pylist()}
+        for side, folder in folders.items()
+    }
+
+
+def test_files_of_one_group_stay_on_one_side_also_those_that_come_later(tmp_path: Path) -> None:
+    source, out = tmp_path / "source", tmp_path / "out"
+    options = OPTIONS.model_copy(update={"validation": 0.4})
+    groups = {str(i): "abcd"[i % 4] for i in range(12)} | {"12": "", "13": ""}
+    ingest(grouped(source, groups), out, options)
+    before = sides_of(out)
+    assert 3 <= len(before["validation"]) <= 6  # 0.4 of 14 is 6
+    kept = {groups[name] for name in before["validation"]} - {""}
+    assert kept and kept.isdisjoint(groups[name] for name in before["train"])
+    later = {str(i): "abcd"[i % 4] for i in range(20, 24)}
+    ingest(grouped(source, groups | later), out, options, add=True)
+    after = sides_of(out)
+    assert {name for name in later if later[name] in kept} == after["validation"] - before["validation"]
+
+
+def test_a_file_of_two_groups_is_told(tmp_path: Path) -> None:
+    table = grouped(tmp_path / "source", {"1": "a", "2": "7"})
+    table.write_text(table.read_text() + "\n1.webp,another,b\n")
+    ingest(table, tmp_path / "out", OPTIONS)
+    assert rejects(tmp_path / "out") == {"1.webp": "its group is 'b', and another row says 'a', in list.csv line 4"}
 
 
 def test_what_cannot_be_added_to_is_said(tmp_path: Path, data: Path) -> None:

@@ -109,7 +109,9 @@ def ingest(
     ] = None,
     column: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=NAME", help="What the table calls path, caption, start or end; may be repeated."),
+        typer.Option(
+            metavar="KEY=NAME", help="What the table calls path, caption, start, end, group; may be repeated."
+        ),
     ] = None,
     size: Annotated[str, typer.Option(help="In pixels, 16 to 512: 64, or width first 64x36.")] = "64",
     frames: Annotated[int, typer.Option(help="Frames per clip, 4 to 256.")] = 10,
@@ -150,8 +152,8 @@ def ingest(
     gif, webp, npz (frames: uint8 t, h, w, 3) and folders of numbered images.
     Each line of CLIP.txt, and each row of a table for a clip, is a caption of
     it: training draws one of them. Tables may give start and end, in seconds or
-    h:mm:ss. Of equal clips the first is kept; all clips of one file go either
-    to training or to OUT/validation.
+    h:mm:ss. Of equal clips the first is kept; all clips of one file, and all
+    files of one group in a table, go either to training or to OUT/validation.
     """
     from t2v_models.shards.ingest import look, options_of
     from t2v_models.shards.ingested import IngestOptions

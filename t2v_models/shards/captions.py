@@ -1,4 +1,5 @@
-"""What people write about a clip, as it is kept: its captions, one a line, and the times of the part they speak of."""
+"""What people write about a clip, as it is kept: its captions, one a line, the times of the part they speak of, and its
+group."""
 
 import math
 
@@ -61,3 +62,17 @@ def read_seconds(value: object, what: str) -> float | None:
     if not 1 <= len(parts) <= 3 or not all(0 <= part < math.inf for part in parts) or max(parts[1:], default=0) >= 60:
         raise ValueError(f"its {what} {text[:40]!r} is no time: give seconds or h:mm:ss")
     return sum(part * 60.0**place for place, part in enumerate(reversed(parts)))
+
+
+def read_group(value: object) -> str:
+    """What a file has in common with others, any text or number in a table; empty where there is nothing.
+
+    Raises:
+        ValueError: it is not UTF-8.
+    """
+    try:
+        stored = value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape")
+        text = " ".join(stored.decode("utf-8").split())
+    except UnicodeError as error:
+        raise ValueError("its group is not UTF-8") from error
+    return "" if value is None or text.casefold() in NO_CAPTION else text

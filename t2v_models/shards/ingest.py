@@ -72,6 +72,7 @@ def ingest(
     listing = look(source, out, options, captions, columns, add)
     rejects = listing.rejects
     old = _existing(out) if add else {}
+    sides = _sides(listing.sources, old)
     if add:
         _leave_out(listing, old)
         _keep_told(listing, out)
@@ -93,7 +94,7 @@ def ingest(
         }
         found = mapper(partial(windows, options), jobs, lambda share: on_source(ended + share, len(jobs)))
         stack.callback(found.close)  # first of all, so that nothing writes what is removed
-        splits, owner, ended = _split(sources, options.validation), _owners(old), 0
+        splits, owner, ended = _split(sources, options.validation, sides), _owners(old), 0
         for ended, (job, result) in enumerate(zip(jobs, found, strict=True), 1):
             path = job.source.path
             for item in [Reject(path, None, result)] if isinstance(result, str) else result:
@@ -148,11 +149,25 @@ def _nothing(source: Path, rejects: list[Reject]) -> LabError:
     return LabError(f"{source} holds no clip with a caption{_reasons(rejects)}: see `t2v ingest --help`")
 
 
-def _split(sources: list[Source], share: float) -> dict[str, Split]:
-    """Which source goes where: the given share, rounded, in an order that only names decide; one stays to train on."""
-    ranked = sorted((hashlib.sha256(item.path.encode()).digest(), item.path) for item in sources)
-    count = min(round(share * len(sources)), len(sources) - 1)
-    return {path: "validation" if rank < count else "train" for rank, (_, path) in enumerate(ranked)}
+def _split(sources: list[Source], share: float, sides: Mapping[str, Split]) -> dict[str, Split]:
+    """Which source goes where: the given share, rounded, or less where whole groups do not make it up, in an order that
+    only names decide; one stays to train on. Groups that have a side already go there."""
+    groups: dict[str, list[str]] = {}
+    for item in sources:
+        groups.setdefault(item.group or item.path, []).append(item.path)
+    left = min(round(share * len(sources)), len(sources) - 1)
+    found: dict[str, Split] = {}
+    for name in sorted(groups, key=lambda name: (name not in sides, hashlib.sha256(name.encode()).digest(), name)):
+        side = sides.get(name, "validation" if len(groups[name]) <= left else "train")
+        left -= len(groups[name]) if side == "validation" else 0
+        found |= dict.fromkeys(groups[name], side)
+    return found
+
+
+def _sides(sources: list[Source], old: Mapping[Split, Manifest]) -> dict[str, Split]:
+    """Where the files of groups lie in the dataset that is there, as far as the table still names one of each."""
+    where = {path: name for name, manifest in old.items() for path in manifest.table["source"].unique().to_pylist()}
+    return {item.group: where[item.path] for item in sources if item.group and item.path in where}
 
 
 def _existing(out: Path) -> dict[Split, Manifest]:

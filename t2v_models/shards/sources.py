@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from t2v_models.config import LabError
-from t2v_models.shards.captions import LONGEST_CAPTION, lines_of, read_caption, read_seconds, shortened
+from t2v_models.shards.captions import LONGEST_CAPTION, lines_of, read_caption, read_group, read_seconds, shortened
 from t2v_models.shards.frames import FRAME_SUFFIXES, WEBP, frame_files
 from t2v_models.shards.paths import barred, name_in, printable
 from t2v_models.shards.tables import TABLE_SUFFIXES, Row, table_rows
@@ -47,6 +47,8 @@ class Source:
     file: Path
     excerpts: tuple[Excerpt, ...]
     """In the order of their times; they may overlap."""
+    group: str = ""
+    """What it has in common with others, with which it goes to training or to validation; empty for nothing."""
 
 
 @dataclass
@@ -88,7 +90,8 @@ def source_digest(source: Source) -> str:
         OSError: it cannot be read.
     """
     told = [(excerpt.caption, excerpt.start, excerpt.end) for excerpt in source.excerpts]
-    digest = hashlib.sha256(json.dumps([source.path, told]).encode())
+    said = [source.path, told, source.group] if source.group else [source.path, told]
+    digest = hashlib.sha256(json.dumps(said).encode())
     for path in frame_files(source.file) if source.file.is_dir() else [source.file]:
         with path.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
@@ -103,6 +106,7 @@ class _Named:
     path: Path
     captions: dict[tuple[float, float], list[str]] = field(default_factory=dict)
     """By start and end."""
+    group: str = ""
 
 
 class _Lister:
@@ -149,7 +153,7 @@ class _Lister:
                 for (start, end), captions in sorted(named.captions.items())
             ]
             if excerpts:
-                self.found.sources.append(Source(named.name, named.path, tuple(excerpts)))
+                self.found.sources.append(Source(named.name, named.path, tuple(excerpts), named.group))
         for clip in _walk(self.root):
             if (
                 isinstance(clip, Path)
@@ -165,10 +169,14 @@ class _Lister:
             start, end = read_seconds(row.start, "start") or 0.0, read_seconds(row.end, "end")
             if end is not None and end <= start:
                 raise ValueError(f"it ends at {end:g} s, and starts at {start:g} s")
+            group = read_group(row.group)
+            if named.captions and group != named.group:
+                raise ValueError(f"its group is {group!r}, and another row says {named.group!r}")
             told = self._texts(named.name, row.caption if isinstance(row.caption, list) else [row.caption])
         except ValueError as error:
             self._reject(named.name, f"{error}, in {row.place}")
             return
+        named.group = group
         known = named.captions.setdefault((start, math.inf if end is None else end), [])
         if set(told) <= set(known):
             self._reject(named.name, f"listed a second time, in {row.place}")

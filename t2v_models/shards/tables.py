@@ -23,6 +23,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "caption": ("caption", "captions", "text", "prompt", "description"),
     "start": ("start", "start_time", "start_sec", "start_seconds", "start_timestamp", "begin"),
     "end": ("end", "end_time", "end_sec", "end_seconds", "end_timestamp", "stop"),
+    "group": ("group",),
 }
 """What each column may be called besides its own name, which comes first; in any case, with blanks for underscores."""
 NEEDED = ("path", "caption")
@@ -45,6 +46,8 @@ class Row:
     """Text, bytes that should be text, or a list of them."""
     start: object
     end: object
+    group: object
+    """Files of one group are kept for training, or for validation, together."""
 
 
 def table_rows(table: Path, columns: Mapping[str, str] | None = None) -> Iterator[Row]:
