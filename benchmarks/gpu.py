@@ -159,12 +159,13 @@ def obey(size: Size, work: Path) -> Iterator[Figure]:
     end. Validation takes a few per cent of the time, told beside it."""
     manifest = size.dataset(work / "data")
     assert isinstance(manifest.config, DatasetConfig)
+    store = ClipStore(manifest)
     for name, minutes in size.minutes.items():
         run = RunConfig.of(manifest, size.models()[name], seed=0)
         precision = size.precisions[-1]
         config = TrainConfig(minutes=minutes, device=size.device, precision=precision, watch_seconds=1)  # type: ignore[arg-type]
         folder = work / name
-        last = fit(run, ClipStore(manifest), config, folder, lambda step, figures: None, watcher(run, folder))
+        last = fit(run, store, config, folder, lambda step, figures: None, watcher(run, store, folder))
         looks = [row for row in history(folder).values() if WATCHED in row]
         reached = [row["train/seconds"] for row in looks if row[WATCHED] >= 0.99]
         model = load(folder)[0].to(size.device)

@@ -1,8 +1,9 @@
 """What can make clips: a trained model, a baseline, an archive, somebody else's pipeline. Imports no torch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Protocol
+from functools import partial
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,8 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 
 Frames = NDArray[np.uint8]
+Clips = Callable[[Sequence[str], Sequence[int]], Frames]
+"""Of prompts and seeds."""
 MOST_SEED = 2**62
 """A seed has 63 bits, and there is one for each of many clips."""
 
@@ -82,6 +85,15 @@ class Interpolates(Protocol):
         """`count` clips from one prompt and seed to another, both ends included: uint8 `(count, t, h, w, 3)`."""
 
 
+@runtime_checkable
+class RoundTrip(Protocol):
+    """A sampler that takes clips apart and makes them again, none of a prompt: it is judged by what becomes of real
+    ones."""
+
+    def round_trip(self, frames: Frames) -> Frames:
+        """uint8 `(b, t, h, w, 3)` to the same shape."""
+
+
 WISHES = {
     "frames": "another length than {0.frames} frames: leave --frames out",
     "size": "another size than {0.width} x {0.height} px: leave --size out",
@@ -127,6 +139,14 @@ def sample_all(sampler: Sampler, request: Request) -> Frames:
 def sample_frames(sampler: Sampler, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
     """`sample_all` of plain prompts and seeds, without wishes."""
     return sample_all(sampler, Request(tuple(prompts), tuple(map(int, seeds))))
+
+
+def clips_of(sampler: Sampler, real: Clips) -> Clips:
+    """What a sampler is judged by: its clips of prompts and seeds, or of `real` clips of them what it makes again."""
+    if isinstance(sampler, RoundTrip):
+        again = sampler.round_trip
+        return lambda prompts, seeds: again(real(prompts, seeds))
+    return partial(sample_frames, sampler)
 
 
 def repeat(prompts: Sequence[str], count: int, seed: int) -> tuple[list[str], list[int]]:

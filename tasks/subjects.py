@@ -10,13 +10,13 @@ from pydantic import ValidationError
 from t2v_models import checkpoint
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError, in_words
-from t2v_models.judging.baselines import BASELINES
+from t2v_models.judging.baselines import BASELINES, CEILING, real
 from t2v_models.judging.learnt import Bounds, reference_of
 from t2v_models.judging.own_clips import CONTROLS
 from t2v_models.judging.reference import Reference
 from t2v_models.judging.scores import EvaluateConfig, Refusals
 from t2v_models.judging.suite import Sampler as Sample
-from t2v_models.sampler import Request, Sampler, sample_frames
+from t2v_models.sampler import Request, RoundTrip, Sampler, clips_of, sample_frames
 from t2v_models.shards.ingested import DataConfig
 from t2v_models.shards.manifest import MANIFEST, Manifest
 from t2v_models.text.split import words
@@ -80,10 +80,12 @@ def subject(run: Path | str, data: DatasetConfig | None = None, own: Path | None
         who.sampler.name, who.sha256, who.step, who.data, partial(sample_frames, who.sampler), settings=who.settings,
         sampler=who.sampler, vocabulary=who.vocabulary,
     )  # fmt: skip
-    return found if who.data.truth else _beside_own(found, Path(run), own)
+    if who.data.truth:
+        return replace(found, sample=clips_of(who.sampler, partial(real, who.data.truth)))
+    return _beside_own(found, who.sampler, Path(run), own)
 
 
-def _beside_own(who: Subject, run: Path, own: Path | None) -> Subject:
+def _beside_own(who: Subject, sampler: Sampler, run: Path, own: Path | None) -> Subject:
     """A run on people's own clips, with their judge."""
     folder = own or (Path(place) if (place := read_record(run).get("data")) else None)
     if folder is None or not folder.is_dir():
@@ -96,7 +98,8 @@ def _beside_own(who: Subject, run: Path, own: Path | None) -> Subject:
         raise LabError(
             f"{run} was not trained on the clips in {folder}: give --like with the dataset it was trained on"
         )
-    return replace(who, reference=reference, bounds=bounds)
+    sample = clips_of(sampler, partial(CONTROLS[CEILING], reference.own))
+    return replace(who, sample=sample, reference=reference, bounds=bounds)
 
 
 def _archive_of_own(archive: Archive, own: Path) -> Subject:
@@ -231,7 +234,7 @@ def taken(who: Subject, asked: Mapping[Split, Asked]) -> tuple[dict[Split, Asked
 def _refusal(sampler: Sampler | None, prompt: str) -> str:
     """Why a sampler does not take a prompt; empty where it does."""
     try:
-        if sampler:
+        if sampler and not isinstance(sampler, RoundTrip):
             sampler.check(Request((prompt,), (0,)))
     except LabError as error:
         return str(error)

@@ -72,7 +72,7 @@ def _train(
                 )
                 last = launch.train(job, log)
             else:
-                last = loop.fit(run, store, config, run_dir, log, validation.watcher(run, run_dir))
+                last = loop.fit(run, store, config, run_dir, log, validation.watcher(run, store, run_dir))
             show(1.0, f"{last.step:,} steps")
         with working(f"register {model.name}"):
             uri = tracker.model(run_dir, "t2v-" + model.name.replace("_", "-"), run.dataset.prompts[0])

@@ -224,9 +224,9 @@ def test_closed_forms() -> None:
 
 
 def test_training_logs_how_many_prompts_are_sick(data: Path, tmp_path: Path) -> None:
-    run = run_of(data, SMALL["gan"])
+    run, store = run_of(data, SMALL["gan"]), ClipStore(Manifest.load(data))
     config = TrainConfig(steps=1, log_every=1, probe_seconds=0)
-    fit(run, ClipStore(Manifest.load(data)), config, tmp_path, quiet, watcher(run, tmp_path))
+    fit(run, store, config, tmp_path, quiet, watcher(run, store, tmp_path))
     told = history(tmp_path)[1]
     assert {f"health/{kind}" for kind in health.KINDS} | {"health/score_gap", "health/relapse"} <= told.keys()
 

@@ -12,7 +12,7 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.families.build import FAMILIES
 from t2v_models.model import FamilyConfig, VideoModel
-from t2v_models.sampler import WISHES, Request
+from t2v_models.sampler import WISHES, Request, RoundTrip
 from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.worlds.render import render
 from tests.tiny import drawn_clip
@@ -21,7 +21,11 @@ PROMPTS = DatasetConfig().prompts
 SPECS = [ClipSpec(size=16, frames=4), ClipSpec(size=32, frames=10), ClipSpec(size=64, frames=4)]
 SMALL = SPECS[0]
 
-each_family = pytest.mark.parametrize("config", [f.tiny() for f in FAMILIES.values()], ids=lambda config: config.name)
+TINY = [family.tiny() for family in FAMILIES.values()]
+each_family = pytest.mark.parametrize("config", TINY, ids=lambda config: config.name)
+each_sampler = pytest.mark.parametrize(
+    "config", [config for config in TINY if config.name != "video_tokenizer"], ids=lambda config: config.name
+)
 each_spec = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec.size}px-{spec.frames}frames")
 
 
@@ -85,7 +89,7 @@ def test_every_parameter_is_learnt_or_averaged(config):
 
 
 @each_spec
-@each_family
+@each_sampler
 def test_sample_has_the_shape_and_range(config, spec):
     video = video_of(fresh(config, spec), PROMPTS[:3], [1, 2, 3])
     assert video.shape == (3, 3, spec.frames, spec.size, spec.size)
@@ -96,7 +100,7 @@ def test_sample_has_the_shape_and_range(config, spec):
     torch.testing.assert_close(to_video(frames), video, rtol=0, atol=1 / 255 + 1e-6)
 
 
-@each_family
+@each_sampler
 def test_sample_repeats_by_seed_and_changes_with_seed_and_prompt(config):
     model = fresh(config, SMALL)
     step(model, batch_of(SMALL))
@@ -107,7 +111,7 @@ def test_sample_repeats_by_seed_and_changes_with_seed_and_prompt(config):
     assert not torch.equal(first[0], video_of(model, [PROMPTS[1]], [5])[0])
 
 
-@each_family
+@each_sampler
 def test_sampling_does_not_touch_the_global_random_state(config):
     model = fresh(config, SMALL)
     before = torch.get_rng_state()
@@ -115,7 +119,7 @@ def test_sampling_does_not_touch_the_global_random_state(config):
     assert torch.equal(before, torch.get_rng_state())
 
 
-@each_family
+@each_sampler
 def test_a_clip_does_not_depend_on_its_batch_mates(config):
     model = fresh(config, SMALL)
     step(model, batch_of(SMALL))
@@ -126,7 +130,7 @@ def test_a_clip_does_not_depend_on_its_batch_mates(config):
         )  # edges are steep; a byte is 8e-3
 
 
-@each_family
+@each_sampler
 def test_weights_alone_restore_the_samples(config):
     model = fresh(config, SMALL)
     step(model, batch_of(SMALL))
@@ -167,10 +171,11 @@ def test_captions_outside_the_grammar_are_learnt_from(config):
     frames = batch_of(SMALL, prompts=3, group=1).frames
     metrics = step(model, Batch(frames, captions))
     assert all(torch.isfinite(value) for value in metrics.values())
-    assert video_of(model, ["a cat runs"], [0]).shape == (1, 3, SMALL.frames, SMALL.size, SMALL.size)
+    if not isinstance(model, RoundTrip):
+        assert video_of(model, ["a cat runs"], [0]).shape == (1, 3, SMALL.frames, SMALL.size, SMALL.size)
 
 
-@each_family
+@each_sampler
 def test_an_unknown_word_is_named(config):
     with pytest.raises(LabError, match="'sideways'"):
         fresh(config, SMALL).check(Request(("circle moving sideways",), (0,)))
@@ -189,7 +194,7 @@ WISHED = {
 }  # fmt: skip
 
 
-@each_family
+@each_sampler
 @pytest.mark.parametrize("wish", WISHES)
 def test_a_wish_is_granted_or_refused_in_one_sentence(config, wish):
     model = fresh(config, SMALL)
@@ -210,7 +215,7 @@ def test_a_wish_is_granted_or_refused_in_one_sentence(config, wish):
         assert not np.array_equal(clip, model.sample(Request((PROMPTS[0],), (5,)))[0])
 
 
-@each_family
+@each_sampler
 def test_its_own_length_and_size_are_no_wishes(config):
     model = fresh(config, SMALL)
     model.check(Request((PROMPTS[0],), (5,), frames=SMALL.frames, size=(SMALL.size, SMALL.size)))

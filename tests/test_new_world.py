@@ -124,7 +124,7 @@ def test_it_is_rendered_verified_and_read_back(dots: Path) -> None:
 def test_it_trains_and_is_judged_beside_its_own_real_clips_and_baselines(dots: Path, tmp_path: Path) -> None:
     run, store = run_of(dots, SMALL["gan"]), ClipStore(Manifest.load(dots))
     config = TrainConfig(steps=2, probe_seconds=0)
-    fit(run, store, config, tmp_path / "run", quiet, validation.watcher(run, tmp_path / "run"))
+    fit(run, store, config, tmp_path / "run", quiet, validation.watcher(run, store, tmp_path / "run"))
     assert "watch/prompt_acc" in history(tmp_path / "run")[2]
     who = subject(tmp_path / "run")
     asked = asked_of(who, EvaluateConfig(clips_per_prompt=2))

@@ -152,7 +152,7 @@ def main(path: Path) -> None:
     try:
         store = open_data(job.data, job.cache, job.training.cache_gib)
         run = RunConfig.of(store.manifest, job.model, job.training.seed)
-        fit(run, store, job.training, job.run_dir, lambda step, figures: None, watcher(run, job.run_dir))
+        fit(run, store, job.training, job.run_dir, lambda step, figures: None, watcher(run, store, job.run_dir))
     except LabError as error:
         print(f"{SAID}{error}", file=sys.stderr, flush=True)
         sys.exit(REFUSED)

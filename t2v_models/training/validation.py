@@ -1,15 +1,19 @@
 """A look at a model in training now and then: a sheet of its clips, and how many of them obey."""
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from t2v_models import files
 from t2v_models.checkpoint import RunConfig
 from t2v_models.clips.media import contact_sheet
 from t2v_models.judging import health
+from t2v_models.judging.baselines import real
 from t2v_models.judging.metrics import summarise
 from t2v_models.judging.verdicts import judge
 from t2v_models.model import VideoModel
-from t2v_models.sampler import repeat, sample_frames
+from t2v_models.sampler import Frames, clips_of, repeat
+from t2v_models.shards.store import ClipStore
 from t2v_models.training.loop import Watch, history
 
 CLIPS = 8
@@ -28,14 +32,18 @@ def sheet(run_dir: Path, step: int) -> Path:
     return run_dir / "samples" / f"step-{step:08d}.png"
 
 
-def watcher(run: RunConfig, run_dir: Path) -> Watch:
-    """What `fit` calls: samples the model, draws its clips on a sheet, and reads them where they can be judged."""
+def watcher(run: RunConfig, store: ClipStore, run_dir: Path) -> Watch:
+    """What `fit` calls: samples the model, draws its clips on a sheet, and reads them where they can be judged.
+
+    One that takes clips apart is given real ones: never trained, where they can be drawn, else of those in `store`.
+    """
     truth = run.dataset.truth
+    clips = partial(real, truth) if truth else partial(_stored, store)
     prompts = run.dataset.watched[:PROMPTS]
     asked, seeds = repeat(prompts, CLIPS, seed=0)
 
     def watch(step: int, model: VideoModel) -> dict[str, float]:
-        frames = sample_frames(model, asked, seeds)
+        frames = clips_of(model, clips)(asked, seeds)
         verdicts = judge(frames, asked, seeds, "s0", truth.rules) if truth else []
         marks = [v.mark for v in verdicts[::CLIPS]] or None
         files.write(sheet(run_dir, step), contact_sheet(list(frames[::CLIPS]), prompts, marks))
@@ -46,3 +54,9 @@ def watcher(run: RunConfig, run_dir: Path) -> Watch:
         return watched | health.of_history(rows) | (health.of_clips(verdicts, truth.rules) if truth else {})
 
     return watch
+
+
+def _stored(store: ClipStore, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
+    """The first clip of each caption."""
+    captions = store.manifest.captions
+    return store.frames([captions.index(prompt) for prompt in prompts])

@@ -1,0 +1,227 @@
+"""A tokenizer of clips: few tokens each, from which a decoder makes the clip again.
+
+Like C-ViViT (Villegas et al. 2022, arXiv:2210.02399, section 2.1) it sees the first frame by itself and never looks
+ahead: tokens and pixels of the first slots of a clip are those of a clip that ends there. It is small convolutions
+instead of transformers, and knows nothing of what clips show; the median colour is measured from the first batch.
+
+Letters in shapes: b clips, t frames, h and w pixels, s slots, y and x patches, d numbers of a code.
+"""
+
+from collections.abc import Mapping
+from typing import Literal, final
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from t2v_models.batch import Batch, Metrics, to_frames, to_video
+from t2v_models.clips.spec import ClipSpec
+from t2v_models.config import LabError
+from t2v_models.distributed.collectives import all_reduce_tensor
+from t2v_models.families.ema import Average, power_share
+from t2v_models.families.muon import Muon
+from t2v_models.families.tokens.autoencoder import Autoencoder, Decoder, Encoder
+from t2v_models.families.tokens.grid import Grid
+from t2v_models.families.tokens.quantise import Fsq
+from t2v_models.families.tokens.usage import Usage
+from t2v_models.machine import threads
+from t2v_models.model import FamilyConfig, Loss, LossModel, VideoModel
+from t2v_models.sampler import Frames, Request
+
+BETAS = (0.9, 0.98)
+AROUND = 5
+"""px: a place counts as much as the one within this square that is least like the median colour."""
+
+
+class VideoTokenizerConfig(FamilyConfig):
+    """What kept motion and shape of rendered clips best after a minute on a core."""
+
+    about = "a tokenizer of clips: the first stage of ar_tokens, judged by what becomes of real clips"
+
+    name: Literal["video_tokenizer"] = "video_tokenizer"
+    batch_size: int = Field(32, ge=1, description="clips per update, over all ranks")
+    patch: int = Field(8, ge=1, le=64, description="most pixels on a side of a patch, which has a token a slot")
+    slot: int = Field(3, ge=1, le=64, description="frames that share their tokens; the first frame has its own")
+    levels: tuple[int, ...] = Field((8, 5, 5, 5), min_length=1, description="of each number of a code: codes are many")
+    encoder_width: int = Field(256, ge=8, le=8192, description="channels of the encoder")
+    decoder_width: int = Field(128, ge=8, le=8192, description="channels of the decoder, a patch at a time")
+    fine_width: int = Field(64, ge=4, le=8192, description="channels of its layers at half a patch")
+    foreground: float = Field(4.0, ge=0, le=1000, description="how much more counts what is unlike the median colour")
+    absolute: float = Field(0.1, ge=0, le=100, description="weight of sizes of errors beside their squares")
+    decoder_alone: float = Field(
+        0.4, ge=0, lt=1, description="share of the run, its end, in which only the decoder learns"
+    )
+    muon_lr: float = Field(0.02, gt=0, le=1, description="Muon step of hidden weights")
+    lr: float = Field(2e-3, gt=0, le=1, description="AdamW step of all other weights")
+    warmup_steps: int = Field(30, ge=1, le=100_000, description="updates over which the steps rise from 0")
+    decay: float = Field(0.5, gt=0, le=1, description="share of the run, its end, over which they fall to 0")
+    ema_power: float = Field(
+        8.0, gt=0, le=1000, description="of the decoder's averaged weights: higher looks back less far"
+    )
+
+    @field_validator("levels")
+    @classmethod
+    def _some_of_each(cls, levels: tuple[int, ...]) -> tuple[int, ...]:
+        if any(not 2 <= count <= 1024 for count in levels):
+            raise ValueError("2 to 1024 levels are possible for each number")
+        if torch.tensor(levels).double().prod() > 2**16:
+            raise ValueError("more than 65,536 codes are more than a transformer learns here: use fewer levels")
+        return levels
+
+    @classmethod
+    def tiny(cls) -> "VideoTokenizerConfig":
+        return cls(batch_size=4, levels=(4, 3), encoder_width=16, decoder_width=16, fine_width=8, threads=1)
+
+    def plan(self, spec: ClipSpec) -> str:
+        grid = Grid.of(spec, self.slot, self.patch)
+        slots = grid.slots(spec.frames)
+        return (
+            f"{slots * grid.rows * grid.columns} tokens a clip: {slots} slots of {grid.rows} x {grid.columns} patches "
+            f"of {grid.patch} px"
+        )
+
+    def build(self, spec: ClipSpec, parents: Mapping[str, VideoModel]) -> "VideoTokenizer":
+        return VideoTokenizer(self, spec)
+
+
+@final
+class VideoTokenizer(LossModel):
+    """An encoder, its codes and a decoder; clips are decoded by averaged weights.
+
+    Raises:
+        LabError: a frame size that is not made of patches.
+    """
+
+    def __init__(self, config: VideoTokenizerConfig, spec: ClipSpec):
+        super().__init__()
+        self.config: VideoTokenizerConfig = config
+        self.spec = spec
+        self.text = config.text_encoder.build()
+        self.grid = Grid.of(spec, config.slot, config.patch)
+        encoder = Encoder(self.grid, config.levels, config.encoder_width)
+        decoder = Decoder(self.grid, config.levels, config.decoder_width, config.fine_width)
+        self.autoencoder = Autoencoder(encoder, decoder)
+        self.average = Average([decoder])
+        self.usage = Usage(encoder.fsq.vocabulary)
+        self.register_buffer("median", torch.zeros(3, 1, 1, 1))
+        self.register_buffer("is_measured", torch.tensor(False))
+        self.median: Tensor
+        self.is_measured: Tensor
+
+    @property
+    def decoder(self) -> Decoder:
+        """What learns alone in the end."""
+        return self.autoencoder.decoder
+
+    @property
+    def fsq(self) -> Fsq:
+        """Codes and their tokens."""
+        return self.autoencoder.encoder.fsq
+
+    def tokens(self, video: Tensor) -> Tensor:
+        """int64 `(b, s, y, x)` of clips `(b, 3, t, h, w)` in [-1, 1] of any length."""
+        codes = self.autoencoder.encoder(self._unlike(video))
+        found: Tensor = self.fsq.tokens(codes.movedim(2, -1))
+        return found
+
+    def video(self, tokens: Tensor, frames: int) -> Tensor:
+        """The clips of so many frames that tokens `(b, s, y, x)` stand for, `(b, 3, t, h, w)` in [-1, 1]."""
+        codes = self.fsq.codes(tokens).movedim(-1, 2)
+        found: Tensor = self.average[0](codes.to(self.median), frames)
+        return (2 * found.float() + self.median).clamp(-1, 1)
+
+    def round_trip(self, frames: Frames) -> Frames:
+        """`sampler.RoundTrip`."""
+        with torch.inference_mode(), threads(self.config.threads):
+            starts = range(0, len(frames), self.sample_batch)
+            return np.concatenate([self._again(frames[i : i + self.sample_batch]) for i in starts])
+
+    def _again(self, frames: Frames) -> Frames:
+        tokens = self.tokens(to_video(torch.from_numpy(frames).to(self.device)))
+        return to_frames(self.video(tokens, frames.shape[1]))
+
+    def new_optimizers(self) -> dict[str, Optimizer]:
+        """One for both networks, and one for when the decoder learns alone."""
+        networks: dict[str, nn.Module] = {"autoencoder": self.autoencoder, "decoder": self.decoder}
+        optimizers: dict[str, Optimizer] = {}
+        ends = {"encoder.layers.0", "encoder.layers.4", "decoder.enter", "decoder.leave", "enter", "leave"}
+        for key, network in networks.items():
+            named = dict(network.named_parameters())
+            hidden = [w for name, w in named.items() if w.ndim > 1 and name.removesuffix(".weight") not in ends]
+            others = [w for w in named.values() if not any(w is matrix for matrix in hidden)]
+            optimizers[key] = Muon(hidden, others, self.config.muon_lr, self.config.lr, BETAS)
+            for group in optimizers[key].param_groups:
+                group["initial_lr"] = group["lr"]
+        return optimizers
+
+    def training_step(self, batch: Batch, step: int, progress: float) -> Metrics:
+        """One step; the very first looks at the data."""
+        if not self.is_measured:
+            self.median.copy_(median_colour(batch.frames).view(3, 1, 1, 1))
+            self.is_measured.fill_(True)
+        metrics = super().training_step(batch, step, progress)
+        tokens = self.grid.slots(batch.frames.shape[1]) * self.grid.rows * self.grid.columns
+        return metrics | {name: batch.weight * value for name, value in self.usage.figures(tokens).items()}
+
+    def losses(self, part: Batch, step: int, progress: float) -> dict[str, Loss]:
+        """Of encoder and decoder as one, or of the decoder by codes that no longer change."""
+        alone = progress >= 1 - self.config.decoder_alone
+        clip = self._unlike(to_video(part.frames))
+        with torch.set_grad_enabled(not alone):
+            codes = self.autoencoder.encoder(clip)
+        self.usage.note(self.fsq.tokens(codes.detach().movedim(2, -1)))
+        error = self.decoder(codes, clip.shape[2]) - clip
+        counted = (error.square() + self.config.absolute * error.abs()) * self._weight(clip)
+        squares = error.detach().square().mean((1, 2, 3, 4)).sum()
+        loss = Loss(counted.mean((1, 2, 3, 4)).sum(), len(clip), {"error": squares})
+        return {"decoder" if alone else "autoencoder": loss}
+
+    def _unlike(self, video: Tensor) -> Tensor:
+        """How unlike the median colour: 0 where it is that, at most 1 in size."""
+        return (video - self.median) / 2
+
+    def _weight(self, clip: Tensor) -> Tensor:
+        """How much each pixel counts, `(b, 1, t, h, w)`."""
+        unlike = clip.abs().amax(1, keepdim=True)
+        around = F.max_pool3d(unlike, (1, AROUND, AROUND), stride=1, padding=(0, AROUND // 2, AROUND // 2))
+        return 1 + self.config.foreground * around
+
+    def before_step(self, step: int, progress: float) -> None:
+        """A linear rise by step, a linear fall to 0 at the end by progress."""
+        share = min(1.0, (step + 1) / self.config.warmup_steps) * min(1.0, (1 - progress) / self.config.decay)
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = share * group["initial_lr"]
+
+    def after_step(self, step: int, progress: float) -> None:
+        """Averages of weights, and which codes were used."""
+        self.average.update(power_share(step, self.config.ema_power))
+        self.usage.remember()
+
+    def check(self, request: Request) -> None:
+        """It makes no clips of prompts.
+
+        Raises:
+            LabError: always, with what it is for.
+        """
+        raise LabError(
+            f"{self.name} makes no clips of prompts: judge by 't2v evaluate RUN' what becomes of real clips, or train "
+            "ar_tokens with --set tokenizer=RUN to make some"
+        )
+
+    def make(self, request: Request) -> Tensor:
+        """It does not."""
+        self.check(request)
+        raise AssertionError
+
+
+def median_colour(frames: Tensor) -> Tensor:
+    """The median of each channel over the clips of all ranks, uint8 `(b, t, h, w, 3)`: `(3,)` in [-1, 1]."""
+    bytes_ = frames.flatten(0, 3).long() + 256 * torch.arange(3, device=frames.device)
+    counts = all_reduce_tensor(torch.bincount(bytes_.flatten(), minlength=768).double()).view(3, 256)
+    before = counts.cumsum(1)
+    middle = (before < before[:, -1:] / 2).sum(1)
+    return (middle / 127.5 - 1).to(torch.get_default_dtype())

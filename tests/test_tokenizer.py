@@ -1,0 +1,158 @@
+"""A clip as tokens and back: nothing looks ahead, codes are on their grid, and what is judged is the round trip."""
+
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from t2v_models.batch import Batch, to_video
+from t2v_models.clips.spec import ClipSpec
+from t2v_models.config import LabError
+from t2v_models.families.tokens.grid import Grid
+from t2v_models.families.tokens.quantise import Fsq
+from t2v_models.families.tokens.tokenizer import VideoTokenizer, VideoTokenizerConfig, median_colour
+from t2v_models.families.tokens.usage import Usage
+from t2v_models.judging.baselines import real
+from t2v_models.sampler import Request, clips_of
+from t2v_models.worlds.dataset import DatasetConfig
+from tasks.subjects import subject
+from tests.runs import train
+from tests.tiny import TINY, noise
+
+WIDE = ClipSpec(frames=10, height=16, width=24)
+
+
+def fresh(spec: ClipSpec, **settings: object) -> VideoTokenizer:
+    torch.manual_seed(0)
+    return VideoTokenizerConfig.tiny().model_copy(update=settings).with_captions(["circle"]).build(spec, {})
+
+
+def clips(count: int, spec: ClipSpec) -> torch.Tensor:
+    return torch.from_numpy(np.stack([noise(i, spec.frames, spec.height, spec.width) for i in range(count)]))
+
+
+@pytest.mark.parametrize("frames", [1, 4, 7, 10])
+def test_tokens_and_pixels_of_the_first_frames_do_not_depend_on_later_ones(frames: int) -> None:
+    model, video = fresh(WIDE), to_video(clips(2, WIDE))
+    other = torch.cat([video[:, :, :frames], -video[:, :, frames:]], 2)
+    whole, begun = model.tokens(video), model.tokens(video[:, :, :frames])
+    assert begun.shape == (2, 1 + (frames - 1) // 3, 2, 3)
+    slots = begun.shape[1]
+    assert torch.equal(whole[:, :slots], begun) and torch.equal(model.tokens(other)[:, :slots], begun)
+    assert frames == 10 or not torch.equal(model.tokens(other), whole)
+    seen = model.video(whole, 10)[:, :, :frames]
+    torch.testing.assert_close(model.video(begun, frames), seen, rtol=0, atol=1e-6)
+    assert torch.equal(model.video(torch.cat([begun, (whole + 1)[:, slots:] % 12], 1), 10)[:, :, :frames], seen)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5, 9])
+def test_clips_of_any_length_and_pictures_make_the_round_trip(frames: int) -> None:
+    model, frames_ = fresh(WIDE), clips(2, WIDE).numpy()[:, :frames]
+    assert model.round_trip(frames_).shape == frames_.shape
+    grid = Grid(slot=3, patch=8, rows=2, columns=3)
+    video = to_video(frames_)
+    assert torch.equal(grid.video(grid.pictures(video), frames), video)
+
+
+@pytest.mark.parametrize("levels", [(8, 5, 5, 5), (4, 3), (2,), (7, 6)])
+def test_every_token_is_a_code_that_numbers_can_meet(levels: tuple[int, ...]) -> None:
+    fsq = Fsq(levels)
+    tokens = torch.arange(fsq.vocabulary)
+    codes = fsq.codes(tokens)
+    assert torch.equal(fsq.tokens(codes), tokens) and codes.abs().max() <= 1
+    spread = fsq(torch.linspace(-9, 9, 4001)[:, None].expand(-1, len(levels)))
+    for count, numbers in zip(levels, spread.T, strict=True):
+        assert len(numbers.unique()) == count
+        assert all(b >= a for a, b in pairwise(numbers.tolist()))
+
+
+def test_rounding_lets_gradients_pass() -> None:
+    numbers = torch.zeros(1, 2, requires_grad=True)
+    Fsq((5, 4))(numbers).sum().backward()
+    assert numbers.grad is not None and (numbers.grad > 0.5).all()
+
+
+def test_codes_in_use_are_counted() -> None:
+    usage = Usage(100)
+    usage.note(torch.tensor([[3, 5], [7, 9]]))
+    usage.remember()
+    found = usage.figures(tokens=10)
+    assert [float(found[f"codes/{name}"]) for name in ("used", "perplexity", "bits_per_clip")] == pytest.approx(
+        [0.04, 4, 20], rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("ground", [0, 90, 255])
+def test_what_is_unlike_the_median_colour_counts_more_whatever_that_is(ground: int) -> None:
+    frames = torch.full((4, 4, 16, 16, 3), ground, dtype=torch.uint8)
+    frames[:, :, 2:6, 2:6] = 255 - ground
+    assert ((median_colour(frames) + 1) * 127.5).tolist() == pytest.approx([ground] * 3)
+    model = fresh(ClipSpec(size=16, frames=4))
+    model.training_step(Batch(frames, ("circle",) * 4), 0, 0.0)
+    weight = model._weight(model._unlike(to_video(frames)))[0, 0, 0]
+    assert weight[3, 3] > 2 and weight[12, 12] == pytest.approx(1)
+
+
+def test_in_the_end_only_the_decoder_learns() -> None:
+    model, batch = fresh(WIDE), Batch(clips(4, WIDE), ("circle",) * 4)
+    model.training_step(batch, 0, 0.0)
+    before = {name: weight.clone() for name, weight in model.autoencoder.named_parameters()}
+    assert "loss/decoder" in model.training_step(batch, 1, 0.7)
+    for name, weight in model.autoencoder.named_parameters():
+        assert torch.equal(weight, before[name]) == name.startswith("encoder"), name
+
+
+def test_a_batch_is_learnt_by_heart() -> None:
+    data = DatasetConfig(spec=ClipSpec(size=16, frames=4))
+    frames = real(data, data.prompts[:4], range(4))
+    wide = {"levels": (8, 5, 5, 5), "encoder_width": 32, "decoder_width": 32, "fine_width": 16}
+    model = fresh(data.spec, decoder_alone=0.0, ema_power=1.0, **wide)
+    errors = [
+        float(model.training_step(Batch(torch.from_numpy(frames), ("circle",) * 4), step, step / 100)["error"])
+        for step in range(100)
+    ]
+    assert errors[-1] < errors[0] / 10
+    assert np.abs(model.round_trip(frames).astype(int) - frames).mean() < 6
+
+
+@pytest.mark.parametrize(
+    ("spec", "patch", "sentence"),
+    [
+        (
+            ClipSpec(height=62, width=34),
+            8,
+            "62 px a side|34 x 62 px .* of patches of 8 px .* use clips of 32x64 px, .*=2$",
+        ),
+        (ClipSpec(size=17), 4, "17 x 17 px .* use clips of 16 px, or --set patch=1$"),
+    ],
+)
+def test_frames_that_are_not_made_of_patches_are_one_sentence(spec: ClipSpec, patch: int, sentence: str) -> None:
+    with pytest.raises(LabError, match=sentence):
+        fresh(spec, patch=patch)
+
+
+def test_the_largest_patch_that_fits_is_taken_and_told() -> None:
+    assert "4 slots of 3 x 6 patches of 6 px" in VideoTokenizerConfig().plan(ClipSpec(height=18, width=36))
+
+
+def test_levels_that_make_no_codes_are_refused() -> None:
+    for levels, sentence in (((8, 1), "2 to 1024 levels"), ((99, 99, 99), "more than 65,536 codes")):
+        with pytest.raises(ValueError, match=sentence):
+            VideoTokenizerConfig(levels=levels)
+
+
+def test_it_makes_no_clip_of_a_prompt_and_is_judged_by_what_becomes_of_real_ones(data: Path, tmp_path: Path) -> None:
+    train(data, tmp_path, 1, "video_tokenizer")
+    who = subject(tmp_path)
+    prompts, seeds = TINY.prompts[:2], [3, 4]
+    again = who.sample(prompts, seeds)
+    assert again.shape == (2, *TINY.spec.shape) and not np.array_equal(again, real(TINY, prompts, seeds))
+    model = fresh(TINY.spec)
+    with pytest.raises(LabError, match="video_tokenizer makes no clips of prompts: judge by 't2v evaluate RUN'"):
+        model.check(Request((prompts[0],), (0,)))
+    assert np.array_equal(
+        clips_of(model, partial(real, TINY))(prompts, seeds), model.round_trip(real(TINY, prompts, seeds))
+    )
