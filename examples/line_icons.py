@@ -1,14 +1,18 @@
 """Clips that nobody here drew: 1,231 animated line icons with names, for `t2v ingest`.
 
-    python examples/line_icons.py clips            fetch the icons with npm, draw them with Chromium: two minutes
-    t2v ingest clips data/icons --size 32          10 frames of one second each, captions from names
+    python examples/line_icons.py clips                          fetch with npm, draw with Chromium: two minutes
+    t2v ingest clips/list.csv data/icons --size 32 --validation 0.1
     t2v train data/icons --model diffusion
+    t2v evaluate runs/icons-diffusion
 
 The icons are "Material Line Icons" by Vjacheslav Trushkin (MIT), in the npm package @iconify-json/line-md; nothing of
-them is kept here. Icon `account-add` becomes `account-add.webp` with the caption "account add".
+them is kept here. Icon `account-add` becomes `account-add.webp`, 10 frames in one second, with the caption "account
+add" in `list.csv`. Names that differ in their style alone, `bell`, `bell-filled` and `bell-twotone-loop`, are one group
+there: they stay together when clips are kept for validation.
 """
 
 import argparse
+import csv
 import functools
 import io
 import json
@@ -28,6 +32,8 @@ PACKAGE = "@iconify-json/line-md@1.2.16"
 ACROSS, DOWN = 16, 16
 """Icons of one picture; larger pictures make Chromium slow."""
 FRAMES, SECONDS = 10, 1.0
+STYLES = ("filled", "twotone", "loop", "transition")
+"""Words of names that say how an icon is drawn, not what it shows."""
 PAGE = """<!doctype html><style>body {{ margin: 0; background: white; color: black; line-height: 0 }}
 svg {{ width: {size}px; height: {size}px; float: left }}</style><body>{icons}<script>
 for (const icon of document.querySelectorAll("svg")) {{ icon.pauseAnimations(); icon.setCurrentTime({second}) }}
@@ -89,7 +95,7 @@ def animated(clip: NDArray[np.uint8]) -> bytes:
 def main() -> None:
     """Write clips and captions."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path, help="folder for NAME.webp and NAME.txt")
+    parser.add_argument("out", type=Path, help="folder for NAME.webp and list.csv")
     parser.add_argument("--size", type=int, default=64, help="height and width in pixels")
     parser.add_argument("--package", type=Path, help="the package as npm pack writes it; fetched if left out")
     asked = parser.parse_args()
@@ -101,10 +107,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         icons = icons_of(asked.package or fetched(Path(folder)))
     asked.out.mkdir(parents=True, exist_ok=True)
+    rows = [("path", "caption", "group")]
     for name, clip in clips(icons, asked.size, chromium):
         (asked.out / f"{name}.webp").write_bytes(animated(clip))
-        (asked.out / f"{name}.txt").write_text(name.replace("-", " "))
-    print(f"{len(icons):,} clips with captions in {asked.out}")
+        words = name.split("-")
+        rows.append((f"{name}.webp", " ".join(words), " ".join(word for word in words if word not in STYLES)))
+    with (asked.out / "list.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    print(f"{len(icons):,} clips; their captions are in {asked.out / 'list.csv'}")
 
 
 if __name__ == "__main__":

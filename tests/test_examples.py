@@ -29,13 +29,15 @@ def package(folder: Path, icons: dict[str, str]) -> Path:
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_line_icons_are_drawn_as_they_move_with_captions_of_their_names(tmp_path: Path) -> None:
     grows = '<rect height="24" width="0"><animate attributeName="width" dur="1s" fill="freeze" values="0;24"/></rect>'
-    icons = {"bar-grows": grows, "still": '<rect height="24" width="24"/>', "bar-again": grows}
+    icons = {"bar-grows": grows, "still": '<rect height="24" width="24"/>', "bar-filled-grows-loop": grows}
     command = [sys.executable, SCRIPT, tmp_path / "clips", "--size", "24", "--package", package(tmp_path, icons)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "") and "2 clips" in done.stdout
     names = sorted(path.name for path in (tmp_path / "clips").iterdir())
-    assert names == ["bar-again.txt", "bar-again.webp", "bar-grows.txt", "bar-grows.webp"]
-    assert (tmp_path / "clips" / "bar-grows.txt").read_text() == "bar grows"
+    assert names == ["bar-filled-grows-loop.webp", "bar-grows.webp", "list.csv"]
+    said = ["path,caption,group", "bar-grows.webp,bar grows,bar grows"]
+    said += ["bar-filled-grows-loop.webp,bar filled grows loop,bar grows"]
+    assert (tmp_path / "clips" / "list.csv").read_text().splitlines() == said
     film = Image.open(tmp_path / "clips" / "bar-grows.webp")
     dark = [(255 - np.asarray(frame.convert("L"), float)).mean() / 255 for frame in ImageSequence.Iterator(film)]
     assert dark == pytest.approx(np.linspace(0, 1, 10), abs=0.03)

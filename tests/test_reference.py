@@ -160,6 +160,7 @@ def test_own_clips_are_evaluated_compared_and_gated_as_rendered_ones(
     deaf, _, others = evaluated(data, "unconditional", tmp_path / "deaf")
     assert bounds == learnt_judge[1]
     assert "prompt_acc" not in real and real["r_precision_1"].low > deaf["r_precision_1"].high
+    assert all(score.low <= score.value <= score.high for score in (*real.values(), *deaf.values()))
     assert real["energy"].value == pytest.approx(1, abs=0.1) and real["caption_spread"].n == len(verdicts)
     found = {gap.metric: gap for gap in differences(others, verdicts)}
     assert found["r_precision_1"].better and "valid" not in found

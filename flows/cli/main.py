@@ -139,6 +139,7 @@ def train(
         train_flow(data, config, training, out, work)
     example = shlex.join(["t2v", "generate", str(out), manifest.config.prompts[0], "--out", "clip.mp4"])
     print(f"trained {out}: try {example}")
+    print(f"how often it does as asked: {shlex.join(['t2v', 'evaluate', str(out)])}")
     print_json(as_json, {"run": str(out), "data": str(data)})
 
 

@@ -89,6 +89,8 @@ class Metric:
     """It stands in short tables."""
     judge: Judges | None = "truth"
     """Whose it is: that of clips whose truth is known, that of clips without, or either's."""
+    minimum: float = 0
+    """The least that a mean can be."""
 
     def score(self, evidence: Evidence) -> Score | None:
         """The figure with its interval; None where nothing is known."""
@@ -104,7 +106,7 @@ class Metric:
         if self.kind == "share":
             found = [value for value in values if not math.isnan(value)]
             return wilson(int(sum(found)), len(found))
-        return mean(values, [v.prompt for v in verdicts], minimum=0)
+        return mean(values, [v.prompt for v in verdicts], minimum=self.minimum)
 
 
 def _if(condition: bool, number: float) -> float:
@@ -227,10 +229,10 @@ _DISTANCES = (
 
 def _reference(
     name: str, title: str, about: str, kind: Kind, better: bool | None, number: Number | None = None, unit: str = "",
-    headline: bool = False,
+    headline: bool = False, minimum: float = 0,
 ) -> Metric:  # fmt: skip
     compute = None if number else lambda e: e.others.get(name)
-    return Metric(name, title, about, kind, better, number, compute, unit, headline, "reference")
+    return Metric(name, title, about, kind, better, number, compute, unit, headline, "reference", minimum)
 
 
 _WITHOUT_TRUTH = (
@@ -245,7 +247,7 @@ _WITHOUT_TRUTH = (
     _reference("r_precision_motion", "by motion", "the same by changes from frame to frame alone", "share", True,
                lambda v: v.rank_motion == 1, headline=True),
     _reference("match", "match", "-1 to 1, cosine between clip and caption, mean of looks and motion; as real clips "
-               "have it is best, above them a model pleases the judge", "mean", True, lambda v: v.match),
+               "have it is best, above them a model pleases the judge", "mean", True, lambda v: v.match, minimum=-1),
     _reference("own_pixels", "own clip", "clips to which the real clip of the caption, kept for validation, is nearer "
                "than 31 other real ones", "share", True, lambda v: v.own_pixels),
     _reference("own_motion", "own motion", "the same by changes from frame to frame", "share", True,
@@ -253,7 +255,7 @@ _WITHOUT_TRUTH = (
     _reference("own_rmse", "off the own clip", "0 to 1, root mean square difference from that clip, at 32 px", "mean",
                False, lambda v: v.own_rmse),
     _reference("motion_corr", "motion as its own", "-1 to 1, correlation of changes from frame to frame with that "
-               "clip's", "mean", True, lambda v: v.motion_corr),
+               "clip's", "mean", True, lambda v: v.motion_corr, minimum=-1),
     _reference("energy", "motion", "mean change from frame to frame over that of real clips: 0 frozen, far above 1 "
                "flickering", "mean", None, lambda v: v.energy),
     _reference("sharpness", "sharpness", "root mean square change from pixel to pixel over that of real clips: "

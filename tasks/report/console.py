@@ -1,6 +1,7 @@
 """What a person at the terminal sees: stages and progress on standard error, so that standard output is for results."""
 
 import json
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -56,6 +57,16 @@ WIDTH = 100
 """Of a table with sentences, where nothing else is known."""
 
 
+BESIDE = {
+    CEILING: ("real", "ceiling, real clips of the same prompts, or for distances real against real at the same n"),
+    "unconditional": ("random", "floor, real clips of random prompts"),
+    "retrieval": ("nearest", "real clips of the nearest seen prompt"),
+    "independent": ("shuffled", "frames of other clips"),
+    "frozen": ("frozen", "one frame throughout"),
+}
+"""What a model is shown beside: the head of its column, and what it is."""
+
+
 def print_table(table: Table, width: int | None = None) -> None:
     """A table on standard output. No figure is ever cut: a column too wide for a terminal is broken into lines.
 
@@ -96,12 +107,10 @@ def print_scores(evaluations: Sequence[Evaluation]) -> None:
 
 def print_evaluation(evaluation: Evaluation) -> None:
     """The whole table of one model, at most 100 columns: a row per figure, and beside it the ceiling and the floors."""
-    columns = [name for name in ("oracle", "unconditional", "retrieval", "independent", "frozen")
-               if name in evaluation.bounds]  # fmt: skip
-    heads = {"unconditional": "random", "retrieval": "nearest", "independent": "shuffled", "oracle": "real"}
+    columns = [name for name in BESIDE if name in evaluation.bounds]
     for split, scores in evaluation.scores.items():
         table = Table(box=SIMPLE, padding=(0, 1, 0, 0), title=f"{evaluation.name} on {split}", title_justify="left")
-        for head in ("figure", "unit", "value", "95 % interval", "clips", *(heads.get(c, c) for c in columns)):
+        for head in ("figure", "unit", "value", "95 % interval", "clips", *(BESIDE[name][0] for name in columns)):
             table.add_column(head, justify="left" if head in ("figure", "unit") else "right", no_wrap=True)
         for metric, score in scores.items():
             if metric.endswith("_real"):
@@ -120,9 +129,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
             print(f"{split}: {evaluation.refused[split]}")
         if split in evaluation.seconds:
             print(f"{split}: {evaluation.seconds[split]}")
-    print("real: ceiling, real clips of the same prompts, or for distances real against real at the same n; floors:")
-    print("random: real clips of random prompts; nearest: of the nearest seen prompt; shuffled: frames of other clips;")
-    print("frozen: one frame throughout")
+    print(textwrap.fill("; ".join(": ".join(BESIDE[name]) for name in columns), WIDTH))
     if "own" in evaluation.scores:
         print("above real: it pleases the learnt judge more than real clips do, which is no praise")
 
