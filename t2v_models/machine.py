@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psutil
 import torch
 
 from t2v_models.config import LabError
@@ -39,6 +40,13 @@ def keep_memory() -> None:
         most_mapped, trim_threshold = -4, -1
         library.mallopt(most_mapped, 0)
         library.mallopt(trim_threshold, -1)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that tensors on a device may still take."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
 
 
 def has_bfloat16() -> bool:

@@ -87,8 +87,8 @@ class VideoModel(nn.Module, ABC):
     config: FamilyConfig
     spec: ClipSpec
     text: TextEncoder
-    able: ClassVar[frozenset[str]] = frozenset()
-    """Wishes of a request (`sampler.WISHES`) that the family can meet."""
+    able: frozenset[str] = frozenset()
+    """Wishes of a request (`sampler.WISHES`) that the model can meet."""
     frozen: tuple[str, ...] = ()
     """Networks that never change: no optimiser has them, and checkpoints keep them once, by digest."""
     frozen_sha256: str | None = None

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from math import isfinite
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -108,12 +109,16 @@ def refuse_wishes(name: str, spec: ClipSpec, request: Request, able: frozenset[s
     """Refuse every wish but those that a sampler is able to meet; its own length and size are none.
 
     Raises:
-        LabError: the first wish that cannot be met.
+        LabError: the first wish that cannot be met, or that no sampler could.
     """
     own = {"frames"} if request.frames == spec.frames else set()
     own |= {"size"} if request.size == (spec.height, spec.width) else set()
     for wish in sorted(request.wishes - able - own):
         raise LabError(f"{name} cannot take {WISHES[wish].format(spec)}")
+    if request.frames is not None and request.frames < 1:
+        raise LabError(f"a clip of {request.frames} frames was asked for: ask for 1 or more")
+    if request.guidance is not None and not isfinite(request.guidance):
+        raise LabError(f"guidance is {request.guidance}: give a number, 1 is as learnt")
     if request.first_frames is not None:
         count, height, width = request.first_frames.shape[1:4]
         wanted, length = request.size or (spec.height, spec.width), request.frames or spec.frames

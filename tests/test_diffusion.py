@@ -3,17 +3,19 @@
 from functools import cache
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
 
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
-from t2v_models.families.diffusion.model import Diffusion, DiffusionConfig, reduction
+from t2v_models.families.diffusion.model import Diffusion, DiffusionConfig
 from t2v_models.families.diffusion.parts import stratified
 from t2v_models.families.diffusion.samplers import SamplerName
+from t2v_models.families.diffusion.upsampler import reduction
 from t2v_models.sampler import Request
-from tests.lights import CAPTIONS, batch, fresh, lighter_right
+from tests.lights import CAPTIONS, SPEC, batch, fresh, lighter_right
 
 STEPS = 120
 
@@ -57,6 +59,38 @@ def test_what_to_avoid_needs_guidance_and_known_words():
         fresh().check(Request(CAPTIONS[:1], (0,), avoid="light left"))
     with pytest.raises(LabError, match="dark"):
         fresh().check(Request(CAPTIONS[:1], (0,), guidance=3.0, avoid="dark"))
+
+
+def test_clips_of_another_length_are_made_where_the_network_takes_any():
+    prompts, seeds = ("light right",) * 2, (3, 4)
+    for network in ("factorised", "transformer"):
+        model = fresh(network=network, given=0.5)
+        model.training_step(batch(0), 0, 0.0)
+        for frames in (1, 3, 9):
+            first = batch(500).frames[:2, :2].numpy() if frames > 2 else None
+            request = Request(prompts, seeds, frames=frames, first_frames=first)
+            model.check(request)
+            clips = model.sample(request)
+            assert clips.shape == (2, frames, SPEC.size, SPEC.size, 3)
+            assert first is None or np.array_equal(clips[:, :2], first)
+        assert np.array_equal(
+            model.sample(Request(prompts, seeds, frames=SPEC.frames)), model.sample(Request(prompts, seeds))
+        )
+    with pytest.raises(LabError, match="cannot take another length than 4 frames"):
+        fresh().check(Request(prompts, seeds, frames=9))
+
+
+@pytest.mark.parametrize(
+    ("wish", "sentence"),
+    [
+        ({"frames": 0}, "a clip of 0 frames was asked for: ask for 1 or more"),
+        ({"frames": 10**8}, r"1 clips of 100000000 frames need about \d+ GiB and \d+ GiB of memory are free"),
+        ({"guidance": float("nan")}, "guidance is nan: give a number"),
+    ],
+)
+def test_what_nobody_could_make_is_one_sentence(wish, sentence):
+    with pytest.raises(LabError, match=sentence):
+        fresh(network="factorised").check(Request(CAPTIONS[:1], (0,), **wish))
 
 
 def test_strong_guidance_saturates_less_with_a_threshold():

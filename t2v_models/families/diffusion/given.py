@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from t2v_models.batch import Batch
@@ -36,6 +37,14 @@ class Given:
         """What a network sees of them, `(b, c + 1, t, h, w)`: the known of its frames, and which those are."""
         mask = self.known[:, None, :, None, None].to(pictures).expand_as(pictures[:, :1])
         return torch.cat([pictures * mask, mask], 1)
+
+
+def begun(first: Tensor, frames: int) -> Given:
+    """Clips of so many frames that begin with these, `(b, 3, k, h, w)`."""
+    more = frames - first.shape[2]
+    video = F.pad(first, (0, 0, 0, 0, 0, more))
+    known = torch.arange(frames, device=first.device) < first.shape[2]
+    return Given(video, known.expand(len(video), -1))
 
 
 def drawn(part: Batch, frames: int, share: float) -> Tensor:

@@ -8,128 +8,44 @@ Letters in shapes: b clips, t frames, h and w pixels.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, final
+from typing import final
 
 import torch
-from pydantic import Field, ValidationInfo, field_validator, model_validator
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from t2v_models.batch import Batch, Metrics, to_frames, to_video
-from t2v_models.clips.spec import ClipSpec, sides
+from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
-from t2v_models.families.diffusion.given import Given, drawn, keep, reconstruct
+from t2v_models.families.diffusion.config import DiffusionSettings
+from t2v_models.families.diffusion.given import Given, begun, drawn, keep, reconstruct
 from t2v_models.families.diffusion.guidance import Guidance, dynamic_threshold
-from t2v_models.families.diffusion.loss import Distance, ExpectedError, Weight, distance
-from t2v_models.families.diffusion.networks import Network, NetworkName, network_of
-from t2v_models.families.diffusion.noise_levels import NoiseLevels
+from t2v_models.families.diffusion.loss import ExpectedError, distance
+from t2v_models.families.diffusion.networks import Network, network_of
 from t2v_models.families.diffusion.parts import one_frame, stratified
-from t2v_models.families.diffusion.precondition import Preconditioned, Prediction
-from t2v_models.families.diffusion.samplers import CHURNED, Churn, Denoise, Draw, SamplerName, sample, steps_of
+from t2v_models.families.diffusion.precondition import Preconditioned
+from t2v_models.families.diffusion.samplers import Churn, Denoise, Draw, sample, steps_of
 from t2v_models.families.diffusion.standardise import Standardise
 from t2v_models.families.diffusion.texts import beside, left_out, mixed, none_like
-from t2v_models.families.diffusion.upsampler import Upsampler, enlarge, shrink
+from t2v_models.families.diffusion.upsampler import Upsampler, enlarge, reduction, shrink
 from t2v_models.families.ema import Average, power_share
 from t2v_models.families.muon import Muon
-from t2v_models.machine import threads
-from t2v_models.model import FamilyConfig, Loss, LossModel, VideoModel
+from t2v_models.machine import free_memory, threads
+from t2v_models.model import Loss, LossModel, VideoModel
 from t2v_models.sampler import Frames, Request
 from t2v_models.text.encoder import Text
 
 BETAS = (0.9, 0.98)
+MAPS = 4
+"""Feature maps, or clips at full size, that sampling holds at a time."""
 BLUR = 0.1
 """How far off a known frame may be made, in deviations of the data, before it is put in place."""
 FORGIVEN = 0.1
 """The most noise on the upsampler's input, of the half range of values: about what errors the denoiser makes."""
 
 
-class DiffusionConfig(FamilyConfig):
-    """The recipe that learnt most in a CPU's minutes, on rendered and on real clips."""
-
-    about = "video diffusion: a cascade of a text-conditioned denoiser of small clips and an upsampler of frames"
-
-    name: Literal["diffusion"] = "diffusion"
-    batch_size: int = Field(64, ge=1, description="clips per update, over all ranks")
-    base_size: int = Field(16, ge=4, le=512, description="least height of the small clips that are made first")
-    network: NetworkName = Field(
-        "folded", description="of the denoiser: time in channels, frames and attention over time, or patches"
-    )
-    patch: int = Field(2, ge=1, le=64, description="pixels on a side that the denoiser's first layer takes together")
-    widths: tuple[int, ...] = Field(
-        (96, 192), min_length=1, description="channels at each halving of the resolution; the last is a transformer's"
-    )
-    blocks: int = Field(2, ge=1, le=64, description="residual blocks at each resolution, down and up; layers")
-    condition: int = Field(256, ge=8, le=8192, multiple_of=2, description="length of the vector of level and text")
-    cross_attention: bool = Field(False, description="folded looks at every word, as the other networks always do")
-    upsampler_width: int = Field(24, ge=4, le=1024, description="channels of the upsampler")
-    balance: float = Field(0.5, ge=0, le=1, description="how far quick changes are made as large as what is still")
-    prediction: Prediction = Field("x0", description="what the denoiser's network says: clip, noise, v or velocity")
-    weight: Weight = Field("even", description="how much each noise level counts")
-    distance: Distance = Field("l2", description="how errors are measured")
-    training_levels: NoiseLevels = Field(
-        NoiseLevels(curve="lognormal", low=0.02, high=200, mean=1.0, std=1.4), description="noise levels learnt at"
-    )
-    dropout: float = Field(0.1, ge=0, lt=1, description="share of captions left out, which guidance needs")
-    given: float = Field(0.0, ge=0, le=1, description="share of clips learnt with some of their frames known")
-    reconstruction: int = Field(
-        1, ge=1, le=100, description="gradients a call that lead to known frames where given is 0"
-    )
-    images: float = Field(0.0, ge=0, le=1, description="share of updates that learn single frames; not for folded")
-    images_first: float = Field(0.0, ge=0, lt=1, description="share of the run, its beginning, that learns only these")
-    alone: float = Field(0.0, ge=0, le=1, description="share of clips learnt without time; not for folded")
-    optimizer: Literal["muon", "adamw"] = Field("muon", description="of the denoiser's hidden matrices")
-    muon_lr: float = Field(0.01, gt=0, le=1, description="Muon step of these")
-    lr: float = Field(2e-3, gt=0, le=1, description="AdamW step of all other weights")
-    warmup_steps: int = Field(30, ge=1, le=100_000, description="updates over which the steps rise from 0")
-    decay: float = Field(0.7, gt=0, le=1, description="share of the run, its end, over which they fall to 0")
-    ema_power: float = Field(8.0, gt=0, le=1000, description="of the averaged weights: higher looks back less far")
-    sampler: SamplerName = Field("dpm2m", description="how clips are made of noise")
-    churn: float = Field(0.0, ge=0, description="noise that euler and heun add on the way, S_churn over all steps")
-    steps: int = Field(8, ge=1, le=1000, description="evaluations of the denoiser for one clip")
-    sampling_levels: NoiseLevels = Field(NoiseLevels(low=0.05, high=80), description="noise levels of these steps")
-    guidance: float = Field(1.5, ge=0, le=100, description="how strongly the prompt counts; 1 is as learnt")
-    guidance_low: float = Field(0.0, ge=0, description="noise levels up to here are not guided")
-    guidance_high: float = Field(1e6, gt=0, description="nor those above")
-    guidance_rescale: float = Field(0.0, ge=0, le=1, description="share of the way back to the plain contrast")
-    threshold: float | None = Field(
-        None, gt=0, le=1, description="share of a clip's values that stay in range at each step, the rest is pressed in"
-    )
-
-    @field_validator("training_levels", "sampling_levels", mode="before")
-    @classmethod
-    def _rest_as_here(cls, value: object, about: ValidationInfo) -> object:
-        """What some settings of the levels leave open is as in the defaults of this family, not of all curves."""
-        default = cls.model_fields[str(about.field_name)].default
-        return default.model_dump() | value if isinstance(value, dict) else value
-
-    @model_validator(mode="after")
-    def _churn_where_it_belongs(self) -> "DiffusionConfig":
-        if self.churn and self.sampler not in CHURNED:
-            raise ValueError(f"churn is for {' and '.join(CHURNED)}: use 0 with {self.sampler}")
-        return self
-
-    @model_validator(mode="after")
-    def _frames_apart_where_they_can_be(self) -> "DiffusionConfig":
-        if self.network == "folded" and (self.images or self.images_first or self.alone):
-            raise ValueError(
-                "images, images_first and alone need a network whose frames can be without each other: use network "
-                "factorised or transformer"
-            )
-        return self
-
-    @classmethod
-    def tiny(cls) -> "DiffusionConfig":
-        small = {"base_size": 8, "widths": (8, 16), "blocks": 1, "condition": 16, "upsampler_width": 8}
-        return cls.model_validate(
-            small | {"batch_size": 4, "prediction": "v", "dropout": 0.5, "steps": 2, "threads": 1}
-        )
-
-    def plan(self, spec: ClipSpec) -> str:
-        factor = reduction(spec.height, spec.width, self.base_size)
-        small = f"denoises clips of {sides(spec.height // factor, spec.width // factor)} px"
-        if factor == 1:
-            return f"{small}, their own size, which base_size {self.base_size} leaves no whole part of"
-        return f"{small} and enlarges their frames {factor} times: the least from base_size {self.base_size} on"
+class DiffusionConfig(DiffusionSettings):
+    """The settings, and what is made of them."""
 
     def build(self, spec: ClipSpec, parents: Mapping[str, VideoModel]) -> "Diffusion":
         return Diffusion(self, spec)
@@ -144,6 +60,7 @@ class Diffusion(LossModel):
     """
 
     able = frozenset({"guidance", "steps", "first_frames", "avoid"})
+    """And other lengths, where the network takes any."""
 
     def __init__(self, config: DiffusionConfig, spec: ClipSpec):
         super().__init__()
@@ -158,6 +75,8 @@ class Diffusion(LossModel):
             config.network, self.shape, self.text.width, config.patch, config.widths, config.blocks, config.condition,
             config.given > 0, config.cross_attention,
         )  # fmt: skip
+        if network.any_length:
+            self.able = self.able | {"frames"}
         self.denoiser = Preconditioned(network, config.prediction)
         self.upsampler = Upsampler(self.factor, config.upsampler_width) if self.factor > 1 else None
         self.average = Average([network for network in (self.denoiser, self.upsampler) if network])
@@ -241,6 +160,7 @@ class Diffusion(LossModel):
         super().check(request)
         if request.steps is not None and request.steps < 1:
             raise LabError(f"{self.name} makes a clip in 1 step or more (found {request.steps})")
+        self._check_memory(request)
         guidance = self._guidance(request)
         if request.avoid is not None:
             self.text.check(request.avoid)
@@ -252,26 +172,36 @@ class Diffusion(LossModel):
                 f"and guidance {guidance:g} has no meaning: use guidance 1"
             )
 
+    def _check_memory(self, request: Request) -> None:
+        """See that a batch has room: of both halves of guidance some feature maps, and clips at full size.
+
+        Raises:
+            LabError: it has not; by how much.
+        """
+        clips, frames = min(self.sample_batch, len(request.seeds)), request.frames or self.spec.frames
+        _, _, height, width = self.shape
+        maps = 2 * MAPS * max(self.config.widths) * height * width // self.config.patch**2
+        needed = 4 * clips * frames * (maps + MAPS * 3 * self.spec.height * self.spec.width)
+        if needed > (free := free_memory(self.device)):
+            raise LabError(
+                f"{clips} clips of {frames} frames need about {needed / 2**30:.0f} GiB and {free / 2**30:.0f} GiB of "
+                "memory are free: ask for shorter clips, or for a long one by 't2v story'"
+            )
+
     def make(self, request: Request) -> Tensor:
         """By the averaged weights. The noise of a clip, what a sampler adds included, is drawn by its own seed."""
-        given = None if request.first_frames is None else self._begun(to_video(request.first_frames))
+        first = request.first_frames
+        given = None if first is None else begun(to_video(first).to(self.device), request.frames or self.spec.frames)
         return self.completed(request, given)
 
     def completed(self, request: Request, given: Given | None) -> Tensor:
         """The same, of clips of which any frames may be known, at full size."""
         with torch.inference_mode(False), torch.no_grad():  # some gradients are taken
             given = given and Given(given.video.clone(), given.known.clone())
-            draw = self._noise(request.seeds)
+            draw = self._noise(request.seeds, request.frames)
             text = self.text(request.prompts)
             away = none_like(text) if request.avoid is None else self.text([request.avoid] * len(request.prompts))
             return self._sampled(text, away, draw, self._guidance(request), request.steps, given)
-
-    def _begun(self, frames: Tensor) -> Given:
-        """Clips that begin with these frames `(b, 3, k, h, w)`."""
-        video = frames.new_zeros(*frames.shape[:2], self.spec.frames, *frames.shape[3:])
-        video[:, :, : frames.shape[2]] = frames
-        known = torch.arange(self.spec.frames) < frames.shape[2]
-        return Given(video.to(self.device), known.expand(len(video), -1).to(self.device))
 
     def interpolate(self, prompts: tuple[str, str], seeds: tuple[int, int], count: int) -> Frames:
         """`sampler.Interpolates`: tokens are mixed in proportion, noises along a quarter circle."""
@@ -283,10 +213,12 @@ class Diffusion(LossModel):
             draw: Draw = lambda: one() * turn.cos() + other() * turn.sin()  # noqa: E731
             return to_frames(self._sampled(text, none_like(text), draw, self.config.guidance, None, None))
 
-    def _noise(self, seeds: Sequence[int]) -> Draw:
-        """What draws standard noise `(b, *shape)`, row i by `seeds[i]`."""
+    def _noise(self, seeds: Sequence[int], frames: int | None = None) -> Draw:
+        """What draws standard noise for small clips, of their own length or another, row i by `seeds[i]`."""
+        colours, length, *size = self.shape
+        shape = colours, frames or length, *size
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        return lambda: torch.stack([torch.randn(self.shape, generator=own) for own in generators]).to(self.device)
+        return lambda: torch.stack([torch.randn(shape, generator=own) for own in generators]).to(self.device)
 
     def _sampled(
         self, text: Text, away: Text, draw: Draw, scale: float, calls: int | None, given: Given | None
@@ -323,12 +255,6 @@ class Diffusion(LossModel):
 
     def _guidance(self, request: Request) -> float:
         return self.config.guidance if request.guidance is None else request.guidance
-
-
-def reduction(height: int, width: int, base: int) -> int:
-    """The largest divisor of both sides that leaves at least `base` pixels of each."""
-    most = max(1, min(height, width) // base)
-    return max(factor for factor in range(1, most + 1) if height % factor == width % factor == 0)
 
 
 def _with(denoiser: nn.Module, text: Text, given: Tensor | None) -> Denoise:

@@ -42,6 +42,12 @@ def enlarge(upsampler: nn.Module, video: Tensor) -> Tensor:
     return torch.stack([upsampler(clip.transpose(0, 1)).transpose(0, 1) for clip in video])
 
 
+def reduction(height: int, width: int, base: int) -> int:
+    """The largest divisor of both sides that leaves at least `base` pixels of each."""
+    most = max(1, min(height, width) // base)
+    return max(factor for factor in range(1, most + 1) if height % factor == width % factor == 0)
+
+
 def shrink(video: Tensor, factor: int) -> Tensor:
     """Averages over squares of `factor` pixels a side, of `(b, 3, t, h, w)`."""
     return F.avg_pool3d(video, (1, factor, factor)) if factor > 1 else video

@@ -1,0 +1,103 @@
+"""The settings of `diffusion`."""
+
+from typing import Literal, Self
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from t2v_models.clips.spec import ClipSpec, sides
+from t2v_models.families.diffusion.loss import Distance, Weight
+from t2v_models.families.diffusion.networks import NetworkName
+from t2v_models.families.diffusion.noise_levels import NoiseLevels
+from t2v_models.families.diffusion.precondition import Prediction
+from t2v_models.families.diffusion.samplers import CHURNED, SamplerName
+from t2v_models.families.diffusion.upsampler import reduction
+from t2v_models.model import FamilyConfig
+
+
+class DiffusionSettings(FamilyConfig):
+    """The recipe that learnt most in a CPU's minutes, on rendered and on real clips."""
+
+    about = "video diffusion: a cascade of a text-conditioned denoiser of small clips and an upsampler of frames"
+
+    name: Literal["diffusion"] = "diffusion"
+    batch_size: int = Field(64, ge=1, description="clips per update, over all ranks")
+    base_size: int = Field(16, ge=4, le=512, description="least height of the small clips that are made first")
+    network: NetworkName = Field(
+        "folded", description="of the denoiser: time in channels, frames and attention over time, or patches"
+    )
+    patch: int = Field(2, ge=1, le=64, description="pixels on a side that the denoiser's first layer takes together")
+    widths: tuple[int, ...] = Field(
+        (96, 192), min_length=1, description="channels at each halving of the resolution; the last is a transformer's"
+    )
+    blocks: int = Field(2, ge=1, le=64, description="residual blocks at each resolution, down and up; layers")
+    condition: int = Field(256, ge=8, le=8192, multiple_of=2, description="length of the vector of level and text")
+    cross_attention: bool = Field(False, description="folded looks at every word, as the other networks always do")
+    upsampler_width: int = Field(24, ge=4, le=1024, description="channels of the upsampler")
+    balance: float = Field(0.5, ge=0, le=1, description="how far quick changes are made as large as what is still")
+    prediction: Prediction = Field("x0", description="what the denoiser's network says: clip, noise, v or velocity")
+    weight: Weight = Field("even", description="how much each noise level counts")
+    distance: Distance = Field("l2", description="how errors are measured")
+    training_levels: NoiseLevels = Field(
+        NoiseLevels(curve="lognormal", low=0.02, high=200, mean=1.0, std=1.4), description="noise levels learnt at"
+    )
+    dropout: float = Field(0.1, ge=0, lt=1, description="share of captions left out, which guidance needs")
+    given: float = Field(0.0, ge=0, le=1, description="share of clips learnt with some of their frames known")
+    reconstruction: int = Field(
+        1, ge=1, le=100, description="gradients a call that lead to known frames where given is 0"
+    )
+    images: float = Field(0.0, ge=0, le=1, description="share of updates that learn single frames; not for folded")
+    images_first: float = Field(0.0, ge=0, lt=1, description="share of the run, its beginning, that learns only these")
+    alone: float = Field(0.0, ge=0, le=1, description="share of clips learnt without time; not for folded")
+    optimizer: Literal["muon", "adamw"] = Field("muon", description="of the denoiser's hidden matrices")
+    muon_lr: float = Field(0.01, gt=0, le=1, description="Muon step of these")
+    lr: float = Field(2e-3, gt=0, le=1, description="AdamW step of all other weights")
+    warmup_steps: int = Field(30, ge=1, le=100_000, description="updates over which the steps rise from 0")
+    decay: float = Field(0.7, gt=0, le=1, description="share of the run, its end, over which they fall to 0")
+    ema_power: float = Field(8.0, gt=0, le=1000, description="of the averaged weights: higher looks back less far")
+    sampler: SamplerName = Field("dpm2m", description="how clips are made of noise")
+    churn: float = Field(0.0, ge=0, description="noise that euler and heun add on the way, S_churn over all steps")
+    steps: int = Field(8, ge=1, le=1000, description="evaluations of the denoiser for one clip")
+    sampling_levels: NoiseLevels = Field(NoiseLevels(low=0.05, high=80), description="noise levels of these steps")
+    guidance: float = Field(1.5, ge=0, le=100, description="how strongly the prompt counts; 1 is as learnt")
+    guidance_low: float = Field(0.0, ge=0, description="noise levels up to here are not guided")
+    guidance_high: float = Field(1e6, gt=0, description="nor those above")
+    guidance_rescale: float = Field(0.0, ge=0, le=1, description="share of the way back to the plain contrast")
+    threshold: float | None = Field(
+        None, gt=0, le=1, description="share of a clip's values that stay in range at each step, the rest is pressed in"
+    )
+
+    @field_validator("training_levels", "sampling_levels", mode="before")
+    @classmethod
+    def _rest_as_here(cls, value: object, about: ValidationInfo) -> object:
+        """What some settings of the levels leave open is as in the defaults of this family, not of all curves."""
+        default = cls.model_fields[str(about.field_name)].default
+        return default.model_dump() | value if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _churn_where_it_belongs(self) -> Self:
+        if self.churn and self.sampler not in CHURNED:
+            raise ValueError(f"churn is for {' and '.join(CHURNED)}: use 0 with {self.sampler}")
+        return self
+
+    @model_validator(mode="after")
+    def _frames_apart_where_they_can_be(self) -> Self:
+        if self.network == "folded" and (self.images or self.images_first or self.alone):
+            raise ValueError(
+                "images, images_first and alone need a network whose frames can be without each other: use network "
+                "factorised or transformer"
+            )
+        return self
+
+    @classmethod
+    def tiny(cls) -> Self:
+        small = {"base_size": 8, "widths": (8, 16), "blocks": 1, "condition": 16, "upsampler_width": 8}
+        return cls.model_validate(
+            small | {"batch_size": 4, "prediction": "v", "dropout": 0.5, "steps": 2, "threads": 1}
+        )
+
+    def plan(self, spec: ClipSpec) -> str:
+        factor = reduction(spec.height, spec.width, self.base_size)
+        small = f"denoises clips of {sides(spec.height // factor, spec.width // factor)} px"
+        if factor == 1:
+            return f"{small}, their own size, which base_size {self.base_size} leaves no whole part of"
+        return f"{small} and enlarges their frames {factor} times: the least from base_size {self.base_size} on"
