@@ -6,12 +6,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event, Thread
 from uuid import UUID
 
+import httpx
 import psutil
 import pytest
 
@@ -364,6 +366,14 @@ def test_stages_that_do_not_need_each_other_run_side_by_side(monkeypatch: pytest
             over.set()
     assert at_work[:3] == ["a", "b", "d"] and at_work[3:] == ["c"]
     assert sorted(ended) == ["a", "b", "c", "d"]
+
+
+def test_many_that_write_at_once_wait_for_each_other(server: str) -> None:
+    """Heartbeats of workers read before they write; SQLite refuses such a one at once if another wrote in between."""
+    path = "/work_pools/cpu/workers/heartbeat"
+    with httpx.Client(base_url=server, timeout=60) as client, ThreadPoolExecutor(8) as clients:
+        answers = clients.map(lambda n: client.post(path, json={"name": f"w{n % 8}"}).status_code, range(64))
+        assert set(answers) == {204}
 
 
 def test_a_server_that_is_away_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:

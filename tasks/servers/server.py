@@ -18,6 +18,7 @@ from prefect.server.api.server import create_app
 from prefect.server.utilities.messaging.memory import METRICS, Topic
 from starlette.types import ASGIApp
 
+from tasks.servers.database import write_in_turn
 from tasks.servers.guard import OwnPagesOnly
 
 SETTLED_SECONDS = 0.3
@@ -28,6 +29,7 @@ CLOSING_SECONDS = 20.0
 
 def application() -> ASGIApp:
     """The API with its UI, schedules and rules."""
+    write_in_turn()
     return OwnPagesOnly(create_app(final=True))
 
 
@@ -64,6 +66,7 @@ async def serve(listening: socket.socket) -> None:
         threading.Thread(target=_leave_at_last, daemon=True).start()
         loop.call_soon_threadsafe(closed.set)
 
+    write_in_turn()
     app = OwnPagesOnly(create_app(ephemeral=True, final=True))
     server = Server(uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=2))
     threading.Thread(target=wait_for_the_end, daemon=True).start()
