@@ -20,6 +20,7 @@ from t2v_models.judging.scores import (
 )
 from t2v_models.judging.statistics import Score
 from t2v_models.leaderboard.gate import GateConfig
+from t2v_models.sampler import is_uri
 from t2v_models.worlds.dataset import DatasetConfig
 from tasks.evaluate import judge_split, log_evaluation, read_evaluation
 from tasks.gate import gate as decide_champion
@@ -36,7 +37,7 @@ from tasks.train import experiment_name, training_run
 def _name() -> str:
     """`evaluate gan-87ee37f8`: the last part of a path says which run."""
     run = str(flow_run.parameters["run"])
-    return f"evaluate {run if ':/' in run else Path(run).name}"
+    return f"evaluate {run if is_uri(run) else Path(run).name}"
 
 
 @flow(flow_run_name=_name)
@@ -57,7 +58,7 @@ def evaluate(
         own: folder of people's own clips in place of a dataset that was rendered.
     """
     check_starts()
-    place = fetch_model(work, run) if ":/" in run else Path(run)
+    place = fetch_model(work, run) if is_uri(run) else Path(run)
     who = subject(place, data, own)
     experiment_id(work, experiment_name(who.data))  # if MLflow is away, that is said now and not when all is judged
     done = read_evaluation(out, who.source, who.data.digest, config)

@@ -17,6 +17,13 @@ Clips = Callable[[Sequence[str], Sequence[int]], Frames]
 """Of prompts and seeds."""
 MOST_SEED = 2**62
 """A seed has 63 bits, and there is one for each of many clips."""
+PIPELINE = "diffusers:"
+"""Stands before the folder of a pipeline."""
+
+
+def is_uri(name: str) -> bool:
+    """Whether this names a model elsewhere, as `models:/name@champion` does: neither a path nor a pipeline."""
+    return ":/" in name and not name.startswith(PIPELINE)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from t2v_models.judging.baselines import CEILING
 from t2v_models.judging.metrics import WATCHED, deciding
 from t2v_models.judging.scores import interval, shown
 from t2v_models.leaderboard.compare import differences
+from t2v_models.sampler import PIPELINE
 from tasks.mlflow.finished_runs import attach, known
 from tasks.mlflow.store import run_page
 from tasks.publish import read_verdicts, shown_clips
@@ -25,6 +26,7 @@ from tasks.report.judged_run import JudgedRun
 from tasks.report.page import NAMES
 from tasks.report.progress import show_artifact
 from tasks.report.stopwatch import working
+from tasks.samplers import source
 from tasks.train import training_run
 
 
@@ -32,7 +34,7 @@ def compared(folders: Sequence[Path], work: Path | None = None) -> list[Side]:
     """Read the evaluations of run folders, or evaluation folders, the first being the base.
 
     Args:
-        folders: of runs or evaluations.
+        folders: of runs or evaluations; pipelines and archives by their names.
         work: work folder, in which there may be evaluations of the runs too.
 
     Raises:
@@ -41,7 +43,7 @@ def compared(folders: Sequence[Path], work: Path | None = None) -> list[Side]:
     """
     if len(folders) < 2:
         raise LabError(f"compare needs two runs or more, found {len(folders)}: name another one")
-    judged = [JudgedRun.of(folder, work / "evaluations" if work else None) for folder in folders]
+    judged = [JudgedRun.of(folder, work / "evaluations" if work else None, _sha256(folder)) for folder in folders]
     names = [_name(folder) for folder in folders]
     twice = {name for name, count in Counter(names).items() if count > 1}
     sides = [
@@ -53,6 +55,12 @@ def compared(folders: Sequence[Path], work: Path | None = None) -> list[Side]:
     if not shared_splits(sides):
         raise LabError("these runs share no split: evaluate them on the same splits with 't2v evaluate RUN --split s0'")
     return sides
+
+
+def _sha256(folder: Path) -> str | None:
+    """Of what can be judged without being trained here."""
+    known = str(folder).startswith(PIPELINE) or folder.suffix == ".npz"
+    return source(folder).sha256 if known else None
 
 
 def _name(folder: Path) -> str:
@@ -72,7 +80,7 @@ def _side(name: str, folder: Path, judged: JudgedRun) -> Side:
     looks = [figures for figures in judged.history.values() if WATCHED in figures]
     accuracy = [(figures["train/seconds"], figures[WATCHED]) for figures in looks]
     return Side(
-        name, folder, found, {s: read_verdicts(place / s) for s in found.scores},
+        name, folder if last else place, found, {s: read_verdicts(place / s) for s in found.scores},
         {s: shown_clips(place / s) for s in found.scores}, last.run.spec.fps if last else 10,
         settings | flatten({"evaluation": found.config.model_dump()}), accuracy, judged.reached,
     )  # fmt: skip

@@ -20,7 +20,7 @@ from t2v_models.config import LabError
 from t2v_models.judging.baselines import oracle
 from t2v_models.judging.overlay import draw_verdict
 from t2v_models.judging.verdicts import Verdict, judge
-from t2v_models.sampler import repeat, sample_frames
+from t2v_models.sampler import is_uri, repeat, sample_frames
 from t2v_models.text.split import words
 from t2v_models.worlds.dataset import DatasetConfig, world_of
 from t2v_models.worlds.splits import Split
@@ -62,22 +62,25 @@ class Player:
 
 @lru_cache(8)
 def player(run: str, work: Path, like: DatasetConfig | None = None) -> Player:
-    """The sampler of a run folder, of a model URI of MLflow, of an archive, or a baseline.
+    """The sampler of a run folder, of a model URI of MLflow, of a pipeline, of an archive, or a baseline.
 
     Args:
         run: its name.
         work: folder of the MLflow store.
-        like: the dataset that a baseline draws from.
+        like: the dataset that a baseline draws from and that a pipeline answers to.
 
     Raises:
-        LabError: there is nothing of that name, or no whole checkpoint in it.
+        LabError: there is nothing of that name, or no whole checkpoint in it; nobody knows what to ask it for.
     """
-    return Player(short_name(run), source(str(fetch_model(work, run)) if ":/" in run else run, like))
+    found = Player(short_name(run), source(str(fetch_model(work, run)) if is_uri(run) else run, like))
+    if not found.prompts:
+        raise LabError(f"{found.name} knows no prompts to begin with: add --like with a run or a dataset")
+    return found
 
 
 def short_name(run: str) -> str:
     """What a run is called on the page."""
-    return run.removeprefix("models:/") if ":/" in run else Path(run).name
+    return run.removeprefix("models:/") if is_uri(run) else Path(run).name
 
 
 def runs_in(work: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""What can make clips, by the name a person gives it: a run, a baseline, or an archive of clips from anywhere."""
+"""What can make clips, by the name a person gives it: a run, a pipeline, a baseline, or an archive of clips."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -14,9 +14,10 @@ from t2v_models.clips.media import load_npz
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError, near
 from t2v_models.judging.baselines import BASELINES
-from t2v_models.sampler import Frames, Request, Sampler, refuse_wishes
+from t2v_models.sampler import PIPELINE, Frames, Request, Sampler, refuse_wishes
 from t2v_models.shards.ingested import DataConfig
 from t2v_models.worlds.dataset import DatasetConfig
+from tasks.fitted import Fitted
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Source:
     sha256: str
     """What identifies it: of its weights or of its archive, or the name of a baseline."""
     data: DataConfig | None
-    """The dataset it answers to; an archive may have none."""
+    """The dataset it answers to; an archive or a pipeline may have none."""
     about: str
     step: int = 0
     vocabulary: tuple[str, ...] = ()
@@ -47,12 +48,15 @@ def source(run: Path | str, like: DatasetConfig | None = None) -> Source:
     """Make ready what `run` names.
 
     Args:
-        run: a run folder, a baseline's name, or an `.npz` of clips.
-        like: the dataset a baseline draws from, or that an archive answers to.
+        run: a run folder, `diffusers:FOLDER` with or without options, a baseline's name, or an `.npz` of clips.
+        like: the dataset a baseline draws from, or that an archive or a pipeline answers to: its clips get that size.
 
     Raises:
-        LabError: there is nothing of that name, the run folder holds no whole checkpoint; a baseline without a dataset.
+        LabError: there is nothing of that name, the run folder holds no whole checkpoint; a baseline without a dataset;
+            a folder that holds no pipeline.
     """
+    if str(run).startswith(PIPELINE):
+        return _pipeline(str(run), like)
     if str(run) in BASELINES and not Path(run).exists():
         if like is None:
             raise LabError(f"the baseline {run} needs a dataset to draw from: add --like with a run or a dataset")
@@ -70,6 +74,17 @@ def source(run: Path | str, like: DatasetConfig | None = None) -> Source:
         f"{model.name}, {spec.frames} frames at {spec.sides} px, {last.step:,} updates in {minutes:.1f} min",
         last.step, model.text.vocabulary, {"model": model.config.settings, "training": {"seed": last.run.seed}},
     )  # fmt: skip
+
+
+def _pipeline(name: str, like: DatasetConfig | None) -> Source:
+    """A pipeline of diffusers, which is imported only now."""
+    from t2v_models.families.pretrained.config import PipelineConfig
+    from t2v_models.families.pretrained.pipeline import Pipeline
+
+    found = Pipeline(PipelineConfig.of(name))
+    sampler = Fitted(found, like.spec) if like else found
+    about = f"{found.class_name} of diffusers, pretrained"
+    return Source(sampler, found.sha256, like, about, settings={"model": found.settings})
 
 
 class Baseline:

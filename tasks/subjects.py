@@ -1,4 +1,4 @@
-"""What can be judged: a run, a model in MLflow, a baseline, or an archive of clips from anywhere."""
+"""What can be judged: a run, a model in MLflow, a pipeline, a baseline, or an archive of clips from anywhere."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -16,14 +16,15 @@ from t2v_models.judging.own_clips import CONTROLS
 from t2v_models.judging.reference import Reference
 from t2v_models.judging.scores import EvaluateConfig, Refusals
 from t2v_models.judging.suite import Sampler as Sample
-from t2v_models.sampler import Request, RoundTrip, Sampler, clips_of, sample_frames
+from t2v_models.sampler import PIPELINE, Request, RoundTrip, Sampler, clips_of, is_uri, sample_frames
 from t2v_models.shards.ingested import DataConfig
 from t2v_models.shards.manifest import MANIFEST, Manifest
 from t2v_models.text.split import words
 from t2v_models.worlds.dataset import DatasetConfig, world_of
 from t2v_models.worlds.splits import SPLITS, Split
+from tasks.fitted import Fitted
 from tasks.report.console import progress
-from tasks.samplers import Archive, source
+from tasks.samplers import Archive, Source, source
 from tasks.train import read_record
 
 Asked = tuple[list[str], list[int]]
@@ -59,9 +60,9 @@ def subject(run: Path | str, data: DatasetConfig | None = None, own: Path | None
     """Make ready what `run` names, to be judged.
 
     Args:
-        run: a run folder, a baseline's name, or an `.npz` of clips.
-        data: the dataset a baseline draws from, or that an archive is judged by (by default the world its prompts
-            belong to, at its own size).
+        run: a run folder, `diffusers:FOLDER`, a baseline's name, or an `.npz` of clips.
+        data: the dataset a baseline draws from, or that a pipeline or an archive is judged by (by default the world
+            that an archive's prompts belong to, at its own size).
         own: folder of ingested clips in place of a dataset; of a run, where they lay when it was trained.
 
     Raises:
@@ -75,14 +76,31 @@ def subject(run: Path | str, data: DatasetConfig | None = None, own: Path | None
     who = source(run, data)
     if isinstance(who.sampler, Archive):
         return _archive_of_own(who.sampler, own) if own else _archive(who.sampler, data)
+    if str(run).startswith(PIPELINE):
+        return _pipeline(who, own)
     assert who.data is not None
-    found = Subject(
-        who.sampler.name, who.sha256, who.step, who.data, partial(sample_frames, who.sampler), settings=who.settings,
-        sampler=who.sampler, vocabulary=who.vocabulary,
-    )  # fmt: skip
+    found = _as_it_is(who, who.data)
     if who.data.truth:
         return replace(found, sample=clips_of(who.sampler, partial(real, who.data.truth)))
     return _beside_own(found, who.sampler, Path(run), own)
+
+
+def _as_it_is(who: Source, data: DataConfig) -> Subject:
+    return Subject(
+        who.sampler.name, who.sha256, who.step, data, partial(sample_frames, who.sampler), settings=who.settings,
+        sampler=who.sampler, vocabulary=who.vocabulary,
+    )  # fmt: skip
+
+
+def _pipeline(who: Source, own: Path | None) -> Subject:
+    """A pipeline of others, beside a dataset of ours."""
+    if own:
+        reference, bounds = _judge_of(own)
+        fitted = replace(who, sampler=Fitted(who.sampler, reference.data.spec))
+        return replace(_as_it_is(fitted, reference.data), reference=reference, bounds=bounds)
+    if who.data is None:
+        raise LabError(f"{who.sampler.name} knows no dataset to be judged by: add --like with a run or a dataset")
+    return _as_it_is(who, who.data)
 
 
 def _beside_own(who: Subject, sampler: Sampler, run: Path, own: Path | None) -> Subject:
@@ -124,7 +142,7 @@ def own_clips_in(like: Path) -> bool:
 
 def title(run: str) -> str:
     """What a person calls it: the name of a folder or of an archive, a model URI or a baseline as it is."""
-    return run if ":/" in run or run in BASELINES else Path(run).resolve().name.removesuffix(".npz")
+    return run if is_uri(run) or run in BASELINES else Path(run).resolve().name.removesuffix(".npz")
 
 
 def dataset_like(like: Path) -> DatasetConfig:

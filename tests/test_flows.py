@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from flows.cli.main import main
 from tasks.servers.runtime import prefect_api
+from tests.pretrained import pipeline_folder
 from tests.tiny import prepared
 
 ROOT = Path(__file__).parents[1]
@@ -177,3 +179,21 @@ def test_runs_and_a_baseline_are_compared_on_one_page(lab: tuple[Path, dict[str,
     assert "worse" in said
     assert text.count('class="card"') == 3
     assert len(list((folder / "work" / "mlflow-artifacts").glob("*/*/artifacts/compare/*/report.html"))) == 3
+
+
+@pytest.mark.skipif(find_spec("diffusers") is None, reason="the extra 'pretrained' is not installed")
+def test_a_pipeline_of_others_is_judged_and_compared_like_a_run(
+    lab: tuple[Path, dict[str, Any], str], t2v: Command
+) -> None:
+    from mlflow import MlflowClient
+
+    folder, result, _ = lab
+    ltx = f"diffusers:{pipeline_folder('ltx', folder)},steps=2,size=32,frames=9"
+    judged, _ = t2v("evaluate", ltx, "--like", result["data"], "--split", "s3", "--clips-per-prompt", "3")
+    assert Path(judged["out"]).parent == Path("work/evaluations") and judged["scores"]["s3"]["prompt_acc"]["n"] == 6
+    compared, _ = t2v("compare", ltx, str(result["runs"]["gan"]))
+    assert "ltx,steps=2" in (folder / compared["page"]).read_text()
+    client = MlflowClient(result["mlflow"])
+    runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    (told,) = [run for run in runs if run.data.params.get("model.class") == "LTXPipeline"]
+    assert told.data.params["model.steps"] == "2" and told.data.metrics["eval/s3/prompt_acc_n"] == 6

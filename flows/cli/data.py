@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.options import Data, Json, Work, height_and_width, print_json
+from flows.cli.options import Data, Json, Work, print_json
+from t2v_models.clips.spec import height_and_width
 from t2v_models.config import LabError
 from t2v_models.worlds.listed import described
 from tasks.servers.runtime import WORK

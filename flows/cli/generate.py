@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.options import Json, Work, file_to_write, height_and_width, print_json, run_folder
+from flows.cli.options import Json, Work, file_to_write, print_json, run_folder
+from t2v_models.clips.spec import height_and_width
 from t2v_models.config import LabError
 from tasks.servers.runtime import WORK
 

@@ -1,7 +1,6 @@
 """What several commands of the command line share."""
 
 import json
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +8,7 @@ import typer
 
 from t2v_models.config import LabError
 from t2v_models.files import check_writable
+from t2v_models.sampler import is_uri
 
 
 def folder_to_write(option: typer.CallbackParam, folder: Path | None) -> Path | None:
@@ -32,18 +32,6 @@ Data = Annotated[str, typer.Argument(help="Folder or URL (s3://, http://, ...) o
 Run = Annotated[str, typer.Argument(help="A run folder, or a model URI such as models:/t2v-gan@champion.")]
 
 
-def height_and_width(size: str) -> tuple[int, int]:
-    """Of `64` or `64x36`, width first as everywhere.
-
-    Raises:
-        LabError: it is neither.
-    """
-    numbers = re.fullmatch(r"(\d+)(?:x(\d+))?", size)
-    if not numbers:
-        raise LabError(f"--size {size!r} is no size: write 64 or, width first, 64x36")
-    return int(numbers[2] or numbers[1]), int(numbers[1])
-
-
 def print_json(wanted: bool, result: dict[str, Any]) -> None:
     """The result as one line of JSON, if it is wanted."""
     if wanted:
@@ -52,7 +40,7 @@ def print_json(wanted: bool, result: dict[str, Any]) -> None:
 
 def run_folder(run: str, work: Path) -> Path:
     """A run folder as given, or the one inside an MLflow model."""
-    if ":/" not in run:
+    if not is_uri(run):
         return Path(run)
     from tasks.servers.runtime import prepare
 

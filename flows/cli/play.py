@@ -7,6 +7,7 @@ import typer
 
 from flows.cli.options import Work
 from t2v_models.config import LabError
+from t2v_models.sampler import is_uri
 from tasks.servers.runtime import WORK
 
 commands = typer.Typer()
@@ -42,7 +43,7 @@ def serve(
     work: Work = WORK,
 ) -> None:
     """Answer prompts with clips as 'mlflow models serve' does, but no web page of others; Ctrl-C stops it."""
-    if ":/" not in model:
+    if not is_uri(model):
         raise LabError(f"{model!r} is no model URI: name a registered model, as models:/t2v-gan@champion")
     from tasks.servers.runtime import prepare
 

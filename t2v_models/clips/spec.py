@@ -1,10 +1,11 @@
 """The size of a clip and how its pixels are stored: what is true of any clip, whatever it shows."""
 
+import re
 from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from t2v_models.config import Config
+from t2v_models.config import Config, LabError
 
 Codec = Literal["lz4", "webp"]
 """How pixels are stored: `shards.codec`."""
@@ -81,3 +82,19 @@ class ClipSpec(Config, json_schema_extra=_with_size):
 def sides(height: int, width: int) -> str:
     """Of a frame, in words: 64, or width first 64x36."""
     return f"{width}" if height == width else f"{width}x{height}"
+
+
+def height_and_width(size: str, what: str = "--size") -> tuple[int, int]:
+    """Of `64` or `64x36`, width first as everywhere.
+
+    Args:
+        size: the text.
+        what: the option that it is given to.
+
+    Raises:
+        LabError: it is neither.
+    """
+    numbers = re.fullmatch(r"(\d+)(?:x(\d+))?", size)
+    if not numbers:
+        raise LabError(f"{what} {size!r} is no size: write 64 or, width first, 64x36")
+    return int(numbers[2] or numbers[1]), int(numbers[1])

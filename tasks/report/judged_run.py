@@ -28,14 +28,15 @@ class JudgedRun:
     """What was judged; None for a baseline or an archive of clips."""
 
     @classmethod
-    def of(cls, folder: Path, elsewhere: Path | None = None) -> Self:
+    def of(cls, folder: Path, elsewhere: Path | None = None, sha256: str | None = None) -> Self:
         """That of a run folder, or an evaluation folder.
 
         Of a run with several, it is the usual one, of all splits; without that, the only one there is.
 
         Args:
-            folder: of the run or of the evaluation.
+            folder: of the run or of the evaluation; or the name of something else that was judged.
             elsewhere: folder of evaluations outside of runs, where one of the same weights may be.
+            sha256: of what is no run.
 
         Raises:
             LabError: there is none, or there are several; the run was trained further since.
@@ -44,7 +45,7 @@ class JudgedRun:
         last = checkpoint.newest(run_dir) if checkpoint.folder(run_dir).is_dir() else None
         place = folder if (folder / SCORES).is_file() else folder / "evaluation"
         if not (place / SCORES).is_file():
-            place = _the_only_one(folder, last, elsewhere)
+            place = _the_only_one(folder, last.sha256 if last else sha256, elsewhere)
         found = _read(place)
         again = f"'t2v evaluate {quote(str(run_dir))}'"
         if last and found.source != last.sha256:
@@ -63,17 +64,17 @@ class JudgedRun:
         return {name: v for step, figures in self.history.items() for name, v in ways.passed(step, figures).items()}
 
 
-def _the_only_one(run_dir: Path, last: Checkpoint | None, elsewhere: Path | None) -> Path:
-    """The folder of the only evaluation of a run's weights that is not in its usual place."""
-    if last is None:
-        what = "is neither a run nor an evaluation" if run_dir.exists() else "does not exist"
-        raise LabError(f"{run_dir} {what}: name a run folder that 't2v evaluate' has judged")
-    places = [*run_dir.glob(f"evaluation-*/{SCORES}"), *(elsewhere.glob(f"*/{SCORES}") if elsewhere else ())]
-    found = sorted(str(path.parent) for path in places if _read(path.parent).source == last.sha256)
+def _the_only_one(run: Path, sha256: str | None, elsewhere: Path | None) -> Path:
+    """The folder of the only evaluation of these weights or this archive that is not in its usual place."""
+    if sha256 is None:
+        what = "is neither a run nor an evaluation" if run.exists() else "does not exist"
+        raise LabError(f"{run} {what}: name a run folder that 't2v evaluate' has judged")
+    places = [*run.glob(f"evaluation-*/{SCORES}"), *(elsewhere.glob(f"*/{SCORES}") if elsewhere else ())]
+    found = sorted(str(path.parent) for path in places if _read(path.parent).source == sha256)
     if not found:
-        raise LabError(f"{run_dir} has no evaluation: run 't2v evaluate {quote(str(run_dir))}' first")
+        raise LabError(f"{run} has no evaluation: run 't2v evaluate {quote(str(run))}' first")
     if len(found) > 1:
-        raise LabError(f"{run_dir} has {len(found)} evaluations: name one in its place, {' or '.join(found)}")
+        raise LabError(f"{run} has {len(found)} evaluations: name one in its place, {' or '.join(found)}")
     return Path(found[0])
 
 
