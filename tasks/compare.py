@@ -20,7 +20,7 @@ from t2v_models.sampler import PIPELINE
 from tasks.mlflow.finished_runs import attach, known
 from tasks.mlflow.store import run_page
 from tasks.publish import read_verdicts, shown_clips
-from tasks.report.compare_page import Side, shared_splits, write_comparison_page
+from tasks.report.compare_page import Side, shared_splits, word_of, write_comparison_page
 from tasks.report.console import print_table
 from tasks.report.judged_run import JudgedRun
 from tasks.report.page import NAMES
@@ -116,9 +116,13 @@ def print_differences(sides: Sequence[Side]) -> None:
             for d in differences(base.verdicts[split], other.verdicts[split]):
                 table.add_row(
                     d.metric, shown(d.metric, d.first), shown(d.metric, d.second), shown(d.metric, d.gap.value),
-                    interval(d.metric, d.gap), f"{d.gap.n:,}", {None: "", True: "better", False: "worse"}[d.better],
+                    interval(d.metric, d.gap), f"{d.gap.n:,}",
+                    word_of(d, other, split).replace("even", ""),
                 )  # fmt: skip
             print_table(table)
+    for side in sides:
+        for split, refusals in side.evaluation.refused.items():
+            print(f"{side.name} on {split}: {refusals}")
 
 
 def markdown_table(sides: Sequence[Side]) -> str:

@@ -206,7 +206,8 @@ def asked_of(who: Subject, config: EvaluateConfig) -> dict[Split, Asked]:
     if who.reference:
         if config.splits and config.splits != ("own",):
             raise LabError(f"split {config.splits[0]} is made on meaning, which own clips do not tell: ask for own")
-        asked = who.reference.own.asked(config.clips_per_prompt)
+        each = 1 if who.source in CONTROLS else config.clips_per_prompt  # real clips do not become more by repetition
+        asked = who.reference.own.asked(each)
         return who.asked or {"own": (asked, [config.seed * 1_000_000 + i for i in range(len(asked))])}
     if "own" in (config.splits or ()):
         raise LabError("split own is of people's own clips, and these were rendered: ask for s0 and on")

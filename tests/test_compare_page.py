@@ -4,15 +4,20 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
-from t2v_models.judging.scores import SUITE_VERSION, Evaluation
+from t2v_models.judging.scores import SUITE_VERSION, EvaluateConfig, Evaluation, Refusals
+from t2v_models.judging.statistics import wilson
+from t2v_models.judging.verdicts import Verdict
 from t2v_models.leaderboard.compare import by_change, differences
 from t2v_models.worlds.dataset import DatasetConfig
-from tasks.compare import compared, markdown_table
+from t2v_models.worlds.splits import Split
+from tasks.compare import compared, markdown_table, print_differences
 from tasks.report.compare_page import Side, write_comparison_page
+from tasks.report.page import Clip
 from tests.judged import evaluated, trained
 from tests.parsed import Page
 from tests.tiny import TINY
@@ -145,3 +150,33 @@ def test_an_evaluation_is_found_under_the_name_that_it_was_given(
         compared([one, two], tmp_path / "work")
     with pytest.raises(LabError, match="neither a run nor an evaluation: name a run folder"):
         compared([one, data])
+
+
+def own_side(name: str, right: int, refused: dict[Split, Refusals]) -> Side:
+    """A model of own clips of which so many of 100 are nearest to their captions, where 80 of real ones are."""
+    verdicts = [
+        Verdict(asked="bell off", shown="bell off", valid=True, reason="", prompt="bell off", split="own", seed=i,
+                size=16, rank=1 + (i >= right), right=i < right, success=i < right,
+                fault="" if i < right else "nearer to 'bell'")
+        for i in range(100)
+    ]  # fmt: skip
+    scores, bounds = ({"own": {"r_precision_1": wilson(hits, 100)}} for hits in (right, 80))
+    evaluation = Evaluation(
+        name=name, source=name, config=EvaluateConfig(), scores=scores, bounds={"oracle": bounds}, refused=refused
+    )
+    clips = [Clip(np.zeros((6, 16, 16, 3), np.uint8), verdict) for verdict in verdicts[:1]]
+    return Side(name, Path(name), evaluation, {"own": verdicts}, {"own": clips}, 10, {})
+
+
+def test_own_clips_are_told_by_their_own_judge(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refused = Refusals(prompts={"smile": "why"}, unknown=("smile",), asked=43)
+    sides = [own_side("one", 30, {}), own_side("two", 70, {"own": refused}), own_side("three", 99, {})]
+    page, text = page_of(tmp_path, sides)
+    assert "two refused 1 of 43 prompts: unknown word smile" in page.words
+    assert "own caption, own clips" in page.words and "obeyed" not in page.words
+    assert "its caption is nearest" in page.words and "by looks" in page.words
+    print_differences(sides)
+    said = capsys.readouterr().out
+    assert re.search(r"r_precision_1 .* 70.0 % .* better", said) and re.search(r"r_precision_1 .* above real", said)
+    assert "two on own: refused 1 of 43" in said
+    assert text.count("above real") == 2  # on its card and in the table of figures

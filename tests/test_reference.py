@@ -148,7 +148,7 @@ def evaluated(data: Path, name: str, out: Path) -> tuple[dict[str, Score], Bound
     who = subject(name, own=data)
     ((split, asked),) = asked_of(who, EvaluateConfig(clips_per_prompt=2)).items()
     scores, bounds, _ = judge_split.fn(who, split, asked, out, out / "real")
-    assert split == "own" and len(asked[0]) == 2 * len(OwnClips.of(data).captions)
+    assert split == "own" and asked[0] == list(OwnClips.of(data).captions)
     return scores, bounds, verdicts_of(pq.read_table(out / "verdicts.parquet"))
 
 

@@ -11,10 +11,11 @@ import pytest
 from flows.cli.main import main
 from t2v_models import checkpoint
 from t2v_models.config import LabError
-from t2v_models.judging.scores import Evaluation, over_seeds
-from t2v_models.judging.statistics import Score
+from t2v_models.judging.scores import EvaluateConfig, Evaluation, over_seeds
+from t2v_models.judging.statistics import Score, wilson
 from t2v_models.shards.manifest import Manifest
 from t2v_models.training import loop
+from tasks.report.judged_run import JudgedRun
 from tasks.report.seeds import print_seeds, repeats, times_of
 from tests.judged import evaluated, trained
 
@@ -65,6 +66,16 @@ def test_every_figure_is_the_mean_of_the_runs(runs: list[Path], capsys: pytest.C
     said = capsys.readouterr().out
     assert "s3, 2 seeds: 24 clips" in said, said
     assert "never" in said
+
+
+def test_own_clips_have_means_over_seeds_too(capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [
+        JudgedRun(Path(), Evaluation(name="gan", source="", config=EvaluateConfig(), scores=scores), Path(), None)
+        for scores in ({"own": {"r_precision_1": wilson(hits, 40)}} for hits in (20, 30))
+    ]
+    print_seeds(runs, over_seeds([run.evaluation.scores for run in runs]), {})
+    said = capsys.readouterr().out
+    assert "own, 2 seeds: 80 clips" in said and "62.5 %" in said
 
 
 def test_the_command_prints_tables_and_json(runs: list[Path], monkeypatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,6 +30,8 @@ Frames = NDArray[np.uint8]
 
 CANDIDATES = 32
 """Captions that a clip is set beside, its own included; fewer where fewer differ in meaning."""
+CALLED = {"appearance": "looks", "motion": "motion"}
+"""What a person calls the views."""
 LEAST_SCALE = 0.02
 """Least standard deviation of a number of an embedding, whose length is 1."""
 LEAST_BLOCKS = 2
@@ -149,7 +151,7 @@ class Reference:
         joint, best = 1 + int((other >= own).sum()), self.said[others[int(other.argmax())]]
         reason = "" if joint == 1 else f"nearer to {best!r}"
         doubt = [name for name in VIEWS if rank[name] > 1]
-        fault = reason or (f"by {doubt[0]} alone another caption is nearer" if doubt else "")
+        fault = reason or (f"by {CALLED[doubt[0]]} alone another caption is nearer" if doubt else "")
         return {
             "rank": joint, "rank_appearance": rank["appearance"], "rank_motion": rank["motion"],
             "match": own / len(VIEWS), "right": joint == 1, "reason": reason, "success": not fault, "fault": fault,

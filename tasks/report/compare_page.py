@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from t2v_models.judging.metrics import deciding, metric_of
-from t2v_models.judging.scores import Evaluation
+from t2v_models.judging.baselines import CEILING
+from t2v_models.judging.metrics import HEADLINES, OWN_HEADLINES, deciding, metric_of
+from t2v_models.judging.scores import Evaluation, pleases
 from t2v_models.judging.statistics import newcombe
 from t2v_models.judging.verdicts import Verdict
 from t2v_models.leaderboard.compare import Difference, by_change, differences
@@ -16,6 +17,7 @@ from t2v_models.worlds.splits import Split
 from tasks.report.chart import Chart, draw
 from tasks.report.page import (
     MARKED,
+    MARKED_OWN,
     Clip,
     Gallery,
     about_split,
@@ -70,7 +72,7 @@ def write_comparison_page(folder: Path, sides: Sequence[Side]) -> Path:
         _settings(sides),
         _training(sides),
         *(_split(sides, split, gallery) for split in shared_splits(sides)),
-        _notes(),
+        _notes(own="own" in shared_splits(sides)),
     ]
     return write_page(folder, " · ".join(names), body)
 
@@ -79,7 +81,7 @@ def _lead(sides: Sequence[Side]) -> str:
     clips = sum(len(side.verdicts[split]) for side in sides for split in shared_splits(sides))
     others = listed([side.name for side in sides[1:]])
     return (
-        f'<p class="lead">{clips:,} clips, judged by the same reader. {escape(others)} against '
+        f'<p class="lead">{clips:,} clips, judged by the same judge. {escape(others)} against '
         f"<b>{escape(sides[0].name)}</b>: green is better and red is worse, where the 95 % interval of the difference "
         "leaves out zero; what is grey may be chance.</p>"
     )
@@ -92,7 +94,8 @@ def _cards(sides: Sequence[Side]) -> str:
     for i, side in enumerate(sides):
         scores = side.evaluation.scores
         big = scores[first][deciding(first)]
-        gap = "the base" if side is sides[0] else _change(_accuracy_gap(sides[0], side, first), " points")
+        change = _accuracy_gap(sides[0], side, first)
+        gap = "the base" if side is sides[0] else _change(change, word_of(change, side, first), " points")
         rows = [f"<div><dt>95 % interval</dt><dd>{interval(big)} · n {big.n:,}</dd></div>"]
         for split in others:
             score = scores[split][deciding(split)]
@@ -101,7 +104,8 @@ def _cards(sides: Sequence[Side]) -> str:
         cards.append(
             f'<div class="card"><h3><i class="key c{i % 6}"></i>{escape(side.name)}</h3>'
             f'<div class="big">{percent(big.value)}</div>'
-            f'<div class="soft">obeyed, {split_name(first)}; {gap}</div><dl>{"".join(rows)}</dl></div>'
+            f'<div class="soft">{metric_of(deciding(first)).title}, {split_name(first)}; {gap}</div>'
+            f"<dl>{''.join(rows)}</dl></div>"
         )
     return f'<section class="cards">{"".join(cards)}</section>'
 
@@ -164,7 +168,7 @@ def _figures(sides: Sequence[Side], split: Split) -> str:
     for metric in dict.fromkeys(m for figures in scores for m in figures if not m.endswith("_real")):
         values = [f'<td class="number">{score_cell(metric, figures.get(metric))}</td>' for figures in scores]
         for i, gap in enumerate(gaps):
-            values.insert(2 * i + 2, _gap_cell(gap.get(metric)))
+            values.insert(2 * i + 2, _gap_cell(gap.get(metric), others[i], split))
         rows.append(f'<tr><td class="split">{metric_name(metric)}</td>{"".join(values)}</tr>')
     head = f'<th class="number">{escape(base.name)}</th>' + "".join(
         f'<th class="number">{escape(other.name)}</th><th class="number">difference</th>' for other in others
@@ -176,17 +180,26 @@ def _table(head: str, rows: Sequence[str]) -> str:
     return f'<div class="scroll"><table class="tall">{head}{"".join(rows)}</table></div>'
 
 
-def _gap_cell(gap: Difference | None) -> str:
+def word_of(gap: Difference, side: Side, split: Split) -> str:
+    """`better`, `worse`, `even`; or `above real`, which is no praise, where a learnt judge finds more in the clips of a
+    side than in real ones."""
+    score = side.evaluation.scores[split].get(gap.metric)
+    real = side.evaluation.bounds.get(CEILING, {}).get(split, {}).get(gap.metric)
+    return "above real" if gap.better and score and pleases(gap.metric, score, real) else _word(gap)
+
+
+def _gap_cell(gap: Difference | None, side: Side, split: Split) -> str:
     if gap is None:
         return '<td class="number soft">–</td>'
     pairs = "" if gap.share else f"<small>{gap.gap.n:,} pairs</small>"
-    return f'<td class="number">{_change(gap)}{pairs}</td>'
+    return f'<td class="number">{_change(gap, word_of(gap, side, split))}{pairs}</td>'
 
 
-def _change(gap: Difference, unit: str = "") -> str:
+def _change(gap: Difference, word: str, unit: str = "") -> str:
     """The difference in its colour, and its interval."""
     ends = f"{_signed(gap.metric, gap.gap.low)} to {_signed(gap.metric, gap.gap.high)}"
-    return f'<b class="{_word(gap)}">{_signed(gap.metric, gap.gap.value)}</b>{unit} <small>{ends}</small>'
+    colour, note = ("even", f"<small>{word}</small>") if word == "above real" else (word, "")
+    return f'<b class="{colour}">{_signed(gap.metric, gap.gap.value)}</b>{unit} <small>{ends}</small>{note}'
 
 
 def _signed(metric: str, value: float) -> str:
@@ -211,7 +224,7 @@ def _prompts(sides: Sequence[Side], rows: Mapping[str, Sequence[Difference]]) ->
     lines = []
     for prompt, changes in rows.items():
         values = [changes[0].first, *(d.second for d in changes)]
-        cells = "".join(f'<td class="number">{percent(d.second)} {_change(d)}</td>' for d in changes)
+        cells = "".join(f'<td class="number">{percent(d.second)} {_change(d, _word(d))}</td>' for d in changes)
         lines.append(
             f'<tr><td class="prompt">{escape(prompt)}</td><td>{_dots(values)}</td>'
             f'<td class="number">{percent(values[0])}</td>{cells}</tr>'
@@ -254,10 +267,11 @@ def _clips(sides: Sequence[Side], split: Split, prompts: Sequence[str], gallery:
     return f'<h3>Clips, the first drawn, never the best</h3><div class="prompts">{"".join(blocks)}</div>'
 
 
-def _notes() -> str:
+def _notes(own: bool) -> str:
+    figures, marks = (OWN_HEADLINES, MARKED_OWN) if own else (HEADLINES, MARKED)
     return (
-        f"<footer><p>{explained()}. Values have 95 % intervals, Wilson’s for shares. Differences of shares have "
+        f"<footer><p>{explained(figures)}. Values have 95 % intervals, Wilson’s for shares. Differences of shares have "
         "Newcombe’s; differences of means are taken over pairs of clips with equal prompt and seed in which both have "
         "the number, and so may differ from that of the values beside them. "
-        f"{MARKED}</p></footer>"
+        f"{marks}</p></footer>"
     )

@@ -119,7 +119,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
             if f"{metric}_real" in scores and bounds:
                 bounds[0] = scores[f"{metric}_real"]
             real = evaluation.bounds.get(CEILING, {}).get(split, {}).get(metric)
-            value = shown(metric, score.value) + (" above real" if pleases(metric, score, real) else "")
+            value = shown(metric, score.value) + ("*" if pleases(metric, score, real) else "")
             table.add_row(
                 metric, metric_of(metric).unit, value, interval(metric, score),
                 f"{score.n:,}", *(shown(metric, b.value).replace(".0 %", " %") if b else "" for b in bounds),
@@ -131,7 +131,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
             print(f"{split}: {evaluation.seconds[split]}")
     print(textwrap.fill("; ".join(": ".join(BESIDE[name]) for name in columns), WIDTH))
     if "own" in evaluation.scores:
-        print("above real: it pleases the learnt judge more than real clips do, which is no praise")
+        print("*: above real; it pleases the learnt judge more than real clips do, which is no praise")
 
 
 LIMITS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "multiple_of": "multiple of"}

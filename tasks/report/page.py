@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from t2v_models.clips.media import to_webp
 from t2v_models.files import write
-from t2v_models.judging.metrics import HEADLINES, metric_of
+from t2v_models.judging.metrics import HEADLINES, Metric, metric_of
 from t2v_models.judging.statistics import Score
 from t2v_models.judging.verdicts import Mark, Verdict
 from t2v_models.worlds.splits import OWN, SPLITS
@@ -28,6 +28,12 @@ MARKED = (
     "Green and ✓ mark a clip whose motion, shape, colour, size and speed are right, amber and ~ one whose motion alone "
     "is right, red and ✗ one that moves otherwise or cannot be read."
 )
+
+MARKED_OWN = (
+    "Green and ✓ mark a clip whose own caption is the nearest of 32, amber and ~ one where looks or motion alone say "
+    "otherwise, red and ✗ one that is nearer to another caption."
+)
+"""The same of clips whose truth nobody knows."""
 
 NAMES: dict[str, str] = {
     "s0": "seen prompts", "s1": "new wording", "s2": "new pairing", "s3": "unseen motion", "s4": "out of range",
@@ -56,7 +62,10 @@ def write_page(folder: Path, title: str, body: Sequence[str]) -> Path:
 
 
 def verdict_in_words(verdict: Verdict) -> str:
-    """What the reader saw: `read as left`, `read as up, but wrong shape`, `no motion`, `invalid: wrong colour`."""
+    """What the judge saw: `read as left`, `read as up, but wrong shape`, `no motion`, `invalid: wrong colour`; where
+    nobody knows the truth, `its caption is nearest`, `nearer to 'bell off'`."""
+    if verdict.judge == "reference":
+        return verdict.fault or "its caption is nearest"
     if not verdict.valid:
         return f"invalid: {verdict.reason}"
     if verdict.mark == "partly":
@@ -125,9 +134,9 @@ def metric_name(metric: str) -> str:
     return f"{escape(told.title)} <small>{escape(unit + told.about)}</small>"
 
 
-def explained() -> str:
+def explained(metrics: Sequence[Metric] = HEADLINES) -> str:
     """What the figures of short tables are."""
-    return "; ".join(f"<b>{escape(metric.title)}</b>: {escape(metric.about)}" for metric in HEADLINES)
+    return "; ".join(f"<b>{escape(metric.title)}</b>: {escape(metric.about)}" for metric in metrics)
 
 
 def percent(value: float) -> str:

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from t2v_models.checkpoint import Checkpoint
 from t2v_models.config import LabError, flatten
-from t2v_models.judging.metrics import metric_of
+from t2v_models.judging.metrics import deciding, metric_of
 from t2v_models.judging.scores import Scores, interval, shown
 from tasks.report.console import print_table
 from tasks.report.judged_run import JudgedRun
@@ -79,10 +79,8 @@ def times_of(runs: Sequence[JudgedRun]) -> dict[str, list[float | None]]:
 def print_seeds(runs: Sequence[JudgedRun], scores: Scores, times: Mapping[str, Sequence[float | None]]) -> None:
     """A table for each split: the mean over seeds, its interval, the least and the greatest; then times, run by run."""
     for split, figures in scores.items():
-        table = Table(
-            box=SIMPLE, padding=(0, 1, 0, 0), title=f"{split}, {len(runs)} seeds: {figures['valid'].n:,} clips",
-            title_justify="left",
-        )  # fmt: skip
+        title = f"{split}, {len(runs)} seeds: {figures[deciding(split)].n:,} clips"
+        table = Table(box=SIMPLE, padding=(0, 1, 0, 0), title=title, title_justify="left")
         for head in ("figure", "unit", "mean", "95 % interval", "least", "greatest"):
             table.add_column(head, justify="left" if head in ("figure", "unit") else "right", no_wrap=True)
         for metric, score in figures.items():
