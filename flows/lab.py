@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
+from operator import not_
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from pydantic_core import to_jsonable_python
 from flows.dataset import dataset, dataset_on_dask
 from flows.evaluate import evaluate
 from flows.train import train
-from t2v_models.config import Config
+from t2v_models.config import Config, near
 from t2v_models.families.build import ModelConfig
 from t2v_models.judging.scores import EvaluateConfig, Evaluation, obeyed
 from t2v_models.leaderboard.gate import GateConfig
@@ -49,6 +50,9 @@ class LabConfig(Config):
         min_length=1, description="what is trained on it; one may build on another by its name"
     )
     training: TrainConfig = Field(description="how long each of them is trained")
+    minutes: dict[str, float] = Field(
+        {}, exclude_if=not_, description="of models that are trained for another time than that, by their names"
+    )
     evaluation: EvaluateConfig = Field(EvaluateConfig(), description="how each of them is judged")
     gate: GateConfig = Field(GateConfig(), description="what a model must show to become champion")
     workers: int = Field(2, ge=1, description="processes that render")
@@ -74,6 +78,22 @@ class LabConfig(Config):
             raise ValueError(f"models {' and '.join(map(repr, error.args[1][:-1]))} build on each other") from error
         return self
 
+    @model_validator(mode="after")
+    def _minutes_of_its_models(self) -> "LabConfig":
+        names = [model.name for model in self.models]
+        for name, minutes in self.minutes.items():
+            if name not in names:
+                raise ValueError(f"minutes of {name!r}, which is none of its models: {near(name, names)}")
+            if minutes <= 0:
+                raise ValueError(f"{minutes:g} minutes of {name!r}: give more than 0")
+        return self
+
+    def training_of(self, model: FamilyConfig) -> TrainConfig:
+        """How long a model is trained."""
+        minutes = self.minutes.get(model.name)
+        own = {} if minutes is None else {"minutes": minutes, "steps": None}
+        return self.training.model_copy(update=own)
+
     def parents_of(self, model: FamilyConfig) -> dict[str, str]:
         """The models of this lab that a model builds on, by the settings that name them; others are run folders."""
         names = {other.name for other in self.models}
@@ -91,7 +111,7 @@ class LabConfig(Config):
         found: dict[str, Path] = {}
         for model in self.in_order:
             parents = [found[parent].name for parent in self.parents_of(model).values()]
-            digest = _digest(self.dataset, model, self.training, parents)
+            digest = _digest(self.dataset, model, self.training_of(model), parents)
             found[model.name] = work / "runs" / f"{model.name}-{digest}"
         return {model.name: found[model.name] for model in self.models}
 
@@ -104,9 +124,10 @@ class LabConfig(Config):
     @property
     def plan(self) -> dict[str, float]:
         """Seconds that each stage may take, in their order: a guess, by which the time left is told."""
-        train = 60 * self.training.minutes if self.training.minutes else 0.1 * (self.training.steps or 0)
         stages = {RENDER: 5 + self.dataset.clips / 2000, REAL: 20.0}
         for model in self.in_order:
+            training = self.training_of(model)
+            train = 60 * training.minutes if training.minutes else 0.1 * (training.steps or 0)
             stages |= {f"train {model.name}": 10 + train, f"judge {model.name}": 40.0}
         return stages | {REPORT: 10.0}
 
@@ -145,7 +166,7 @@ def lab(config: LabConfig, work: Path = WORK) -> LabResult:
     check_starts()
     if config.place == "here":
         for model in config.models:
-            check_ranks(model, config.training)
+            check_ranks(model, config.training_of(model))
     close_stale(work)
     experiment_id(work, experiment_name(config.dataset))  # if MLflow is away, that is said before an hour of rendering
     with planned("lab", config.plan) as begin:
@@ -216,7 +237,7 @@ def _stages(config: LabConfig, data: Path, real: Path, runs: dict[str, Path], wo
     for model in config.in_order:
         run_dir, parents = runs[model.name], config.parents_of(model)
         built = model.model_copy(update={key: runs[parent] for key, parent in parents.items()})
-        learns = {"data": data, "model": built, "training": config.training, "out": run_dir, "work": work}
+        learns = {"data": data, "model": built, "training": config.training_of(model), "out": run_dir, "work": work}
         needs = rendered + tuple(f"train {parent}" for parent in parents.values())
         stages.append(_Stage(f"train {model.name}", train, learns, needs))
         judged = how | {"run": str(run_dir), "out": run_dir / "evaluation", "data": None}

@@ -1,5 +1,6 @@
 """A small model of every family, and its trainings; without prefect and mlflow."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -7,8 +8,9 @@ from torch import Tensor
 
 from t2v_models import checkpoint as checkpoints
 from t2v_models.checkpoint import RunConfig
+from t2v_models.clips.spec import ClipSpec
 from t2v_models.families.build import FAMILIES
-from t2v_models.model import FamilyConfig
+from t2v_models.model import FamilyConfig, VideoModel
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
 from t2v_models.training.loop import TrainConfig, fit
@@ -16,8 +18,26 @@ from t2v_models.training.loop import TrainConfig, fit
 SMALL = {name: family.tiny() for name, family in FAMILIES.items()}
 
 
+def built(config: FamilyConfig, spec: ClipSpec, captions: Sequence[str]) -> VideoModel:
+    """A fresh model, on fresh small ones of the families that its settings name as parents."""
+    parents = {key: built(SMALL[place.name], spec, captions) for key, place in config.parents.items()}
+    return config.with_captions(captions).build(spec, parents)
+
+
 def run_of(data: Path, model: FamilyConfig, seed: int = 0) -> RunConfig:
-    return RunConfig.of(Manifest.load(data), model, seed)
+    """The run of a model; where that names a family as its parent, a small one was trained beside the data."""
+    beside = {
+        key: parent_of(data, place.name) if place.name in SMALL else place for key, place in model.parents.items()
+    }
+    return RunConfig.of(Manifest.load(data), model.model_copy(update=beside), seed)
+
+
+def parent_of(data: Path, name: str) -> Path:
+    """A run of a small model of a family, of one update."""
+    folder = data.with_name(f"{data.name}-{name}")
+    config = TrainConfig(steps=1, probe_seconds=0)
+    fit(run_of(data, SMALL[name]), ClipStore(Manifest.load(data)), config, folder, quiet)
+    return folder
 
 
 def quiet(step: int, figures: dict[str, float]) -> None:

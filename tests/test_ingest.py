@@ -371,17 +371,17 @@ def test_ingesting_never_imports_torch() -> None:
 
 def test_every_model_trains_on_ingested_clips_and_cannot_be_judged(tmp_path: Path) -> None:
     """Of films that are none of our worlds': ramps that move, in words that no grammar knows."""
-    from t2v_models.checkpoint import RunConfig, load
-    from t2v_models.families.build import FAMILIES
+    from t2v_models.checkpoint import load
     from t2v_models.training import loop  # here, so that the processes of other tests need not import torch
     from tasks.subjects import subject
+    from tests.runs import SMALL, run_of
 
     for i in range(8):
         put(tmp_path / "files", f"{i}.webp", to_webp(smooth(i), 10), (b"a wave rolls in", b"sand drifts away")[i % 2])
     ingest(tmp_path / "files", tmp_path / "data", OPTIONS)
     manifest = Manifest.load(tmp_path / "data")
-    for model in (family.tiny() for family in FAMILIES.values()):
-        folder, run = tmp_path / model.name, RunConfig.of(manifest, model, seed=0)
+    for model in SMALL.values():
+        folder, run = tmp_path / model.name, run_of(tmp_path / "data", model)
         loop.fit(run, ClipStore(manifest), loop.TrainConfig(steps=1), folder, log=lambda step, figures: None)
         assert load(folder)[1].run == run
         with pytest.raises(LabError, match="ingested clips, whose ground truth is unknown"):

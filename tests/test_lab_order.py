@@ -68,6 +68,24 @@ def test_models_that_build_on_each_other_are_one_sentence() -> None:
     assert "build on each other" in in_words(error.value)
 
 
+def test_a_model_may_be_trained_for_minutes_of_its_own(tmp_path: Path) -> None:
+    both = {"models": [{"name": "ar_tokens"}, {"name": "video_tokenizer"}], "training": {"steps": 9}}
+    config = LabConfig.model_validate(both | {"minutes": {"video_tokenizer": 2}})
+    runs = config.run_folders(tmp_path)
+    stages = {stage.name: stage for stage in _stages(config, tmp_path / "data", tmp_path / "real", runs, tmp_path)}
+    first, second = (stages[f"train {name}"].parameters for name in ("video_tokenizer", "ar_tokens"))
+    assert (first["training"].minutes, first["training"].steps) == (2, None) and second["training"].steps == 9
+    assert second["model"].tokenizer == runs["video_tokenizer"]
+    assert config.plan["train video_tokenizer"] == 130
+    assert all(runs[name] != folder for name, folder in LabConfig.model_validate(both).run_folders(tmp_path).items())
+    for minutes, sentence in (
+        ({"gan": 2}, "minutes of 'gan', which is none of"),
+        ({"ar_tokens": 0}, "more than 0"),
+    ):
+        with pytest.raises(ValidationError, match=sentence):
+            LabConfig.model_validate(both | {"minutes": minutes})
+
+
 def test_run_folders_of_labs_of_before_keep_their_names(tmp_path: Path) -> None:
     found = LabConfig.model_validate({"models": [{"name": "gan"}], "training": {"minutes": 3.5}}).run_folders(tmp_path)
     assert found["gan"].name == "gan-997c9e78"

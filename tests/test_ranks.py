@@ -23,8 +23,8 @@ from t2v_models.distributed.collectives import (
     join,
     share,
 )
-from t2v_models.families.build import FAMILIES
 from tests.forked import by_ranks, by_two_ranks, ended, start
+from tests.runs import SMALL, built
 
 CAPTIONS = ("circle moving left", "circle moving up-left", "circle moving diagonally up-left", "circle expanding")
 """The synonyms fall to different ranks: neither may take the other's for wrong captions."""
@@ -38,16 +38,9 @@ def steps(out: Path, parts: int = 1) -> None:
     metrics to `out`."""
     torch.set_default_dtype(torch.float64)
     found: dict[str, torch.Tensor] = {}
-    for name in FAMILIES:
+    for name in SMALL:
         torch.manual_seed(0)
-        model = (
-            FAMILIES[name]
-            .tiny()
-            .model_copy(update={"accumulate": parts})
-            .with_captions(CAPTIONS)
-            .build(SPEC, {})
-            .double()
-        )
+        model = built(SMALL[name].model_copy(update={"accumulate": parts}), SPEC, CAPTIONS).double()
         frames = torch.randint(256, (14, SPEC.frames, SPEC.size, SPEC.size, 3), dtype=torch.uint8)
         batch = part(frames, tuple(CAPTIONS[clip // 2 % 4] for clip in range(14)), model.config.group)
         for step in range(STEPS):

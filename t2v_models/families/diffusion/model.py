@@ -26,10 +26,10 @@ from t2v_models.families.diffusion.parts import one_frame, stratified
 from t2v_models.families.diffusion.precondition import Preconditioned
 from t2v_models.families.diffusion.samplers import Churn, Denoise, Draw, sample, steps_of
 from t2v_models.families.diffusion.standardise import Standardise
-from t2v_models.families.diffusion.texts import beside, left_out, mixed, none_like
 from t2v_models.families.diffusion.upsampler import Upsampler, enlarge, reduction, shrink
 from t2v_models.families.ema import Average, power_share
 from t2v_models.families.muon import Muon
+from t2v_models.families.texts import beside, check_guidance, left_out, mixed, none_like
 from t2v_models.machine import free_memory, threads
 from t2v_models.model import Loss, LossModel, VideoModel
 from t2v_models.sampler import Frames, Request
@@ -161,16 +161,7 @@ class Diffusion(LossModel):
         if request.steps is not None and request.steps < 1:
             raise LabError(f"{self.name} makes a clip in 1 step or more (found {request.steps})")
         self._check_memory(request)
-        guidance = self._guidance(request)
-        if request.avoid is not None:
-            self.text.check(request.avoid)
-            if guidance == 1:
-                raise LabError("what to avoid works through guidance, and guidance 1 is none: ask for more, such as 3")
-        if guidance != 1 and not self.config.dropout:
-            raise LabError(
-                f"{self.name} was trained without leaving captions out (dropout 0), so it knows no clip without text "
-                f"and guidance {guidance:g} has no meaning: use guidance 1"
-            )
+        check_guidance(self.name, self.text, self._guidance(request), self.config.dropout, request.avoid)
 
     def _check_memory(self, request: Request) -> None:
         """See that a batch has room: of both halves of guidance some feature maps, and clips at full size.

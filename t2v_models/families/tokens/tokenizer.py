@@ -73,7 +73,7 @@ class VideoTokenizerConfig(FamilyConfig):
 
     @classmethod
     def tiny(cls) -> "VideoTokenizerConfig":
-        return cls(batch_size=4, levels=(4, 3), encoder_width=16, decoder_width=16, fine_width=8, threads=1)
+        return cls(batch_size=4, levels=(8, 5), encoder_width=16, decoder_width=16, fine_width=8, threads=1)
 
     def plan(self, spec: ClipSpec) -> str:
         grid = Grid.of(spec, self.slot, self.patch)

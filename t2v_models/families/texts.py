@@ -4,7 +4,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from t2v_models.text.encoder import Text
+from t2v_models.config import LabError
+from t2v_models.text.encoder import Text, TextEncoder
+
+
+def check_guidance(name: str, encoder: TextEncoder, guidance: float, dropout: float, avoid: str | None) -> None:
+    """See that a model can be guided so far, by captions that were left out in training.
+
+    Raises:
+        LabError: it knows no clip without text; what is to be avoided is refused, or has no effect.
+    """
+    if avoid is not None:
+        encoder.check(avoid)
+        if guidance == 1:
+            raise LabError("what to avoid works through guidance, and guidance 1 is none: ask for more, such as 3")
+    if guidance != 1 and not dropout:
+        raise LabError(
+            f"{name} was trained without leaving captions out (dropout 0), so it knows no clip without text "
+            f"and guidance {guidance:g} has no meaning: use guidance 1"
+        )
 
 
 def left_out(text: Text, which: Tensor) -> Text:

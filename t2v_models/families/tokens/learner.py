@@ -1,0 +1,142 @@
+"""What the second stages share: a frozen tokenizer, a transformer over its tokens, optimisers and averages."""
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import ClassVar, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+from torch.optim import Optimizer
+
+from t2v_models.batch import Batch, to_video
+from t2v_models.clips.spec import ClipSpec
+from t2v_models.config import LabError
+from t2v_models.families.ema import Average, power_share
+from t2v_models.families.muon import Muon
+from t2v_models.families.texts import check_guidance, left_out
+from t2v_models.families.tokens.tokenizer import VideoTokenizer
+from t2v_models.families.tokens.transformer import TokenTransformer
+from t2v_models.model import FamilyConfig, Loss, LossModel, VideoModel
+from t2v_models.sampler import Request
+from t2v_models.text.encoder import Text
+
+BETAS = (0.9, 0.98)
+
+
+class TokensConfig(FamilyConfig):
+    """Settings of any transformer over tokens."""
+
+    batch_size: int = Field(64, ge=1, description="clips per update, over all ranks")
+    tokenizer: Path = Field(
+        Path("video_tokenizer"), description="run folder of a video_tokenizer, or its name in the same lab"
+    )
+    width: int = Field(128, ge=8, le=8192, description="of a token inside the transformer")
+    layers: int = Field(4, ge=1, le=64, description="how many times tokens look at each other")
+    heads: int = Field(4, ge=1, le=64, description="parts of the width that look at others by themselves")
+    dropout: float = Field(0.1, ge=0, lt=1, description="share of captions left out, which guidance needs")
+    muon_lr: float = Field(0.02, gt=0, le=1, description="Muon step of hidden matrices")
+    lr: float = Field(2e-3, gt=0, le=1, description="AdamW step of all other weights")
+    warmup_steps: int = Field(30, ge=1, le=100_000, description="updates over which the steps rise from 0")
+    decay: float = Field(0.6, gt=0, le=1, description="share of the run, its end, over which they fall to 0")
+    ema_power: float = Field(8.0, gt=0, le=1000, description="of the averaged weights: higher looks back less far")
+    temperature: float = Field(1.0, ge=0, le=100, description="of the draw of a token; 0 takes the likeliest")
+
+    small: ClassVar[dict[str, object]] = {
+        "batch_size": 4, "width": 16, "layers": 2, "heads": 2, "dropout": 0.5, "threads": 1
+    }  # fmt: skip
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"{self.heads} heads do not share a width of {self.width}: use a multiple")
+        return self
+
+    @property
+    def parents(self) -> dict[str, Path]:
+        return {"tokenizer": self.tokenizer}
+
+
+class TokenModel(LossModel):
+    """A transformer that learns the tokens of clips; sampling uses averaged weights.
+
+    Raises:
+        LabError: what is to be the tokenizer is none, or one of frames of another size.
+    """
+
+    frozen = ("tokenizer",)
+    config: TokensConfig
+
+    def __init__(self, config: TokensConfig, spec: ClipSpec, tokenizer: VideoModel, causal: bool):
+        super().__init__()
+        self.config = config
+        self.spec = spec
+        self.text = config.text_encoder.build()
+        self.tokenizer = fitting(tokenizer, spec, config.tokenizer).requires_grad_(False)
+        grid = self.tokenizer.grid
+        shape = grid.slots(spec.frames), grid.rows, grid.columns
+        self.transformer = TokenTransformer(
+            shape, self.tokenizer.fsq, self.text.width, config.width, config.layers, config.heads, causal
+        )
+        self.average = Average([self.transformer])
+
+    def new_optimizers(self) -> dict[str, Optimizer]:
+        """One."""
+        hidden = self.transformer.hidden
+        named = {id(weight) for weight in hidden}
+        others = [weight for weight in self.transformer.parameters() if id(weight) not in named]
+        optimizer = Muon(hidden, others, self.config.muon_lr, self.config.lr, BETAS)
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+        return {"transformer": optimizer}
+
+    def losses(self, part: Batch, step: int, progress: float) -> dict[str, Loss]:
+        """Of the tokens of each clip; some captions are left out."""
+        with torch.no_grad():
+            tokens = self.tokenizer.tokens(to_video(part.frames)).flatten(1)
+        text = left_out(self.text(part.captions), part.rand() < self.config.dropout)
+        return {"transformer": self.loss(part, tokens, text)}
+
+    @abstractmethod
+    def loss(self, part: Batch, tokens: Tensor, text: Text) -> Loss:
+        """Of tokens `(b, n)` with texts, as a sum over those that were to be told."""
+
+    def before_step(self, step: int, progress: float) -> None:
+        """A linear rise by step, a linear fall to 0 at the end by progress."""
+        share = min(1.0, (step + 1) / self.config.warmup_steps) * min(1.0, (1 - progress) / self.config.decay)
+        for group in self.optimizers["transformer"].param_groups:
+            group["lr"] = share * group["initial_lr"]
+
+    def after_step(self, step: int, progress: float) -> None:
+        """Averages of weights."""
+        self.average.update(power_share(step, self.config.ema_power))
+
+    def check(self, request: Request) -> None:
+        """As every model; guidance needs captions that were left out in training.
+
+        Raises:
+            LabError: so.
+        """
+        super().check(request)
+        check_guidance(self.name, self.text, self.guidance(request), self.config.dropout, request.avoid)
+
+    @abstractmethod
+    def guidance(self, request: Request) -> float:
+        """How strongly prompts count."""
+
+
+def fitting(tokenizer: VideoModel, spec: ClipSpec, place: Path) -> VideoTokenizer:
+    """The tokenizer, if it is one of clips of this size.
+
+    Raises:
+        LabError: it is not.
+    """
+    if not isinstance(tokenizer, VideoTokenizer):
+        raise LabError(f"{place} is a run of {tokenizer.name}: name one of video_tokenizer with --set tokenizer=RUN")
+    own = tokenizer.spec
+    if (own.height, own.width) != (spec.height, spec.width):
+        raise LabError(
+            f"the tokenizer {place} is of clips of {own.sides} px, the dataset of {spec.sides} px: train a "
+            "video_tokenizer on that dataset"
+        )
+    return tokenizer

@@ -1,0 +1,174 @@
+"""One transformer over the tokens of a clip and the words before them, for two families: it sees earlier tokens only
+(`ar_tokens`) or all (`phenaki`, where some are hidden).
+
+Letters in shapes: b clips, n tokens, l words, p = 1 + l of the prefix, v codes, w the width, k heads.
+"""
+
+from dataclasses import dataclass
+from math import prod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from t2v_models.families.tokens.quantise import Fsq
+from t2v_models.text.encoder import Text
+
+WORD_STD = 0.3
+"""Of word vectors at the start: a word is a unit vector."""
+
+
+@dataclass
+class Seen:
+    """Keys and values of one layer for what it has seen, so that each token is looked at once."""
+
+    keys: Tensor
+    """`(b, k, room, w / k)`."""
+    values: Tensor
+    count: int = 0
+
+    def extended(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """All so far, with these."""
+        first, self.count = self.count, self.count + keys.shape[2]
+        self.keys[:, :, first : self.count] = keys
+        self.values[:, :, first : self.count] = values
+        return self.keys[:, :, : self.count], self.values[:, :, : self.count]
+
+
+class Memory:
+    """What a transformer has seen of clips it makes token by token."""
+
+    def __init__(self) -> None:
+        self.layers: list[Seen] = []
+        self.tokens = 0
+
+
+class Layer(nn.Module):
+    """Tokens look at others, then each changes by itself: norms first, queries and keys of unit size (Dehghani et al.
+    2023, arXiv:2302.05442), squared ReLU (So et al. 2021, arXiv:2109.08668)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.enter = nn.Linear(width, 3 * width, bias=False)
+        self.leave = nn.Linear(width, width, bias=False)
+        self.widen, self.narrow = nn.Linear(width, 4 * width, bias=False), nn.Linear(4 * width, width, bias=False)
+
+    def forward(self, h: Tensor, sees: Tensor, seen: Seen | None) -> Tensor:
+        """`(b, n, w)`, of which each row sees where the bias `(b, 1, n, …)` is 0 and not minus infinity."""
+        parts = self.enter(F.rms_norm(h, h.shape[-1:])).unflatten(-1, (3, self.heads, -1))
+        query, key, value = parts.permute(2, 0, 3, 1, 4)  # (b, k, n, w / k) each
+        query, key = F.rms_norm(query, query.shape[-1:]), F.rms_norm(key, key.shape[-1:])
+        if seen:
+            key, value = seen.extended(key, value)
+        # plain products: on CPUs the fused function's way back takes longer
+        weights = (query @ key.transpose(-1, -2) * key.shape[-1] ** -0.5 + sees.to(query)).softmax(-1)
+        h = h + self.leave((weights.to(value) @ value).transpose(1, 2).flatten(2))
+        inner = F.relu(self.widen(F.rms_norm(h, h.shape[-1:]))).square()
+        changed: Tensor = h + self.narrow(inner)
+        return changed
+
+
+class TokenTransformer(nn.Module):
+    """Tokens and texts to the logits of codes.
+
+    A token is a vector of its own, a linear map of its code, and those of its slot, row and column. What is unknown is
+    the token v. Words stand before all tokens, and their sum is in each of them. A vector of silence stands before the
+    words; where there are none, one for that is added: the null text, learnt where captions are left out.
+
+    Args:
+        shape: (s, y, x) of the tokens of a clip.
+        fsq: their codes.
+        text: length of a word's vector.
+        width: w.
+        layers: how many times tokens look at each other.
+        heads: k.
+        causal: whether each sees those before it only.
+    """
+
+    def __init__(
+        self, shape: tuple[int, int, int], fsq: Fsq, text: int, width: int, layers: int, heads: int, causal: bool
+    ) -> None:
+        super().__init__()
+        self.shape, self.causal, self.unknown, self.heads = shape, causal, fsq.vocabulary, heads
+        codes = fsq.codes(torch.arange(fsq.vocabulary))
+        self.register_buffer("codes", F.pad(codes, (0, 0, 0, 1)), persistent=False)
+        self.codes: Tensor
+        self.table = nn.Embedding(fsq.vocabulary + 1, width)
+        self.code = nn.Linear(codes.shape[1], width, bias=False)
+        self.places = nn.ParameterList(torch.randn(count, width) for count in shape)
+        self.word, self.said = nn.Linear(text, width, bias=False), nn.Linear(text, width, bias=False)
+        nn.init.normal_(self.word.weight, std=WORD_STD)
+        nn.init.zeros_(self.said.weight)
+        self.silence, self.nothing = (nn.Parameter(WORD_STD * torch.randn(width)) for _ in range(2))
+        self.layers = nn.ModuleList(Layer(width, heads) for _ in range(layers))
+        self.head = nn.Linear(width, fsq.vocabulary)
+
+    @property
+    def count(self) -> int:
+        """Tokens of a clip."""
+        return prod(self.shape)
+
+    @property
+    def hidden(self) -> list[nn.Parameter]:
+        """Matrices between tokens, which Muon is for."""
+        return list(self.layers.parameters())
+
+    def forward(self, tokens: Tensor, text: Text, memory: Memory | None = None) -> Tensor:
+        """Logits `(b, n, v)`.
+
+        Args:
+            tokens: `(b, n)`; with a memory those that follow on what it has seen.
+            text: of each clip; the same with every call that has the same memory.
+            memory: remembers what it saw, of a causal one.
+        """
+        before, n = (memory.tokens if memory else 0), tokens.shape[1]
+        h = self._embedded(tokens, before) + self.said(_mean_like(text))[:, None]
+        prefix, there = self._prefix(text)
+        if not before:
+            h = torch.cat([prefix, h], 1)
+        if memory is not None and not memory.layers:
+            memory.layers = [self._room(len(h), prefix.shape[1]) for _ in self.layers]
+        sees = self._sees(there, before, n)
+        for i, layer in enumerate(self.layers):
+            h = layer(h, sees, memory.layers[i] if memory else None)
+        if memory is not None:
+            memory.tokens += n
+        logits: Tensor = self.head(F.rms_norm(h[:, -n:], h.shape[-1:]))
+        return logits
+
+    def _embedded(self, tokens: Tensor, first: int) -> Tensor:
+        slots, rows, columns = self.places
+        place = (slots[:, None, None] + rows[:, None] + columns).flatten(0, 2)
+        found: Tensor = self.table(tokens) + self.code(self.codes[tokens]) + place[first : first + tokens.shape[1]]
+        return found
+
+    def _prefix(self, text: Text) -> tuple[Tensor, Tensor]:
+        """Silence and the words, `(b, p, w)`, and which of them there are, `(b, p)`."""
+        none = ~text.mask.any(1, keepdim=True)
+        silence = (self.silence + none * self.nothing)[:, None]
+        there = torch.cat([torch.ones_like(none), text.mask], 1)
+        return torch.cat([silence, self.word(text.embeddings)], 1), there
+
+    def _sees(self, there: Tensor, before: int, n: int) -> Tensor:
+        """0 where a row of a call may look and minus infinity elsewhere, `(b, 1, p + n, p + n)`; with `before` tokens
+        in memory `(b, 1, n, p + before + n)`."""
+        (b, p), order = there.shape, torch.arange(before + n, device=there.device)
+        earlier = order[before:, None] >= order if self.causal else order.new_ones(n, before + n, dtype=torch.bool)
+        rows = torch.cat([there[:, None].expand(b, n, p), earlier.expand(b, -1, -1)], 2)
+        if not before:
+            of_prefix = torch.cat([there[:, None].expand(b, p, p), there.new_zeros(b, p, n)], 2)
+            rows = torch.cat([of_prefix, rows], 1)
+        return torch.zeros_like(rows, dtype=torch.float32).masked_fill(~rows, -torch.inf)[:, None]
+
+    def _room(self, clips: int, prefix: int) -> Seen:
+        like, width = self.head.weight, self.head.weight.shape[1]
+        keys, values = (
+            like.new_empty(clips, self.heads, prefix + self.count, width // self.heads) for _ in range(2)
+        )  # fmt: skip
+        return Seen(keys, values)
+
+
+def _mean_like(text: Text) -> Tensor:
+    """The sum of the words over the root of their number, `(b, d)`."""
+    return text.embeddings.sum(1) / text.mask.sum(1, keepdim=True).clamp_min(1).sqrt()
