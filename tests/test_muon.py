@@ -24,6 +24,14 @@ def test_singular_values_become_about_1_and_directions_stay(shape):
     assert (inside - inside.diagonal().diag()).abs().max() < 1e-4
 
 
+def test_autocast_does_not_reach_into_a_step():
+    torch.manual_seed(0)
+    matrix = torch.randn(16, 144) * torch.logspace(0, -3, 16)[:, None]
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = orthogonal(matrix)
+    assert torch.equal(mixed, orthogonal(matrix))
+
+
 def test_steps_are_those_of_the_iteration_as_it_is_written():
     matrix = torch.randn(20, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     a, b, c = COEFFICIENTS

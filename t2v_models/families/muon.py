@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
+from t2v_models.families.layers import full_precision
+
 COEFFICIENTS = 3.4445, -4.775, 2.0315
 """Of the quintic that takes singular values between 0 and 1 to about 1 in so many steps."""
 STEPS = 5
@@ -60,6 +62,7 @@ class Muon(AdamW):
         weight.add_(direction.view_as(weight), alpha=-lr * long)
 
 
+@full_precision  # in bfloat16 the gathered steps run away: autocast is on while an optimiser steps
 def orthogonal(matrix: Tensor) -> Tensor:
     """The matrix with its singular values brought near 1 (0.7 to 1.2), by Newton and Schulz's iteration.
 
