@@ -1,4 +1,4 @@
-"""What several test files share: a tiny dataset, rendered once, and a work folder with an MLflow store."""
+"""What several test files share: a tiny dataset, rendered once, a work folder with an MLflow store, a server."""
 
 import os
 import shutil
@@ -41,18 +41,27 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def known(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
-    """Makes a folder a work folder that Prefect and MLflow know already: their tables take seconds."""
+def known(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes a folder a work folder that Prefect or MLflow knows already: their tables take seconds."""
     own = tmp_path_factory.getbasetemp()
     return partial(new_work, shared=own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)
 
 
 @pytest.fixture(scope="module")
-def work(known: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def work(known: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A prepared work folder, one for a whole file of tests."""
-    work = known(tmp_path_factory.mktemp("work"))
+    work = known(tmp_path_factory.mktemp("work"), "mlflow")
     with prepared(work):
         yield work
+
+
+@pytest.fixture(scope="module")
+def server(known: Callable[..., Path], work: Path) -> Iterator[str]:
+    """The URL of a Prefect server of the work folder, which all flows of a file of tests use: its start takes long."""
+    from tasks.servers.runtime import prefect_api
+
+    with prefect_api(known(work, "prefect")) as url:
+        yield url
 
 
 @pytest.fixture

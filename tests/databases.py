@@ -1,10 +1,12 @@
-"""The databases of an empty work folder, made once for all tests: Prefect needs 6 CPU seconds for its tables, MLflow 2.
+"""The databases of an empty work folder, each made once for all tests that need it: Prefect needs 6 CPU seconds for its
+tables, MLflow 2.
 
-`python -m tests.databases FOLDER` makes them as the commands do, in a process of its own: both read their settings on
-import, and keep connections.
+`python -m tests.databases FOLDER prefect` makes one as the commands do, in a process of its own: both read their
+settings on import, and keep connections.
 """
 
 import asyncio
+import os
 import shutil
 import subprocess
 import sys
@@ -16,32 +18,38 @@ LONGEST_SECONDS = 600.0
 """One process of the tests makes them while others wait."""
 
 
-def new_work(folder: Path, shared: Path) -> Path:
-    """Make `folder` a work folder that has just been used for the first time.
+def new_work(folder: Path, *whose: str, shared: Path) -> Path:
+    """Make `folder` a work folder that `prefect` or `mlflow`, or both, have just used for the first time.
 
     Args:
-        folder: not there yet.
+        folder: may be there.
+        whose: databases.
         shared: a folder that all processes of the tests share.
     """
-    with locked(shared / "databases.lock", LONGEST_SECONDS, "makes databases"):
-        if not (shared / "databases").exists():
-            subprocess.run([sys.executable, "-m", __name__, shared / "unfinished"], check=True)
-            (shared / "unfinished").rename(shared / "databases")
-    shutil.copytree(shared / "databases", folder, dirs_exist_ok=True)
+    fresh = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "MLFLOW_"))}
+    for name in whose:
+        made, unfinished = shared / f"database-{name}", shared / f"unfinished-{name}"
+        with locked(shared / f"{name}.lock", LONGEST_SECONDS, "makes a database"):
+            if not made.exists():
+                subprocess.run([sys.executable, "-m", __name__, unfinished, name], check=True, env=fresh)
+                unfinished.rename(made)
+        shutil.copytree(made, folder, dirs_exist_ok=True)
     return folder
 
 
-def _make(work: Path) -> None:
+def _make(work: Path, whose: str) -> None:
     from tasks.servers.runtime import prepare
 
     prepare(work)
-    from prefect.server.database import provide_database_interface
+    if whose == "mlflow":
+        from tasks.mlflow.store import client
 
-    from tasks.mlflow.store import client
+        client(work)
+    else:
+        from prefect.server.database import provide_database_interface
 
-    asyncio.run(provide_database_interface().create_db())
-    client(work)
+        asyncio.run(provide_database_interface().create_db())
 
 
 if __name__ == "__main__":
-    _make(Path(sys.argv[1]))
+    _make(Path(sys.argv[1]), sys.argv[2])

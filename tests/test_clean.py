@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,18 +24,11 @@ from tasks.mlflow.store import client
 from tasks.mlflow.tracking import track
 from tasks.servers import up_note
 from tasks.servers.old_runs import runs_before as flow_runs_before
-from tasks.servers.runtime import prefect_api
 from tasks.train import read_record, train_model
 from tests.runs import SMALL
 from tests.tiny import OPTIONS, noise, put, rendered
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # prefect's and mlflow's own
-
-
-@pytest.fixture(scope="module")
-def server(work: Path) -> Iterator[str]:
-    with prefect_api(work) as url:
-        yield url
 
 
 @pytest.fixture(scope="module")

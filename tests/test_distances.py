@@ -86,6 +86,7 @@ def test_kernel_distances_are_unbiased_and_coverage_is_as_derived() -> None:
     assert np.mean([d.density(a, b) for a, b in pairs]) == pytest.approx(1, abs=0.03)
 
 
+@pytest.mark.slow
 def test_v9_real_against_real_and_repeats_to_the_bit() -> None:
     sets = [real(seed, 64) for seed in (0, 10_000, 20_000)]
     for which in ("a", "b"):

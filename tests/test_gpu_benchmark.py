@@ -22,6 +22,7 @@ def test_all_that_needs_a_gpu_runs_tiny_on_a_processor() -> None:
     assert len({figure["figure"] for figure in figures}) == len(figures) > 12
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.path.exists("/dev/nvidia0"), reason="a GPU is there")
 def test_without_a_gpu_it_says_so() -> None:
     done = subprocess.run([sys.executable, BENCHMARK], capture_output=True, text=True)

@@ -16,7 +16,6 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from tasks.servers.guard import OwnPagesOnly
-from tasks.servers.runtime import prefect_api
 from tests.attacks import EVIL, REBOUND, by_all_pages, by_http, by_page, foreign_page
 from tests.browser import CHROMIUM, browser
 
@@ -95,32 +94,26 @@ def test_a_page_can_use_an_open_server_in_every_way_and_a_guarded_one_in_none(tm
             assert set(told.asked) == {"GET /x"}, "a frame is asked for, as a link would be, and not shown"
 
 
-@pytest.fixture(scope="module")
-def prefect(work: Path) -> Iterator[str]:
-    with prefect_api(work) as url:
-        yield url
-
-
-def flows(prefect: str) -> list[str]:
-    return [flow["name"] for flow in httpx.post(f"{prefect}/flows/filter", json={}, timeout=60).json()]
+def flows(server: str) -> list[str]:
+    return [flow["name"] for flow in httpx.post(f"{server}/flows/filter", json={}, timeout=60).json()]
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # prefect's own
-def test_the_prefect_server_of_a_run_takes_nothing_that_a_foreign_page_could_send(prefect: str) -> None:
-    by_http(f"{prefect}/flows/", {"name": "evil"})
+def test_the_prefect_server_of_a_run_takes_nothing_that_a_foreign_page_could_send(server: str) -> None:
+    by_http(f"{server}/flows/", {"name": "evil"})
     with pytest.raises(InvalidStatus, match="403"):
-        connect(f"{prefect.replace('http', 'ws')}/events/in", origin=f"http://{EVIL}")
-    assert "evil" not in flows(prefect)
-    assert httpx.post(f"{prefect}/flows/", content='{"name": "bare"}', timeout=60).is_success
-    assert "bare" in flows(prefect), "so it takes a body without a type, which every page may send without asking"
+        connect(f"{server.replace('http', 'ws')}/events/in", origin=f"http://{EVIL}")
+    assert "evil" not in flows(server)
+    assert httpx.post(f"{server}/flows/", content='{"name": "bare"}', timeout=60).is_success
+    assert "bare" in flows(server), "so it takes a body without a type, which every page may send without asking"
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium")
 @pytest.mark.filterwarnings("ignore")  # prefect's own
-def test_no_page_in_a_browser_reaches_the_prefect_server_of_a_run(prefect: str, tmp_path: Path) -> None:
+def test_no_page_in_a_browser_reaches_the_prefect_server_of_a_run(server: str, tmp_path: Path) -> None:
     with browser(tmp_path / "browser", names=REBOUND) as page:
-        by_all_pages(page, f"{prefect}/flows/", {"name": "evil"})
-        by_all_pages(page, f"{prefect}/events/in", [])
-    assert "evil" not in flows(prefect)
+        by_all_pages(page, f"{server}/flows/", {"name": "evil"})
+        by_all_pages(page, f"{server}/events/in", [])
+    assert "evil" not in flows(server)

@@ -94,6 +94,7 @@ def looks(fast: int) -> int:
     return int(os.environ.get("T2V_LOOKS", fast))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", WORLDS)
 def test_looks_at_real_clips_raise_no_alarm(world: str) -> None:
     count = looks(40)

@@ -21,20 +21,17 @@ from t2v_models.config import LabError
 from t2v_models.processes import cores
 from tasks.servers import orphans
 from tasks.servers.orchestration import CRASHES, GOES_ON, LIVES, SILENT, STAGES, set_up
-from tasks.servers.runtime import prefect_api
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # prefect's own
 
 
 @pytest.fixture(scope="module", autouse=True)
-def server(work: Path) -> Iterator[str]:
-    with prefect_api(work) as url:
-        from prefect.client.orchestration import get_client
-        from prefect.client.schemas.actions import WorkPoolCreate
+def pool(server: str) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate
 
-        with get_client(sync_client=True) as client:
-            client.create_work_pool(WorkPoolCreate(name="cpu", type="process"))
-        yield url
+    with get_client(sync_client=True) as client:
+        client.create_work_pool(WorkPoolCreate(name="cpu", type="process"))
 
 
 @pytest.fixture

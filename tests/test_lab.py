@@ -3,7 +3,6 @@
 import os
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,11 @@ from tasks.mlflow.store import client
 from tasks.publish import log_lab
 from tasks.report.progress import reported
 from tasks.servers.orchestration import AUTOMATIONS, POOLS, set_up
-from tasks.servers.runtime import prefect_api
 from tasks.subjects import asked_of, subject
 from tasks.train import read_record
 from tests.grammar import oracle
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # prefect's and mlflow's own
-
-
-@pytest.fixture(scope="module")
-def server(work: Path) -> Iterator[str]:
-    with prefect_api(work) as url:
-        yield url
 
 
 def test_the_names_of_clips_do_not_lead_out_of_their_folder(work: Path, tmp_path: Path) -> None:

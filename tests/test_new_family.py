@@ -18,7 +18,6 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.families.build import FAMILIES
 from t2v_models.model import FamilyConfig, Loss, LossModel, VideoModel
 from t2v_models.sampler import Request
-from tasks.servers.runtime import prefect_api
 from tests.commands import t2v
 from tests.runs import tensors
 
@@ -69,9 +68,9 @@ class MeanFrame(LossModel):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def member(work: Path) -> Iterator[None]:
+def member(server: str) -> Iterator[None]:
     """The new family is among the others, and a Prefect server that all commands here use is there."""
-    with pytest.MonkeyPatch.context() as patch, prefect_api(work):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setitem(FAMILIES, "mean_frame", MeanFrameConfig)
         yield
 

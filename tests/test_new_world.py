@@ -28,7 +28,6 @@ from t2v_models.worlds.listed import WORLDS, described
 from t2v_models.worlds.splits import Split
 from t2v_models.worlds.world import Frames, Reading, Scene, World
 from tasks.play import player, show
-from tasks.servers.runtime import prefect_api
 from tasks.subjects import asked_of, dataset_like, subject
 from tests.commands import t2v
 from tests.runs import SMALL, quiet, run_of
@@ -142,26 +141,25 @@ def test_it_trains_and_is_judged_beside_its_own_real_clips_and_baselines(dots: P
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_every_command_takes_it(work: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+def test_every_command_takes_it(work: Path, server: str, tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("flows.dataset.process_pool", ThreadPoolExecutor)  # a fresh process does not see this list
     small = SMALL["gan"].model_dump(mode="json", exclude_defaults=True)
     settings = [argument for key, value in small.items() for argument in ("--set", f"{key}={value}")]
-    with prefect_api(work):
-        t2v("render", "data", "--world", "dots", "--clips", 40, "--size", 16, "--frames", 6, "--work", work)
-        t2v("verify", "data")
-        for steps in (1, 2):
-            t2v("train", "data", *settings, "--steps", steps, "--out", "run", "--work", work)
-        assert list(history(tmp_path / "run"))[-1] == 2
-        t2v("generate", "run", "red above blue", "--count", 1, "--out", "clips.npz", "--work", work)
-        assert load_npz(tmp_path / "clips.npz")[0].shape == (1, 6, 16, 16, 3)
-        few = ("--clips-per-prompt", 2, "--work", work)
-        t2v("evaluate", "run", *few, "--out", "judged")
-        capsys.readouterr()
-        t2v("evaluate", "oracle", "--like", "run", *few, "--out", "real", "--json")
-        scores = json.loads(capsys.readouterr().out.splitlines()[-1])["scores"]
-        assert {split: found["prompt_acc"]["value"] for split, found in scores.items()} == {"s0": 1, "s3": 1}
-        t2v("compare", "real", "judged", "--out", "compared", "--work", work)
+    t2v("render", "data", "--world", "dots", "--clips", 40, "--size", 16, "--frames", 6, "--work", work)
+    t2v("verify", "data")
+    for steps in (1, 2):
+        t2v("train", "data", *settings, "--steps", steps, "--out", "run", "--work", work)
+    assert list(history(tmp_path / "run"))[-1] == 2
+    t2v("generate", "run", "red above blue", "--count", 1, "--out", "clips.npz", "--work", work)
+    assert load_npz(tmp_path / "clips.npz")[0].shape == (1, 6, 16, 16, 3)
+    few = ("--clips-per-prompt", 2, "--work", work)
+    t2v("evaluate", "run", *few, "--out", "judged")
+    capsys.readouterr()
+    t2v("evaluate", "oracle", "--like", "run", *few, "--out", "real", "--json")
+    scores = json.loads(capsys.readouterr().out.splitlines()[-1])["scores"]
+    assert {split: found["prompt_acc"]["value"] for split, found in scores.items()} == {"s0": 1, "s3": 1}
+    t2v("compare", "real", "judged", "--out", "compared", "--work", work)
     assert "green above red" in (tmp_path / "compared" / "report.html").read_text()
     page = show([player("run", tmp_path), None], "green above red", 0, 2)
     assert page.count("<img") == 4 and "2 of 2 right" in page.split("</section>")[1]

@@ -94,9 +94,9 @@ def until(true: Callable[[], Any]) -> Any:
 
 
 @pytest.fixture(scope="module")
-def up(known: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+def up(known: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     folder = tmp_path_factory.mktemp("up")
-    known(folder / "work")
+    known(folder / "work", "prefect", "mlflow")
     home = folder / "home"
     home.mkdir()
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "T2V_WORK"))}

@@ -21,7 +21,6 @@ from t2v_models.worlds.dataset import DatasetConfig
 from tasks.mlflow.registry import champion_of, fetch_model
 from tasks.mlflow.store import client
 from tasks.mlflow.tracking import track
-from tasks.servers.runtime import prefect_api
 from tasks.subjects import Subject, subject
 
 N = 1152
@@ -114,7 +113,7 @@ def evaluation(who: Subject, acc: float, valid: float = 0.9, suite: str = SUITE_
 
 @pytest.mark.filterwarnings("ignore")  # mlflow's and prefect's own
 @pytest.mark.slow
-def test_the_store_follows_the_gate(work: Path, tmp_path: Path) -> None:
+def test_the_store_follows_the_gate(work: Path, server: str, tmp_path: Path) -> None:
     """Six models of one name: no better than chance, better, equal, better with a fault, judged otherwise, better."""
     from prefect import flow
 
@@ -138,47 +137,46 @@ def test_the_store_follows_the_gate(work: Path, tmp_path: Path) -> None:
     def aliases(store) -> dict[str, str]:
         return {alias: str(number) for alias, number in store.get_registered_model("t2v-gan").aliases.items()}
 
-    with prefect_api(work):
-        tags, named = challenge(1, acc=0.05)
-        assert (tags["t2v.gate"], named) == ("challenger", {"challenger": "1"})
-        assert "unconditional" in tags["t2v.gate.reason"]
-        tags, named = challenge(2, acc=0.5)
-        assert (tags["t2v.gate"], named) == ("champion", {"champion": "2"})
-        tags, named = challenge(3, acc=0.5)
-        assert (tags["t2v.gate"], named) == ("challenger", {"champion": "2", "challenger": "3"})
-        tags, named = challenge(4, acc=0.8, valid=0.5)
-        assert named["champion"] == "2"
-        assert "worse: s0/valid 50.0 % against 90.0 %" in tags["t2v.gate.reason"]
-        assert tags["t2v.gate.against"] == "models:/t2v-gan/2"
-        tags, named = challenge(5, acc=0.9, suite="0")
-        assert named["champion"] == "2"
-        assert re.search(r"16 px, 4 frames, up-right held out.*suite \d.*suite 0", tags["t2v.gate.reason"])
-        tags, named = challenge(6, acc=0.8)
-        assert named == {"champion": "6"}
-        assert tags["t2v.gate.score"].startswith("s0/prompt_acc 80.0 %")
-        assert tags["t2v.gate.score_against"].startswith("s0/prompt_acc 50.0 %")
+    tags, named = challenge(1, acc=0.05)
+    assert (tags["t2v.gate"], named) == ("challenger", {"challenger": "1"})
+    assert "unconditional" in tags["t2v.gate.reason"]
+    tags, named = challenge(2, acc=0.5)
+    assert (tags["t2v.gate"], named) == ("champion", {"champion": "2"})
+    tags, named = challenge(3, acc=0.5)
+    assert (tags["t2v.gate"], named) == ("challenger", {"champion": "2", "challenger": "3"})
+    tags, named = challenge(4, acc=0.8, valid=0.5)
+    assert named["champion"] == "2"
+    assert "worse: s0/valid 50.0 % against 90.0 %" in tags["t2v.gate.reason"]
+    assert tags["t2v.gate.against"] == "models:/t2v-gan/2"
+    tags, named = challenge(5, acc=0.9, suite="0")
+    assert named["champion"] == "2"
+    assert re.search(r"16 px, 4 frames, up-right held out.*suite \d.*suite 0", tags["t2v.gate.reason"])
+    tags, named = challenge(6, acc=0.8)
+    assert named == {"champion": "6"}
+    assert tags["t2v.gate.score"].startswith("s0/prompt_acc 80.0 %")
+    assert tags["t2v.gate.score_against"].startswith("s0/prompt_acc 50.0 %")
 
-        champion = subject(tmp_path / "6")
-        assert judged(champion, evaluation(champion, acc=0.7)) is None, "the champion does not challenge itself"
-        found = champion_of(client(work), "t2v-gan")
-        assert found is not None
-        assert figures_of(evaluation(champion, acc=0.7).scores)["s0/prompt_acc"].value == pytest.approx(0.7, abs=0.01)
-        assert '"s0/prompt_acc": [0.69' in found.tags["t2v.scores"], "but its scores are refreshed"
-        of_s3 = evaluation(champion, acc=0.7).model_copy(update={"scores": {"s3": {"prompt_acc": wilson(9, 10)}}})
-        judged(champion, of_s3)
-        found = champion_of(client(work), "t2v-gan")
-        assert found is not None
-        assert {"s0/prompt_acc", "s3/prompt_acc"} <= json.loads(found.tags["t2v.scores"]).keys(), "none is forgotten"
-        stranger = subject(trained(tmp_path / "7", 7))
-        assert judged(stranger, evaluation(stranger, acc=0.9)) is None, "what is not registered is not compared"
+    champion = subject(tmp_path / "6")
+    assert judged(champion, evaluation(champion, acc=0.7)) is None, "the champion does not challenge itself"
+    found = champion_of(client(work), "t2v-gan")
+    assert found is not None
+    assert figures_of(evaluation(champion, acc=0.7).scores)["s0/prompt_acc"].value == pytest.approx(0.7, abs=0.01)
+    assert '"s0/prompt_acc": [0.69' in found.tags["t2v.scores"], "but its scores are refreshed"
+    of_s3 = evaluation(champion, acc=0.7).model_copy(update={"scores": {"s3": {"prompt_acc": wilson(9, 10)}}})
+    judged(champion, of_s3)
+    found = champion_of(client(work), "t2v-gan")
+    assert found is not None
+    assert {"s0/prompt_acc", "s3/prompt_acc"} <= json.loads(found.tags["t2v.scores"]).keys(), "none is forgotten"
+    stranger = subject(trained(tmp_path / "7", 7))
+    assert judged(stranger, evaluation(stranger, acc=0.9)) is None, "what is not registered is not compared"
 
-        from prefect.client.orchestration import get_client
+    from prefect.client.orchestration import get_client
 
-        with get_client(sync_client=True) as api:
-            shown = [a for a in api.read_artifacts() if a.key == "gate-t2v-gan"]
-        assert len(shown) == 6
-        assert sum("becomes champion" in a.data for a in shown) == 2
-        assert any("| s0/valid (guarded) | 50.0 % | 90.0 % | -40.0 % |" in a.data for a in shown)
+    with get_client(sync_client=True) as api:
+        shown = [a for a in api.read_artifacts() if a.key == "gate-t2v-gan"]
+    assert len(shown) == 6
+    assert sum("becomes champion" in a.data for a in shown) == 2
+    assert any("| s0/valid (guarded) | 50.0 % | 90.0 % | -40.0 % |" in a.data for a in shown)
 
     for uri, words in (
         ("models:/t2v-gam@champion", "unknown model 't2v-gam', did you mean 't2v-gan'"),
