@@ -60,6 +60,7 @@ class Request:
         return replace(self, prompts=self.prompts[first:end], seeds=self.seeds[first:end], first_frames=given)
 
 
+@runtime_checkable  # a flow that is given a subject checks what it holds
 class Sampler(Protocol):
     """Makes clips. Clip i depends on `prompts[i]`, `seeds[i]` and the wishes alone, not on its batch mates."""
 
