@@ -28,7 +28,7 @@ def package(folder: Path, icons: dict[str, str]) -> Path:
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_line_icons_are_drawn_as_they_move_with_captions_of_their_names(tmp_path: Path) -> None:
-    grows = '<rect height="24" width="0"><animate attributeName="width" dur="1s" fill="freeze" values="0;24"/></rect>'
+    grows = '<rect height="24" width="0"><animate attributeName="width" dur="2s" fill="freeze" values="0;24"/></rect>'
     icons = {"bar-grows": grows, "still": '<rect height="24" width="24"/>', "bar-filled-grows-loop": grows}
     command = [sys.executable, SCRIPT, tmp_path / "clips", "--size", "24", "--package", package(tmp_path, icons)]
     done = subprocess.run(command, capture_output=True, text=True)
