@@ -1,6 +1,7 @@
 """What can make clips, by the name a person gives it: a run, a pipeline, a baseline, or an archive of clips."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import cycle
@@ -14,7 +15,7 @@ from t2v_models.clips.media import load_npz
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError, near
 from t2v_models.judging.baselines import BASELINES
-from t2v_models.sampler import PIPELINE, Frames, Request, Sampler, refuse_wishes
+from t2v_models.sampler import PIPELINE, Frames, Request, Sampler, refuse_wishes, repeat, sample_frames
 from t2v_models.shards.ingested import DataConfig
 from t2v_models.worlds.dataset import DatasetConfig
 from tasks.fitted import Fitted
@@ -42,6 +43,47 @@ class Source:
         if isinstance(self.sampler, Archive):
             return tuple(dict.fromkeys(self.sampler.prompts))
         return self.data.prompts if self.data else ()
+
+
+@dataclass(frozen=True)
+class Made:
+    """Clips that a sampler makes when they are asked for, with their prompts as captions."""
+
+    sampler: Sampler
+    captions: list[str]
+    seeds: list[int]
+
+    @classmethod
+    def of(cls, found: Source, count: int, seed: int) -> "Made":
+        """`count` clips of every prompt that it was trained on; of an archive what it holds.
+
+        Raises:
+            LabError: nobody knows its prompts, or a seed or count that is none.
+        """
+        if isinstance(found.sampler, Archive):
+            return cls(found.sampler, found.sampler.prompts, found.sampler.seeds)
+        if not found.prompts:
+            raise LabError(f"{found.sampler.name} knows no prompts: add --like with a run or a dataset that has some")
+        return cls(found.sampler, *repeat(found.prompts, count, seed))
+
+    @property
+    def spec(self) -> ClipSpec:
+        """Of all clips."""
+        return self.sampler.spec
+
+    def frames(self, rows: Sequence[int]) -> Frames:
+        """Clips of these numbers, `(b, t, h, w, 3)`."""
+        return sample_frames(self.sampler, [self.captions[row] for row in rows], [self.seeds[row] for row in rows])
+
+
+def makes_clips(name: str) -> bool:
+    """Whether a name is that of a sampler, not of a dataset."""
+    return (
+        name.startswith((PIPELINE, "models:/"))
+        or name in BASELINES
+        or name.endswith(".npz")
+        or checkpoint.folder(Path(name)).is_dir()
+    )
 
 
 def source(run: Path | str, like: DatasetConfig | None = None) -> Source:

@@ -72,12 +72,30 @@ def test_a_way_of_one_clip_is_refused(model: VideoModel) -> None:
         interpolate(model, (LEFT, RIGHT), (0, 0), 1)
 
 
-def t2v(*arguments: object, monkeypatch: pytest.MonkeyPatch) -> int:
+def t2v(*arguments: object, monkeypatch: pytest.MonkeyPatch, command: str = "generate") -> int:
     """Exit code of the command."""
-    monkeypatch.setattr(sys, "argv", ["t2v", "generate", *map(str, arguments)])
+    monkeypatch.setattr(sys, "argv", ["t2v", command, *map(str, arguments)])
     with pytest.raises(SystemExit) as ended:
         main()
     return int(ended.value.code or 0)
+
+
+def test_what_makes_clips_is_exported_like_a_dataset(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    films, archive = tmp_path / "films", tmp_path / "real.npz"
+    options = "--like", data, "--count", 2, "--seed", 5, "--kind", "npz"
+    assert t2v("oracle", films, *options, command="export", monkeypatch=monkeypatch) == 0
+    assert (
+        t2v("oracle", LEFT, "--like", data, "--count", 1, "--seed", 6, "--out", archive, monkeypatch=monkeypatch) == 0
+    )
+    (first, *_) = [path for path in sorted(films.glob("*.txt")) if path.read_text() == f"{LEFT}\n"][1:]
+    with np.load(first.with_suffix(".npz")) as film:
+        assert np.array_equal(film["frames"], load_npz(archive)[0][0])
+    assert t2v(archive, tmp_path / "again", command="export", monkeypatch=monkeypatch) == 0
+    assert sorted(path.name for path in (tmp_path / "again").iterdir()) == ["000000000.mp4", "000000000.txt"]
+    assert t2v("oracle", tmp_path / "no", command="export", monkeypatch=monkeypatch) == 2
+    assert "oracle needs a dataset to draw from" in capsys.readouterr().err and not (tmp_path / "no").exists()
 
 
 def test_baselines_and_archives_are_generated_from_like_runs(

@@ -65,13 +65,17 @@ def test_every_family_makes_the_clip_of_its_prompt_and_seed(name: str, folders: 
 
 @installed
 @pytest.mark.slow
-def test_a_pipeline_is_generated_from_and_played_with(
-    folders: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_pipeline_is_generated_from_exported_and_played_with(
+    folders: Callable[[str], Path], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wan, out = f"diffusers:{folders('wan')},steps=2,size=32,frames=9", tmp_path / "clips.npz"
     t2v("generate", wan, LEFT, "--count", 2, "--steps", 1, "--out", out, monkeypatch=monkeypatch)
     frames, prompts, seeds = load_npz(out)
     assert frames.shape == (2, 9, 32, 32, 3) and (prompts, seeds) == ([LEFT] * 2, [0, 1])
+    t2v("export", wan, tmp_path / "films", "--like", data, "--count", 1, "--kind", "npz", monkeypatch=monkeypatch)
+    assert (tmp_path / "films" / "000000001.txt").read_text().strip() == TINY.prompts[1]
+    with np.load(tmp_path / "films" / "000000001.npz") as film:
+        assert film["frames"].shape == TINY.spec.shape
     assert "0 of 2 right" in show([player(wan, tmp_path, TINY)], LEFT, 0, 2)
     with pytest.raises(LabError, match="knows no prompts to begin with: add --like"):
         player(wan, tmp_path)

@@ -1,21 +1,21 @@
-"""A dataset to a folder of media files, each with its caption in a text file beside it: what fine-tuners read.
+"""Captioned clips to a folder of media files, each with its caption in a text file beside it: what fine-tuners read.
 
 `t2v ingest` reads such a folder back; WebP, npz and folders of PNG frames keep every pixel.
 """
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from t2v_models.clips.media import to_gif, to_mp4, to_webp
+from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError, near
 from t2v_models.files import write
-from t2v_models.shards.store import ClipStore
 from t2v_models.shards.write import clear_stale, clip_key
 
 Kind = Literal["mp4", "gif", "webp", "npz", "png"]
@@ -29,8 +29,23 @@ def to_npz(frames: NDArray[np.uint8], fps: float) -> bytes:
     return content.getvalue()
 
 
+class Captioned(Protocol):
+    """Clips and what they show: of a dataset, or of a model that makes them when they are asked for."""
+
+    @property
+    def captions(self) -> Sequence[str]:
+        """One a clip; a clip's several stand in lines."""
+
+    @property
+    def spec(self) -> ClipSpec:
+        """Of all clips."""
+
+    def frames(self, rows: Sequence[int]) -> NDArray[np.uint8]:
+        """Clips of these numbers, `(b, t, h, w, 3)`."""
+
+
 def export(
-    store: ClipStore, out: Path, kind: str, on_clip: Callable[[int, int], None] = lambda done, total: None
+    store: Captioned, out: Path, kind: str, on_clip: Callable[[int, int], None] = lambda done, total: None
 ) -> int:
     """Write every clip as `KEY.KIND`, or as frames in a folder `KEY`, with its caption in `KEY.txt`.
 
@@ -47,18 +62,18 @@ def export(
     _require_own(out, store, kind)
     for row, caption in enumerate(store.captions):
         frames = store.frames([row])[0]
-        for name, content in _files(frames, store.manifest.spec.fps, kind):
+        for name, content in _files(frames, store.spec.fps, kind):
             write(out / f"{clip_key(row)}{name}", content)
         write(out / f"{clip_key(row)}.txt", caption + "\n")
-        on_clip(row + 1, len(store))
-    return len(store)
+        on_clip(row + 1, len(store.captions))
+    return len(store.captions)
 
 
-def _require_own(out: Path, store: ClipStore, kind: str) -> None:
+def _require_own(out: Path, store: Captioned, kind: str) -> None:
     """Refuse a folder with files that this export would not write; those of a killed one are removed."""
     own = "" if kind == "png" else f".{kind}"
-    names = {clip_key(row) + suffix for row in range(len(store)) for suffix in (own, ".txt")}
-    frames = {_frame_name(number) for number in range(store.manifest.spec.frames)}
+    names = {clip_key(row) + suffix for row in range(len(store.captions)) for suffix in (own, ".txt")}
+    frames = {_frame_name(number) for number in range(store.spec.frames)}
     for folder in (out, *(path for path in out.glob("*") if kind == "png" and path.is_dir())):
         clear_stale(folder / "[0-9]*")
         allowed = names if folder == out else frames

@@ -9,6 +9,7 @@ from shlex import quote
 import numpy as np
 from numpy.typing import NDArray
 
+from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.shards.codec import decoded, decoded_batch
 from t2v_models.shards.manifest import Manifest
@@ -31,6 +32,11 @@ class ClipStore:
 
     def __len__(self) -> int:
         return len(self.captions)
+
+    @property
+    def spec(self) -> ClipSpec:
+        """Of all clips."""
+        return self.manifest.spec
 
     def frames(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint8]:
         """The clips of these rows: uint8 `(n, t, h, w, 3)`, each clip contiguous.
