@@ -152,7 +152,7 @@ with track(Path({str(work)!r}), "exp", "dead", params={{}}, tags={{}}) as t:
 
 
 @pytest.mark.parametrize("user", ["", "ann:secret@", "ann:sec:ret@"])
-def test_a_store_that_does_not_answer_is_one_sentence_without_the_password(monkeypatch, work, user: str):
+def test_a_store_that_does_not_answer_is_one_sentence_without_the_password(monkeypatch, caplog, work, user: str):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{user}127.0.0.1:9")
     shown = "ann:***@" if user else ""
     with (
@@ -164,6 +164,7 @@ def test_a_store_that_does_not_answer_is_one_sentence_without_the_password(monke
     with pytest.raises(LabError, match=re.escape(shown)) as found:
         known(work, ["0123"])
     assert "ret@" not in str(found.value)
+    assert caplog.text == "", "each try is told of above the sentence"
 
 
 def test_unknown_runs_and_models_are_one_sentence(work):

@@ -49,7 +49,7 @@ def client(work: Path) -> "MlflowClient":
     import mlflow
 
     uri = tracking_uri(work)
-    for name in ("alembic", "mlflow"):
+    for name in ("alembic", "mlflow", "urllib3"):  # the last would tell of each try, above the one sentence
         logging.getLogger(name).setLevel(logging.ERROR)
     file = uri.removeprefix("sqlite:///")
     lock = locked(Path(f"{file}.lock"), SCHEMA_SECONDS, "prepares MLflow's store") if file != uri else nullcontext()
