@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prefect import runtime
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterIdempotencyKey
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
@@ -62,7 +62,7 @@ def run_on_pools(stages: Sequence[PoolStage], working: Callable[[str], AbstractC
     """
     waiting, done, failed = list(stages), set[str](), list[FlowRun]()
     active: dict[str, _Waited] = {}
-    with ExitStack() as at_work:
+    with get_client(sync_client=True) as client, ExitStack() as at_work:
         try:
             while waiting or active:
                 for stage in [s for s in waiting if done.issuperset(s.after)]:
@@ -73,7 +73,7 @@ def run_on_pools(stages: Sequence[PoolStage], working: Callable[[str], AbstractC
                 if not active:  # what is left needs a stage that failed
                     break
                 for name, waited in list(active.items()):
-                    if ended := waited.look():
+                    if ended := waited.look(client):
                         active.pop(name).clock.close()
                         assert ended.state
                         if ended.state.is_completed():
@@ -107,10 +107,9 @@ class _Waited:
     """Closed at its end."""
     crashed_since: float | None = None
 
-    def look(self) -> FlowRun | None:
+    def look(self, client: SyncPrefectClient) -> FlowRun | None:
         """The run in its last state, once that is final; a crashed one is about to be started again."""
-        with get_client(sync_client=True) as client:
-            self.run = client.read_flow_run(self.run.id)
+        self.run = client.read_flow_run(self.run.id)
         assert self.run.state
         if not self.run.state.is_crashed():
             self.crashed_since = None
