@@ -21,6 +21,7 @@ from t2v_models.config import LabError
 from t2v_models.processes import cores
 from tasks.servers import orphans
 from tasks.servers.orchestration import CRASHES, GOES_ON, LIVES, SILENT, STAGES, set_up
+from tasks.servers.supervisor import ONE_LINE
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # prefect's own
 
@@ -121,14 +122,17 @@ def test_a_silent_run_whose_process_lives_is_not_started_again(sleeper) -> None:
 
 
 def test_a_worker_that_dies_before_it_tells_of_the_process_leaves_no_run_behind(sleeper) -> None:
-    """At each step of taking a run: its process was not started, or it was and lives."""
+    """At each step of taking a run: its process was not started, it was and lives, or it was told of and has ended."""
     from prefect.states import Pending
 
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
     submitting = Pending(name="Submitting")
     nothing, started = run_with(submitting, "g"), run_with(submitting, "g")
+    ended = run_with(submitting, "g", gone.pid)
     process = sleeper(started)
     assert orphans.mark_killed("g", datetime.now(UTC)), "the process of one lives"
-    assert [state_of(run) for run in (nothing, started)] == ["Crashed", "Submitting"]
+    assert [state_of(run) for run in (nothing, started, ended)] == ["Crashed", "Submitting", "Crashed"]
     process.kill()
     process.wait()
     assert not orphans.mark_killed("g", datetime.now(UTC))
@@ -160,9 +164,8 @@ def test_a_run_that_crashes_every_time_fails_with_the_reason_and_one_that_slept_
     from prefect.states import AwaitingRetry, Crashed, Pending, Running
 
     sleepy, broken, by_hand = run_with(AwaitingRetry()), run_with(AwaitingRetry()), run_with(Crashed(), deployed=False)
-    (tmp_path / "worker-cpu.log").write_text(
-        "Traceback\n  File\nModuleNotFoundError: no module named 'x'\nworker: crash\n"
-    )
+    told = "Traceback\n  File\nModuleNotFoundError: no module named 'x'\nworker: crash\nRuntimeError: Hook subprocess\n"
+    (tmp_path / "worker-cpu.log").write_text(told)
 
     def after(run: UUID, *states: object) -> str:
         with get_client(sync_client=True) as client:
@@ -188,7 +191,8 @@ def test_a_run_that_crashes_every_time_fails_with_the_reason_and_one_that_slept_
 def worker(log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A worker of the pool `gpu`, called `real`; killed at the end of the block."""
     command = [str(Path(sys.executable).with_name("prefect")), "worker", "start", "--pool", "gpu", "--name", "real"]
-    told = os.environ | {"PREFECT_WORKER_QUERY_SECONDS": "1"}
+    told = {name: value for name, value in os.environ.items() if name != ONE_LINE}  # as those of `t2v up`
+    told |= {"PREFECT_WORKER_QUERY_SECONDS": "1"}
     with log.open("ab") as output, subprocess.Popen(command, stdout=output, stderr=output, env=told) as process:
         try:
             yield process
@@ -266,7 +270,10 @@ def test_crashed_runs_that_the_rule_has_missed_are_put_back(monkeypatch: pytest.
     from prefect.automations import Automation
     from prefect.states import Crashed
 
+    from tasks.servers import old_runs
     from tasks.servers.orchestration import AUTOMATIONS
+
+    monkeypatch.setattr(old_runs, "PAGE", 1)  # as if the store had hundreds
 
     earlier = run_with(Crashed())
     since = datetime.now(UTC)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
@@ -25,11 +25,16 @@ def runs_before(before: datetime) -> list[FlowRun]:
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(TERMINAL_STATES))),
         end_time=FlowRunFilterEndTime(before_=before),
     )
-    found: list[FlowRun] = []
     with get_client(sync_client=True) as client:
-        while page := client.read_flow_runs(flow_run_filter=wanted, limit=PAGE, offset=len(found)):
-            found += page
-    return found
+        return all_runs(client, wanted)
+
+
+def all_runs(client: SyncPrefectClient, wanted: FlowRunFilter) -> list[FlowRun]:
+    """The runs that a filter finds, page by page."""
+    found: list[FlowRun] = []
+    while len(page := client.read_flow_runs(flow_run_filter=wanted, limit=PAGE, offset=len(found))) == PAGE:
+        found += page
+    return found + page
 
 
 def remove_runs(runs: Sequence[FlowRun]) -> None:

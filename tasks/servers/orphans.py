@@ -18,11 +18,17 @@ from pathlib import Path
 import httpx
 import psutil
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import PrefectException
 from prefect.states import AwaitingRetry, Cancelled, Crashed, Failed, Running
 
+from tasks.servers.old_runs import all_runs
 from tasks.servers.orchestration import CRASHES, GOES_ON, LIVES, POOLS, SILENT
 
 AWAY = (httpx.HTTPError, PrefectException)
@@ -73,7 +79,7 @@ def mark_never_begun() -> None:
     """
     late = datetime.now(UTC) - timedelta(seconds=BEGIN_SECONDS)
     with suppress(*AWAY), get_client(sync_client=True) as client:
-        for run in client.read_flow_runs(flow_run_filter=_in_states(StateType.PENDING)):
+        for run in _in_states(client, StateType.PENDING):
             taken = run.work_pool_name in POOLS and run.state and run.state.timestamp < late
             if taken and _process(run) is None:
                 message = (
@@ -90,9 +96,9 @@ def give_up(logs: Path) -> None:
     """
     late = datetime.now(UTC) - timedelta(seconds=TOLD_SECONDS)
     with suppress(*AWAY), get_client(sync_client=True) as client:
-        for run in client.read_flow_runs(flow_run_filter=_in_states(StateType.CRASHED, StateType.SCHEDULED)):
+        for run in _in_states(client, StateType.CRASHED, StateType.SCHEDULED):
             known = run.state and run.state.name in ("Crashed", "AwaitingRetry") and run.state.timestamp < late
-            if run.deployment_id and known:
+            if known:
                 crashes = _crashes(client.read_flow_run_states(run.id))
                 if crashes >= CRASHES:
                     log = logs / f"worker-{run.work_pool_name}.log"
@@ -120,7 +126,8 @@ def _crashes(states: list[State]) -> int:
 def _last_error(log: Path) -> str:
     """The last line of a log that names an exception, or what to do where there is none."""
     lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
-    named = (line for line in reversed(lines) if re.match(r"[\w.]+(Error|Exception|Exit|Killed)\b", line))
+    # Prefect imports the flow once more for its hooks, which fails in its turn
+    named = (line for line in reversed(lines) if re.match(r"(?!.*Hook sub)[\w.]+(Error|Exception|Exit|Killed)\b", line))
     return next(named, "its log names no error, so memory may have run out")
 
 
@@ -152,8 +159,8 @@ def put_back_forgotten(since: datetime) -> None:
     """
     late = datetime.now(UTC) - timedelta(seconds=FORGOTTEN_SECONDS)
     with suppress(*AWAY), get_client(sync_client=True) as client:
-        for run in client.read_flow_runs(flow_run_filter=_in_states(StateType.CRASHED)):
-            left = run.deployment_id and run.state and since < run.state.timestamp < late
+        for run in _in_states(client, StateType.CRASHED):
+            left = run.state and since < run.state.timestamp < late
             if left and all(rule.enabled for rule in client.read_automations_by_name(GOES_ON)):
                 client.set_flow_run_state(run.id, AwaitingRetry(message="crashed; goes on from what is finished"))
 
@@ -162,13 +169,18 @@ def _runs(
     client: SyncPrefectClient, workers: Collection[str], *states: StateType
 ) -> Iterator[tuple[FlowRun, psutil.Process | None]]:
     """The runs of the workers in these states, each with its process, if that is there."""
-    for run in client.read_flow_runs(flow_run_filter=_in_states(*states)):
+    for run in _in_states(client, *states):
         if run.labels.get("prefect.worker.name") in workers:
             yield run, _process(run)
 
 
-def _in_states(*states: StateType) -> FlowRunFilter:
-    return FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(states))))
+def _in_states(client: SyncPrefectClient, *states: StateType) -> list[FlowRun]:
+    """All runs of deployments in these states, however many; what people have begun by hand is theirs."""
+    wanted = FlowRunFilter(
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(states))),
+        deployment_id=FlowRunFilterDeploymentId(is_null_=False),
+    )
+    return all_runs(client, wanted)
 
 
 def _process(run: FlowRun) -> psutil.Process | None:
