@@ -224,6 +224,14 @@ def test_closed_forms() -> None:
     assert 0.006 <= undercut <= 0.0105  # the bound holds, and gives little away
 
 
+def test_a_tokenizer_that_uses_few_of_its_codes_is_told_what_to_try() -> None:
+    for last, sick in ((0.049, 1), (0.05, 0)):
+        history = {1: {"train/codes/used": 0.5}, 9: {"train/codes/used": last}}
+        assert health.of_history(history) == {"health/codes": sick}
+        assert health.lost_codes(history).startswith("4.9% of the codes are used: try fewer levels") == bool(sick)
+    assert not health.lost_codes({})
+
+
 def test_training_logs_how_many_prompts_are_sick(data: Path, tmp_path: Path) -> None:
     run, store = run_of(data, SMALL["gan"]), ClipStore(Manifest.load(data))
     config = TrainConfig(steps=1, log_every=1, probe_seconds=0)

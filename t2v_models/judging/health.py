@@ -39,6 +39,10 @@ GAP_LIMITS, GAP_STEPS = (0.05, 10.0), 200
 """|score gap| below which a discriminator has stopped telling real from fake, or above which its generator has lost;
 and the updates in a row that make it an alarm."""
 
+CODES_USED = "train/codes/used"
+LEAST_CODES = 0.05
+"""Share of its codes that a tokenizer uses at least, or its codebook has collapsed."""
+
 FALL = 0.15
 """Share of all watched clips that obeyed and do so no longer: at most 0.04 in trainings where all is well, 0.26 and
 more where the discriminator ran away (`docs/log/2026-11.md`)."""
@@ -86,12 +90,14 @@ def of_clips(verdicts: Sequence[Verdict], world: World) -> dict[str, float]:
 
 
 def of_history(history: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
-    """0 or 1 for the score gap and for a relapse, of figures by step; nothing is said of what is not there."""
+    """0 or 1 for the score gap, a relapse and lost codes, of figures by step; nothing is said of what is not there."""
     told: dict[str, float] = {}
     if any("train/score_gap" in row for row in history.values()):
         told["health/score_gap"] = float(bool(score_gap(history)))
     if any(WATCHED in row for row in history.values()):
         told["health/relapse"] = float(bool(relapse(history)))
+    if any(CODES_USED in row for row in history.values()):
+        told["health/codes"] = float(bool(lost_codes(history)))
     return told
 
 
@@ -101,7 +107,7 @@ def sentences(verdicts: Sequence[Verdict], history: Mapping[int, Mapping[str, fl
     told = [alarm.sentence for alarm in alarms(seen, world)]
     if count := unjudged(seen):
         told.append(f"{count} of {len(by_prompt(seen))} prompts have fewer than {LEAST_CLIPS} clips that can be read")
-    return told + [sentence for sentence in (score_gap(history), relapse(history)) if sentence]
+    return told + [found for found in (score_gap(history), relapse(history), lost_codes(history)) if found]
 
 
 def unjudged(verdicts: Sequence[Verdict]) -> int:
@@ -126,6 +132,14 @@ def score_gap(history: Mapping[int, Mapping[str, float]]) -> str:
         if since and since[0] - since[-1] >= GAP_STEPS:
             return f"the score gap between real and fake clips is {words}, for {since[0] - since[-1]} updates"
     return ""
+
+
+def lost_codes(history: Mapping[int, Mapping[str, float]]) -> str:
+    """A sentence when a tokenizer last used fewer than `LEAST_CODES` of its codes."""
+    used = [row[CODES_USED] for _, row in sorted(history.items()) if CODES_USED in row]
+    if not used or used[-1] >= LEAST_CODES:
+        return ""
+    return f"{used[-1]:.1%} of the codes are used: try fewer levels, a lower muon_lr or another seed"
 
 
 def relapse(history: Mapping[int, Mapping[str, float]]) -> str:
