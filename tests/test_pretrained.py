@@ -189,6 +189,22 @@ def test_weights_of_a_variant_alone_are_read(folders: Callable[[str], Path], tmp
     assert np.array_equal(sample_all(ours, asked(LEFT)), sample_all(theirs, asked(LEFT)))
 
 
+@installed
+@pytest.mark.slow
+def test_pieces_of_words_are_read_as_t5_is_published(folders: Callable[[str], Path], tmp_path: Path) -> None:
+    from sentencepiece import SentencePieceTrainer
+
+    shutil.copytree(folders("wan"), tmp_path / "wan")
+    (tmp_path / "wan/tokenizer/tokenizer.json").unlink()
+    with (tmp_path / "wan/tokenizer/spiece.model").open("wb") as file:
+        SentencePieceTrainer.train(
+            sentence_iterator=iter([LEFT, RIGHT] * 50), model_writer=file, vocab_size=30, hard_vocab_limit=False,
+            pad_id=0, eos_id=1, unk_id=2, bos_id=-1, minloglevel=2,
+        )  # fmt: skip
+    clips = sample_all(source(f"diffusers:{tmp_path / 'wan'},steps=1").sampler, asked(LEFT, RIGHT))
+    assert clips[0].tobytes() != clips[1].tobytes()
+
+
 @pytest.mark.skipif(find_spec("diffusers") is not None, reason="the extra 'pretrained' is installed")
 def test_without_the_extra_it_is_said_what_to_install(tmp_path: Path) -> None:
     with pytest.raises(LabError, match=re.escape("pip install 't2v-lab[pretrained]'")):
