@@ -21,7 +21,7 @@ from t2v_models.shards.ingested import DataConfig, IngestConfig, IngestOptions, 
 from t2v_models.shards.isolated import Mapper, in_turn
 from t2v_models.shards.manifest import MANIFEST, VALIDATION, Manifest
 from t2v_models.shards.sources import Listing, Source, list_sources, source_digest
-from t2v_models.shards.split_writer import Split, SplitWriter
+from t2v_models.shards.split_writer import SplitWriter, Subset
 from t2v_models.shards.spool import SPOOLS, spool_path
 from t2v_models.shards.told import REJECTS, Reject, read_told, write_told
 from t2v_models.shards.windows import Job, Window, windows
@@ -149,14 +149,14 @@ def _nothing(source: Path, rejects: list[Reject]) -> LabError:
     return LabError(f"{source} holds no clip with a caption{_reasons(rejects)}: see `t2v ingest --help`")
 
 
-def _split(sources: list[Source], share: float, sides: Mapping[str, Split]) -> dict[str, Split]:
+def _split(sources: list[Source], share: float, sides: Mapping[str, Subset]) -> dict[str, Subset]:
     """Which source goes where: the given share, rounded, or less where whole groups do not make it up, in an order that
     only names decide; one stays to train on. Groups that have a side already go there."""
     groups: dict[str, list[str]] = {}
     for item in sources:
         groups.setdefault(item.group or item.path, []).append(item.path)
     left = min(round(share * len(sources)), len(sources) - 1)
-    found: dict[str, Split] = {}
+    found: dict[str, Subset] = {}
     for name in sorted(groups, key=lambda name: (name not in sides, hashlib.sha256(name.encode()).digest(), name)):
         side = sides.get(name, "validation" if len(groups[name]) <= left else "train")
         left -= len(groups[name]) if side == "validation" else 0
@@ -164,13 +164,13 @@ def _split(sources: list[Source], share: float, sides: Mapping[str, Split]) -> d
     return found
 
 
-def _sides(sources: list[Source], old: Mapping[Split, Manifest]) -> dict[str, Split]:
+def _sides(sources: list[Source], old: Mapping[Subset, Manifest]) -> dict[str, Subset]:
     """Where the files of groups lie in the dataset that is there, as far as the table still names one of each."""
     where = {path: name for name, manifest in old.items() for path in manifest.table["source"].unique().to_pylist()}
     return {item.group: where[item.path] for item in sources if item.group and item.path in where}
 
 
-def _existing(out: Path) -> dict[Split, Manifest]:
+def _existing(out: Path) -> dict[Subset, Manifest]:
     """The dataset in `out`, to which clips can be added, by split.
 
     Raises:
@@ -178,7 +178,7 @@ def _existing(out: Path) -> dict[Split, Manifest]:
     """
     if not (out / MANIFEST).is_file():
         raise LabError(f"{out} holds no dataset to add to: leave --add out to make one")
-    found: dict[Split, Manifest] = {}
+    found: dict[Subset, Manifest] = {}
     for name, folder in _folders(out).items():
         if (folder / MANIFEST).is_file():
             metadata = read_metadata(folder / MANIFEST)
@@ -212,7 +212,7 @@ def _require_same(out: Path, there: DataConfig, options: IngestOptions) -> None:
         raise LabError(f"{out} was made with {', '.join(changes)}: leave that out, clips that are added are alike")
 
 
-def _leave_out(listing: Listing, old: Mapping[Split, Manifest]) -> None:
+def _leave_out(listing: Listing, old: Mapping[Subset, Manifest]) -> None:
     """Leave out the files that are in the dataset, by their names."""
     there = {path for manifest in old.values() for path in manifest.table["source"].unique().to_pylist()}
     known = [item.path for item in listing.sources if item.path in there]
@@ -229,7 +229,7 @@ def _keep_told(listing: Listing, out: Path) -> None:
     listing.notices += [item for item in notices if item.path not in anew]
 
 
-def _owners(old: Mapping[Split, Manifest]) -> dict[bytes, str]:
+def _owners(old: Mapping[Subset, Manifest]) -> dict[bytes, str]:
     """By the digest of its bytes, the source of every clip that is there."""
     return {
         sha256: path
@@ -240,7 +240,7 @@ def _owners(old: Mapping[Split, Manifest]) -> dict[bytes, str]:
     }
 
 
-def _folders(out: Path) -> dict[Split, Path]:
+def _folders(out: Path) -> dict[Subset, Path]:
     return {"train": out, "validation": out / VALIDATION}
 
 

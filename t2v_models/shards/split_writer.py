@@ -24,7 +24,7 @@ from t2v_models.shards.write import (
 SHOWN_PROMPTS = 16
 """Captions that a model is sampled with while it trains."""
 
-Split = Literal["train", "validation"]
+Subset = Literal["train", "validation"]
 
 
 class SplitWriter(AbstractContextManager["SplitWriter"]):
@@ -70,7 +70,7 @@ class SplitWriter(AbstractContextManager["SplitWriter"]):
         if (self.clips - self._clips) % self.options.clips_per_shard == 0:
             self._end(self._shard)
 
-    def finish(self, split: Split, digest: str) -> None:
+    def finish(self, split: Subset, digest: str) -> None:
         """Write side-cars and manifest, if any clip came; else the card alone, which names the other split, too."""
         if self.clips == self._clips:
             if self._old:
