@@ -192,12 +192,11 @@ def test_weights_of_a_variant_alone_are_read(folders: Callable[[str], Path], tmp
 @installed
 @pytest.mark.slow
 def test_pieces_of_words_are_read_as_t5_is_published(folders: Callable[[str], Path], tmp_path: Path) -> None:
-    from sentencepiece import SentencePieceTrainer
-
+    trainer = pytest.importorskip("sentencepiece").SentencePieceTrainer
     shutil.copytree(folders("wan"), tmp_path / "wan")
     (tmp_path / "wan/tokenizer/tokenizer.json").unlink()
     with (tmp_path / "wan/tokenizer/spiece.model").open("wb") as file:
-        SentencePieceTrainer.train(
+        trainer.train(
             sentence_iterator=iter([LEFT, RIGHT] * 50), model_writer=file, vocab_size=30, hard_vocab_limit=False,
             pad_id=0, eos_id=1, unk_id=2, bos_id=-1, minloglevel=2,
         )  # fmt: skip
