@@ -47,7 +47,8 @@ class ArTokens(TokenModel):
 
     def loss(self, part: Batch, tokens: Tensor, text: Text) -> Loss:
         """Cross-entropy of every token by those before it, nats."""
-        logits = self.transformer(before(self.transformer, tokens), text).float()
+        logits = self.transformer(before(self.transformer, tokens), text)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         wrong = F.cross_entropy(logits.transpose(1, 2), tokens, reduction="sum")
         right = (logits.detach().argmax(-1) == tokens).sum()
         return Loss(wrong, tokens.numel(), {"right": right.to(wrong)})
