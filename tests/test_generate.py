@@ -17,15 +17,29 @@ from t2v_models.generate import interpolate, interpolation_names
 from t2v_models.machine import threads
 from t2v_models.model import VideoModel
 from t2v_models.sampler import sample_frames
+from tests.runs import SMALL, built
 
 VOCABULARY = ("circle", "left", "moving", "right")
 LEFT, RIGHT = "circle moving left", "circle moving right"
 
 
-@pytest.fixture(params=FAMILIES)
-def model(request: pytest.FixtureRequest) -> VideoModel:
+def of_family(name: str) -> VideoModel:
     torch.manual_seed(0)
-    return FAMILIES[request.param].tiny().with_captions(VOCABULARY).build(ClipSpec(size=16, frames=4), {})
+    return built(SMALL[name], ClipSpec(size=16, frames=4), VOCABULARY)
+
+
+WITH_A_WAY = [name for name in FAMILIES if hasattr(of_family(name), "interpolate")]
+
+
+@pytest.fixture(params=WITH_A_WAY)
+def model(request: pytest.FixtureRequest) -> VideoModel:
+    return of_family(request.param)
+
+
+@pytest.mark.parametrize("name", sorted(FAMILIES.keys() - WITH_A_WAY))
+def test_a_family_without_a_way_says_so(name: str) -> None:
+    with pytest.raises(LabError, match=f"{name} knows no way between prompts or seeds"):
+        interpolate(of_family(name), (LEFT, RIGHT), (3, 8), 5)
 
 
 def test_both_ends_are_the_samples_of_their_prompt_and_seed(model: VideoModel) -> None:
