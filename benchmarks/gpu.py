@@ -18,7 +18,7 @@ from typing import Literal
 
 import torch
 from figures import Figure, in_turns, tell
-from training import ArticleLoop, Loop, article_write
+from training import ArticleLoop, Loop, article_write, fresh
 
 from t2v_models.checkpoint import RunConfig, load
 from t2v_models.clips.spec import ClipSpec
@@ -28,7 +28,7 @@ from t2v_models.judging.metrics import WATCHED, summarise
 from t2v_models.judging.verdicts import judge
 from t2v_models.machine import matrix_gflops
 from t2v_models.model import VideoModel
-from t2v_models.sampler import repeat, sample_frames
+from t2v_models.sampler import RoundTrip, repeat, sample_frames
 from t2v_models.shards.manifest import Manifest, finish
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.write import write_shard
@@ -184,7 +184,9 @@ def sampling(size: Size, work: Path) -> Iterator[Figure]:
     """From prompts to the frames of one clip, and of many at once."""
     prompts = DatasetConfig().prompts
     for name, config in size.models().items():
-        model = config.with_captions(prompts).build(ClipSpec(size=size.pixels), {}).to(size.device)
+        model = fresh(config, ClipSpec(size=size.pixels), prompts).to(size.device)
+        if isinstance(model, RoundTrip):
+            continue
         many = [prompts[i % len(prompts)] for i in range(4 * model.sample_batch)]
         found = in_turns(
             size.turns, time.perf_counter, one=partial(_sample, model, prompts[:1]), many=partial(_sample, model, many)

@@ -15,10 +15,11 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.families.build import FAMILIES
 from t2v_models.families.diffusion.model import DiffusionConfig
-from t2v_models.sampler import sample_frames
+from t2v_models.sampler import RoundTrip, sample_frames
 from t2v_models.text.pieces import Pieces
 from t2v_models.text.static import StaticConfig
 from t2v_models.text.words import Words, WordsConfig
+from tests.runs import built
 
 ONE, OTHER = "red circle left of blue square", "blue circle left of red square"
 VOCABULARY = ("blue", "circle", "left", "of", "red", "square")
@@ -117,10 +118,12 @@ def test_vectors_of_the_package_know_words_of_one_kind():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_learns_and_samples_with_an_open_vocabulary(family: str, static_folder: Path):
     config = FAMILIES[family].tiny().model_copy(update={"text_encoder": StaticConfig(folder=static_folder)})
-    model = config.with_captions(["left", "e"]).build(ClipSpec(size=16, frames=6), {})
+    model = built(config, ClipSpec(size=16, frames=6), ["left", "e"])
     frames = torch.randint(256, (config.batch_size, 6, 16, 16, 3), dtype=torch.uint8)
     found = model.training_step(Batch(frames, ("left",) * config.batch_size), 0, 0.0)
     assert all(value.isfinite().all() for value in found.values())
+    if isinstance(model, RoundTrip):
+        return  # it makes no clips of prompts
     clips = sample_frames(model, ["left", "left e", "never trained é"], [0, 0, 0])
     assert (clips[0] != clips[1]).any()
 
