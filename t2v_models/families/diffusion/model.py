@@ -17,6 +17,7 @@ from torch.optim import AdamW, Optimizer
 from t2v_models.batch import Batch, Metrics, to_frames, to_video
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
+from t2v_models.families import rates
 from t2v_models.families.diffusion.config import DiffusionSettings
 from t2v_models.families.diffusion.given import Given, begun, drawn, keep, reconstruct
 from t2v_models.families.diffusion.guidance import Guidance, dynamic_threshold
@@ -92,9 +93,7 @@ class Diffusion(LossModel):
         optimizers: dict[str, Optimizer] = {"denoiser": Muon(hidden, others, config.muon_lr, config.lr, BETAS)}
         if self.upsampler:
             optimizers["upsampler"] = AdamW(self.upsampler.parameters(), config.lr, BETAS, weight_decay=0.0)
-        for optimizer in optimizers.values():
-            for group in optimizer.param_groups:
-                group["initial_lr"] = group["lr"]
+        rates.remember(optimizers.values())
         return optimizers
 
     def training_step(self, batch: Batch, step: int, progress: float) -> Metrics:
@@ -140,11 +139,8 @@ class Diffusion(LossModel):
         return Loss(error.square().mean((1, 2, 3)).sum(), len(video))
 
     def before_step(self, step: int, progress: float) -> None:
-        """A linear rise by step, a linear fall to 0 at the end by progress."""
-        share = min(1.0, (step + 1) / self.config.warmup_steps) * min(1.0, (1 - progress) / self.config.decay)
-        for optimizer in self.optimizers.values():
-            for group in optimizer.param_groups:
-                group["lr"] = share * group["initial_lr"]
+        """Rates as `rates` says."""
+        rates.follow(self.optimizers.values(), step, progress, self.config.warmup_steps, self.config.decay)
 
     def after_step(self, step: int, progress: float) -> None:
         """Averages of weights, and what errors to expect."""

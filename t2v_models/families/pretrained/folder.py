@@ -30,7 +30,8 @@ class Part:
     """A network of a pipeline, or something without weights, as a tokenizer."""
 
     name: str
-    library: str
+    package: str
+    """Where its class is: diffusers or transformers."""
     weights: tuple[Path, ...] = ()
     variant: str = ""
     """What stands in the names of its weights where there are no others, such as fp16."""
@@ -64,11 +65,11 @@ class PipelineFolder:
             raise LabError(f"{path} holds no {INDEX}, so it is no pipeline: {SAVE}")
         kind = _class(path, index.get("_class_name"))
         named = {name: part for name, part in index.items() if isinstance(part, list) and not name.startswith("_")}
-        parts = [_part(path / name, library) for name, (library, _) in named.items() if library is not None]
+        parts = [_part(path / name, package) for name, (package, _) in named.items() if package is not None]
         variants = sorted({part.variant for part in parts} - {""})
         if len(variants) > 1:
             raise LabError(f"{path} mixes weights of {' and '.join(variants)}: {SAVE}")
-        return cls(path, kind, tuple(parts), tuple(name for name, (library, _) in named.items() if library is None))
+        return cls(path, kind, tuple(parts), tuple(name for name, (package, _) in named.items() if package is None))
 
     @property
     def variant(self) -> str | None:
@@ -108,12 +109,12 @@ def _json(path: Path) -> dict[str, Any] | None:
 
 def _class(path: Path, name: object) -> Any:
     """The class of a pipeline, if it makes clips of a text alone."""
-    library = import_module("diffusers")
-    kind = getattr(library, name, None) if isinstance(name, str) else None
-    if not isinstance(kind, type) or not issubclass(kind, library.DiffusionPipeline):
+    diffusers = import_module("diffusers")
+    kind = getattr(diffusers, name, None) if isinstance(name, str) else None
+    if not isinstance(kind, type) or not issubclass(kind, diffusers.DiffusionPipeline):
         raise LabError(
-            f"{path} wants the class {name}, which diffusers {library.__version__} has not: code that lies in folders "
-            "is never run; install a version that has it"
+            f"{path} wants the class {name}, which diffusers {diffusers.__version__} has not: code in folders is "
+            "never run; install a version that has it"
         )
     asked = inspect.signature(kind.__call__).parameters
     needs = [n for n, p in asked.items() if p.default is p.empty and n not in ("self", "prompt", "args", "kwargs")]
@@ -124,20 +125,20 @@ def _class(path: Path, name: object) -> Any:
     return kind
 
 
-def _part(place: Path, library: str) -> Part:
+def _part(place: Path, package: str) -> Part:
     """A part by its folder.
 
     Raises:
-        LabError: it is of a library that is not trusted, or its weights are missing or would have to be unpickled.
+        LabError: it is of a package that is not trusted, or its weights are missing or would have to be unpickled.
     """
-    if library not in ("diffusers", "transformers") and not hasattr(import_module("diffusers.pipelines"), library):
+    if package not in ("diffusers", "transformers") and not hasattr(import_module("diffusers.pipelines"), package):
         raise LabError(
-            f"{place.parent} has its {place.name} from {library}: parts of diffusers and transformers only are loaded"
+            f"{place.parent} has its {place.name} from {package}: parts of diffusers and transformers only are loaded"
         )
     if not place.is_dir():
         raise LabError(f"{place.parent} lacks the folder {place.name}, which its {INDEX} names: {SAVE} again")
     if not (place / "config.json").is_file():  # no network
-        return Part(place.name, library)
+        return Part(place.name, package)
     first = _first_weights(place)
     weights = [first]
     if first.suffix == ".json":
@@ -147,7 +148,7 @@ def _part(place: Path, library: str) -> Part:
             if Path(name).name != name or not (place / name).is_file():
                 raise LabError(f"{place} lacks {name}, which {first.name} names: copy it there")
         weights = [place / name for name in names]
-    return Part(place.name, library, tuple(weights), _variant(first), sum(map(_numbers, weights)))
+    return Part(place.name, package, tuple(weights), _variant(first), sum(map(_numbers, weights)))
 
 
 def _first_weights(place: Path) -> Path:

@@ -141,8 +141,8 @@ class Pipeline:
     @cached_property
     def _pipe(self) -> Any:
         import_module("huggingface_hub").constants.HF_HUB_OFFLINE = True  # where it was imported before
-        for library in ("diffusers", "transformers"):
-            logs = import_module(f"{library}.utils.logging")
+        for package in ("diffusers", "transformers"):
+            logs = import_module(f"{package}.utils.logging")
             logs.set_verbosity_error()
             logs.disable_progress_bar()
         folder = self._folder
@@ -169,7 +169,7 @@ class Pipeline:
             LabError: a text encoder has more numbers than its files.
         """
         for part in self._folder.parts:
-            if part.weights and part.library == "transformers":
+            if part.weights and part.package == "transformers":
                 has = sum(weight.numel() for weight in getattr(pipe, part.name).parameters())
                 if has > part.numbers:
                     raise LabError(

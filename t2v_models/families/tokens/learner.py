@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from t2v_models.batch import Batch, to_video
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
+from t2v_models.families import rates
 from t2v_models.families.ema import Average, power_share
 from t2v_models.families.muon import Muon
 from t2v_models.families.texts import check_guidance, left_out
@@ -86,8 +87,7 @@ class TokenModel(LossModel):
         named = {id(weight) for weight in hidden}
         others = [weight for weight in self.transformer.parameters() if id(weight) not in named]
         optimizer = Muon(hidden, others, self.config.muon_lr, self.config.lr, BETAS)
-        for group in optimizer.param_groups:
-            group["initial_lr"] = group["lr"]
+        rates.remember([optimizer])
         return {"transformer": optimizer}
 
     def losses(self, part: Batch, step: int, progress: float) -> dict[str, Loss]:
@@ -102,10 +102,8 @@ class TokenModel(LossModel):
         """Of tokens `(b, n)` with texts, as a sum over those that were to be told."""
 
     def before_step(self, step: int, progress: float) -> None:
-        """A linear rise by step, a linear fall to 0 at the end by progress."""
-        share = min(1.0, (step + 1) / self.config.warmup_steps) * min(1.0, (1 - progress) / self.config.decay)
-        for group in self.optimizers["transformer"].param_groups:
-            group["lr"] = share * group["initial_lr"]
+        """Rates as `rates` says."""
+        rates.follow(self.optimizers.values(), step, progress, self.config.warmup_steps, self.config.decay)
 
     def after_step(self, step: int, progress: float) -> None:
         """Averages of weights."""

@@ -21,6 +21,7 @@ from t2v_models.batch import Batch, Metrics, to_frames, to_video
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.distributed.collectives import all_reduce_tensor
+from t2v_models.families import rates
 from t2v_models.families.ema import Average, power_share
 from t2v_models.families.muon import Muon
 from t2v_models.families.tokens.autoencoder import Autoencoder, Decoder, Encoder
@@ -153,8 +154,7 @@ class VideoTokenizer(LossModel):
             hidden = [w for name, w in named.items() if w.ndim > 1 and name.removesuffix(".weight") not in ends]
             others = [w for w in named.values() if not any(w is matrix for matrix in hidden)]
             optimizers[key] = Muon(hidden, others, self.config.muon_lr, self.config.lr, BETAS)
-            for group in optimizers[key].param_groups:
-                group["initial_lr"] = group["lr"]
+        rates.remember(optimizers.values())
         return optimizers
 
     def training_step(self, batch: Batch, step: int, progress: float) -> Metrics:
@@ -190,11 +190,8 @@ class VideoTokenizer(LossModel):
         return 1 + self.config.foreground * around
 
     def before_step(self, step: int, progress: float) -> None:
-        """A linear rise by step, a linear fall to 0 at the end by progress."""
-        share = min(1.0, (step + 1) / self.config.warmup_steps) * min(1.0, (1 - progress) / self.config.decay)
-        for optimizer in self.optimizers.values():
-            for group in optimizer.param_groups:
-                group["lr"] = share * group["initial_lr"]
+        """Rates as `rates` says."""
+        rates.follow(self.optimizers.values(), step, progress, self.config.warmup_steps, self.config.decay)
 
     def after_step(self, step: int, progress: float) -> None:
         """Averages of weights, and which codes were used."""
