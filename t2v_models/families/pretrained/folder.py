@@ -113,8 +113,8 @@ def _class(path: Path, name: object) -> Any:
     kind = getattr(diffusers, name, None) if isinstance(name, str) else None
     if not isinstance(kind, type) or not issubclass(kind, diffusers.DiffusionPipeline):
         raise LabError(
-            f"{path} wants the class {name}, which diffusers {diffusers.__version__} has not: code in folders is "
-            "never run; install a version that has it"
+            f"{path} wants the class {name}, which diffusers {diffusers.__version__} has not: code that lies in "
+            "folders is never run; install a version that has it"
         )
     asked = inspect.signature(kind.__call__).parameters
     needs = [n for n, p in asked.items() if p.default is p.empty and n not in ("self", "prompt", "args", "kwargs")]
