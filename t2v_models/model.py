@@ -45,7 +45,7 @@ class FamilyConfig(Config):
     )
     name: str
     text_encoder: EncoderConfig = Field(
-        WordsConfig(), exclude_if=WordsConfig().__eq__, description="what makes vectors of captions: words"
+        WordsConfig(), exclude_if=WordsConfig().__eq__, description="what makes vectors of captions: see 't2v settings'"
     )
 
     @classmethod

@@ -13,11 +13,11 @@ import yaml
 from t2v_models.clips.media import to_webp
 from t2v_models.config import LabError
 from t2v_models.shards.ingest import Ingested, _split, ingest, options_of
+from t2v_models.shards.ingest_report import NOTICES, REJECTS
 from t2v_models.shards.ingested import IngestConfig
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.sources import Source
 from t2v_models.shards.store import ClipStore
-from t2v_models.shards.told import NOTICES, REJECTS
 from t2v_models.shards.verify import verify
 from t2v_models.shards.windows import Job, Windows
 from t2v_models.shards.write import clip_key, read_metadata

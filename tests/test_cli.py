@@ -19,6 +19,7 @@ from t2v_models.config import LabError
 from t2v_models.families.build import FAMILIES
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.stream import ClipStore
+from t2v_models.text.encoders import ENCODERS
 from t2v_models.training.loop import TrainConfig, fit
 from tests.runs import SMALL, quiet, run_of
 
@@ -39,34 +40,48 @@ def t2v(*arguments: object, monkeypatch: pytest.MonkeyPatch) -> int:
     return int(ended.value.code or 0)
 
 
-@pytest.mark.parametrize("model", FAMILIES)
+@pytest.mark.parametrize("name", FAMILIES | ENCODERS)
 def test_settings_names_all_that_set_may_change(
-    model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert t2v("settings", model, "--json", monkeypatch=monkeypatch) == 0
+    assert t2v("settings", name, "--json", monkeypatch=monkeypatch) == 0
     *table, schema = capsys.readouterr().out.splitlines()
     head = next(line for line in table if "setting" in line)
     setting, default, allowed = map(head.index, ("setting", "default", "allowed"))
     shown: dict[str, str] = {}
     for line in table[table.index(head) + 2 :]:  # a long default goes on in the next line
-        if name := line[setting:default].strip():
-            shown[name] = ""
+        if key := line[setting:default].strip():
+            shown[key] = ""
         if shown:
             last = list(shown)[-1]
             shown[last] = f"{shown[last]} {line[default:allowed].strip()}".strip()
-    fields = FAMILIES[model].model_fields.keys()
-    assert shown.keys() == fields - {"name"}
-    assert model_config(model, [f"{name}={default}" for name, default in shown.items()]) == FAMILIES[model]()
+    config, prefix = (FAMILIES[name], "") if name in FAMILIES else (ENCODERS[name], "text_encoder.")
+    fields = config.model_fields.keys()
+    assert shown.keys() == {prefix + field for field in fields - {"name"}}
+    family = name if name in FAMILIES else "gan"
+    chosen = [f"{key}={value}" for key, value in shown.items()]
+    found = model_config(family, chosen if name in FAMILIES else [f"text_encoder.name={name}", *chosen])
+    assert found == FAMILIES[family]() if name in FAMILIES else found.text_encoder == config(name=name)
     assert json.loads(schema)["properties"].keys() == fields
 
 
-def test_settings_of_no_model_are_the_families_there_are(
+def test_settings_of_no_model_are_the_families_and_text_encoders_there_are(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert t2v("settings", "--json", monkeypatch=monkeypatch) == 0
     *lines, last = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(json.loads(last)) == list(FAMILIES)
-    assert all(family.about in line for family, line in zip(FAMILIES.values(), lines, strict=True))
+    names = [*FAMILIES, *ENCODERS]
+    assert [line.split()[0] for line in lines if line.startswith(" ")] == names
+    told = json.loads(last)
+    assert [*told["models"], *told["text_encoders"]] == names
+    for config in (FAMILIES | ENCODERS).values():
+        assert any(line.endswith(config.about) for line in lines)
+
+
+def test_every_text_encoder_can_be_chosen() -> None:
+    assert {type(model_config("gan", [f"text_encoder={name}"]).text_encoder) for name in ENCODERS} == set(
+        ENCODERS.values()
+    )
 
 
 def test_a_setting_within_a_setting_is_set_with_a_dot_and_the_rest_stays() -> None:

@@ -22,10 +22,10 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.shards.decode import fitted, resampled, shown
 from t2v_models.shards.export import to_npz
 from t2v_models.shards.ingest import Ingested, ingest
+from t2v_models.shards.ingest_report import REJECTS
 from t2v_models.shards.isolated import isolated
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.picture import Shown, Told
-from t2v_models.shards.told import REJECTS
 from t2v_models.shards.verify import verify
 from tests.tiny import OPTIONS, SPEC, TO_FILE, clips, film, noise, put, put_frames, rejects, smooth
 

@@ -15,10 +15,10 @@ from t2v_models.clips.media import to_webp
 from t2v_models.config import LabError
 from t2v_models.shards.export import KINDS, export
 from t2v_models.shards.ingest import ingest
+from t2v_models.shards.ingest_report import REJECTS
 from t2v_models.shards.manifest import MANIFEST, Manifest
 from t2v_models.shards.remote import RemoteStore
 from t2v_models.shards.store import ClipStore
-from t2v_models.shards.told import REJECTS
 from t2v_models.shards.verify import verify
 from t2v_models.training.loop import TrainConfig, fit
 from tests.runs import SMALL, quiet, run_of

@@ -22,10 +22,10 @@ from t2v_models.clips.media import to_webp
 from t2v_models.config import LabError
 from t2v_models.shards.export import to_npz
 from t2v_models.shards.ingest import Ingested, ingest
+from t2v_models.shards.ingest_report import NOTICES, REJECTS, Kind, Reject, kinds, write_report
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.paths import printable
 from t2v_models.shards.sources import Excerpt, list_sources
-from t2v_models.shards.told import NOTICES, REJECTS, Kind, Reject, kinds, write_told
 from tests.tiny import OPTIONS, clips, noise, put, put_frames, rejects
 
 
@@ -297,7 +297,7 @@ def test_no_table_stops_an_ingest(tmp_path: Path) -> None:
 def test_what_is_told_is_counted_by_reason_whatever_its_names_and_numbers(tmp_path: Path) -> None:
     reasons = [f"the same frames are in another clip: in {name}" for name in ("a b.mp4", "c.mp4")]
     reasons += [f"it has {count:,} frames at 10 frames per second; a clip needs 16" for count in (3, 1000, 4)]
-    write_told(tmp_path, [Reject(f"{i}.mp4", None, reason) for i, reason in enumerate(reasons)], [])
+    write_report(tmp_path, [Reject(f"{i}.mp4", None, reason) for i, reason in enumerate(reasons)], [])
     assert kinds(tmp_path / REJECTS) == [Kind(3, "2.mp4", reasons[2]), Kind(2, "0.mp4", reasons[0])]
     assert kinds(tmp_path / NOTICES) == kinds(tmp_path / "missing.parquet") == []
 

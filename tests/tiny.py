@@ -16,10 +16,10 @@ from PIL import Image
 from t2v_models.clips.media import to_gif, to_mp4, to_webp
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.shards.export import to_npz
+from t2v_models.shards.ingest_report import REJECTS
 from t2v_models.shards.ingested import IngestOptions
 from t2v_models.shards.manifest import Manifest, finish
 from t2v_models.shards.store import ClipStore
-from t2v_models.shards.told import REJECTS
 from t2v_models.shards.write import write_shard
 from t2v_models.worlds.dataset import DatasetConfig, draw_clip
 from t2v_models.worlds.motions import Motion

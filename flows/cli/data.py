@@ -205,7 +205,7 @@ def _named(given: str) -> tuple[str, str]:
 
 def _tell(out: Path) -> dict[str, list[dict[str, Any]]]:
     """Print how many files were left out, or read otherwise than they lie there, by reason with an example of each."""
-    from t2v_models.shards.told import NOTICES, REJECTS, kinds
+    from t2v_models.shards.ingest_report import NOTICES, REJECTS, kinds
 
     told = {REJECTS: kinds(out / REJECTS), NOTICES: kinds(out / NOTICES)}
     for name, what in ((REJECTS, "rejected"), (NOTICES, "noticed")):

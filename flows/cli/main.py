@@ -145,21 +145,34 @@ def train(
 
 @app.command()
 def settings(
-    model: Annotated[str | None, typer.Argument(help="A family of models; without it, all there are.")] = None,
+    name: Annotated[str | None, typer.Argument(help="A family of models or a text encoder; by default all.")] = None,
     as_json: Json = False,
 ) -> None:
-    """The families of models; of one, what 't2v train --set' may change: defaults, what is allowed, what it is."""
-    from t2v_models.families.build import FAMILIES, family
+    """Families of models and text encoders; of one, its settings: defaults, what is allowed, what each is.
+
+    \b
+    t2v train DATA --model gan --set width=64            a setting of a family
+    t2v train DATA --set text_encoder=static             another text encoder
+    t2v train DATA --set text_encoder.positions=8        a setting of it
+    """
+    from t2v_models.config import near
+    from t2v_models.families.build import FAMILIES
+    from t2v_models.text.encoders import ENCODERS
     from tasks.report.console import print_settings
 
-    if model is None:
-        about = {name: config.about for name, config in FAMILIES.items()}
-        print("\n".join(f"{name:<12} {what}" for name, what in about.items()))
+    if name is None:
+        about = {
+            "models": {family: config.about for family, config in FAMILIES.items()},
+            "text_encoders": {encoder: config.about for encoder, config in ENCODERS.items()},
+        }
+        for head, lines in zip(("--model", "--set text_encoder="), about.values(), strict=True):
+            print(head, *(f"  {one:<16} {what}" for one, what in lines.items()), sep="\n")
         print_json(as_json, about)
-        return
-    config = family(model)
-    print_settings(config)
-    print_json(as_json, config.model_json_schema())
+    elif found := FAMILIES.get(name) or ENCODERS.get(name):
+        print_settings(found, "" if name in FAMILIES else "text_encoder.")
+        print_json(as_json, found.model_json_schema())
+    else:
+        raise LabError(f"unknown model or text encoder {name!r}: {near(name, FAMILIES | ENCODERS)}")
 
 
 @app.command()

@@ -1,6 +1,6 @@
 """People's own captioned clips to the same shards as rendered ones: decode, resample, fit, cut into windows, store.
 
-What becomes no clip is listed with the reason (`told`). Source files kept for validation become a dataset
+What becomes no clip is listed with the reason (`ingest_report`). Source files kept for validation become a dataset
 of their own in the folder `validation` of the first. Clips are a function of the files, their names and the options.
 """
 
@@ -17,13 +17,13 @@ import pyarrow.parquet as pq
 
 from t2v_models.config import LabError, flatten
 from t2v_models.files import remove
+from t2v_models.shards.ingest_report import REJECTS, Reject, read_report, write_report
 from t2v_models.shards.ingested import DataConfig, IngestConfig, IngestOptions, config_digest
 from t2v_models.shards.isolated import Mapper, in_turn
 from t2v_models.shards.manifest import MANIFEST, VALIDATION, Manifest
 from t2v_models.shards.sources import Listing, Source, list_sources, source_digest
 from t2v_models.shards.split_writer import SplitWriter, Subset
 from t2v_models.shards.spool import SPOOLS, spool_path
-from t2v_models.shards.told import REJECTS, Reject, read_told, write_told
 from t2v_models.shards.windows import Job, Window, windows
 from t2v_models.shards.write import clear_stale, read_metadata
 
@@ -75,7 +75,7 @@ def ingest(
     sides = _sides(listing.sources, old)
     if add:
         _leave_out(listing, old)
-        _keep_told(listing, out)
+        _keep_reported(listing, out)
     sources, digest = _digested(listing.sources, rejects)
     if not sources and not old:
         raise _nothing(source, rejects)
@@ -83,7 +83,7 @@ def ingest(
         _require_free(out, _wanted(options, world="ingested", source_sha256=digest))
         if done := _finished(out, len(sources)):
             return done
-    write_told(out, rejects, listing.notices)  # it also says whose the tar files beside it are
+    write_report(out, rejects, listing.notices)  # it also says whose the tar files beside it are
     clear_stale(out / SPOOLS)
     jobs = [Job(item, spool_path(out, number)) for number, item in enumerate(sources)]
     with ExitStack() as stack:
@@ -111,7 +111,7 @@ def ingest(
                     listing.notices.append(item)
             remove(job.spool)
             on_source(ended, len(jobs))
-        write_told(out, rejects, listing.notices)
+        write_report(out, rejects, listing.notices)
         if not writers["train"].clips:
             raise LabError(f"no clip of {source} can be used{_reasons(rejects)}: the reasons are in {out / REJECTS}")
         for name in ("validation", "train"):  # the manifest in `out` comes last: with it, all is complete
@@ -220,9 +220,9 @@ def _leave_out(listing: Listing, old: Mapping[Subset, Manifest]) -> None:
     listing.sources = [item for item in listing.sources if item.path not in there]
 
 
-def _keep_told(listing: Listing, out: Path) -> None:
+def _keep_reported(listing: Listing, out: Path) -> None:
     """Add what was told of the dataset in `out`, but for files that are read or told of anew."""
-    rejects, notices = read_told(out)
+    rejects, notices = read_report(out)
     anew = {item.path for item in listing.sources}
     told = {reject.path for reject in listing.rejects if reject.reason != KNOWN}
     listing.rejects += [item for item in rejects if item.path not in anew | told and item.reason != KNOWN]

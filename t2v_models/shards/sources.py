@@ -15,9 +15,9 @@ from pathlib import Path
 from t2v_models.config import LabError
 from t2v_models.shards.captions import LONGEST_CAPTION, lines_of, read_caption, read_group, read_seconds, shortened
 from t2v_models.shards.frames import FRAME_SUFFIXES, WEBP, frame_files
+from t2v_models.shards.ingest_report import Notice, Reject
 from t2v_models.shards.paths import barred, name_in, printable
 from t2v_models.shards.tables import TABLE_SUFFIXES, Row, table_rows
-from t2v_models.shards.told import Notice, Reject
 
 CLIP_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".ogv", ".3gp",

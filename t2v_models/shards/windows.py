@@ -12,11 +12,11 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.shards.codec import packed
 from t2v_models.shards.decode import fitted, resampled, shown
+from t2v_models.shards.ingest_report import Notice, Reject
 from t2v_models.shards.ingested import IngestOptions
 from t2v_models.shards.picture import Shown, Told
 from t2v_models.shards.sources import Excerpt, Source
 from t2v_models.shards.spool import Spool, spooling
-from t2v_models.shards.told import Notice, Reject
 
 MOST_FRAMES = 2_000_000
 """Of one file, at the rate of the dataset: a damaged one may seem to go on for ever."""

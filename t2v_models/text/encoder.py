@@ -40,6 +40,8 @@ class Text:
 class TextConfig(Config):
     """Which encoder, and what decides it."""
 
+    about: ClassVar[str]
+    """One sentence for lists."""
     taken: ClassVar[frozenset[str]] = frozenset()
     """Settings that come from the dataset or from files, when a run begins."""
 

@@ -1,12 +1,16 @@
-"""The text encoders there are; adding one is one file and one member here."""
+"""The text encoders there are; adding one is one file and its name here."""
 
 from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
+from t2v_models.text.encoder import TextConfig
 from t2v_models.text.static import StaticConfig
 from t2v_models.text.words import WordsConfig
+
+ENCODERS: dict[str, type[TextConfig]] = {"words": WordsConfig, "static": StaticConfig}
+"""The configuration of each, by the name it is chosen with."""
 
 
 def _by_name(value: object) -> object:

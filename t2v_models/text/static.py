@@ -34,6 +34,7 @@ IN_FOLDER = "tokenizer.json", "model.safetensors"
 class StaticConfig(TextConfig):
     """An open vocabulary."""
 
+    about = f"any words, by frozen vectors of their pieces; needs the package {PACKAGE} or a folder of such vectors"
     taken: ClassVar[frozenset[str]] = frozenset({"sha256"})
 
     name: Literal["static"] = "static"

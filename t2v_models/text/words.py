@@ -21,6 +21,7 @@ from t2v_models.text.split import sorted_words, words
 class WordsConfig(TextConfig):
     """A closed vocabulary."""
 
+    about = "the words of the dataset's captions and no others, each with a vector that is trained"
     taken: ClassVar[frozenset[str]] = frozenset({"vocabulary"})
 
     name: Literal["words"] = "words"

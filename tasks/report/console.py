@@ -138,8 +138,8 @@ LIMITS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "multiple_of": "multip
 """Of a number, by pydantic's names for them."""
 
 
-def print_settings(config: type[Config]) -> None:
-    """A row for each field: its default, as JSON, what is allowed, and what it is."""
+def print_settings(config: type[Config], prefix: str = "") -> None:
+    """A row for each field, as `--set` takes it: its default, as JSON, what is allowed, and what it is."""
     table = Table(box=SIMPLE, padding=(0, 1, 0, 0))
     for head in ("setting", "default", "allowed", "what it is"):
         table.add_column(head, no_wrap=head != "what it is")
@@ -147,7 +147,7 @@ def print_settings(config: type[Config]) -> None:
         limits = [(sign, getattr(bound, key, None)) for bound in field.metadata for key, sign in LIMITS.items()]
         allowed = ", ".join(f"{sign} {limit:,}" for sign, limit in limits if limit is not None)
         if field.description:
-            table.add_row(name, json.dumps(field.default, default=_as_set_takes), allowed, field.description)
+            table.add_row(prefix + name, json.dumps(field.default, default=_as_set_takes), allowed, field.description)
     print_table(table, WIDTH)
 
 

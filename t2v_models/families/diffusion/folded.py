@@ -54,7 +54,7 @@ class Folded(Unet):
             x: the clips.
             level: ln(sigma) / 4.
             text: of each clip.
-            given: `Given.channels`.
+            given: `KnownFrames.channels`.
             alone: is for networks whose frames can do without each other.
         """
         assert alone is None

@@ -19,8 +19,8 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.families import rates
 from t2v_models.families.diffusion.config import DiffusionSettings
-from t2v_models.families.diffusion.given import Given, begun, drawn, keep, reconstruct
 from t2v_models.families.diffusion.guidance import Guidance, dynamic_threshold
+from t2v_models.families.diffusion.known_frames import KnownFrames, projected, random_mask, reconstruction_guidance
 from t2v_models.families.diffusion.loss import ExpectedError, distance
 from t2v_models.families.diffusion.networks import Network, network_of
 from t2v_models.families.diffusion.parts import one_frame, stratified
@@ -123,7 +123,7 @@ class Diffusion(LossModel):
         sigma = config.training_levels.at(stratified(part)).to(x0)
         noisy = x0 + sigma.view(-1, 1, 1, 1, 1) * part.randn(*x0.shape[1:])
         text = left_out(self.text(part.captions), part.rand() < config.dropout)
-        known = Given(small, drawn(part, frames, config.given)) if config.given and frames > 1 else None
+        known = KnownFrames(small, random_mask(part, frames, config.given)) if config.given and frames > 1 else None
         alone = part.rand() < config.alone if config.alone and frames > 1 else None
         error = self.denoiser(noisy, sigma, text, self._channels(known), alone) - x0
         counted = distance(error / self.expected(sigma).view(-1, 1, 1, 1, 1), config.distance)
@@ -178,13 +178,17 @@ class Diffusion(LossModel):
     def make(self, request: Request) -> Tensor:
         """By the averaged weights. The noise of a clip, what a sampler adds included, is drawn by its own seed."""
         first = request.first_frames
-        given = None if first is None else begun(to_video(first).to(self.device), request.frames or self.spec.frames)
+        given = (
+            None
+            if first is None
+            else KnownFrames.first(to_video(first).to(self.device), request.frames or self.spec.frames)
+        )
         return self.completed(request, given)
 
-    def completed(self, request: Request, given: Given | None) -> Tensor:
+    def completed(self, request: Request, given: KnownFrames | None) -> Tensor:
         """The same, of clips of which any frames may be known, at full size."""
         with torch.inference_mode(False), torch.no_grad():  # some gradients are taken
-            given = given and Given(given.video.clone(), given.known.clone())
+            given = given and KnownFrames(given.video.clone(), given.known.clone())
             draw = self._noise(request.seeds, request.frames)
             text = self.text(request.prompts)
             away = none_like(text) if request.avoid is None else self.text([request.avoid] * len(request.prompts))
@@ -208,12 +212,12 @@ class Diffusion(LossModel):
         return lambda: torch.stack([torch.randn(shape, generator=own) for own in generators]).to(self.device)
 
     def _sampled(
-        self, text: Text, away: Text, draw: Draw, scale: float, calls: int | None, given: Given | None
+        self, text: Text, away: Text, draw: Draw, scale: float, calls: int | None, given: KnownFrames | None
     ) -> Tensor:
         """Clips of texts, guided away from others, at full size; `calls` of the denoiser, by default as configured."""
         config = self.config
         upsampler = self.average[1] if self.upsampler else None
-        denoise = self._denoise(text, away, scale, given and Given(shrink(given.video, self.factor), given.known))
+        denoise = self._denoise(text, away, scale, given and KnownFrames(shrink(given.video, self.factor), given.known))
         steps = steps_of(config.sampler, calls or config.steps)
         sigmas = config.sampling_levels.falling(steps).to(self.device)
         x = sample(config.sampler, denoise, sigmas[0] * draw(), sigmas, draw, Churn(config.churn))
@@ -221,7 +225,7 @@ class Diffusion(LossModel):
         video = (enlarge(upsampler, video) if upsampler else video).clamp(-1, 1)
         return given.over(video) if given else video
 
-    def _denoise(self, text: Text, away: Text, scale: float, given: Given | None) -> Denoise:
+    def _denoise(self, text: Text, away: Text, scale: float, given: KnownFrames | None) -> Denoise:
         """The averaged denoiser with all that the configuration, the text and small known frames ask of it."""
         config, denoiser, back = self.config, self.average[0], self.standardise.back
         guidance = Guidance(scale, config.guidance_low, config.guidance_high, config.guidance_rescale)
@@ -229,14 +233,16 @@ class Diffusion(LossModel):
         twice = channels if channels is None else torch.cat([channels, channels])
         denoise = guidance(_with(denoiser, text, channels), _with(denoiser, beside(text, away), twice))
         if share := config.threshold:
-            denoise = keep(denoise, lambda x: self.standardise(dynamic_threshold(back(x), share)))
+            denoise = projected(denoise, lambda x: self.standardise(dynamic_threshold(back(x), share)))
         if given and not config.given:
             known = given.known[:, None, :, None, None]
             look: Callable[[Tensor], Tensor] = lambda x: self.standardise.pictures(back(x)) * known  # noqa: E731
-            denoise = reconstruct(denoise, look, look(self.standardise(given.video)), config.reconstruction, BLUR)
-        return keep(denoise, lambda x: self.standardise(given.over(back(x)))) if given else denoise
+            denoise = reconstruction_guidance(
+                denoise, look, look(self.standardise(given.video)), config.reconstruction, BLUR
+            )
+        return projected(denoise, lambda x: self.standardise(given.over(back(x)))) if given else denoise
 
-    def _channels(self, given: Given | None) -> Tensor | None:
+    def _channels(self, given: KnownFrames | None) -> Tensor | None:
         """What the network sees of known frames, if it was trained so."""
         return given.channels(self.standardise.pictures(given.video)) if given and self.config.given else None
 

@@ -8,6 +8,7 @@ Letters in shapes: b clips, c channels, t frames, h and w pixels.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -21,13 +22,20 @@ TINY = 1e-20
 
 
 @dataclass(frozen=True)
-class Given:
+class KnownFrames:
     """Clips of which some frames are known."""
 
     video: Tensor
     """`(b, 3, t, h, w)` in [-1, 1]; unknown frames are of no account."""
     known: Tensor
     """`(b, t)` bool."""
+
+    @classmethod
+    def first(cls, frames: Tensor, length: int) -> Self:
+        """Clips of so many frames that begin with these, `(b, 3, k, h, w)`."""
+        video = F.pad(frames, (0, 0, 0, 0, 0, length - frames.shape[2]))
+        known = torch.arange(length, device=frames.device) < frames.shape[2]
+        return cls(video, known.expand(len(video), -1))
 
     def over(self, video: Tensor) -> Tensor:
         """The clips with the known frames in place."""
@@ -39,15 +47,7 @@ class Given:
         return torch.cat([pictures * mask, mask], 1)
 
 
-def begun(first: Tensor, frames: int) -> Given:
-    """Clips of so many frames that begin with these, `(b, 3, k, h, w)`."""
-    more = frames - first.shape[2]
-    video = F.pad(first, (0, 0, 0, 0, 0, more))
-    known = torch.arange(frames, device=first.device) < first.shape[2]
-    return Given(video, known.expand(len(video), -1))
-
-
-def drawn(part: Batch, frames: int, share: float) -> Tensor:
+def random_mask(part: Batch, frames: int, share: float) -> Tensor:
     """Which frames a clip of a batch is learnt with, `(b, t)` bool: of this share of clips some, of the others none.
 
     A third of these each know the first, the first few, and any of their frames.
@@ -61,15 +61,15 @@ def drawn(part: Batch, frames: int, share: float) -> Tensor:
     return kinds[torch.arange(len(few)), kind] & (part.rand(1) < share)
 
 
-def keep(denoise: Denoise, put: Callable[[Tensor], Tensor]) -> Denoise:
+def projected(denoise: Denoise, put: Callable[[Tensor], Tensor]) -> Denoise:
     """The denoiser whose clean clips have `put` done to them: what is known is put in place."""
     return lambda x, sigma: put(denoise(x, sigma))
 
 
-def reconstruct(
+def reconstruction_guidance(
     denoise: Denoise, look: Callable[[Tensor], Tensor], known: Tensor, steps: int, blur: float = 0.0
 ) -> Denoise:
-    """Reconstruction guidance: the mean of x0 given x and what is known of x0, by a denoiser that knows of x alone.
+    """The mean of x0 given x and what is known of x0, by a denoiser that knows of x alone.
 
     Ho et al. (2022, arXiv:2204.03458, eq. 7) move the clean clip D(x) by w A'(known - A D(x)), where A' is the gradient
     of A D with regard to x: `known` is taken to be Gaussian about A D(x) with variance sigma² / w. In truth its
@@ -97,13 +97,13 @@ def reconstruct(
             return gradient
 
         missed = (blur / sigma.view(-1, *[1] * (x.ndim - 1))) ** 2
-        weights = solved(lambda s: look(pulled(s)) + missed * s, known - seen.detach(), steps)
+        weights = conjugate_gradients(lambda s: look(pulled(s)) + missed * s, known - seen.detach(), steps)
         return clean.detach() + pulled(weights)
 
     return guided
 
 
-def solved(matrix: Callable[[Tensor], Tensor], wanted: Tensor, steps: int) -> Tensor:
+def conjugate_gradients(matrix: Callable[[Tensor], Tensor], wanted: Tensor, steps: int) -> Tensor:
     """s with matrix(s) = wanted, each row `(b, …)` by itself, by so many steps of conjugate gradients from 0."""
     found = torch.zeros_like(wanted)
     rest, direction, size = wanted, wanted, _dot(wanted, wanted)

@@ -1,6 +1,6 @@
-"""What an ingest tells beside its clips: what became none and why, and what became one otherwise than it lies there.
+"""The report of an ingest: what became no clip and why, and what became one otherwise than it lies there.
 
-Both are tables in the folder of the dataset. Thousands of rows are told by kind.
+Two tables in the folder of the dataset; thousands of rows are counted by kind.
 """
 
 import re
@@ -37,7 +37,7 @@ class Notice:
 
 @dataclass(frozen=True)
 class Kind:
-    """All that is told with one reason, whatever its names and numbers."""
+    """All rows with one reason, whatever its names and numbers."""
 
     count: int
     path: str
@@ -46,7 +46,7 @@ class Kind:
     """What is said of that one."""
 
 
-def write_told(out: Path, rejects: Iterable[Reject], notices: Iterable[Notice]) -> None:
+def write_report(out: Path, rejects: Iterable[Reject], notices: Iterable[Notice]) -> None:
     """Write both tables.
 
     Raises:
@@ -62,7 +62,7 @@ def write_told(out: Path, rejects: Iterable[Reject], notices: Iterable[Notice]) 
     _write(out / NOTICES, pa.schema([("path", text), ("notice", text)]), map(vars, notices))
 
 
-def read_told(out: Path) -> tuple[list[Reject], list[Notice]]:
+def read_report(out: Path) -> tuple[list[Reject], list[Notice]]:
     """What the tables of a dataset hold; nothing where there are none."""
     rejects, notices = (pq.read_table(out / n).to_pylist() if (out / n).is_file() else [] for n in (REJECTS, NOTICES))
     return [Reject(**row) for row in rejects], [Notice(**row) for row in notices]

@@ -10,7 +10,13 @@ from torch import Tensor
 
 from t2v_models.batch import Batch, to_video
 from t2v_models.config import LabError
-from t2v_models.families.diffusion.given import Given, drawn, keep, reconstruct, solved
+from t2v_models.families.diffusion.known_frames import (
+    KnownFrames,
+    conjugate_gradients,
+    projected,
+    random_mask,
+    reconstruction_guidance,
+)
 from t2v_models.families.diffusion.model import Diffusion
 from t2v_models.families.diffusion.noise_levels import NoiseLevels
 from t2v_models.families.diffusion.samplers import heun
@@ -50,7 +56,7 @@ def test_the_mean_given_noisy_and_known_frames_is_that_of_the_closed_form():
     x, sigma = 2 * noise(8), torch.full((8,), 0.7)
     mean, covariance = conditional(KNOWN, SEEN[KNOWN])
     by_formula = mean + (x - mean) @ torch.linalg.solve(covariance + 0.7**2 * torch.eye(FRAMES).double(), covariance)
-    found = reconstruct(denoise, look, SEEN.expand(8, -1), steps=2)(x, sigma)  # two numbers are known
+    found = reconstruction_guidance(denoise, look, SEEN.expand(8, -1), steps=2)(x, sigma)  # two numbers are known
     torch.testing.assert_close(found, by_formula, rtol=1e-6, atol=1e-6)
 
 
@@ -59,7 +65,7 @@ def test_one_step_moves_along_the_gradient_of_the_papers_equation():
     x.requires_grad_()
     error = (SEEN - denoise(x, sigma))[:, KNOWN].square().sum()
     (gradient,) = torch.autograd.grad(error, x)
-    moved = reconstruct(denoise, look, SEEN.expand(8, -1), steps=1)(x.detach(), sigma) - denoise(x, sigma)
+    moved = reconstruction_guidance(denoise, look, SEEN.expand(8, -1), steps=1)(x.detach(), sigma) - denoise(x, sigma)
     weights = moved / (-gradient / 2)  # w of eq. 7, one for each clip
     torch.testing.assert_close(weights, weights[:, :1].expand(-1, FRAMES), rtol=1e-6, atol=0)
     assert (weights > 0).all()
@@ -68,9 +74,11 @@ def test_one_step_moves_along_the_gradient_of_the_papers_equation():
 def test_clips_have_the_mean_and_covariance_of_clips_with_these_frames():
     count = 4000
     mean, covariance = conditional(KNOWN, SEEN[KNOWN])
-    guided = reconstruct(denoise, look, SEEN.expand(count, -1), steps=2)
+    guided = reconstruction_guidance(denoise, look, SEEN.expand(count, -1), steps=2)
     sigmas = NoiseLevels(low=0.01, high=100).falling(40)
-    x = heun(keep(guided, lambda clean: torch.where(KNOWN, SEEN, clean)), 100 * noise(count), sigmas, lambda: noise(1))
+    x = heun(
+        projected(guided, lambda clean: torch.where(KNOWN, SEEN, clean)), 100 * noise(count), sigmas, lambda: noise(1)
+    )
     assert torch.equal(x[:, KNOWN], SEEN[KNOWN].expand(count, -1))
     assert (x.mean(0) - mean).abs().max() < 4 / math.sqrt(count)
     torch.testing.assert_close(x.T.cov(), covariance, rtol=0, atol=0.05)
@@ -81,7 +89,7 @@ def test_clips_have_the_mean_and_covariance_of_clips_with_these_frames():
 def test_conjugate_gradients_solve_each_row_by_itself_and_stop_where_there_is_nothing():
     matrix = torch.stack([COVARIANCE, 3 * torch.eye(FRAMES).double(), torch.zeros(FRAMES, FRAMES).double()])
     wanted = noise(3)
-    found = solved(lambda s: torch.einsum("bij,bj->bi", matrix, s), wanted, FRAMES)
+    found = conjugate_gradients(lambda s: torch.einsum("bij,bj->bi", matrix, s), wanted, FRAMES)
     torch.testing.assert_close(found[0], torch.linalg.solve(COVARIANCE, wanted[0]))
     torch.testing.assert_close(found[1], wanted[1] / 3)
     assert not found[2].any()
@@ -89,18 +97,18 @@ def test_conjugate_gradients_solve_each_row_by_itself_and_stop_where_there_is_no
 
 def test_a_third_each_knows_the_first_the_first_few_and_any_frames():
     part = Batch(torch.zeros(3000, 1), ("a",) * 3000, seed=1)
-    known = drawn(part, 8, 0.6)
+    known = random_mask(part, 8, 0.6)
     only_first = known[:, 0] & (known.sum(1) == 1)
     assert only_first.float().mean() == pytest.approx(0.6 * (1 + 1 / 7 + 1 / 72) / 3, abs=0.025)
     assert known[:, -1].float().mean() == pytest.approx(0.6 / 2 / 3, abs=0.02)  # of any frames, half
     begun = (known.int().diff(dim=1) <= 0).all(1) & known[:, 0]
     assert begun.float().mean() == pytest.approx(0.6 * (2 / 3 + 0.02), abs=0.04)
-    assert not drawn(part, 8, 0.0).any()
+    assert not random_mask(part, 8, 0.0).any()
 
 
 def test_which_frames_are_known_does_not_depend_on_how_a_batch_is_shared():
-    whole = drawn(batch(3), 4, 0.5)
-    assert torch.equal(torch.cat([drawn(part, 4, 0.5) for part in batch(3).parts(3, 1)]), whole)
+    whole = random_mask(batch(3), 4, 0.5)
+    assert torch.equal(torch.cat([random_mask(part, 4, 0.5) for part in batch(3).parts(3, 1)]), whole)
 
 
 @cache
@@ -142,7 +150,7 @@ def test_any_frames_may_be_known(share):
     """Inpainting in time: the frames between two known ones, and those around one."""
     model, video = taught(share), to_video(batch(501).frames[:2])
     known = torch.tensor([[True, False, False, True], [False, False, True, False]])
-    made = model.completed(Request(("light", "light"), (4, 5), guidance=1.0), Given(video, known))
+    made = model.completed(Request(("light", "light"), (4, 5), guidance=1.0), KnownFrames(video, known))
     there = known[:, None].expand(-1, 3, -1)
     assert torch.equal(made[there], video[there])
     assert (made - video).abs().mean() < 0.06
