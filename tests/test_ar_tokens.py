@@ -9,7 +9,8 @@ from t2v_models.batch import Batch, to_video
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.families.texts import none_like
-from t2v_models.families.tokens.ar import ArTokens, ArTokensConfig, before, chosen, drawn, uniform
+from t2v_models.families.tokens.ar import ArTokens, ArTokensConfig, before, in_turn
+from t2v_models.families.tokens.learner import chosen, uniform
 from t2v_models.families.tokens.tokenizer import VideoTokenizerConfig
 from t2v_models.judging.baselines import real
 from t2v_models.sampler import Request
@@ -45,15 +46,16 @@ def test_a_token_is_told_by_those_before_it_and_the_words_alone() -> None:
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 @pytest.mark.parametrize("known", [0, 6])
-def test_with_a_memory_tokens_are_those_without(guidance: float, known: int) -> None:
-    model = fresh()
+@pytest.mark.parametrize("cross", [False, True])
+def test_with_a_memory_tokens_are_those_without(guidance: float, known: int, cross: bool) -> None:
+    model = fresh(cross_attention=cross)
     network, text = model.transformer, model.text(CAPTIONS)
-    begun = torch.randint(40, (2, known)) if known else None
+    begun = torch.randint(40, (2, known))
     how = network, text, none_like(text), uniform([1, 2], network.count), guidance, 1.0, begun
     with torch.inference_mode():
-        quick, slow = drawn(*how), drawn(*how, memory=False)
+        quick, slow = in_turn(*how), in_turn(*how, memory=False)
     assert quick.shape == (2, 18) and torch.equal(quick, slow)
-    assert begun is None or torch.equal(quick[:, :known], begun)
+    assert torch.equal(quick[:, :known], begun)
 
 
 def test_a_draw_falls_on_each_code_as_often_as_it_is_likely() -> None:

@@ -12,12 +12,13 @@ from t2v_models.families.diffusion.model import DiffusionConfig
 from t2v_models.families.frame_gan import FrameGanConfig
 from t2v_models.families.gan.model import GanConfig
 from t2v_models.families.tokens.ar import ArTokensConfig
+from t2v_models.families.tokens.phenaki import PhenakiConfig
 from t2v_models.families.tokens.tokenizer import VideoTokenizerConfig
 from t2v_models.model import FamilyConfig
 
 FAMILIES: dict[str, type[FamilyConfig]] = {
     "gan": GanConfig, "frame_gan": FrameGanConfig, "diffusion": DiffusionConfig,
-    "video_tokenizer": VideoTokenizerConfig, "ar_tokens": ArTokensConfig,
+    "video_tokenizer": VideoTokenizerConfig, "ar_tokens": ArTokensConfig, "phenaki": PhenakiConfig,
 }  # fmt: skip
 """The configuration of each family, by the name it is chosen with."""
 

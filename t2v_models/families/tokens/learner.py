@@ -1,6 +1,8 @@
 """What the second stages share: a frozen tokenizer, a transformer over its tokens, optimisers and averages."""
 
 from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from operator import not_
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -15,7 +17,8 @@ from t2v_models.config import LabError
 from t2v_models.families import rates
 from t2v_models.families.ema import Average, power_share
 from t2v_models.families.muon import Muon
-from t2v_models.families.texts import check_guidance, left_out
+from t2v_models.families.texts import check_guidance, left_out, none_like
+from t2v_models.families.tokens.critic import TokenCritic
 from t2v_models.families.tokens.tokenizer import VideoTokenizer
 from t2v_models.families.tokens.transformer import TokenTransformer
 from t2v_models.model import FamilyConfig, Loss, LossModel, VideoModel
@@ -34,6 +37,9 @@ class TokensConfig(FamilyConfig):
     )
     width: int = Field(128, ge=8, le=8192, description="of a token inside the transformer")
     layers: int = Field(4, ge=1, le=64, description="how many times tokens look at each other")
+    cross_attention: bool = Field(
+        False, exclude_if=not_, description="tokens look at words by attention of its own, and words do not change"
+    )
     heads: int = Field(4, ge=1, le=64, description="parts of the width that look at others by themselves")
     dropout: float = Field(0.1, ge=0, lt=1, description="share of captions left out, which guidance needs")
     muon_lr: float = Field(0.02, gt=0, le=1, description="Muon step of hidden matrices")
@@ -77,29 +83,36 @@ class TokenModel(LossModel):
         grid = self.tokenizer.grid
         shape = grid.slots(spec.frames), grid.rows, grid.columns
         self.transformer = TokenTransformer(
-            shape, self.tokenizer.fsq, self.text.width, config.width, config.layers, config.heads, causal
-        )
+            shape, self.tokenizer.fsq, self.text.width, config.width, config.layers, config.heads, causal,
+            config.cross_attention,
+        )  # fmt: skip
         self.average = Average([self.transformer])
 
     def new_optimizers(self) -> dict[str, Optimizer]:
-        """One."""
-        hidden = self.transformer.hidden
-        named = {id(weight) for weight in hidden}
-        others = [weight for weight in self.transformer.parameters() if id(weight) not in named]
-        optimizer = Muon(hidden, others, self.config.muon_lr, self.config.lr, BETAS)
-        rates.remember([optimizer])
-        return {"transformer": optimizer}
+        """One for each network."""
+        optimizers: dict[str, Optimizer] = {}
+        for name, network in self.taught.items():
+            named = {id(weight) for weight in network.hidden}
+            others = [weight for weight in network.parameters() if id(weight) not in named]
+            optimizers[name] = Muon(network.hidden, others, self.config.muon_lr, self.config.lr, BETAS)
+        rates.remember(optimizers.values())
+        return optimizers
+
+    @property
+    def taught(self) -> Mapping[str, TokenTransformer | TokenCritic]:
+        """What learns, by name."""
+        return {"transformer": self.transformer}
 
     def losses(self, part: Batch, step: int, progress: float) -> dict[str, Loss]:
         """Of the tokens of each clip; some captions are left out."""
         with torch.no_grad():
             tokens = self.tokenizer.tokens(to_video(part.frames)).flatten(1)
         text = left_out(self.text(part.captions), part.rand() < self.config.dropout)
-        return {"transformer": self.loss(part, tokens, text)}
+        return self.learn(part, tokens, text, progress)
 
     @abstractmethod
-    def loss(self, part: Batch, tokens: Tensor, text: Text) -> Loss:
-        """Of tokens `(b, n)` with texts, as a sum over those that were to be told."""
+    def learn(self, part: Batch, tokens: Tensor, text: Text, progress: float) -> dict[str, Loss]:
+        """The losses of what is taught by tokens `(b, n)` with texts, sums over those that were to be told."""
 
     def before_step(self, step: int, progress: float) -> None:
         """Rates as `rates` says."""
@@ -120,7 +133,51 @@ class TokenModel(LossModel):
 
     @abstractmethod
     def guidance(self, request: Request) -> float:
-        """How strongly prompts count."""
+        """How strongly prompts count, at most."""
+
+    def make(self, request: Request) -> Tensor:
+        """By the averaged weights. Each clip is drawn by its own seed.
+
+        Frames that it begins with come back as they are; of them the last ones are seen, as many as fill slots.
+        """
+        grid, frames = self.tokenizer.grid, self.spec.frames
+        text, count = self.text(request.prompts), len(request.seeds)
+        away = self.text([request.avoid] * count) if request.avoid else none_like(text)
+        if request.first_frames is None:
+            none = torch.zeros(count, 0, dtype=torch.long, device=self.device)
+            return self._video(self.drawn(request, text, away, none), frames)
+        given = to_video(request.first_frames).to(self.device)
+        unseen = (given.shape[2] - 1) % grid.slot
+        known = self.tokenizer.tokens(given[:, :, unseen:]).flatten(1)
+        video = self._video(self.drawn(request, text, away, known), frames - unseen)
+        return torch.cat([given, video[:, :, given.shape[2] - unseen :]], 2)
+
+    @abstractmethod
+    def drawn(self, request: Request, text: Text, away: Text, known: Tensor) -> Tensor:
+        """The tokens of clips `(b, n)`, which begin with known ones `(b, m)`.
+
+        Args:
+            request: seeds and wishes.
+            text: of each clip.
+            away: what guidance leads away from: no text, or what to avoid.
+            known: int64; m may be 0.
+        """
+
+    def _video(self, tokens: Tensor, frames: int) -> Tensor:
+        return self.tokenizer.video(tokens.view(-1, *self.transformer.shape), frames)
+
+
+def uniform(seeds: Sequence[int], *shape: int) -> Tensor:
+    """Numbers in [0, 1), `(b, *shape)`, row i by `seeds[i]`."""
+    return torch.stack([torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+
+
+def chosen(logits: Tensor, draws: Tensor, temperature: float) -> Tensor:
+    """Of logits `(…, v)` the code that a draw in [0, 1) falls on, `(…)`; at temperature 0 the likeliest."""
+    if not temperature:
+        return logits.argmax(-1)
+    upto = (logits / temperature).double().softmax(-1).cumsum(-1)
+    return (upto <= draws[..., None].double()).sum(-1).clamp_max(logits.shape[-1] - 1)
 
 
 def fitting(tokenizer: VideoModel, spec: ClipSpec, place: Path) -> VideoTokenizer:

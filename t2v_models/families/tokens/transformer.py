@@ -47,34 +47,70 @@ class Layer(nn.Module):
     """Tokens look at others, then each changes by itself: norms first, queries and keys of unit size (Dehghani et al.
     2023, arXiv:2302.05442), squared ReLU (So et al. 2021, arXiv:2109.08668)."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, listens: bool) -> None:
         super().__init__()
         self.heads = heads
         self.enter = nn.Linear(width, 3 * width, bias=False)
         self.leave = nn.Linear(width, width, bias=False)
         self.widen, self.narrow = nn.Linear(width, 4 * width, bias=False), nn.Linear(4 * width, width, bias=False)
+        self.listening = Listening(width, heads) if listens else None
 
-    def forward(self, h: Tensor, sees: Tensor, seen: Seen | None) -> Tensor:
-        """`(b, n, w)`, of which each row sees where the bias `(b, 1, n, …)` is 0 and not minus infinity."""
-        parts = self.enter(F.rms_norm(h, h.shape[-1:])).unflatten(-1, (3, self.heads, -1))
-        query, key, value = parts.permute(2, 0, 3, 1, 4)  # (b, k, n, w / k) each
+    def forward(self, h: Tensor, sees: Tensor, seen: Seen | None, words: Tensor, hears: Tensor) -> Tensor:
+        """`(b, n, w)`, of which each row sees where the bias `(b, 1, n, …)` is 0 and not minus infinity.
+
+        Words `(b, p, w)`, of which those are heard where a bias `(b, 1, 1, p)` is 0, are there if the layer listens.
+        """
+        query, key, value = _heads(self.enter(F.rms_norm(h, h.shape[-1:])), 3, self.heads)
         query, key = F.rms_norm(query, query.shape[-1:]), F.rms_norm(key, key.shape[-1:])
         if seen:
             key, value = seen.extended(key, value)
-        # plain products: on CPUs the fused function's way back takes longer
-        weights = (query @ key.transpose(-1, -2) * key.shape[-1] ** -0.5 + sees.to(query)).softmax(-1)
-        h = h + self.leave((weights.to(value) @ value).transpose(1, 2).flatten(2))
+        h = h + self.leave(_looked(query, key, value, sees))
+        if self.listening is not None:
+            h = h + self.listening(h, words, hears)
         inner = F.relu(self.widen(F.rms_norm(h, h.shape[-1:]))).square()
         changed: Tensor = h + self.narrow(inner)
         return changed
+
+
+class Listening(nn.Module):
+    """Tokens look at words, which stay as they are: cross-attention."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.ask = nn.Linear(width, width, bias=False)
+        self.say = nn.Linear(width, 2 * width, bias=False)
+        self.leave = nn.Linear(width, width, bias=False)
+
+    def forward(self, h: Tensor, words: Tensor, hears: Tensor) -> Tensor:
+        """What is added to `(b, n, w)`."""
+        (query,) = _heads(self.ask(F.rms_norm(h, h.shape[-1:])), 1, self.heads)
+        key, value = _heads(self.say(words), 2, self.heads)
+        query, key = F.rms_norm(query, query.shape[-1:]), F.rms_norm(key, key.shape[-1:])
+        added: Tensor = self.leave(_looked(query, key, value, hears))
+        return added
+
+
+def _heads(parts: Tensor, count: int, heads: int) -> Tensor:
+    """`(b, n, count w)` as `(count, b, k, n, w / k)`."""
+    b, n, width = parts.shape
+    return parts.view(b, n, count, heads, width // count // heads).permute(2, 0, 3, 1, 4)
+
+
+def _looked(query: Tensor, key: Tensor, value: Tensor, sees: Tensor) -> Tensor:
+    """Attention by plain products, `(b, n, w)`: on CPUs the fused function's way back takes longer."""
+    weights = (query @ key.transpose(-1, -2) * key.shape[-1] ** -0.5 + sees.to(query)).softmax(-1)
+    seen: Tensor = (weights.to(value) @ value).transpose(1, 2).flatten(2)
+    return seen
 
 
 class TokenTransformer(nn.Module):
     """Tokens and texts to the logits of codes.
 
     A token is a vector of its own, a linear map of its code, and those of its slot, row and column. What is unknown is
-    the token v. Words stand before all tokens, and their sum is in each of them. A vector of silence stands before the
-    words; where there are none, one for that is added: the null text, learnt where captions are left out.
+    the token v. Words stand before all tokens as a prefix, or tokens look at them by cross-attention; their sum is in
+    each token either way. A vector of silence stands before the words; where there are none, one for that is added: the
+    null text, learnt where captions are left out.
 
     Args:
         shape: (s, y, x) of the tokens of a clip.
@@ -84,13 +120,17 @@ class TokenTransformer(nn.Module):
         layers: how many times tokens look at each other.
         heads: k.
         causal: whether each sees those before it only.
+        cross: whether they look at words by cross-attention.
+        outputs: numbers made of each token; by default v, the logits of codes.
     """
 
     def __init__(
-        self, shape: tuple[int, int, int], fsq: Fsq, text: int, width: int, layers: int, heads: int, causal: bool
-    ) -> None:
+        self, shape: tuple[int, int, int], fsq: Fsq, text: int, width: int, layers: int, heads: int, causal: bool,
+        cross: bool = False, outputs: int | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.shape, self.causal, self.unknown, self.heads = shape, causal, fsq.vocabulary, heads
+        self.cross = cross
         codes = fsq.codes(torch.arange(fsq.vocabulary))
         self.register_buffer("codes", F.pad(codes, (0, 0, 0, 1)), persistent=False)
         self.codes: Tensor
@@ -101,8 +141,8 @@ class TokenTransformer(nn.Module):
         nn.init.normal_(self.word.weight, std=WORD_STD)
         nn.init.zeros_(self.said.weight)
         self.silence, self.nothing = (nn.Parameter(WORD_STD * torch.randn(width)) for _ in range(2))
-        self.layers = nn.ModuleList(Layer(width, heads) for _ in range(layers))
-        self.head = nn.Linear(width, fsq.vocabulary)
+        self.layers = nn.ModuleList(Layer(width, heads, cross) for _ in range(layers))
+        self.head = nn.Linear(width, outputs or fsq.vocabulary)
 
     @property
     def count(self) -> int:
@@ -115,7 +155,12 @@ class TokenTransformer(nn.Module):
         return list(self.layers.parameters())
 
     def forward(self, tokens: Tensor, text: Text, memory: Memory | None = None) -> Tensor:
-        """Logits `(b, n, v)`.
+        """Logits `(b, n, v)`, of arguments as `trunk` has them."""
+        logits: Tensor = self.head(self.trunk(tokens, text, memory))
+        return logits
+
+    def trunk(self, tokens: Tensor, text: Text, memory: Memory | None = None) -> Tensor:
+        """What the head reads, `(b, n, w)`.
 
         Args:
             tokens: `(b, n)`; with a memory those that follow on what it has seen.
@@ -124,18 +169,18 @@ class TokenTransformer(nn.Module):
         """
         before, n = (memory.tokens if memory else 0), tokens.shape[1]
         h = self._embedded(tokens, before) + self.said(_mean_like(text))[:, None]
-        prefix, there = self._prefix(text)
+        words, there = self._words(text)
+        prefix = words[:, :0] if self.cross else words
         if not before:
             h = torch.cat([prefix, h], 1)
         if memory is not None and not memory.layers:
             memory.layers = [self._room(len(h), prefix.shape[1]) for _ in self.layers]
-        sees = self._sees(there, before, n)
+        sees, hears = self._sees(there[:, : prefix.shape[1]], before, n), _bias(there)[:, None, None]
         for i, layer in enumerate(self.layers):
-            h = layer(h, sees, memory.layers[i] if memory else None)
+            h = layer(h, sees, memory.layers[i] if memory else None, words, hears)
         if memory is not None:
             memory.tokens += n
-        logits: Tensor = self.head(F.rms_norm(h[:, -n:], h.shape[-1:]))
-        return logits
+        return F.rms_norm(h[:, -n:], h.shape[-1:])
 
     def _embedded(self, tokens: Tensor, first: int) -> Tensor:
         slots, rows, columns = self.places
@@ -143,7 +188,7 @@ class TokenTransformer(nn.Module):
         found: Tensor = self.table(tokens) + self.code(self.codes[tokens]) + place[first : first + tokens.shape[1]]
         return found
 
-    def _prefix(self, text: Text) -> tuple[Tensor, Tensor]:
+    def _words(self, text: Text) -> tuple[Tensor, Tensor]:
         """Silence and the words, `(b, p, w)`, and which of them there are, `(b, p)`."""
         none = ~text.mask.any(1, keepdim=True)
         silence = (self.silence + none * self.nothing)[:, None]
@@ -159,7 +204,7 @@ class TokenTransformer(nn.Module):
         if not before:
             of_prefix = torch.cat([there[:, None].expand(b, p, p), there.new_zeros(b, p, n)], 2)
             rows = torch.cat([of_prefix, rows], 1)
-        return torch.zeros_like(rows, dtype=torch.float32).masked_fill(~rows, -torch.inf)[:, None]
+        return _bias(rows)[:, None]
 
     def _room(self, clips: int, prefix: int) -> Seen:
         like, width = self.head.weight, self.head.weight.shape[1]
@@ -167,6 +212,11 @@ class TokenTransformer(nn.Module):
             like.new_empty(clips, self.heads, prefix + self.count, width // self.heads) for _ in range(2)
         )  # fmt: skip
         return Seen(keys, values)
+
+
+def _bias(there: Tensor) -> Tensor:
+    """0 where there is something to look at and minus infinity elsewhere."""
+    return torch.zeros_like(there, dtype=torch.float32).masked_fill(~there, -torch.inf)
 
 
 def _mean_like(text: Text) -> Tensor:

@@ -1,0 +1,158 @@
+"""Masked tokens: a transformer that sees all tokens of a clip but hidden ones tells those, and makes a clip in a few
+steps (MaskGIT: Chang et al. 2022, arXiv:2202.04200), of text and of first frames as in Phenaki (Villegas et al. 2022,
+arXiv:2210.02399, sections 2.2 and 2.3)."""
+
+from collections.abc import Mapping
+from typing import Literal, Self, cast, final
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from t2v_models.batch import Batch
+from t2v_models.clips.spec import ClipSpec
+from t2v_models.families.ema import Average
+from t2v_models.families.tokens.critic import CriticKind, TokenCritic, critic_loss
+from t2v_models.families.tokens.learner import TokenModel, TokensConfig, chosen, uniform
+from t2v_models.families.tokens.masks import SHARES, Order, Schedule, hidden_tokens
+from t2v_models.families.tokens.transformer import TokenTransformer
+from t2v_models.families.tokens.unmask import Line, Unmasking, unmasked
+from t2v_models.model import Loss, VideoModel
+from t2v_models.sampler import Request
+from t2v_models.text.encoder import Text
+
+
+class PhenakiConfig(TokensConfig):
+    """Steps, order and guidance are those that served a prototype best after minutes on a core."""
+
+    about = "a transformer that fills in hidden tokens of a video_tokenizer, all of a clip in a few steps"
+
+    name: Literal["phenaki"] = "phenaki"
+    schedule: Schedule = Field("cosine", description="share of hidden tokens by step, in training and in sampling")
+    primed: float = Field(
+        0.15, ge=0, le=1, description="share of clips whose first slots are never hidden: they learn to go on"
+    )
+    images_first: float = Field(0.0, ge=0, lt=1, description="share of the run, its start, that sees first frames only")
+    rarity: float = Field(
+        0.0, ge=0, le=1, description="how much more rare codes count: a code's weight is its frequency to minus this"
+    )
+    steps: int = Field(16, ge=1, le=1024, description="evaluations of the network for one clip")
+    order: Order = Field("random", description="which drawn tokens are kept first; critic needs one")
+    order_noise: float = Field(
+        4.5, ge=0, le=100, description="noise on the order by confidence or critic at the first step; at the last 0"
+    )
+    temperature: float = Field(0.8, ge=0, le=100, description="of the draw of a token at the first step; 0: likeliest")
+    last_temperature: float | None = Field(None, ge=0, le=100, description="the same at the last step; as at the first")
+    guidance: float = Field(3.0, ge=0, le=100, description="how strongly the prompt counts at the first step")
+    last_guidance: float | None = Field(None, ge=0, le=100, description="the same at the last step; as at the first")
+    critic: CriticKind = Field(
+        "none", description="what learns to tell drawn tokens from real ones: a transformer of its own, or a head"
+    )
+    critic_layers: int = Field(2, ge=1, le=64, description="layers of a critic of its own")
+
+    @model_validator(mode="after")
+    def _critic_for_its_order(self) -> Self:
+        if self.order == "critic" and self.critic == "none":
+            raise ValueError("the order is a critic's and there is none: use critic own or self, or another order")
+        return self
+
+    @classmethod
+    def tiny(cls) -> "PhenakiConfig":
+        strong = {"guidance": 8, "steps": 8, "critic": "own", "critic_layers": 1}
+        return cls.model_validate(cls.small | strong)
+
+    def build(self, spec: ClipSpec, parents: Mapping[str, VideoModel]) -> "Phenaki":
+        return Phenaki(self, spec, parents["tokenizer"])
+
+
+@final
+class Phenaki(TokenModel):
+    """A frozen tokenizer, a transformer that sees all tokens, and maybe a critic."""
+
+    able = frozenset({"guidance", "steps", "first_frames", "avoid"})
+
+    def __init__(self, config: PhenakiConfig, spec: ClipSpec, tokenizer: VideoModel):
+        super().__init__(config, spec, tokenizer, causal=False)
+        self.config: PhenakiConfig = config
+        self.critic = self._critic() if config.critic != "none" else None
+        self.average = Average([*self.taught.values()])
+
+    def _critic(self) -> TokenCritic:
+        config, network = self.config, self.transformer
+        if config.critic == "self":
+            return TokenCritic(None, config.width)
+        own = TokenTransformer(
+            network.shape, self.tokenizer.fsq, self.text.width, config.width, config.critic_layers, config.heads,
+            causal=False, cross=config.cross_attention, outputs=1,
+        )  # fmt: skip
+        return TokenCritic(own, config.width)
+
+    @property
+    def taught(self) -> Mapping[str, TokenTransformer | TokenCritic]:
+        """What learns, by name."""
+        return {"transformer": self.transformer} | ({"critic": self.critic} if self.critic else {})
+
+    def learn(self, part: Batch, tokens: Tensor, text: Text, progress: float) -> dict[str, Loss]:
+        """Cross-entropy of hidden tokens by all others, nats; and what a critic says of such as are drawn there."""
+        if progress < self.config.images_first:
+            tokens = tokens[:, : self.transformer.shape[1] * self.transformer.shape[2]]
+        hidden = self._hidden(part, tokens)
+        logits = self.transformer(tokens.masked_fill(hidden, self.transformer.unknown), text)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        weights = rarity_weights(self.tokenizer.usage.counts, self.config.rarity)
+        losses = {"transformer": masked_loss(logits, tokens, hidden, weights)}
+        if self.critic:
+            draws = part.rand(tokens.shape[1])
+            drawn = torch.where(hidden, chosen(logits.detach(), draws, temperature=1.0), tokens)
+            losses["critic"] = critic_loss(self.critic(drawn, text, self.transformer), drawn, tokens, hidden)
+        return losses
+
+    def _hidden(self, part: Batch, tokens: Tensor) -> Tensor:
+        """Which tokens this update hides, bool `(b, n)`: not those of the first slots of clips that are primed."""
+        per_slot = self.transformer.shape[1] * self.transformer.shape[2]
+        slots = tokens.shape[1] // per_slot
+        share = SHARES[self.config.schedule](part.rand())
+        kept = (part.rand() * (slots - 1)).ceil() * (part.rand() < self.config.primed)
+        slot = torch.arange(tokens.shape[1], device=tokens.device) // per_slot
+        return hidden_tokens(slot >= kept[:, None], share, part.rand(tokens.shape[1]))
+
+    def guidance(self, request: Request) -> float:
+        """The one of first and last step that is farther from 1."""
+        return max(self._guidance(request), key=lambda strength: abs(strength - 1))
+
+    def _guidance(self, request: Request) -> Line:
+        """That of the request at all steps, or of the configuration."""
+        first, last = self.config.guidance, self.config.last_guidance
+        if request.guidance is not None:
+            return request.guidance, request.guidance
+        return first, first if last is None else last
+
+    def drawn(self, request: Request, text: Text, away: Text, known: Tensor) -> Tensor:
+        """A few at a time."""
+        config, network = self.config, cast(TokenTransformer, self.average[0])
+        first, last = config.temperature, config.last_temperature
+        temperature = first, first if last is None else last
+        how = Unmasking(
+            config.schedule, request.steps or config.steps, config.order, self._guidance(request), temperature,
+            config.order_noise,
+        )  # fmt: skip
+        steps = len(how.left(network.count - known.shape[1]))
+        draws = uniform(request.seeds, 2, steps, network.count).to(self.device)
+        critic = cast(TokenCritic, self.average[1]) if config.order == "critic" else None
+        judged = (lambda tokens: critic(tokens, text, network)) if critic else None
+        return unmasked(network, text, away, known, draws, how, judged)
+
+
+def masked_loss(logits: Tensor, tokens: Tensor, hidden: Tensor, weights: Tensor) -> Loss:
+    """Cross-entropy of tokens `(b, n)` at hidden places only, each weighted by its code, `(v,)`."""
+    each = F.cross_entropy(logits.transpose(1, 2), tokens, reduction="none") * weights[tokens]
+    right = ((logits.detach().argmax(-1) == tokens) & hidden).sum()
+    return Loss((each * hidden).sum(), float(hidden.sum()), {"right": right.to(each)})
+
+
+def rarity_weights(counts: Tensor, power: float) -> Tensor:
+    """Of codes seen so often `(v,)`: frequency to minus the power, and 1 on average over tokens."""
+    share = (counts + 1) / (counts + 1).sum()
+    weights = share**-power
+    return weights / (weights * share).sum()

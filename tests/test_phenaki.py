@@ -1,0 +1,210 @@
+"""Masked tokens: what is hidden is told, what is known stays, and a critic hears of hidden places only."""
+
+from dataclasses import replace
+from itertools import pairwise
+from math import cos, pi
+
+import pytest
+import torch
+
+from t2v_models.batch import Batch, to_video
+from t2v_models.clips.spec import ClipSpec
+from t2v_models.families.texts import none_like
+from t2v_models.families.tokens.critic import critic_loss
+from t2v_models.families.tokens.learner import uniform
+from t2v_models.families.tokens.masks import SHARES, Order, counts_left, halton, hidden_tokens
+from t2v_models.families.tokens.phenaki import Phenaki, PhenakiConfig, masked_loss, rarity_weights
+from t2v_models.families.tokens.unmask import Unmasking, guided, unmasked
+from t2v_models.judging.baselines import real
+from t2v_models.sampler import Request
+from t2v_models.worlds.dataset import DatasetConfig
+from tests.runs import built
+
+WIDE = ClipSpec(frames=7, height=16, width=24)
+CAPTIONS = ("a dog", "a dog runs far away")
+HOW = Unmasking("cosine", 5, "random", (3.0, 1.0), (1.0, 0.5), 1.0)
+
+
+def fresh(spec: ClipSpec = WIDE, captions: tuple[str, ...] = CAPTIONS, **settings: object) -> Phenaki:
+    torch.manual_seed(0)
+    model = built(PhenakiConfig.tiny().model_copy(update=settings), spec, captions)
+    assert isinstance(model, Phenaki)
+    return model
+
+
+def batch(seed: int = 0, count: int = 4) -> Batch:
+    frames = torch.randint(256, (count, *WIDE.shape), generator=torch.Generator().manual_seed(9)).byte()
+    return Batch(frames, tuple(CAPTIONS[i % 2] for i in range(count)), seed=seed)
+
+
+@pytest.mark.parametrize("schedule", SHARES)
+@pytest.mark.parametrize(("hidden", "steps"), [(64, 16), (64, 64), (18, 5), (3, 8), (1, 1)])
+def test_every_step_shows_tokens_until_none_is_hidden(schedule, hidden, steps):
+    left = counts_left(schedule, hidden, steps)
+    shown = [before - after for before, after in pairwise([hidden, *left])]
+    assert len(left) == min(steps, hidden) and min(shown) >= 1 and sum(shown) == hidden and left[-1] == 0
+
+
+def test_schedules_are_those_of_the_paper():
+    assert counts_left("cosine", 1000, 4) == [int(1000 * cos(pi / 2 * k / 4)) for k in (1, 2, 3)] + [0]
+    assert counts_left("linear", 1000, 4) == [750, 500, 250, 0]
+    u = (torch.arange(10_000) + 0.5) / 10_000
+    means = [float(share(u).mean()) for share in SHARES.values()]
+    assert means == pytest.approx([2 / pi, 1 / 2, 2 / 3, 3 / 4, 1 / 3], abs=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(4, 4, 4), (1, 2, 3), (3, 2, 5), (1, 1, 1)])
+def test_halton_order_has_each_place_once_and_the_first_far_apart(shape):
+    order = halton(shape)
+    assert sorted(order) == list(range(shape[0] * shape[1] * shape[2]))
+    if shape == (4, 4, 4):
+        first = order[:16]
+        assert [len(set(axis)) for axis in (first // 16, first // 4 % 4, first % 4)] == [4, 4, 4]
+
+
+def test_as_many_open_tokens_are_hidden_as_the_share_says():
+    open_ = torch.arange(10) >= torch.tensor([[0], [4], [9]])
+    hidden = hidden_tokens(open_, torch.tensor([0.5, 0.5, 0.0]), torch.rand(3, 10))
+    assert hidden.sum(1).tolist() == [5, 3, 1] and not (hidden & ~open_).any()
+
+
+def test_what_is_not_hidden_has_no_part_in_the_loss():
+    tokens, hidden = torch.randint(40, (3, 8)), torch.rand(3, 8) < 0.5
+    logits = torch.randn(3, 8, 40, requires_grad=True)
+    loss = masked_loss(logits, tokens, hidden, torch.ones(40))
+    (gradient,) = torch.autograd.grad(loss.total, logits)
+    assert (gradient.abs().sum(-1) > 0).equal(hidden) and loss.count == hidden.sum()
+    other = masked_loss(torch.where(hidden[..., None], logits, 9.0), tokens, hidden, torch.ones(40))
+    torch.testing.assert_close(other.total, loss.total)
+    even = masked_loss(torch.zeros(3, 8, 40), tokens, hidden, 2 * torch.ones(40))
+    assert float(even.total) == pytest.approx(2 * float(hidden.sum()) * float(torch.tensor(40.0).log()), rel=1e-5)
+
+
+def test_rare_codes_count_more_and_the_mean_stays():
+    counts = torch.tensor([899.0, 89.0, 9.0, 0.0])
+    assert rarity_weights(counts, 0.0).tolist() == [1, 1, 1, 1]
+    weights, share = rarity_weights(counts, 0.5), (counts + 1) / 1001
+    assert weights[1] / weights[0] == pytest.approx(10**0.5) and (weights * share).sum() == pytest.approx(1)
+
+
+def test_a_critic_is_told_which_hidden_tokens_came_back_right():
+    tokens = torch.tensor([[1, 2, 3, 4]])
+    drawn, hidden = torch.tensor([[1, 9, 3, 4]]), torch.tensor([[True, True, False, False]])
+    sure = torch.tensor([[20.0, -20.0, -20.0, 20.0]])  # right, wrong, and two places that say nothing
+    loss = critic_loss(sure, drawn, tokens, hidden)
+    assert float(loss.total) < 1e-6 and loss.count == 2
+    assert {key: int(value) for key, value in loss.figures.items()} == {"critic/right": 2, "critic/real": 1}
+    assert float(critic_loss(-sure, drawn, tokens, hidden).total) == pytest.approx(40)
+
+
+@pytest.mark.parametrize("kind", ["own", "self"])
+def test_a_critic_learns_and_the_transformer_does_not_by_it(kind):
+    with_, without = fresh(critic=kind), fresh(critic="none")
+    without.load_state_dict({k: v for k, v in with_.state_dict().items() if k in without.state_dict()})
+    before = [weight.clone() for weight in with_.critic.parameters()]
+    metrics = with_.training_step(batch(), 0, 0.0)
+    without.training_step(batch(), 0, 0.0)
+    assert 0 <= metrics["critic/real"] <= 1 and "loss/critic" in metrics
+    assert not any(torch.equal(a, b) for a, b in zip(before, with_.critic.parameters(), strict=True))
+    for name, weight in without.transformer.named_parameters():
+        assert torch.equal(weight, with_.transformer.get_parameter(name)), name
+
+
+def test_what_is_hidden_is_a_function_of_the_seed_and_primed_clips_keep_their_first_slots():
+    model = fresh(primed=1.0)
+    tokens = torch.zeros(64, 18, dtype=torch.long)
+    hidden = model._hidden(batch(count=64), tokens)
+    assert torch.equal(hidden, model._hidden(batch(count=64), tokens))
+    assert not torch.equal(hidden, model._hidden(batch(seed=1, count=64), tokens))
+    assert not hidden[:, :6].any() and hidden[:, 6:12].any() and (hidden.sum(1) >= 1).all()
+    assert fresh(primed=0.0)._hidden(batch(count=64), tokens)[:, :6].any()
+    assert model._hidden(batch(count=64), tokens[:, :6]).any(), "an image has no slot to go on from"
+
+
+@pytest.mark.parametrize("order", ["random", "confidence", "halton", "critic"])
+@pytest.mark.parametrize("known", [0, 6])
+def test_all_tokens_are_filled_in_and_known_ones_stay(order: Order, known):
+    model = fresh()
+    network, text = model.transformer, model.text(CAPTIONS)
+    how = replace(HOW, order=order)
+    begun, draws = torch.randint(40, (2, known)), uniform([1, 2], 2, 5, 18)
+    critic = (lambda tokens: model.critic(tokens, text, network)) if order == "critic" else None
+    with torch.inference_mode():
+        tokens = unmasked(network, text, none_like(text), begun, draws, how, critic)
+        assert torch.equal(tokens, unmasked(network, text, none_like(text), begun, draws, how, critic))
+    assert tokens.shape == (2, 18) and torch.equal(tokens[:, :known], begun)
+    assert tokens.min() >= 0 and tokens.max() < network.unknown
+
+
+def test_guidance_1_is_the_text_and_0_is_none():
+    model = fresh()
+    network, text = model.transformer, model.text(CAPTIONS)
+    tokens = torch.randint(41, (2, 18))
+    with torch.inference_mode():
+        found = [guided(network, tokens, text, none_like(text), strength) for strength in (0, 1, 2)]
+        torch.testing.assert_close(found[0], network(tokens, none_like(text)), rtol=0, atol=1e-5)
+        assert torch.equal(found[1], network(tokens, text))
+    torch.testing.assert_close(found[2], 2 * found[1] - found[0], rtol=0, atol=1e-5)
+    assert (found[1] - found[0]).abs().max() > 1e-3
+
+
+def test_guidance_and_temperature_go_from_the_first_step_to_the_last():
+    same = {"guidance": 4.0, "temperature": 1.0}
+    clips = [
+        fresh(**settings).sample(Request(CAPTIONS, (1, 2), guidance=wish))
+        for settings, wish in (
+            (same, None), (same | {"last_guidance": 4.0, "last_temperature": 1.0}, None),
+            (same | {"last_guidance": 0.0}, None), (same | {"last_temperature": 0.0}, None),
+            (same | {"last_guidance": 0.0}, 4.0),
+        )
+    ]  # fmt: skip
+    assert [(clip == clips[0]).all() for clip in clips] == [True, True, False, False, True]
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_a_clip_goes_on_from_known_frames(count):
+    first = (255 * torch.rand(1, count, 16, 24, 3)).byte().numpy()
+    clip = fresh().sample(Request(CAPTIONS[:1], (3,), first_frames=first))
+    assert clip.shape == (1, 7, 16, 24, 3) and (clip[:, :count] == first).all()
+
+
+def test_images_come_first_where_that_is_wished():
+    model = fresh(images_first=0.5)
+    slots = model.transformer.places[0]
+    before = slots.detach().clone()
+    model.training_step(batch(), 0, 0.0)
+    assert not torch.equal(slots[0], before[0]) and torch.equal(slots[1:], before[1:])
+    model.training_step(batch(), 1, 0.6)
+    assert not torch.equal(slots[1:], before[1:])
+
+
+def test_words_by_cross_attention_are_heard_and_padding_is_not():
+    model = fresh(cross_attention=True)
+    network, text = model.transformer, model.text(CAPTIONS)
+    tokens = torch.randint(41, (2, 18))
+    logits = network(tokens, text)
+    alone = network(tokens[:1], model.text(CAPTIONS[:1]))
+    torch.testing.assert_close(alone, logits[:1], rtol=0, atol=1e-6)
+    assert (network(tokens, none_like(text)) - logits).abs().max() > 1e-3
+    before = network.nothing.detach().clone()
+    model.training_step(batch(), 0, 0.0)
+    assert not torch.equal(network.nothing, before), "no text is learnt where captions are left out"
+
+
+def test_a_batch_is_learnt_by_heart():
+    data = DatasetConfig(spec=ClipSpec(size=16, frames=4))
+    prompts = data.prompts[:3]
+    sure = {"dropout": 0.0, "guidance": 1.0, "width": 32, "temperature": 0.0, "lr": 1e-2, "critic": "none"}
+    model = fresh(data.spec, prompts, **sure)
+    frames = torch.from_numpy(real(data, prompts, range(3)))
+    for step in range(100):
+        model.training_step(Batch(frames, prompts, seed=step), step, step / 100)
+    tokens = model.tokenizer.tokens(to_video(frames))
+    assert len(tokens.unique()) > 1
+    made = model.make(Request(prompts, (0, 1, 2)))
+    torch.testing.assert_close(made, model.tokenizer.video(tokens, 4), rtol=0, atol=1e-5)
+
+
+def test_an_order_by_a_critic_needs_one():
+    with pytest.raises(ValueError, match="order is a critic's and there is none: use critic own or self"):
+        PhenakiConfig(order="critic")
