@@ -21,9 +21,15 @@ WIDE = ClipSpec(frames=7, height=16, width=24)
 CAPTIONS = ("a dog", "a dog runs far away")
 
 
-def fresh(spec: ClipSpec = WIDE, levels: tuple[int, ...] = (8, 5), **settings: object) -> ArTokens:
+STAGE = {"levels", "quantiser", "codes"}
+"""Settings of the tokenizer."""
+
+
+def fresh(spec: ClipSpec = WIDE, **settings: object) -> ArTokens:
     torch.manual_seed(0)
-    stage = VideoTokenizerConfig.tiny().model_copy(update={"levels": levels}).with_captions(CAPTIONS).build(spec, {})
+    first = VideoTokenizerConfig.tiny().model_copy(update={k: v for k, v in settings.items() if k in STAGE})
+    stage = first.with_captions(CAPTIONS).build(spec, {})
+    settings = {k: v for k, v in settings.items() if k not in STAGE}
     config = ArTokensConfig.tiny().model_copy(update=settings).with_captions(CAPTIONS)
     return config.build(spec, {"tokenizer": stage})
 
@@ -67,10 +73,12 @@ def test_a_draw_falls_on_each_code_as_often_as_it_is_likely() -> None:
     assert chosen(logits, torch.tensor([0.99]), 0.0).tolist() == [1]
 
 
-@pytest.mark.parametrize("levels", [(5, 5), (3, 2, 2)])
-def test_there_are_as_many_codes_as_the_tokenizer_has(levels: tuple[int, ...]) -> None:
-    model = fresh(levels=levels)
-    assert model.transformer.head.out_features == model.tokenizer.fsq.vocabulary
+@pytest.mark.parametrize(
+    "stage", [{"levels": (5, 5)}, {"levels": (3, 2, 2)}, {"quantiser": "lfq", "codes": 8}, {"quantiser": "vq"}], ids=str
+)
+def test_there_are_as_many_codes_as_the_tokenizer_has(stage: dict[str, object]) -> None:
+    model = fresh(**stage)
+    assert model.transformer.head.out_features == model.tokenizer.quantiser.vocabulary
     assert model.transformer.shape == (3, 2, 3)
     assert model.sample(Request(CAPTIONS, (0, 1))).shape == (2, 7, 16, 24, 3)
 

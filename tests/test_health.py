@@ -228,7 +228,9 @@ def test_a_tokenizer_that_uses_few_of_its_codes_is_told_what_to_try() -> None:
     for last, sick in ((0.049, 1), (0.05, 0)):
         history = {1: {"train/codes/used": 0.5}, 9: {"train/codes/used": last}}
         assert health.of_history(history) == {"health/codes": sick}
-        assert health.lost_codes(history).startswith("4.9% of the codes are used: try fewer levels") == bool(sick)
+        assert health.lost_codes(history).startswith(
+            "4.9% of the codes are used: try quantiser fsq, fewer levels"
+        ) == bool(sick)
     assert not health.lost_codes({})
 
 

@@ -12,7 +12,7 @@ from t2v_models.batch import Batch, to_video
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.families.tokens.grid import Grid
-from t2v_models.families.tokens.quantise import Fsq
+from t2v_models.families.tokens.quantise import Fsq, Lfq, Vq
 from t2v_models.families.tokens.tokenizer import VideoTokenizer, VideoTokenizerConfig, median_colour
 from t2v_models.families.tokens.usage import Usage
 from t2v_models.judging.baselines import real
@@ -73,6 +73,58 @@ def test_rounding_lets_gradients_pass() -> None:
     numbers = torch.zeros(1, 2, requires_grad=True)
     Fsq((5, 4))(numbers).sum().backward()
     assert numbers.grad is not None and (numbers.grad > 0.5).all()
+
+
+QUANTISERS: dict[str, dict[str, object]] = {
+    "fsq": {"levels": (4, 3)}, "lfq": {"quantiser": "lfq", "codes": 16}, "vq": {"quantiser": "vq", "codes": 12}
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", QUANTISERS)
+def test_every_quantiser_has_as_many_codes_as_tokens_and_learns(kind: str) -> None:
+    model = fresh(WIDE, **QUANTISERS[kind])
+    quantiser = model.quantiser
+    every = torch.arange(quantiser.vocabulary)
+    codes = quantiser.codes(every)
+    assert quantiser.vocabulary == {"fsq": 12, "lfq": 16, "vq": 12}[kind] and codes.shape[1] == quantiser.width
+    assert torch.equal(quantiser.tokens(codes), every) and len(codes.unique(dim=0)) == len(every)
+    assert torch.equal(quantiser(codes), codes) or kind == "fsq", "a code is its own nearest"
+    before = {name: weight.clone() for name, weight in model.autoencoder.named_parameters()}
+    metrics = model.training_step(Batch(clips(4, WIDE), ("circle",) * 4), 0, 0.0)
+    assert {"codes/used", "codes/perplexity", "codes/bits_per_clip"} <= metrics.keys()
+    assert not any(torch.equal(weight, before[name]) for name, weight in model.autoencoder.named_parameters())
+    tokens = model.tokens(to_video(clips(2, WIDE)))
+    assert tokens.shape == (2, 4, 2, 3) and tokens.max() < quantiser.vocabulary
+
+
+def test_signs_pay_for_being_unsure_and_for_being_what_all_are() -> None:
+    lfq = Lfq(4)
+    counts = torch.tensor([0.0, 96.0, 0.0, 0.0])  # the first sign is plus, the second minus
+    numbers = torch.tensor([[1.0, -1.0], [-1.0, 1.0], [0.1, -0.1]], requires_grad=True)
+    common, rare, unsure = lfq.cost(numbers, counts)
+    assert rare < common
+    even = lfq.cost(numbers, torch.full((4,), 24.0))
+    assert even[0] == even[1] < even[2] and unsure > rare
+    (gradient,) = torch.autograd.grad(even.sum(), numbers)
+    assert gradient[2, 0] < 0 < gradient[2, 1], "away from 0"
+
+
+def test_a_codebook_pays_for_its_distance_and_moves_as_a_whole() -> None:
+    torch.manual_seed(0)
+    vq = Vq(8, 3)
+    numbers = (vq.codes(torch.tensor([2, 2])) + torch.tensor([[0.0], [0.3]])).detach().requires_grad_()
+    assert vq.tokens(numbers).tolist() == [2, 2]
+    cost = vq.cost(numbers, torch.zeros(8))
+    assert cost.tolist() == pytest.approx([0, 1.25 * 0.3**2], abs=1e-6)
+    to_numbers, to_map = torch.autograd.grad(cost.sum(), [numbers, vq.turn.weight])
+    assert (to_numbers[1] > 0).all() and to_map.any()
+    (passed,) = torch.autograd.grad(vq(numbers).sum(), numbers)
+    assert (passed == 1).all()
+
+
+def test_codes_that_signs_cannot_make_are_one_sentence() -> None:
+    with pytest.raises(ValueError, match="signs of numbers make 2, 4, 8, … codes, not 1000: use codes 1024"):
+        VideoTokenizerConfig(quantiser="lfq", codes=1000)
 
 
 def test_codes_in_use_are_counted() -> None:

@@ -139,7 +139,7 @@ def lost_codes(history: Mapping[int, Mapping[str, float]]) -> str:
     used = [row[CODES_USED] for _, row in sorted(history.items()) if CODES_USED in row]
     if not used or used[-1] >= LEAST_CODES:
         return ""
-    return f"{used[-1]:.1%} of the codes are used: try fewer levels, a lower muon_lr or another seed"
+    return f"{used[-1]:.1%} of the codes are used: try quantiser fsq, fewer codes, a lower muon_lr or another seed"
 
 
 def relapse(history: Mapping[int, Mapping[str, float]]) -> str:

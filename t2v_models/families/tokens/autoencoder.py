@@ -5,7 +5,6 @@ that look around carried twice the bits, which a transformer must then predict. 
 slot and those before it. Neither sees later slots. Letters in shapes as in `grid`; b clips, d numbers of a code.
 """
 
-from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from t2v_models.families.layers import full_precision
 from t2v_models.families.tokens.grid import Grid, previous
-from t2v_models.families.tokens.quantise import Fsq
+from t2v_models.families.tokens.quantise import Quantiser
 
 SPREAD = 3.0
 """How far apart numbers of a fresh encoder are: enough for several codes, with 0 for what has the median colour."""
@@ -23,39 +22,39 @@ LOOKS_BACK = 2
 
 
 class Encoder(nn.Module):
-    """Video `(b, 3, t, h, w)` to codes `(b, s, d, y, x)`; in full precision, so that tokens do not depend on it."""
+    """Video `(b, 3, t, h, w)` to numbers `(b, s, y, x, d)` that the quantiser makes codes of; in full precision, so
+    that tokens do not depend on it."""
 
-    def __init__(self, grid: Grid, levels: Sequence[int], width: int) -> None:
+    def __init__(self, grid: Grid, quantiser: Quantiser, width: int) -> None:
         super().__init__()
         self.grid = grid
         self.layers = nn.Sequential(
             nn.Conv2d(3 * grid.slot * grid.patch**2, width, 1), nn.SiLU(),
             nn.Conv2d(width, width, 1), nn.SiLU(),
-            nn.Conv2d(width, len(levels), 1),
+            nn.Conv2d(width, quantiser.width, 1),
         )  # fmt: skip
         for layer in self.layers[::2]:
             nn.init.kaiming_normal_(cast(nn.Conv2d, layer).weight)
             nn.init.zeros_(cast(Tensor, layer.bias))
         cast(Tensor, self.layers[-1].weight).data.mul_(SPREAD)
-        self.fsq = Fsq(levels)
+        self.quantiser = quantiser
 
     @full_precision
     def forward(self, video: Tensor) -> Tensor:
         """As the class says."""
         pictures = self.grid.pictures(video)
-        numbers = self.layers(F.pixel_unshuffle(pictures.flatten(0, 1), self.grid.patch))
-        codes: Tensor = self.fsq(numbers.movedim(1, -1)).movedim(-1, 1)
-        return codes.reshape(*pictures.shape[:2], *codes.shape[1:])
+        numbers: Tensor = self.layers(F.pixel_unshuffle(pictures.flatten(0, 1), self.grid.patch))
+        return numbers.movedim(1, -1).reshape(*pictures.shape[:2], self.grid.rows, self.grid.columns, -1)
 
 
 class Decoder(nn.Module):
-    """Codes `(b, s, d, y, x)` to video `(b, 3, t, h, w)`: coarse layers look around and back, fine ones around only."""
+    """Codes `(b, s, y, x, d)` to video `(b, 3, t, h, w)`: coarse layers look around and back, fine ones around only."""
 
-    def __init__(self, grid: Grid, levels: Sequence[int], width: int, fine: int) -> None:
+    def __init__(self, grid: Grid, numbers: int, width: int, fine: int) -> None:
         super().__init__()
         self.grid = grid
         self.twice = 2 if grid.patch % 2 == 0 else 1
-        self.enter = nn.Conv2d(len(levels), width, 3, padding=1)
+        self.enter = nn.Conv2d(numbers, width, 3, padding=1)
         self.back = nn.ModuleList(nn.Conv2d(2 * width, width, 1) for _ in range(LOOKS_BACK))
         self.coarse = nn.ModuleList(Block(width) for _ in range(LOOKS_BACK))
         self.enlarge = nn.Conv2d(width, fine * self.twice**2, 1)
@@ -65,7 +64,7 @@ class Decoder(nn.Module):
     def forward(self, codes: Tensor, frames: int) -> Tensor:
         """Of clips of so many frames."""
         b, s = codes.shape[:2]
-        h = self.enter(codes.flatten(0, 1).contiguous(memory_format=torch.channels_last))
+        h = self.enter(codes.movedim(-1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last))
         for back, block in zip(self.back, self.coarse, strict=True):
             before = previous(h.reshape(b, s, *h.shape[1:])).flatten(0, 1)
             h = block(h + back(F.silu(torch.cat([h, before], 1))))

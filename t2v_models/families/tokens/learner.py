@@ -83,7 +83,7 @@ class TokenModel(LossModel):
         grid = self.tokenizer.grid
         shape = grid.slots(spec.frames), grid.rows, grid.columns
         self.transformer = TokenTransformer(
-            shape, self.tokenizer.fsq, self.text.width, config.width, config.layers, config.heads, causal,
+            shape, self.tokenizer.quantiser, self.text.width, config.width, config.layers, config.heads, causal,
             config.cross_attention,
         )  # fmt: skip
         self.average = Average([self.transformer])

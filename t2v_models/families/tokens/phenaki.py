@@ -83,7 +83,7 @@ class Phenaki(TokenModel):
         if config.critic == "self":
             return TokenCritic(None, config.width)
         own = TokenTransformer(
-            network.shape, self.tokenizer.fsq, self.text.width, config.width, config.critic_layers, config.heads,
+            network.shape, self.tokenizer.quantiser, self.text.width, config.width, config.critic_layers, config.heads,
             causal=False, cross=config.cross_attention, outputs=1,
         )  # fmt: skip
         return TokenCritic(own, config.width)

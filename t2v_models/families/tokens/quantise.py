@@ -1,27 +1,65 @@
-"""Numbers to tokens and back, without a codebook to learn: finite scalar quantisation.
+"""Numbers to tokens and back: three ways to have finitely many codes.
 
-Each of d numbers is bounded and rounded to one of a few levels; a token is the place of such a code among all there are
-(Mentzer et al. 2023, arXiv:2309.15505, section 3.1 and its appendix A.1).
+Each keeps codes `(…, d)` of which a token is the number, and lets gradients pass as if nothing had been rounded. Two of
+them cost something beside the round trip, so that codes are met and used; it is a sum over tokens, and what it must
+know of the whole batch it takes from the counts of updates before, so that it does not depend on how a batch is shared.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from math import prod
+from math import log2, prod
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2v_models.families.layers import full_precision
 
 EDGE = 1e-3
-"""How far beyond the outermost levels numbers may reach, so that these can be met."""
+"""How far beyond the outermost levels numbers of FSQ may reach, so that these can be met."""
+COMMITMENT = 0.25
+"""How much it counts that numbers come near their codes (van den Oord et al. 2017, arXiv:1711.00937, eq. 3)."""
 
 
-class Fsq(nn.Module):
-    """Codes `(…, d)` of numbers in [-1, 1] on a grid of so many levels each, and the tokens that stand for them."""
+class Quantiser(nn.Module, ABC):
+    """Codes `(…, width)` and the tokens that stand for them."""
+
+    width: int
+    """d, numbers of a code."""
+    vocabulary: int
+    """How many codes there are."""
+    fixed = True
+    """Whether codes stay as they are when the tokenizer learns."""
+
+    @abstractmethod
+    def forward(self, numbers: Tensor) -> Tensor:
+        """The nearest codes."""
+
+    @abstractmethod
+    def tokens(self, codes: Tensor) -> Tensor:
+        """int64 `(…)` in [0, vocabulary)."""
+
+    @abstractmethod
+    def codes(self, tokens: Tensor) -> Tensor:
+        """The codes that tokens stand for, `(…, d)`."""
+
+    def cost(self, numbers: Tensor, counts: Tensor) -> Tensor:
+        """What each token pays beside the round trip, `(…)`.
+
+        Args:
+            numbers: `(…, d)`.
+            counts: how often each code was seen of late, `(vocabulary,)`.
+        """
+        return torch.zeros_like(numbers[..., 0])
+
+
+class Fsq(Quantiser):
+    """Finite scalar quantisation: each number is bounded and rounded to one of a few levels in [-1, 1]; a token is the
+    place of such a code among all (Mentzer et al. 2023, arXiv:2309.15505, section 3.1 and its appendix A.1)."""
 
     def __init__(self, levels: Sequence[int]) -> None:
         super().__init__()
-        self.vocabulary = prod(levels)
+        self.width, self.vocabulary = len(levels), prod(levels)
         count = torch.tensor(levels)
         self.register_buffer("levels", count, persistent=False)
         self.register_buffer("places", torch.cumprod(torch.tensor([1, *levels[:-1]]), 0), persistent=False)
@@ -29,18 +67,14 @@ class Fsq(nn.Module):
         self.places: Tensor
 
     def forward(self, numbers: Tensor) -> Tensor:
-        """The nearest codes; gradients pass as if nothing had been rounded."""
         bounded = self._bounded(numbers)
-        rounded = bounded + (bounded.round() - bounded).detach()
-        return rounded / self._half
+        return _passing(bounded, bounded.round()) / self._half
 
     def tokens(self, codes: Tensor) -> Tensor:
-        """int64 `(…)` in [0, vocabulary)."""
         level = (codes * self._half).round().long() + self._half
         return (level * self.places).sum(-1)
 
     def codes(self, tokens: Tensor) -> Tensor:
-        """The codes that tokens stand for, `(…, d)`."""
         level = tokens[..., None] // self.places % self.levels
         return (level - self._half).to(torch.get_default_dtype()) / self._half
 
@@ -54,3 +88,73 @@ class Fsq(nn.Module):
         reach = (self.levels - 1) * (1 + EDGE) / 2
         shift = 0.5 * (self.levels % 2 == 0)
         return (numbers + (shift / reach).atanh()).tanh() * reach - shift
+
+
+class Lfq(Quantiser):
+    """Lookup-free quantisation: the signs of numbers (Yu et al. 2023, arXiv:2310.05737, section 3.1).
+
+    Each token pays where it is unsure of its signs, and for signs that are frequent already: the two entropies of that
+    paper, sign by sign (Zhao et al. 2024, arXiv:2406.07548), the second by its slope at the frequencies of late.
+    """
+
+    def __init__(self, vocabulary: int) -> None:
+        super().__init__()
+        self.width, self.vocabulary = int(log2(vocabulary)), vocabulary
+        self.register_buffer("places", 2 ** torch.arange(self.width), persistent=False)
+        self.places: Tensor
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        return _passing(numbers, torch.where(numbers >= 0, 1.0, -1.0))
+
+    def tokens(self, codes: Tensor) -> Tensor:
+        return ((codes > 0) * self.places).sum(-1)
+
+    def codes(self, tokens: Tensor) -> Tensor:
+        return (tokens[..., None] // self.places % 2).to(torch.get_default_dtype()) * 2 - 1
+
+    def cost(self, numbers: Tensor, counts: Tensor) -> Tensor:
+        plus = (4 * numbers).sigmoid()  # by the squared distances from 1 and -1
+        unsure = F.softplus(4 * numbers) - 4 * numbers * plus  # entropy, nats
+        often = (counts + 1) @ (self.codes(torch.arange(self.vocabulary, device=counts.device)) > 0).to(counts)
+        frequent = (often / (counts + 1).sum()).clamp(1e-3, 1 - 1e-3).logit()  # slope of minus the entropy
+        far = (numbers - self.forward(numbers).detach()).square()
+        return (unsure + frequent * plus + COMMITMENT * far).mean(-1)
+
+
+class Vq(Quantiser):
+    """A codebook: the nearest of vectors that are learnt (van den Oord et al. 2017, arXiv:1711.00937, eq. 3).
+
+    All are one learnt linear map of fixed random ones, so that those nobody uses move with the others (Zhu et al. 2024,
+    arXiv:2411.02038, eq. 6).
+    """
+
+    fixed = False
+
+    def __init__(self, vocabulary: int, width: int) -> None:
+        super().__init__()
+        self.width, self.vocabulary = width, vocabulary
+        self.register_buffer("book", torch.randn(vocabulary, width))
+        self.book: Tensor
+        self.turn = nn.Linear(width, width, bias=False)
+        nn.init.eye_(self.turn.weight)
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        return _passing(numbers, self.codes(self.tokens(numbers)))
+
+    def tokens(self, codes: Tensor) -> Tensor:
+        learnt: Tensor = self.turn(self.book)
+        return torch.cdist(codes.detach().flatten(0, -2), learnt.detach()).argmin(-1).view(codes.shape[:-1])
+
+    def codes(self, tokens: Tensor) -> Tensor:
+        found: Tensor = self.turn(self.book[tokens])
+        return found
+
+    def cost(self, numbers: Tensor, counts: Tensor) -> Tensor:
+        codes = self.codes(self.tokens(numbers))
+        met, near = (codes - numbers.detach()).square(), (numbers - codes.detach()).square()
+        return (met + COMMITMENT * near).mean(-1)
+
+
+def _passing(numbers: Tensor, rounded: Tensor) -> Tensor:
+    """What they are rounded to, with the gradients of the numbers."""
+    return numbers + (rounded - numbers).detach()

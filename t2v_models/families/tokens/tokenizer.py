@@ -8,12 +8,13 @@ Letters in shapes: b clips, t frames, h and w pixels, s slots, y and x patches, 
 """
 
 from collections.abc import Mapping
-from typing import Literal, final
+from math import log2
+from typing import Literal, Self, final
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -26,13 +27,16 @@ from t2v_models.families.ema import Average, power_share
 from t2v_models.families.muon import Muon
 from t2v_models.families.tokens.autoencoder import Autoencoder, Decoder, Encoder
 from t2v_models.families.tokens.grid import Grid
-from t2v_models.families.tokens.quantise import Fsq
+from t2v_models.families.tokens.quantise import Fsq, Lfq, Quantiser, Vq
 from t2v_models.families.tokens.usage import Usage
 from t2v_models.machine import threads
 from t2v_models.model import FamilyConfig, Loss, LossModel, VideoModel
 from t2v_models.sampler import Frames, Request
 
 BETAS = (0.9, 0.98)
+MOST_CODES = 2**16
+VQ_WIDTH = 8
+"""Numbers of a code of a codebook: few, so that codes are used (Yu et al. 2021, arXiv:2110.04627, section 3.2)."""
 AROUND = 5
 """px: a place counts as much as the one within this square that is least like the median colour."""
 
@@ -46,7 +50,16 @@ class VideoTokenizerConfig(FamilyConfig):
     batch_size: int = Field(32, ge=1, description="clips per update, over all ranks")
     patch: int = Field(8, ge=1, le=64, description="most pixels on a side of a patch, which has a token a slot")
     slot: int = Field(3, ge=1, le=64, description="frames that share their tokens; the first frame has its own")
-    levels: tuple[int, ...] = Field((8, 5, 5, 5), min_length=1, description="of each number of a code: codes are many")
+    quantiser: Literal["fsq", "lfq", "vq"] = Field(
+        "fsq", exclude_if="fsq".__eq__, description="numbers rounded to levels, their signs, or a codebook"
+    )
+    levels: tuple[int, ...] = Field((8, 5, 5, 5), min_length=1, description="of fsq, of each number: codes are many")
+    codes: int = Field(
+        1024, ge=2, le=MOST_CODES, exclude_if=(1024).__eq__, description="of lfq, a power of two, and of vq"
+    )
+    codes_weight: float = Field(
+        0.1, ge=0, le=100, exclude_if=(0.1).__eq__, description="of what lfq and vq pay so that codes are met and used"
+    )
     encoder_width: int = Field(256, ge=8, le=8192, description="channels of the encoder")
     decoder_width: int = Field(128, ge=8, le=8192, description="channels of the decoder, a patch at a time")
     fine_width: int = Field(64, ge=4, le=8192, description="channels of its layers at half a patch")
@@ -68,9 +81,26 @@ class VideoTokenizerConfig(FamilyConfig):
     def _some_of_each(cls, levels: tuple[int, ...]) -> tuple[int, ...]:
         if any(not 2 <= count <= 1024 for count in levels):
             raise ValueError("2 to 1024 levels are possible for each number")
-        if torch.tensor(levels).double().prod() > 2**16:
+        if torch.tensor(levels).double().prod() > MOST_CODES:
             raise ValueError("more than 65,536 codes are more than a transformer learns here: use fewer levels")
         return levels
+
+    @model_validator(mode="after")
+    def _signs_make_so_many_codes(self) -> Self:
+        if self.quantiser == "lfq" and self.codes.bit_count() != 1:
+            near = 2 ** round(log2(self.codes))
+            raise ValueError(f"signs of numbers make 2, 4, 8, … codes, not {self.codes}: use codes {near}")
+        return self
+
+    def new_quantiser(self) -> Quantiser:
+        """With fresh codes."""
+        match self.quantiser:
+            case "fsq":
+                return Fsq(self.levels)
+            case "lfq":
+                return Lfq(self.codes)
+            case "vq":
+                return Vq(self.codes, VQ_WIDTH)
 
     @classmethod
     def tiny(cls) -> "VideoTokenizerConfig":
@@ -102,11 +132,12 @@ class VideoTokenizer(LossModel):
         self.spec = spec
         self.text = config.text_encoder.build()
         self.grid = Grid.of(spec, config.slot, config.patch)
-        encoder = Encoder(self.grid, config.levels, config.encoder_width)
-        decoder = Decoder(self.grid, config.levels, config.decoder_width, config.fine_width)
+        quantiser = config.new_quantiser()
+        encoder = Encoder(self.grid, quantiser, config.encoder_width)
+        decoder = Decoder(self.grid, quantiser.width, config.decoder_width, config.fine_width)
         self.autoencoder = Autoencoder(encoder, decoder)
         self.average = Average([decoder])
-        self.usage = Usage(encoder.fsq.vocabulary)
+        self.usage = Usage(quantiser.vocabulary)
         self.register_buffer("median", torch.zeros(3, 1, 1, 1))
         self.register_buffer("is_measured", torch.tensor(False))
         self.median: Tensor
@@ -118,19 +149,18 @@ class VideoTokenizer(LossModel):
         return self.autoencoder.decoder
 
     @property
-    def fsq(self) -> Fsq:
+    def quantiser(self) -> Quantiser:
         """Codes and their tokens."""
-        return self.autoencoder.encoder.fsq
+        return self.autoencoder.encoder.quantiser
 
     def tokens(self, video: Tensor) -> Tensor:
         """int64 `(b, s, y, x)` of clips `(b, 3, t, h, w)` in [-1, 1] of any length."""
-        codes = self.autoencoder.encoder(self._unlike(video))
-        found: Tensor = self.fsq.tokens(codes.movedim(2, -1))
-        return found
+        numbers = self.autoencoder.encoder(self._unlike(video))
+        return self.quantiser.tokens(self.quantiser(numbers))
 
     def video(self, tokens: Tensor, frames: int) -> Tensor:
         """The clips of so many frames that tokens `(b, s, y, x)` stand for, `(b, 3, t, h, w)` in [-1, 1]."""
-        codes = self.fsq.codes(tokens).movedim(-1, 2)
+        codes = self.quantiser.codes(tokens)
         found: Tensor = self.average[0](codes.to(self.median), frames)
         return (2 * found.float() + self.median).clamp(-1, 1)
 
@@ -148,7 +178,8 @@ class VideoTokenizer(LossModel):
         """One for both networks, and one for when the decoder learns alone."""
         networks: dict[str, nn.Module] = {"autoencoder": self.autoencoder, "decoder": self.decoder}
         optimizers: dict[str, Optimizer] = {}
-        ends = {"encoder.layers.0", "encoder.layers.4", "decoder.enter", "decoder.leave", "enter", "leave"}
+        ends = {"encoder.layers.0", "encoder.layers.4", "encoder.quantiser.turn"}
+        ends |= {"decoder.enter", "decoder.leave", "enter", "leave"}
         for key, network in networks.items():
             named = dict(network.named_parameters())
             hidden = [w for name, w in named.items() if w.ndim > 1 and name.removesuffix(".weight") not in ends]
@@ -171,12 +202,14 @@ class VideoTokenizer(LossModel):
         alone = progress >= 1 - self.config.decoder_alone
         clip = self._unlike(to_video(part.frames))
         with torch.set_grad_enabled(not alone):
-            codes = self.autoencoder.encoder(clip)
-        self.usage.note(self.fsq.tokens(codes.detach().movedim(2, -1)))
+            numbers = self.autoencoder.encoder(clip)
+            codes = self.quantiser(numbers)
+        self.usage.note(self.quantiser.tokens(codes.detach()))
         error = self.decoder(codes, clip.shape[2]) - clip
         counted = (error.square() + self.config.absolute * error.abs()) * self._weight(clip)
         squares = error.detach().square().mean((1, 2, 3, 4)).sum()
-        loss = Loss(counted.mean((1, 2, 3, 4)).sum(), len(clip), {"error": squares})
+        paid = self.config.codes_weight * self.quantiser.cost(numbers, self.usage.counts).mean((1, 2, 3)).sum()
+        loss = Loss(counted.mean((1, 2, 3, 4)).sum() + paid, len(clip), {"error": squares})
         return {"decoder" if alone else "autoencoder": loss}
 
     def _unlike(self, video: Tensor) -> Tensor:

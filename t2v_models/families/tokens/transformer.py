@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from t2v_models.families.tokens.quantise import Fsq
+from t2v_models.families.tokens.quantise import Quantiser
 from t2v_models.text.encoder import Text
 
 WORD_STD = 0.3
@@ -107,14 +107,14 @@ def _looked(query: Tensor, key: Tensor, value: Tensor, sees: Tensor) -> Tensor:
 class TokenTransformer(nn.Module):
     """Tokens and texts to the logits of codes.
 
-    A token is a vector of its own, a linear map of its code, and those of its slot, row and column. What is unknown is
-    the token v. Words stand before all tokens as a prefix, or tokens look at them by cross-attention; their sum is in
-    each token either way. A vector of silence stands before the words; where there are none, one for that is added: the
-    null text, learnt where captions are left out.
+    A token is a vector of its own, a linear map of its code where codes do not learn, and those of its slot, row and
+    column. What is unknown is the token v. Words stand before all tokens as a prefix, or tokens look at them by
+    cross-attention; their sum is in each token either way. A vector of silence stands before the words; where there are
+    none, one for that is added: the null text, learnt where captions are left out.
 
     Args:
         shape: (s, y, x) of the tokens of a clip.
-        fsq: their codes.
+        quantiser: of their codes.
         text: length of a word's vector.
         width: w.
         layers: how many times tokens look at each other.
@@ -125,24 +125,24 @@ class TokenTransformer(nn.Module):
     """
 
     def __init__(
-        self, shape: tuple[int, int, int], fsq: Fsq, text: int, width: int, layers: int, heads: int, causal: bool,
-        cross: bool = False, outputs: int | None = None,
+        self, shape: tuple[int, int, int], quantiser: Quantiser, text: int, width: int, layers: int, heads: int,
+        causal: bool, cross: bool = False, outputs: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.shape, self.causal, self.unknown, self.heads = shape, causal, fsq.vocabulary, heads
+        self.shape, self.causal, self.unknown, self.heads = shape, causal, quantiser.vocabulary, heads
         self.cross = cross
-        codes = fsq.codes(torch.arange(fsq.vocabulary))
-        self.register_buffer("codes", F.pad(codes, (0, 0, 0, 1)), persistent=False)
-        self.codes: Tensor
-        self.table = nn.Embedding(fsq.vocabulary + 1, width)
-        self.code = nn.Linear(codes.shape[1], width, bias=False)
+        codes = quantiser.codes(torch.arange(quantiser.vocabulary)) if quantiser.fixed else None
+        self.register_buffer("codes", None if codes is None else F.pad(codes, (0, 0, 0, 1)), persistent=False)
+        self.codes: Tensor | None
+        self.table = nn.Embedding(quantiser.vocabulary + 1, width)
+        self.code = None if codes is None else nn.Linear(quantiser.width, width, bias=False)
         self.places = nn.ParameterList(torch.randn(count, width) for count in shape)
         self.word, self.said = nn.Linear(text, width, bias=False), nn.Linear(text, width, bias=False)
         nn.init.normal_(self.word.weight, std=WORD_STD)
         nn.init.zeros_(self.said.weight)
         self.silence, self.nothing = (nn.Parameter(WORD_STD * torch.randn(width)) for _ in range(2))
         self.layers = nn.ModuleList(Layer(width, heads, cross) for _ in range(layers))
-        self.head = nn.Linear(width, outputs or fsq.vocabulary)
+        self.head = nn.Linear(width, outputs or quantiser.vocabulary)
 
     @property
     def count(self) -> int:
@@ -185,7 +185,9 @@ class TokenTransformer(nn.Module):
     def _embedded(self, tokens: Tensor, first: int) -> Tensor:
         slots, rows, columns = self.places
         place = (slots[:, None, None] + rows[:, None] + columns).flatten(0, 2)
-        found: Tensor = self.table(tokens) + self.code(self.codes[tokens]) + place[first : first + tokens.shape[1]]
+        found: Tensor = self.table(tokens) + place[first : first + tokens.shape[1]]
+        if self.code is not None and self.codes is not None:
+            found = found + self.code(self.codes[tokens])
         return found
 
     def _words(self, text: Text) -> tuple[Tensor, Tensor]:
