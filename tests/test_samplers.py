@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from t2v_models.families.diffusion.noise_levels import NoiseLevels
-from t2v_models.families.diffusion.samplers import Churn, ddim, ddpm, dpm2m, euler, heun
+from t2v_models.families.diffusion.samplers import Churn, ddim, ddpm, dpm2m, euler, heun, sde2m
 from tests.mixture import PLANE, Mixture
 
 
@@ -56,6 +56,7 @@ SAMPLERS = {
     "heun": heun,
     "heun, churned": lambda *args: heun(*args, churn=Churn(20, low=0.05, high=5)),
     "dpm2m": dpm2m,
+    "sde2m": sde2m,
 }
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from t2v_models.families.diffusion.noise_levels import NoiseLevels
-from t2v_models.families.diffusion.samplers import ddim, ddpm, dpm2m, euler, heun
+from t2v_models.families.diffusion.samplers import ddim, ddpm, dpm2m, euler, heun, sde2m
 from tests.mixture import PLANE
 
 GOLDEN = Path(__file__).parent / "golden" / "samplers.json"
@@ -25,13 +25,14 @@ LOW, HIGH = 0.05, 10.0
 TOLERANCE = 1e-5
 SAMPLERS = {
     "EDMDPMSolverMultistepScheduler": dpm2m,
+    "EDMDPMSolverMultistepScheduler, sde-dpmsolver++": sde2m,
     "EulerDiscreteScheduler": euler,
     "EulerAncestralDiscreteScheduler": ddpm,
     "HeunDiscreteScheduler": heun,
     "DDIMScheduler": partial(ddim, eta=0.5),
     "DDPMScheduler": ddpm,
 }
-"""Ours, by the name of the scheduler that must agree."""
+"""Ours, by the name of the scheduler that must agree, and of its algorithm where it has several."""
 
 
 def generator() -> torch.Generator:
@@ -58,7 +59,7 @@ def theirs(name: str) -> tuple[Tensor, Tensor]:
         levels = torch.cat([((1 - bars) / bars).sqrt(), torch.zeros(1)])
     else:
         levels = scheduler.sigmas
-    options: dict[str, Any] = {"generator": generator()} if "Heun" not in name and "EDM" not in name else {}
+    options: dict[str, Any] = {"generator": generator()} if "Heun" not in name else {}
     options |= {"eta": 0.5} if name == "DDIMScheduler" else {}
     x = levels[0] * start()
     for place, (time, sigma) in enumerate(zip(scheduler.timesteps, levels, strict=False)):
@@ -77,9 +78,11 @@ def theirs(name: str) -> tuple[Tensor, Tensor]:
 def scheduler_of(name: str) -> Any:
     import diffusers
 
+    name, *algorithm = name.split(", ")
     kind = getattr(diffusers, name)
     if name.startswith("EDM"):
-        return kind(sigma_min=LOW, sigma_max=HIGH, sigma_data=1.0, final_sigmas_type="zero")
+        options = {"algorithm_type": algorithm[0]} if algorithm else {}
+        return kind(sigma_min=LOW, sigma_max=HIGH, sigma_data=1.0, final_sigmas_type="zero", **options)
     if name.startswith("DD"):
         return kind(prediction_type="sample", clip_sample=False)
     return kind(timestep_spacing="linspace")
