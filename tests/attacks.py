@@ -30,6 +30,13 @@ TRIES = """
   await trying('plain', () => answer(url, typed('text/plain')));
   await trying('blind plain', () => answer(url, {...typed('text/plain'), mode: 'no-cors'}));
   await trying('blind bare', () => answer(url, {method: 'POST', body: new Blob([text]), mode: 'no-cors'}));
+  await trying('beacon', () => navigator.sendBeacon(url, text));
+  for (const [tag, from] of [['img', 'src'], ['script', 'src'], ['video', 'src'], ['link', 'href']])
+    await trying(tag, () => new Promise(done => {
+      const shown = Object.assign(document.createElement(tag), {rel: 'stylesheet', [from]: url});
+      shown.onload = shown.onloadedmetadata = () => done('shown'), shown.onerror = () => done('refused');
+      document.body.append(shown);
+    }));
   await trying('socket', () => new Promise(done => {
     const socket = new WebSocket(url.replace('http', 'ws'));
     socket.onopen = () => done('open'), socket.onerror = () => done('refused');

@@ -3,7 +3,9 @@
 The loopback keeps other machines out, but any page in a browser of this one may send a request to it. CORS hides the
 answer and lets what a form could send arrive all the same, sockets it does not concern, and a page whose own name is
 turned to 127.0.0.1 (DNS rebinding) counts as the server's. So a request must ask for this machine by name, and where
-it tells of the page it comes from, as browsers do with all that may change something, that page must be the server's.
+it tells of the page it comes from, that page must be the server's. Browsers name the page, `Origin`, with all that may
+change something, and say of the rest, as of a picture or a script that a page shows, whether it is for a page of the
+same server (`Sec-Fetch-Site`, W3C Fetch Metadata). To follow a link to a page of ours is not the other page's request.
 """
 
 import re
@@ -26,9 +28,9 @@ class OwnPagesOnly:
         if scope["type"] not in ("http", "websocket"):
             return await self._app(scope, receive, send)
         headers = Headers(scope=scope)
-        host, origin = headers.get("host", ""), headers.get("origin")
-        is_own = THIS_MACHINE.fullmatch(host) and origin in (None, f"http://{host}")
-        if is_own:
+        host, origin = headers.get("host", ""), ", ".join(headers.getlist("origin"))
+        is_own = headers.get("sec-fetch-site", "none") in ("same-origin", "none") or _follows_a_link(headers)
+        if THIS_MACHINE.fullmatch(host) and origin in ("", f"http://{host}") and is_own:
             return await self._app(scope, receive, _unframed(send))
         if scope["type"] == "websocket":
             return await send({"type": "websocket.close", "code": 1008})
@@ -38,6 +40,11 @@ class OwnPagesOnly:
             403,
         )
         await refusal(scope, receive, send)
+
+
+def _follows_a_link(headers: Headers) -> bool:
+    """Whether the answer becomes a page of its own, in a window and not in a frame."""
+    return (headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")) == ("navigate", "document")
 
 
 def _unframed(send: Send) -> Send:
