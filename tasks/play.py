@@ -129,6 +129,17 @@ def another_seed() -> int:
     return random.randrange(10_000)
 
 
+def whole(what: str, value: object) -> int:
+    """A whole number from JSON, which has no kind of its own for them.
+
+    Raises:
+        LabError: it is none.
+    """
+    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
+        return int(value)
+    raise LabError(f"the {what} is {value!r}: give a whole number")
+
+
 def show(sides: Sequence[Player | None], prompt: str, seed: int, count: int) -> str:
     """Clips of one prompt as HTML, a column for each side; None stands for real clips.
 

@@ -24,7 +24,7 @@ from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.worlds.motions import trace
 from t2v_models.worlds.prompts import parse
 from t2v_models.worlds.render import render
-from tasks.play import REAL, matching, next_words, player, runs_in, show, with_word
+from tasks.play import REAL, matching, next_words, player, runs_in, show, whole, with_word
 from tests.attacks import REBOUND, by_all_pages, by_http
 from tests.browser import CHROMIUM, browser
 from tests.grammar import judge
@@ -78,6 +78,13 @@ def test_numbers_that_only_a_program_sends_are_one_sentence(data, tmp_path, seed
     who = player(str(tmp_path / "run"), tmp_path)
     with pytest.raises(LabError, match=f"the seed is {seed}: give|{count} clips were asked for"):
         show([who, None], "circle moving left", seed, count)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.5, "7", None, [], {}])
+def test_what_is_no_whole_number_is_one_sentence(value: object):
+    assert whole("seed", 1e30) == int(1e30) and whole("seed", -1) == -1
+    with pytest.raises(LabError, match="the seed is .*: give a whole number"):
+        whole("seed", value)
 
 
 def test_prompts_that_hold_what_is_typed():

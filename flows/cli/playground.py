@@ -23,6 +23,7 @@ from tasks.play import (
     player,
     short_name,
     show,
+    whole,
     with_word,
 )
 from tasks.report.console import say
@@ -90,13 +91,16 @@ def application(blocks: gr.Blocks, address: str) -> FastAPI:
 def page(runs: Sequence[str], beside: str | None, work: Path, like: DatasetConfig | None = None) -> gr.Blocks:
     """The page for these models."""
 
-    def answer(prompt: str, seed: float, count: float, run: str, other: str) -> str:
-        """The clips, or why there are none."""
+    def answer(prompt: Any, seed: Any, count: Any, run: Any, other: Any) -> str:
+        """The clips, or why there are none. A program may send anything that JSON can hold."""
         try:
+            if run not in runs or other not in (NOTHING, REAL, *runs):
+                raise LabError(f"this page has no model {run!r} or {other!r}: it has {', '.join(runs)}")
             sides: list[Player | None] = [player(run, work, like)]
             if other != NOTHING:
                 sides.append(None if other == REAL else player(other, work, like))
-            return show(sides, prompt, int(seed or 0), int(count))
+            seed = 0 if seed is None else seed  # its field is empty
+            return show(sides, str(prompt), whole("seed", seed), whole("number of clips", count))
         except LabError as error:
             return f'<div class="mistake">{escape(str(error))}</div>'
 
@@ -145,12 +149,14 @@ def page(runs: Sequence[str], beside: str | None, work: Path, like: DatasetConfi
         trained, held = _chips("Prompts it was trained on"), _chips("Prompts it was never trained on")
         asked, suggestions = [prompt, seed, count, run, other], [word, trained, held]
         blocks.load(start, None, [prompt, run, other, seed, count, clips, *suggestions], show_progress="hidden")
-        gr.on([prompt.submit, go.click, run.input, other.input, seed.submit, count.release], answer, asked, clips)
+        ask = [prompt.submit, go.click, run.input, other.input, seed.submit, count.release]
+        raw = {"fn": answer, "inputs": asked, "outputs": clips, "preprocess": False}
+        gr.on(ask, **raw)
         gr.on([prompt.change, run.input], suggest, [prompt, run], suggestions, show_progress="hidden")
-        dice.click(another_seed, None, seed, show_progress="hidden").then(answer, asked, clips)
+        dice.click(another_seed, None, seed, show_progress="hidden").then(**raw)
         word.click(lambda row: row[0], word, prompt, show_progress="hidden")
-        for whole in (trained, held):
-            whole.click(lambda row: row[0], whole, prompt, show_progress="hidden").then(answer, asked, clips)
+        for row in (trained, held):
+            row.click(lambda row: row[0], row, prompt, show_progress="hidden").then(**raw)
     return blocks
 
 
@@ -161,7 +167,7 @@ def _chips(label: str) -> gr.Dataset:
 
 
 def _number(text: str | None, default: int, most: int) -> int:
-    return min(int(text), most) if text and text.isdecimal() else default
+    return min(int(text[:20]), most) if text and text.isdecimal() else default
 
 
 def _listening(port: int) -> socket.socket:
