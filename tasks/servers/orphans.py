@@ -13,6 +13,7 @@ import socket
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 import httpx
@@ -26,6 +27,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import PrefectException
+from prefect.settings import PREFECT_API_URL
 from prefect.states import AwaitingRetry, Cancelled, Crashed, Failed, Running
 
 from tasks.servers.old_runs import all_runs
@@ -58,7 +60,8 @@ def mark_killed(worker: str, ended: datetime) -> bool:
         worker: its name.
         ended: when it was seen to have ended; what has started since belongs to its successor.
     """
-    with suppress(*AWAY), get_client(sync_client=True) as client:
+    with suppress(*AWAY):
+        client = _client(PREFECT_API_URL.value())
         outlive = False
         for run, process in _runs(client, [worker], StateType.PENDING, StateType.RUNNING, StateType.CANCELLING):
             assert run.state
@@ -78,7 +81,8 @@ def mark_never_begun() -> None:
     hold a place of its deployment for ever.
     """
     late = datetime.now(UTC) - timedelta(seconds=BEGIN_SECONDS)
-    with suppress(*AWAY), get_client(sync_client=True) as client:
+    with suppress(*AWAY):
+        client = _client(PREFECT_API_URL.value())
         for run in _in_states(client, StateType.PENDING):
             taken = run.work_pool_name in POOLS and run.state and run.state.timestamp < late
             if taken and _process(run) is None:
@@ -95,7 +99,8 @@ def give_up(logs: Path) -> None:
         logs: folder of the workers' logs, for the reason.
     """
     late = datetime.now(UTC) - timedelta(seconds=TOLD_SECONDS)
-    with suppress(*AWAY), get_client(sync_client=True) as client:
+    with suppress(*AWAY):
+        client = _client(PREFECT_API_URL.value())
         for run in _in_states(client, StateType.CRASHED, StateType.SCHEDULED):
             known = run.state and run.state.name in ("Crashed", "AwaitingRetry") and run.state.timestamp < late
             if known:
@@ -136,7 +141,8 @@ def keep_living(workers: Collection[str]) -> None:
 
     To be asked more often than every `tasks.servers.orchestration.REST_SECONDS`.
     """
-    with suppress(*AWAY), get_client(sync_client=True) as client:
+    with suppress(*AWAY):
+        client = _client(PREFECT_API_URL.value())
         for run, process in _runs(client, workers, StateType.CRASHED):
             if process and run.state and run.state.message == SILENT:
                 client.set_flow_run_state(run.id, Running(message=LIVES), force=True)
@@ -145,7 +151,8 @@ def keep_living(workers: Collection[str]) -> None:
 def end_cancelled(workers: Collection[str]) -> None:
     """Ask the processes of cancelled runs to end, where their worker has not."""
     late = datetime.now(UTC) - timedelta(seconds=HEARD_SECONDS)
-    with suppress(*AWAY), get_client(sync_client=True) as client:
+    with suppress(*AWAY):
+        client = _client(PREFECT_API_URL.value())
         for run, process in _runs(client, workers, StateType.CANCELLING):
             if process and run.state and run.state.timestamp < late:
                 with suppress(psutil.NoSuchProcess):
@@ -158,11 +165,18 @@ def put_back_forgotten(since: datetime) -> None:
     What crashes in the first seconds of a server, as the runs of an earlier one do by their silence, its rule misses.
     """
     late = datetime.now(UTC) - timedelta(seconds=FORGOTTEN_SECONDS)
-    with suppress(*AWAY), get_client(sync_client=True) as client:
+    with suppress(*AWAY):
+        client = _client(PREFECT_API_URL.value())
         for run in _in_states(client, StateType.CRASHED):
             left = run.state and since < run.state.timestamp < late
             if left and all(rule.enabled for rule in client.read_automations_by_name(GOES_ON)):
                 client.set_flow_run_state(run.id, AwaitingRetry(message="crashed; goes on from what is finished"))
+
+
+@cache
+def _client(server: str) -> SyncPrefectClient:
+    """One for all looks at a server: to open one takes 40 ms of a core, which reads the machine's certificates."""
+    return get_client(sync_client=True)
 
 
 def _runs(
