@@ -229,7 +229,7 @@ def test_a_tokenizer_that_uses_few_of_its_codes_is_told_what_to_try() -> None:
         history = {1: {"train/codes/used": 0.5}, 9: {"train/codes/used": last}}
         assert health.of_history(history) == {"health/codes": sick}
         assert health.lost_codes(history).startswith(
-            "4.9% of the codes are used: try quantiser fsq, fewer levels"
+            "4.9% of the codes are used: try quantiser fsq, fewer codes"
         ) == bool(sick)
     assert not health.lost_codes({})
 
