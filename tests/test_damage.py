@@ -1,6 +1,7 @@
 """Damaged films: no picture that the damage ruined becomes part of a clip, and what is left out is told."""
 
 import random
+import re
 import tempfile
 from pathlib import Path
 
@@ -166,6 +167,28 @@ def test_an_avi_from_a_pipe_is_whole(whole: dict[str, Path], tmp_path: Path) -> 
     told = Told()
     assert len([picture for picture in shown(path, 10, told) if not picture.damage]) == COUNT
     assert told.lost is None
+
+
+def test_what_stands_beside_the_pictures_of_an_avi_is_no_damage(whole: dict[str, Path], tmp_path: Path) -> None:
+    """Who made it, as VirtualDub tells behind the index, and bytes that are no part of the film."""
+    content, said = whole["mpeg4.avi"].read_bytes(), b"INFOISFT" + (10).to_bytes(4, "little") + b"some tool\0"
+    more = b"LIST" + len(said).to_bytes(4, "little") + said
+    size = (len(content) + len(more) - 8).to_bytes(4, "little")
+    path = put(tmp_path, "told.avi", content[:4] + size + content[8:] + more + b"and a line of text", None)
+    told = Told()
+    assert [picture.damage for picture in shown(path, 10, told)] == [None] * COUNT
+    assert told.lost is None
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [("mpeg1video", "m1v"), ("mpeg2video", "m2v")])
+def test_zeros_between_the_parts_of_a_picture_are_no_damage(tmp_path: Path, codec: str, suffix: str) -> None:
+    """MPEG allows them before every start code."""
+    path = write(tmp_path / f"a.{suffix}", noisy(10), codec, rate=25, b="2M")
+    right = pictures(path)
+    content = re.sub(rb"\x00\x00\x01", lambda code: bytes(9) + code[0], path.read_bytes())
+    stuffed, told = put(tmp_path, f"stuffed.{suffix}", content, None), Told()
+    assert [picture.damage for picture in shown(stuffed, 10, told)] == [None] * 10
+    np.testing.assert_array_equal(pictures(stuffed), right)
 
 
 def test_damage_spoils_only_the_clips_it_touches(whole: dict[str, Path]) -> None:

@@ -46,6 +46,9 @@ WHOLE = (PictureType.NONE, PictureType.I)
 """Pictures that need no other, as far as decoders tell; an index that is out of step calls others key frames."""
 STRICT = {"err_detect": "crccheck+bitstream+buffer", "strict": "1"}
 """Of decoders: look for all that is wrong. The second lets dav1d check how each part of a picture ends."""
+MILD = STRICT | {"err_detect": "crccheck+buffer"}
+ZEROS_ALLOWED = ("mpeg1video", "mpeg2video")
+"""Coders behind whose parts zeros may stand, ISO/IEC 13818-2 section 6.2.4: the strictest look takes them for damage."""
 BETTER = {"vp9": "libvpx-vp9", "vp8": "libvpx"}
 """Decoders by the coders' makers, which read transparency and, of VP9, notice every wrong bit."""
 
@@ -120,7 +123,7 @@ def _decoder(path: Path, stream: Any) -> tuple[Any, list[Image.Transpose] | None
         raise ValueError(f"its transparency cannot be read: PyAV has no {name} that does; convert it")
     decoder.thread_count = 1  # what it says is then heard in this thread, beside the packet it is about
     decoder.copy_opaque = True
-    decoder.options = STRICT
+    decoder.options = MILD if decoder.codec.name in ZEROS_ALLOWED else STRICT
     return decoder, turns
 
 

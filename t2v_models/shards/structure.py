@@ -18,6 +18,8 @@ UNTOLD = (0, 2**32 - 1)
 """Sizes in the head of an AVI that was written to a pipe."""
 CHUNK = re.compile(rb"(?:\d\d[a-z]{2}|ix\d\d|JUNK|LIST|RIFF|idx1|rec )", re.DOTALL)
 """What pieces of an AVI are called behind its head."""
+OF_PICTURES = (b"AVIX", b"movi", b"rec ")
+"""Lists in which there are such pieces; others tell who made the film."""
 ASF_HEAD = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 ASF_FACTS = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 TAG = re.compile(rb"[\x08\x09\x12].{7}\0\0\0", re.DOTALL)
@@ -54,9 +56,11 @@ def is_cut(path: Path, container: str) -> bool:
 def _avi(data: mmap) -> Iterator[range]:
     """Chunks of an AVI: a name, a size and as many bytes, to an even place."""
     at = data.find(b"movi") + 4
-    before = at
+    before, end = at, 8 + int.from_bytes(data[4:8], "little")
     while 4 <= at < len(data) - 8:
         if not CHUNK.match(data, at):
+            if at >= end > before:
+                return  # what comes behind the film is no part of it
             found = CHUNK.search(data, before + 8)
             while found and not _leads_on(data, found.start()):
                 found = CHUNK.search(data, found.start() + 1)
@@ -64,8 +68,8 @@ def _avi(data: mmap) -> Iterator[range]:
             yield range(before, stop)
             before = at = stop
             continue
-        before, name, size = at, data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
-        at += 12 if name in (b"LIST", b"RIFF") else 8 + size
+        before, size = at, int.from_bytes(data[at + 4 : at + 8], "little")
+        at += 12 if data[at + 8 : at + 12] in OF_PICTURES and data[at : at + 4] in (b"LIST", b"RIFF") else 8 + size
         if at % 2 and not CHUNK.match(data, at):
             at += 1
 
