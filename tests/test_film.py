@@ -67,7 +67,8 @@ def test_every_picture_of_every_container_is_shown_once_in_order(
     assert [picture.seconds for picture in pictures(path)] == pytest.approx([0.1] * 24, abs=0.0011)
     told = Told()
     assert not any(picture.damage for picture in shown(path, 10, told))
-    assert told == Told()
+    assert told.lost is None
+    assert all(notice.startswith("wrong bits in it may pass") for notice in told.notices)
     if shutil.which("ffmpeg"):
         assert np.abs(seen(path).astype(int) - by_ffmpeg(path, 64, 64)).mean() < 1
 

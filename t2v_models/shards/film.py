@@ -3,12 +3,11 @@
 What is done with each peculiarity of films, and why, is listed in `docs/own-clips.md`.
 """
 
-import errno
 import heapq
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, pairwise
@@ -27,7 +26,8 @@ from PIL import Image
 from t2v_models.shards.colour import rgb, tell_colours
 from t2v_models.shards.damage import Signs
 from t2v_models.shards.picture import MOST_PIXELS, Shown, Told, check_size
-from t2v_models.shards.structure import CUT, is_piped
+from t2v_models.shards.said import fault_of, listening, sign_in
+from t2v_models.shards.structure import CUT, is_checked, is_piped
 
 DEEPEST = 16
 """Pictures by which a coder may change their order: H.264 and HEVC allow no more."""
@@ -35,10 +35,6 @@ USUAL_STEP = 0.04
 """Seconds, where a film says neither times nor a rate."""
 UNTIMED = "matroska,webm"
 """The container that tells how long the film is, but not how long each picture is shown."""
-HARMLESS = ("SEI type", "APP fields", "missing picture in access unit")
-"""Of what decoders call errors: these concern parts beside the pictures."""
-TELLING = ("concealing", "undecodable", "Packet corrupt", "incomplete packet", "EOI", "Extra padding", "size mismatch")
-"""Of what they call no error, and of what demuxers say: signs that pictures are damaged."""
 DOLBY_VISION = ("dvh1", "dvhe", "dva1", "dvav", "dav1")
 """What mp4 calls films whose colours only Dolby Vision's own data can tell; others can be shown without."""
 NO_DOLBY_VISION = "its colours are Dolby Vision's own (profile 5), which cannot be read here: convert it"
@@ -48,7 +44,9 @@ STRICT = {"err_detect": "crccheck+bitstream+buffer", "strict": "1"}
 """Of decoders: look for all that is wrong. The second lets dav1d check how each part of a picture ends."""
 MILD = STRICT | {"err_detect": "crccheck+buffer"}
 ZEROS_ALLOWED = ("mpeg1video", "mpeg2video")
-"""Coders behind whose parts zeros may stand, ISO/IEC 13818-2 section 6.2.4: the strictest look takes them for damage."""
+"""Coders that allow zeros before each part, ISO/IEC 13818-2 section 5.2.3: the strictest look takes them for damage."""
+DEAF = ("hevc", "vp8", "libvpx", "vp9")
+"""Decoders that seldom notice wrong bits; `libvpx-vp9` notices all."""
 BETTER = {"vp9": "libvpx-vp9", "vp8": "libvpx"}
 """Decoders by the coders' makers, which read transparency and, of VP9, notice every wrong bit."""
 
@@ -86,6 +84,9 @@ def film(path: Path, told: Told) -> Iterator[Shown]:
             check_size(stream.codec_context.width, stream.codec_context.height)
         step = float(1 / stream.average_rate) if stream.average_rate else USUAL_STEP
         decoder, turns = _decoder(path, stream)
+        if decoder.codec.name in DEAF and not is_checked(path, container.format.name):
+            coder = stream.codec_context.codec.name.upper()
+            told.note(f"wrong bits in it may pass unnoticed: {coder} in this container has no checksum")
         signs = Signs(path, container, stream)
         frames = _in_order(_timed(_decoded(container.demux(stream), decoder, signs, path.stat().st_size, told), step))
         before = next(frames, None)
@@ -133,7 +134,7 @@ def _decoded(packets: Iterator[Any], decoder: Any, signs: Signs, size: int, told
     read = pairwise(chain(_read(packets), [(None, None)]))  # each packet with the one behind it
     for number, ((packet, fault), (after, _)) in enumerate(read):
         frames: list[Any] = []
-        with _listening() as said:
+        with listening() as said:
             try:
                 if packet is not None:
                     packet.opaque = number
@@ -146,8 +147,8 @@ def _decoded(packets: Iterator[Any], decoder: Any, signs: Signs, size: int, told
             except av.EOFError:
                 pass  # all was given after the last packet
             except av.FFmpegError as error:
-                fault = fault or _fault(error)
-        fault = fault or _said(said)
+                fault = fault or fault_of(error)
+        fault = fault or sign_in(said)
         if packet is not None and not packet.size:
             fault = fault or signs.left()
             told.lost = fault or gap
@@ -173,12 +174,12 @@ def _read(packets: Iterator[Any]) -> Iterator[tuple[Any, str | None]]:
     packet: Any = True
     while packet is not None:
         fault = None
-        with _listening() as said:
+        with listening() as said:
             try:
                 packet = next(packets, None)
             except av.FFmpegError as error:
-                packet, fault = None, _fault(error)
-        yield packet, fault or _said(said)
+                packet, fault = None, fault_of(error)
+        yield packet, fault or sign_in(said)
 
 
 def _timed(frames: Iterator[_Frame], step: float) -> Iterator[_Frame]:
@@ -278,38 +279,3 @@ def _promised(container: Any, stream: Any) -> float:
 def _opened(path: Path) -> Any:
     with av.logging.Capture():  # what is wrong with a header shows in the pictures, or does not matter
         return av.open(str(path), metadata_errors="replace")
-
-
-def _fault(error: av.FFmpegError) -> str | None:
-    if error.errno == errno.ENOMEM:
-        raise MemoryError(str(error)) from error
-    return error.strerror
-
-
-def _said(messages: Iterable[tuple[int, str, str]]) -> str | None:
-    """The first sign of damage in what was said."""
-    return next((_sentence(text) for level, _, text in messages if _is_sign(level, text)), None)
-
-
-def _is_sign(level: int, text: str) -> bool:
-    if level > av.logging.ERROR:
-        return any(words in text for words in TELLING)
-    return not any(words in text for words in HARMLESS)
-
-
-def _sentence(text: str) -> str:
-    return " ".join(text.split())
-
-
-@contextmanager
-def _listening() -> Iterator[Any]:
-    """What decoders and demuxers say in the block."""
-    level, skips = av.logging.get_level(), av.logging.get_skip_repeated()
-    av.logging.set_level(av.logging.INFO)
-    av.logging.set_skip_repeated(False)
-    try:
-        with av.logging.Capture() as said:
-            yield said
-    finally:
-        av.logging.set_level(level)
-        av.logging.set_skip_repeated(skips)

@@ -1,4 +1,4 @@
-"""Clusters of Matroska with a wrong checksum, which no demuxer checks, or without a structure."""
+"""Clusters of Matroska: their checksums, which no demuxer checks, and their structure."""
 
 import zlib
 from collections.abc import Iterator
@@ -25,6 +25,18 @@ def broken_clusters(data: mmap) -> Iterator[range]:
                 stop = len(data) if stop < 0 else stop
             yield range(at, stop)
         kind, at = SEGMENT, stop
+
+
+def has_checksums(data: mmap) -> bool:
+    """Whether the first cluster begins with a checksum: mkv by FFmpeg has them, WebM and other writers' mkv none."""
+    _, _, at = _element(data, 0)
+    kind, at, _ = _element(data, at)
+    while kind == SEGMENT and at < len(data):
+        kind, first, stop = _element(data, at)
+        if kind == CLUSTER:
+            return _element(data, first)[0] == CHECKSUM
+        kind, at = SEGMENT if stop > at else 0, stop
+    return False
 
 
 def _is_whole(cluster: bytes) -> bool:

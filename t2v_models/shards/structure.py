@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from t2v_models.shards.matroska import broken_clusters
+from t2v_models.shards.matroska import broken_clusters, has_checksums
 
 CUT = "it ends in the middle of its data: it was cut, or is not complete"
 
@@ -42,6 +42,14 @@ def broken(path: Path, container: str, track: int) -> list[range]:
         return []
     with path.open("rb") as stream, mmap(stream.fileno(), 0, access=ACCESS_READ) as data:
         return list(walk(data))
+
+
+def is_checked(path: Path, container: str) -> bool:
+    """Whether checksums of the container tell of every wrong bit."""
+    if container != "matroska,webm":
+        return False
+    with path.open("rb") as stream, mmap(stream.fileno(), 0, access=ACCESS_READ) as data:
+        return has_checksums(data)
 
 
 def is_cut(path: Path, container: str) -> bool:
