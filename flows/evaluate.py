@@ -59,12 +59,13 @@ def evaluate(
     """
     check_starts()
     place = fetch_model(work, run) if is_uri(run) else Path(run)
-    who = subject(place, data, own)
+    who = subject(place, data, own, config.wishes)
     experiment_id(work, experiment_name(who.data))  # if MLflow is away, that is said now and not when all is judged
     done = read_evaluation(out, who.source, who.data.digest, config)
     if done:
         say(f"evaluate {out} is up to date")
-        decide_champion(work, who, done, gate)  # the champion may have been judged anew since
+        if not config.asks_more:
+            decide_champion(work, who, done, gate)  # the champion may have been judged anew since
         return done
     files.remove(out / "scores.json")  # until all is judged again: verdicts of one judging, scores of another, mislead
     asked, refused = taken(who, asked_of(who, config))
@@ -81,7 +82,7 @@ def evaluate(
         bounds={name: {split: bound[name] for split, (_, bound, _) in judged.items()} for name in names},
         seconds={split: seconds for split, (_, _, seconds) in judged.items()},
     )  # fmt: skip
-    log_evaluation(work, title(run), training_run(place), who, evaluation, out)
+    log_evaluation(work, title(run) + config.asks_more, training_run(place), who, evaluation, out)
     rows = [
         {"split": s, "metric": m, "score": shown(m, v.value), "95 % interval": interval(m, v), "clips": v.n}
         | {name: shown(m, bound[s][m].value) for name, bound in evaluation.bounds.items() if m in bound[s]}
@@ -90,7 +91,8 @@ def evaluate(
     ]
     about = f"Scores of {who.name} by split, with 95 % intervals; beside them the ceiling (oracle) and the floors"
     show_artifact(create_table_artifact, rows, key=f"scores-{_key(who.name)}", description=about)
-    decide_champion(work, who, evaluation, gate)
+    if not config.asks_more:  # a model is served as it is
+        decide_champion(work, who, evaluation, gate)
     files.write(out / "scores.json", evaluation.model_dump_json(indent=2))
     conclude(obeyed(evaluation))
     return evaluation

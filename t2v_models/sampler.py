@@ -60,6 +60,9 @@ class Request:
         return replace(self, prompts=self.prompts[first:end], seeds=self.seeds[first:end], first_frames=given)
 
 
+NO_WISHES = Request((), ())
+
+
 @runtime_checkable  # a flow that is given a subject checks what it holds
 class Sampler(Protocol):
     """Makes clips. Clip i depends on `prompts[i]`, `seeds[i]` and the wishes alone, not on its batch mates."""
@@ -149,9 +152,11 @@ def sample_all(sampler: Sampler, request: Request) -> Frames:
     return np.concatenate([sampler.sample(request.part(i, i + size)) for i in range(0, len(request.seeds), size)])
 
 
-def sample_frames(sampler: Sampler, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
-    """`sample_all` of plain prompts and seeds, without wishes."""
-    return sample_all(sampler, Request(tuple(prompts), tuple(map(int, seeds))))
+def sample_frames(
+    sampler: Sampler, prompts: Sequence[str], seeds: Sequence[int], wishes: Request = NO_WISHES
+) -> Frames:
+    """`sample_all` of prompts and seeds, with the wishes of another request."""
+    return sample_all(sampler, replace(wishes, prompts=tuple(prompts), seeds=tuple(map(int, seeds))))
 
 
 def clips_of(sampler: Sampler, real: Clips) -> Clips:

@@ -16,7 +16,17 @@ from t2v_models.judging.own_clips import CONTROLS
 from t2v_models.judging.reference import Reference
 from t2v_models.judging.scores import EvaluateConfig, Refusals
 from t2v_models.judging.suite import Sampler as Sample
-from t2v_models.sampler import PIPELINE, Request, RoundTrip, Sampler, clips_of, is_uri, sample_frames
+from t2v_models.sampler import (
+    NO_WISHES,
+    PIPELINE,
+    Request,
+    RoundTrip,
+    Sampler,
+    clips_of,
+    is_uri,
+    refuse_wishes,
+    sample_frames,
+)
 from t2v_models.shards.ingested import DataConfig
 from t2v_models.shards.manifest import MANIFEST, Manifest
 from t2v_models.text.split import words
@@ -54,9 +64,13 @@ class Subject:
     """Which says what it does not take; none where its clips exist already."""
     vocabulary: tuple[str, ...] = ()
     """The words it knows; empty where it takes any."""
+    wishes: Request = NO_WISHES
+    """What it is asked for beside prompts."""
 
 
-def subject(run: Path | str, data: DatasetConfig | None = None, own: Path | None = None) -> Subject:
+def subject(
+    run: Path | str, data: DatasetConfig | None = None, own: Path | None = None, wishes: Request = NO_WISHES
+) -> Subject:
     """Make ready what `run` names, to be judged.
 
     Args:
@@ -64,11 +78,21 @@ def subject(run: Path | str, data: DatasetConfig | None = None, own: Path | None
         data: the dataset a baseline draws from, or that a pipeline or an archive is judged by (by default the world
             that an archive's prompts belong to, at its own size).
         own: folder of ingested clips in place of a dataset; of a run, where they lay when it was trained.
+        wishes: what is asked for beside prompts, as guidance.
 
     Raises:
-        LabError: as `samplers.source`; ingested clips of which there is no judge to be believed; an archive that does
-            not hold clips of the dataset's size and world.
+        LabError: as `samplers.source`; a wish of what makes no clips of prompts; ingested clips of which there is no
+            judge to be believed; an archive that does not hold clips of the dataset's size and world.
     """
+    found = _subject(run, data, own)
+    if found.sampler is None or isinstance(found.sampler, RoundTrip):
+        refuse_wishes(found.name, found.data.spec, wishes)
+        return found
+    return replace(found, sample=partial(sample_frames, found.sampler, wishes=wishes), wishes=wishes)
+
+
+def _subject(run: Path | str, data: DatasetConfig | None, own: Path | None) -> Subject:
+    """The same, without wishes."""
     if own and str(run) in CONTROLS and not Path(run).exists():
         reference, bounds = _judge_of(own)
         sample = partial(CONTROLS[str(run)], reference.own)
@@ -238,7 +262,7 @@ def taken(who: Subject, asked: Mapping[Split, Asked]) -> tuple[dict[Split, Asked
     refused: dict[Split, Refusals] = {}
     for split, (prompts, seeds) in asked.items():
         different = tuple(dict.fromkeys(prompts))
-        why = {prompt: reason for prompt in different if (reason := _refusal(who.sampler, prompt))}
+        why = {prompt: reason for prompt in different if (reason := _refusal(who, prompt))}
         if len(why) == len(different):
             raise LabError(f"{who.name} takes no prompt of split {split}: {next(iter(why.values()))}")
         if why:
@@ -250,11 +274,11 @@ def taken(who: Subject, asked: Mapping[Split, Asked]) -> tuple[dict[Split, Asked
     return found, refused
 
 
-def _refusal(sampler: Sampler | None, prompt: str) -> str:
+def _refusal(who: Subject, prompt: str) -> str:
     """Why a sampler does not take a prompt; empty where it does."""
     try:
-        if sampler and not isinstance(sampler, RoundTrip):
-            sampler.check(Request((prompt,), (0,)))
+        if who.sampler and not isinstance(who.sampler, RoundTrip):
+            who.sampler.check(replace(who.wishes, prompts=(prompt,), seeds=(0,)))
     except LabError as error:
         return str(error)
     return ""

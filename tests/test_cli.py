@@ -131,6 +131,8 @@ def test_a_setting_within_a_setting_is_set_with_a_dot_and_the_rest_stays() -> No
         (("clean", "--work", "OUT/w"), "--work .* does not exist"),
         (("serve", "RUN", "--work", "OUT/w"), "is no model URI: name a registered model"),
         (("evaluate", "OUT/none"), "does not exist"),
+        (("evaluate", "RUN", "--steps", "4"), "gan cannot take a number of steps: leave --steps out"),
+        (("evaluate", "oracle", "--like", "RUN", "--guidance", "2"), "oracle cannot take guidance"),
         (("evaluate", "RUN", "--split", "s9"), r"splits.*'s9'"),
         (("verify", "OUT/none"), "there is no folder"),
         (("run", "--profile", "quik", "--work", "OUT/work"), "unknown profile 'quik': did you mean 'quick'"),

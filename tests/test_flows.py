@@ -189,11 +189,15 @@ def test_a_pipeline_of_others_is_judged_and_compared_like_a_run(
 
     folder, result, _ = lab
     ltx = f"diffusers:{pipeline_folder('ltx', folder)},steps=2,size=32,frames=9"
-    judged, _ = t2v("evaluate", ltx, "--like", result["data"], "--split", "s3", "--clips-per-prompt", "3")
-    assert Path(judged["out"]).parent == Path("work/evaluations") and judged["scores"]["s3"]["prompt_acc"]["n"] == 6
+    judged, _ = t2v(
+        "evaluate", ltx, "--like", result["data"], "--split", "s3", "--clips-per-prompt", "3", "--guidance", "2"
+    )
+    assert Path(judged["out"]).parent == Path("work/evaluations") and judged["out"].endswith("3x-seed0-guidance-2")
+    assert judged["scores"]["s3"]["prompt_acc"]["n"] == 6
     compared, _ = t2v("compare", ltx, str(result["runs"]["gan"]))
     assert "ltx,steps=2" in (folder / compared["page"]).read_text()
     client = MlflowClient(result["mlflow"])
     runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
     (told,) = [run for run in runs if run.data.params.get("model.class") == "LTXPipeline"]
+    assert told.info.run_name.endswith(" guidance 2") and told.data.params["evaluation.guidance"] == "2.0"
     assert told.data.params["model.steps"] == "2" and told.data.metrics["eval/s3/prompt_acc_n"] == 6

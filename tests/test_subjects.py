@@ -11,12 +11,12 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.judging.figures import accuracy
 from t2v_models.judging.scores import EvaluateConfig
-from t2v_models.sampler import sample_frames
+from t2v_models.sampler import Request, sample_all, sample_frames
 from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.worlds.splits import SPLITS
 from tasks.subjects import Subject, asked_of, dataset_like, subject, taken, title
 from tests.grammar import judge, oracle
-from tests.runs import SMALL
+from tests.runs import SMALL, train
 from tests.tiny import SPEC
 
 DATA = DatasetConfig(spec=ClipSpec(size=32))
@@ -140,3 +140,25 @@ def test_where_all_are_refused_there_is_nothing_to_judge() -> None:
 def test_what_takes_all_prompts_refuses_none() -> None:
     asked = {"s0": (["circle moving left"] * 2, [3, 4])}
     assert taken(subject("oracle", DATA), asked) == (asked, {})
+
+
+def test_a_run_is_judged_as_it_is_asked_for(data: Path, tmp_path: Path) -> None:
+    config = EvaluateConfig(guidance=3, steps=1)
+    train(data, tmp_path / "run", 1, "diffusion")
+    asked, seeds = ("circle moving left", "circle moving up"), (3, 4)
+    who = subject(tmp_path / "run", wishes=config.wishes)
+    wanted = sample_all(who.sampler, Request(asked, seeds, guidance=3, steps=1))
+    assert np.array_equal(who.sample(asked, seeds), wanted)
+    assert not np.array_equal(subject(tmp_path / "run").sample(asked, seeds), wanted)
+    assert config.asks_more == " guidance 3 steps 1" and EvaluateConfig().asks_more == ""
+    with pytest.raises(LabError, match="makes a clip in 1 step or more"):
+        taken(subject(tmp_path / "run", wishes=Request((), (), steps=0)), {"s0": (list(asked), list(seeds))})
+
+
+def test_what_is_asked_beside_prompts_changes_no_digest_where_it_is_nothing() -> None:
+    assert set(EvaluateConfig().model_dump()) == {"splits", "clips_per_prompt", "seed"}
+
+
+def test_what_makes_no_clips_of_prompts_is_asked_for_nothing_else(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="cannot take guidance: leave --guidance out"):
+        subject(archive(tmp_path, ["circle moving left"]), wishes=Request((), (), guidance=2))

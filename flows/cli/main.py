@@ -188,6 +188,10 @@ def evaluate(
     tier: Annotated[str, typer.Option(help="Clips per prompt: smoke 8, standard 64, release 256.")] = "standard",
     clips_per_prompt: Annotated[int | None, typer.Option(help="Clips per prompt, in place of a tier.")] = None,
     seed: Annotated[int, typer.Option(help="Of the samples' noise.")] = 0,
+    guidance: Annotated[
+        float | None, typer.Option(help="How strongly prompts count, in place of the run's own.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Evaluations of the network a clip, likewise.")] = None,
     like: Annotated[
         Path | None, typer.Option(help="Run or dataset that a baseline, or an .npz of clips, is judged by.")
     ] = None,
@@ -213,16 +217,18 @@ def evaluate(
     if tier not in TIERS:
         raise LabError(f"unknown tier {tier!r}: {near(tier, TIERS)}")
     count = TIERS[tier] if clips_per_prompt is None else clips_per_prompt
-    config = EvaluateConfig.model_validate({"splits": split, "clips_per_prompt": count, "seed": seed})
+    asked = {"splits": split, "clips_per_prompt": count, "seed": seed, "guidance": guidance, "steps": steps}
+    config = EvaluateConfig.model_validate(asked)
     prepare(work)
     folder = run_folder(run, work)
     own = like if like and own_clips_in(like) else None
     data = dataset_like(like) if like and not own else None
-    who = subject(folder, data, own)  # before the server is started: a missing run is said at once
+    who = subject(folder, data, own, config.wishes)  # before the server is started: a missing run is said at once
     taken(who, asked_of(who, config))
     if out is None:
-        # scores of other splits or numbers of clips never replace those of the default ones
+        # scores of other splits, numbers of clips or wishes never replace those of the default ones
         kind = "" if config == EvaluateConfig() else f"-{'-'.join(config.splits or ('all',))}-{count}x-seed{seed}"
+        kind += config.asks_more.replace(" ", "-")
         here = folder.is_dir()
         out = folder / f"evaluation{kind}" if here else work / "evaluations" / f"{who.name}-{who.data.digest[:8]}{kind}"
         check_writable(out, "give --out, for scores would go to")

@@ -8,6 +8,7 @@ from pydantic import Field
 from t2v_models.config import Config
 from t2v_models.judging.metrics import deciding, metric_of
 from t2v_models.judging.statistics import Score, block_mean, newcombe, wilson
+from t2v_models.sampler import Request
 from t2v_models.worlds.reader import READER_VERSION
 from t2v_models.worlds.splits import SPLITS, Split
 
@@ -37,6 +38,26 @@ class EvaluateConfig(Config):
         lt=2000,
         description="clip i of a split is sampled with seed * 1,000,000 + i; real clips have 2e9 and on",
     )
+    guidance: float | None = Field(
+        None,
+        exclude_if=lambda guidance: guidance is None,
+        description="how strongly prompts count, if not as the model has it",
+    )
+    steps: int | None = Field(
+        None,
+        exclude_if=lambda steps: steps is None,
+        description="evaluations of the network for one clip, if not as the model has it",
+    )
+
+    @property
+    def wishes(self) -> Request:
+        """What is asked of a sampler beside prompts."""
+        return Request((), (), guidance=self.guidance, steps=self.steps)
+
+    @property
+    def asks_more(self) -> str:
+        """The same in words, as ` guidance 2 steps 24`; empty where there is nothing."""
+        return "".join(f" {wish} {getattr(self.wishes, wish):g}" for wish in sorted(self.wishes.wishes))
 
 
 class Seconds(Config):
