@@ -95,6 +95,9 @@ def test_a_setting_within_a_setting_is_set_with_a_dot_and_the_rest_stays() -> No
     ("arguments", "sentence"),
     [
         (("render", "OUT", "--size", "8"), r"spec\.height: .*greater than or equal to 16 \(found 8\)"),
+        (("render", "FILE/a"), "out .*/a: .*test_cli.py is no folder you may write to"),
+        (("export", "DATA", "FILE/a"), "out .*/a: .*test_cli.py is no folder you may write to"),
+        (("ingest", "DATA", "FILE/a"), "out .*/a: .*test_cli.py is no folder you may write to"),
         (("render", "OUT", "--frames", "3"), r"spec\.frames: .*greater than or equal to 4 \(found 3\)"),
         (("render", "OUT", "--hold-out", "upright"), "unknown motion 'upright'.*did you mean 'up-right'"),
         (("render", "OUT", "--world", "spheres"), "unknown world 'spheres': did you mean 'shapes'"),

@@ -186,6 +186,12 @@ def test_a_run_that_crashes_every_time_fails_with_the_reason_and_one_that_slept_
     assert state and state.message
     assert state.message.startswith(f"crashed {CRASHES} times and is not started again: ModuleNotFoundError: no module")
 
+    killed, status = run_with(AwaitingRetry()), "Process exited with status code: -9. It was a SIGKILL.\n"
+    assert after(killed, *(Pending(), Crashed(message=status)) * CRASHES) == "Failed"
+    with get_client(sync_client=True) as client:
+        state = client.read_flow_run(killed).state
+    assert state and state.message and "status code: -9. It was a SIGKILL; mend that" in state.message
+
 
 @contextmanager
 def worker(log: Path) -> Iterator[subprocess.Popen[bytes]]:

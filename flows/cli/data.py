@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.options import Data, Json, Work, print_json, run_folder
+from flows.cli.options import Data, Json, Work, folder_to_write, print_json, run_folder
 from t2v_models.clips.spec import height_and_width
 from t2v_models.config import LabError
 from t2v_models.worlds.listed import described
@@ -22,7 +22,7 @@ SHOWN_KINDS = 12
 
 @commands.command()
 def render(
-    out: Annotated[Path, typer.Argument(help="Folder to write shards and manifest to.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write shards and manifest to.", callback=folder_to_write)],
     world: Annotated[str, typer.Option(help=described())] = "circles",
     clips: Annotated[int, typer.Option(help="Number of clips.")] = 10_000,
     size: Annotated[str, typer.Option(help="In pixels, 16 to 512: 64, or width first 64x36.")] = "64",
@@ -107,7 +107,7 @@ def ingest(
     source: Annotated[
         Path, typer.Argument(help="Folder of clips or of WebDataset tars, a table (.csv, .jsonl, .parquet), or one.")
     ],
-    out: Annotated[Path, typer.Argument(help="Folder to write the dataset to.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write the dataset to.", callback=folder_to_write)],
     captions: Annotated[
         Path | None, typer.Option(help="Table with the columns path and caption; by default CLIP.txt beside each clip.")
     ] = None,
@@ -224,7 +224,7 @@ def _tell(out: Path) -> dict[str, list[dict[str, Any]]]:
 @commands.command()
 def export(
     data: Annotated[str, typer.Argument(help="A dataset, or what makes clips: a run, diffusers:FOLDER, an .npz, ...")],
-    out: Annotated[Path, typer.Argument(help="Folder to write the files to.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write the files to.", callback=folder_to_write)],
     kind: Annotated[str, typer.Option(help="mp4, gif, webp, npz, or png: a folder of frames a clip.")] = "mp4",
     like: Annotated[Path | None, typer.Option(help="Run or dataset whose prompts a pipeline answers.")] = None,
     count: Annotated[int, typer.Option(min=1, help="Of a model: clips for each prompt.")] = 4,

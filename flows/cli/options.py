@@ -12,7 +12,7 @@ from t2v_models.sampler import is_uri
 
 
 def folder_to_write(option: typer.CallbackParam, folder: Path | None) -> Path | None:
-    """Of an option that names a folder: it may be written to, which is said before any work."""
+    """Of an option or argument that names a folder: it may be written to, which is said before any work."""
     if folder is not None:
         check_writable(folder, option.opts[0])
     return folder

@@ -104,12 +104,14 @@ def give_up(logs: Path) -> None:
         for run in _in_states(client, StateType.CRASHED, StateType.SCHEDULED):
             known = run.state and run.state.name in ("Crashed", "AwaitingRetry") and run.state.timestamp < late
             if known:
-                crashes = _crashes(client.read_flow_run_states(run.id))
+                states = client.read_flow_run_states(run.id)
+                crashes = _crashes(states)
                 if crashes >= CRASHES:
                     log = logs / f"worker-{run.work_pool_name}.log"
+                    why = _reason(states, log)
                     message = (
-                        f"crashed {crashes} times and is not started again: {_last_error(log)}; mend that and start a "
-                        f"new run, which goes on from what is finished (log: {log})"
+                        f"crashed {crashes} times and is not started again: {why}; mend that and start a new run, "
+                        f"which goes on from what is finished (log: {log})"
                     )
                     client.set_flow_run_state(run.id, Failed(message=message), force=True)
 
@@ -126,6 +128,13 @@ def _crashes(states: list[State]) -> int:
         elif state.is_crashed() and begun:
             begun, crashes = False, crashes + 1
     return crashes
+
+
+def _reason(states: list[State], log: Path) -> str:
+    """Why a run has crashed last: what its state says, or where that knows a status only, as 1, what the log says."""
+    last = max((state for state in states if state.is_crashed()), key=lambda state: state.timestamp)
+    said = (last.message or "").strip().rstrip(".")
+    return said if said and not re.search(r"status code: \d", said) else _last_error(log)
 
 
 def _last_error(log: Path) -> str:
