@@ -36,7 +36,7 @@ SHOWN_SIZE = 320
 HELD_FRAMES = 8
 """How long the whole path stays before the clip starts again."""
 MOST_WORDS, MOST_PROMPTS, MOST_CLIPS = 12, 12, 12
-HELD_OUT: tuple[Split, ...] = ("s4", "s3", "s2", "s1")
+HELD_OUT: tuple[Split, ...] = ("s5", "s4", "s3", "s2", "s1")
 """Splits whose prompts were never trained, the hardest first."""
 
 

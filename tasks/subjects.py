@@ -248,6 +248,8 @@ def asked_of(who: Subject, config: EvaluateConfig) -> dict[Split, Asked]:
             why = f"holds out {', '.join(who.data.hold_out) or 'nothing'}: choose another split"
             if split == "s4":
                 why = "says nothing of size or speed: render one with --bands, or choose another split"
+            if split == "s5":
+                why = "shows one object: render one with --world pairs, or choose another split"
             raise LabError(f"split {split} ({SPLITS[split]}) is empty, the dataset {why}")
     return found
 

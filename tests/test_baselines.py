@@ -109,7 +109,7 @@ def shapes_scores(name: str, coverage: Coverage, split: Split) -> dict[str, Scor
 
 
 @pytest.mark.parametrize("coverage", [9, 43, 86])
-@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("split", ["s0", "s1", "s2", "s3", "s4"])
 def test_shapes_have_their_ceiling_on_every_split_and_coverage(split: Split, coverage: Coverage) -> None:
     found = shapes_scores("oracle", coverage, split)
     assert all(found[part].value >= 0.99 for part in (*SEEN_PARTS, "prompt_success", "valid"))

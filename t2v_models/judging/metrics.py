@@ -135,6 +135,17 @@ _SHARES = (
            "share", True, lambda v: _if(bool(v.asked_shape), v.valid and v.shown_shape == v.asked_shape)),
     Metric("colour_acc", "colour", "clips whose colour, the nearest of all colours, is the asked one; invalid is wrong",
            "share", True, lambda v: _if(bool(v.asked_colour), v.valid and v.shown_colour == v.asked_colour)),
+    Metric("back_acc", "object behind", "clips of two objects in which the one that is behind, above or left of the "
+           "other is right in all", "share", True, lambda v: v.back),
+    Metric("front_acc", "object in front", "the same of the other one", "share", True, lambda v: v.front),
+    Metric("binding", "binding", "of clips that show the colours, shapes and motions of two objects as asked for, "
+           "wherever: those in which each is at its object", "share", True, lambda v: v.binding),
+    Metric("occlusion", "in front", "of valid clips in which two objects overlap: the right one is in front", "share",
+           True, lambda v: v.occlusion),
+    Metric("count_acc", "number", "clips with as many objects as asked for in every frame, where two are asked for",
+           "share", True, lambda v: v.counted),
+    Metric("relation_acc", "relation", "of valid clips of two objects in relation: it holds in every frame", "share",
+           True, lambda v: v.related),
     Metric("permanence", "permanence", "where motion is asked for and the clip does not stand still: one object in "
            "every frame; unreadable clips count, since a lost object is what this is about", "share", True,
            lambda v: _if(_moving(v), v.permanent)),

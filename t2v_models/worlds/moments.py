@@ -46,8 +46,9 @@ class Moments:
     """
 
 
-def measure(weight: NDArray[np.float32]) -> Moments:
-    """Moments of opacities `(n, t, h, w)`; what is not the object must be 0."""
+def measure(weight: NDArray[np.float32], looked_at: NDArray[np.bool_] | None = None) -> Moments:
+    """Moments of opacities `(n, t, h, w)`; what is not the object must be 0. Frames that are not `looked_at`, `(n, t)`,
+    have no part in the look."""
     size = max(weight.shape[-2:])  # the unit of length
     middle_y, middle_x = (side / size / 2 for side in weight.shape[-2:])
     powers_y, powers_x = (
@@ -71,7 +72,8 @@ def measure(weight: NDArray[np.float32]) -> Moments:
         (m[..., 0, 4] + m[..., 4, 0] - 6 * m[..., 2, 2]) / unit**2, (fourth - 2 * second**2 - skewed) / unit**2,
         squares / mass, squares**2 / np.maximum(mass * cubes, 1e-12),
     ]  # fmt: skip
-    pull = mass**2 / (mass**2).sum(1, keepdims=True)
+    heavy = mass**2 if looked_at is None else mass**2 * looked_at
+    pull = heavy / heavy.sum(1, keepdims=True)
     mean = np.stack([(number * pull).sum(1) for number in look], 1)
     return Moments(mass, (x + middle_x) * size, (y + middle_y) * size, spread, mean)
 

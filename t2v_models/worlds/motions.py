@@ -5,7 +5,7 @@ covers [j, j + 1), so its centre is at j + 0.5. Lengths below are for 64-px fram
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -191,13 +191,22 @@ def draw_motions(
     motions: dict[int, Motion] = {}
     for action, here in _grouped(actions):
         asked = [shapes[i] for i in here], [sizes[i] for i in here], [speeds[i] for i in here]
-        drawn = _Draw(action, spec, numbers[here], *asked).drawn()
-        columns = {name: np.broadcast_to(values, len(here)).tolist() for name, values in drawn.items()}
-        for k, i in enumerate(here):
-            values = {name: column[k] for name, column in columns.items()}
-            start = values.pop("x"), values.pop("y")
-            motions[i] = Motion(action=action, shape=shapes[i], colour=colours[i], start=start, **values)
+        drawn = Draw(action, spec, numbers[here], *asked).drawn()
+        made = motions_of(action, drawn, asked[0], [colours[i] for i in here])
+        motions |= zip(here, made, strict=True)
     return [motions[i] for i in range(len(actions))]
+
+
+def motions_of(
+    action: Action, drawn: Mapping[str, Floats], shapes: Sequence[Shape], colours: Sequence[Colour]
+) -> list[Motion]:
+    """The motions of n clips, given their numbers as `Draw.drawn` has them."""
+    columns = {name: np.broadcast_to(values, len(shapes)).tolist() for name, values in drawn.items()}
+    rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+    return [
+        Motion(action=action, shape=shape, colour=colour, start=(row.pop("x"), row.pop("y")), **row)
+        for row, shape, colour in zip(rows, shapes, colours, strict=True)
+    ]
 
 
 def _grouped(actions: Sequence[Action]) -> Iterable[tuple[Action, list[int]]]:
@@ -208,7 +217,7 @@ def _grouped(actions: Sequence[Action]) -> Iterable[tuple[Action, list[int]]]:
     return places.items()
 
 
-class _Draw:
+class Draw:
     """The numbers of n clips of one motion, `(n,)` each: their radii first, then what their law needs."""
 
     def __init__(
@@ -224,8 +233,12 @@ class _Draw:
             small = self.uniform(*SMALL_RADIUS) * scale
             wide = small * self.uniform(*SIZE_RATIO)
             self.radius, self.radius_end = (wide, small) if action == "shrink" else (small, wide)
-        self.side, self.up, self.down = extent * np.maximum(self.radius, self.radius_end)
-        self.wide, self.high = spec.width - 2 * self.side, spec.height - (self.up + self.down)
+        self.stay(*(extent * np.maximum(self.radius, self.radius_end)))
+
+    def stay(self, side: Floats, up: Floats, down: Floats) -> None:
+        """Keep so many px free around the place that moves: to either side, above and below."""
+        self.side, self.up, self.down = side, up, down
+        self.wide, self.high = self.spec.width - 2 * side, self.spec.height - (up + down)
         self.room = np.minimum(self.wide, self.high)
 
     def drawn(self) -> dict[str, Floats]:

@@ -119,14 +119,15 @@ class OneObject(World):
     def read(self, frames: Frames, meanings: Sequence[Meaning]) -> list[Reading]:
         found = read(frames, [m.colour for m in meanings], [m.shape for m in meanings], [m.action for m in meanings])
         spec = ClipSpec(frames=frames.shape[1], height=frames.shape[2], width=frames.shape[3])
-        return [_reading(found, i, meaning, spec) for i, meaning in enumerate(meanings)]
+        return [reading(found, i, meaning, spec) for i, meaning in enumerate(meanings)]
 
 
 def _motions(scenes: Sequence[Scene]) -> list[Motion]:
     return [scene.objects[0] for scene in scenes]  # type: ignore[misc]
 
 
-def _reading(found: Readings, i: int, meaning: Meaning, spec: ClipSpec) -> Reading:
+def reading(found: Readings, i: int, meaning: Meaning, spec: ClipSpec) -> Reading:
+    """What clip i was read as, beside what it should show."""
     shown = found.action[i]
     right, valid = shown == meaning.action, shown != "invalid"
     reason = "" if right else found.reason[i] or f"moves like {shown!r}, asked for {meaning.action!r}"

@@ -38,7 +38,7 @@ for _direction in DIRECTIONS:
             PHRASES[f"moving diagonally {_wording}"] = _direction
 
 
-_ACTIONS = {tuple(words(phrase)): action for phrase, action in PHRASES.items()}
+ACTION_OF_WORDS = {tuple(words(phrase)): action for phrase, action in PHRASES.items()}
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def parse(prompt: str) -> Meaning:
             raise LabError(f"unknown word {word!r} in prompt {prompt!r}: {near(word, KNOWN_WORDS)}")
     match = _SENTENCE.fullmatch(" ".join(found))
     size, before, shape, after, motion, speed = match.groups() if match else (*[""] * 4, " ".join(found), "")
-    action = _ACTIONS.get(tuple(words(motion)))
+    action = ACTION_OF_WORDS.get(tuple(words(motion)))
     if not match or not action or (before and after):
         raise LabError(
             f"prompt {prompt!r} names no known motion: an object such as 'red square' is followed by a motion; "

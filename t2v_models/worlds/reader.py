@@ -43,9 +43,9 @@ GREATEST_COLOUR_ERROR = 80.0
 SHAPE_FRAMES = 4
 """Frames of a clip, evenly spread, in which its overlap with the asked shape is measured."""
 
-_COLOURS: tuple[Colour, ...] = tuple(PALETTE)
-_BACKGROUND = np.array(BACKGROUND, np.float64)
-_DARKNESS = _BACKGROUND - np.array([PALETTE[c] for c in _COLOURS], np.float64)
+COLOURS: tuple[Colour, ...] = tuple(PALETTE)
+BACKGROUND_LEVELS = np.array(BACKGROUND, np.float64)
+DARKNESS = BACKGROUND_LEVELS - np.array([PALETTE[c] for c in COLOURS], np.float64)
 
 
 @dataclass(frozen=True)
@@ -99,9 +99,15 @@ def read(
     """
     assert frames.dtype == np.uint8 and frames.ndim == 5 and len(frames) == len(colours), (frames.dtype, frames.shape)
     unit = min(frames.shape[2:4]) / UNIT_SIZE
-    asked = np.full(len(frames), -1) if shapes is None else np.array([SHAPES.index(s) for s in shapes])
+    asked = np.full(len(frames), -1) if shapes is None else np.array([SHAPES.index(s) for s in shapes], np.intp)
     chunks = [_look(frames[i : i + CHUNK], asked[i : i + CHUNK], unit) for i in range(0, len(frames), CHUNK)]
-    seen = _Seen(**{f.name: np.concatenate([getattr(c, f.name) for c in chunks]) for f in fields(_Seen)})
+    return readings_of(Seen.together(chunks), colours, asked, actions, unit)
+
+
+def readings_of(
+    seen: "Seen", colours: Sequence[Colour], asked: NDArray[np.intp], actions: Sequence[Action] | None, unit: float
+) -> Readings:
+    """What was seen, judged: clip i should show `colours[i]`, the shape at `asked[i]` (-1: any) and `actions[i]`."""
     reason = _faults(seen, unit)
     winner = laws.best_law(seen.x, seen.y, unit)
     law = laws.nearest(winner, seen.x, seen.y, unit)
@@ -117,13 +123,13 @@ def read(
         action, reason, _looks(seen, colours, asked, reason), seen.x, seen.y, seen.radius, rmse,
         law.x, law.y, law.rmse, law.speed,
         np.degrees(np.arctan2(-laws.slope(seen.y), laws.slope(seen.x))),
-        seen.colour, seen.colour_change, [_COLOURS[k] if k >= 0 else "" for k in seen.name], seen.opacity,
+        seen.colour, seen.colour_change, [COLOURS[k] if k >= 0 else "" for k in seen.name], seen.opacity,
         [SHAPES[k] if k >= 0 else "" for k in seen.shape], seen.overlap, seen.background_error.mean(1), seen.flicker,
     )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class _Seen:
+class Seen:
     """What is measured on n clips before any judgement."""
 
     x: Floats  # (n, t)
@@ -139,20 +145,25 @@ class _Seen:
     name: NDArray[np.intp]  # (n,) place in the palette, -1 where there is no object
     opacity: Floats
 
+    @staticmethod
+    def together(parts: Sequence["Seen"]) -> "Seen":
+        """All parts as one."""
+        return Seen(**{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Seen)})
 
-def _look(frames: NDArray[np.uint8], asked: NDArray[np.intp], unit: float) -> _Seen:
+
+def _look(frames: NDArray[np.uint8], asked: NDArray[np.intp], unit: float) -> Seen:
     n = len(frames)
     darkness = np.ascontiguousarray(255 - frames.transpose(0, 4, 1, 2, 3))  # (n, 3, t, h, w)
     dark, colour_change, name = _core(darkness)
-    along = np.where(name[:, None] >= 0, _DARKNESS[name] / (_DARKNESS[name] ** 2).sum(1, keepdims=True), 0)
+    along = np.where(name[:, None] >= 0, DARKNESS[name] / (DARKNESS[name] ** 2).sum(1, keepdims=True), 0)
     red, green, blue = darkness.swapaxes(0, 1)
-    shares = (plane * share for plane, share in zip((red, green, blue), _per_clip(along.T), strict=True))
+    shares = (plane * share for plane, share in zip((red, green, blue), per_clip(along.T), strict=True))
     alpha = np.clip(sum(shares), 0, 1)
-    near = _dilate(_dilate(alpha > FOREGROUND))
-    outside = np.logical_not(_dilate(near))
+    near = dilate(dilate(alpha > FOREGROUND))
+    outside = np.logical_not(dilate(near))
     background = outside.sum((2, 3))  # px
     haze = (alpha * outside).sum((1, 2, 3)) / np.maximum(background.sum(1), 1)  # noise that was cut off at white
-    weight = (alpha - _per_clip(haze)) * near
+    weight = (alpha - per_clip(haze)) * near
     found = measure(weight)
     radius = np.sqrt(found.mass / np.pi)
     there = (radius.min(1) >= TRACE_RADIUS * unit) & (radius.max(1) <= GREATEST_RADIUS * unit)
@@ -162,21 +173,22 @@ def _look(frames: NDArray[np.uint8], asked: NDArray[np.intp], unit: float) -> _S
     spread = found.spread * np.clip(opacity, FOREGROUND, 1)[:, None]
     asked = np.where(asked < 0, shape, asked)
     overlap = np.array([
-        _overlap(SHAPES[asked[i]], weight[i], found.x[i], found.y[i], radius[i]) if there[i] else 0.0 for i in range(n)
+        overlap_with(SHAPES[asked[i]], weight[i], found.x[i], found.y[i], radius[i]) if there[i] else 0.0
+        for i in range(n)
     ])  # fmt: skip
     greyness = (red.astype(np.int16) + green + blue) * outside
     background_error = greyness.sum((2, 3)) / np.maximum(background, 1) / (3 * 255)
     both = outside[:, 1:] & outside[:, :-1]
     change = np.abs(greyness[:, 1:] - greyness[:, :-1]) * both
     flicker = change.sum((1, 2, 3)) / np.maximum(both.sum((1, 2, 3)), 1) / (3 * 255)
-    colour = np.clip(_BACKGROUND - dark / core[:, None], 0, 255)
-    return _Seen(
+    colour = np.clip(BACKGROUND_LEVELS - dark / core[:, None], 0, 255)
+    return Seen(
         found.x, found.y, radius, spread, background_error, flicker, shape, overlap, colour, colour_change, name,
         opacity,
     )  # fmt: skip
 
 
-def _per_clip(numbers: Floats) -> NDArray[np.float32]:
+def per_clip(numbers: Floats) -> NDArray[np.float32]:
     """Numbers `(..., n)` so that they broadcast against clips `(n, t, h, w)`."""
     return numbers.astype(np.float32)[..., None, None, None]
 
@@ -191,14 +203,20 @@ def _core(darkness: NDArray[np.uint8]) -> tuple[Floats, Floats, NDArray[np.intp]
     strengths = darkness.max(1).reshape(n, -1)
     for i, (planes, strength) in enumerate(zip(darkness.reshape(n, 3, -1), strengths, strict=True)):
         shown = np.flatnonzero(strength > 255 * FOREGROUND)
-        if not len(shown):
-            continue
-        strength = strength[shown]
-        mean[i] = planes[:, shown[strength >= core_from(strength)]].mean(1)
-        change[i] = _colour_change(planes[:, shown], strength, shown * t // planes.shape[1])
-        share = _DARKNESS @ mean[i] / (_DARKNESS**2).sum(1)
-        name[i] = np.linalg.norm(mean[i] - np.clip(share, FOREGROUND, 1)[:, None] * _DARKNESS, axis=1).argmin()
+        if len(shown):
+            mean[i], change[i], name[i] = core_of(planes[:, shown], strength[shown], shown * t // planes.shape[1])
     return mean, change, name
+
+
+def core_of(
+    darkness: NDArray[np.uint8], strength: NDArray[np.uint8], frame: NDArray[np.intp]
+) -> tuple[Floats, float, np.intp]:
+    """Of the k pixels of one object, their darkness `(3, k)`, strength and frame: mean darkness of the core `(3,)`, its
+    change over the frames, and its place in the palette."""
+    mean = darkness[:, strength >= core_from(strength)].mean(1)
+    share = DARKNESS @ mean / (DARKNESS**2).sum(1)
+    place = np.linalg.norm(mean - np.clip(share, FOREGROUND, 1)[:, None] * DARKNESS, axis=1).argmin()
+    return mean, _colour_change(darkness, strength, frame), place
 
 
 def _colour_change(darkness: NDArray[np.uint8], strength: NDArray[np.uint8], frame: NDArray[np.intp]) -> float:
@@ -216,7 +234,7 @@ def _colour_change(darkness: NDArray[np.uint8], strength: NDArray[np.uint8], fra
     return float(np.linalg.norm(colour - colour.mean(1, keepdims=True), axis=0).max())
 
 
-def _overlap(shape: Shape, weight: NDArray[np.float32], x: Floats, y: Floats, radius: Floats) -> float:
+def overlap_with(shape: Shape, weight: NDArray[np.float32], x: Floats, y: Floats, radius: Floats) -> float:
     """Soft intersection over union of one clip's opacity `(t, h, w)` with a shape at the read state."""
     t, height, width = weight.shape
     seen = np.unique(np.linspace(0, t - 1, SHAPE_FRAMES).round().astype(int))
@@ -235,7 +253,7 @@ def _overlap(shape: Shape, weight: NDArray[np.float32], x: Floats, y: Floats, ra
     return float((both / (total - both)).mean())
 
 
-def _dilate(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def dilate(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Grow by one pixel in all eight directions."""
     tall = mask.copy()
     tall[:, :, 1:] |= mask[:, :, :-1]
@@ -246,7 +264,7 @@ def _dilate(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return grown
 
 
-def _faults(seen: _Seen, unit: float) -> list[str]:
+def _faults(seen: Seen, unit: float) -> list[str]:
     """What makes each clip invalid, the first of its faults, or an empty string."""
     faults = (
         ("no object in a frame", seen.radius.min(1) < TRACE_RADIUS * unit),
@@ -261,10 +279,10 @@ def _faults(seen: _Seen, unit: float) -> list[str]:
     return [next((name for name, hit in faults if hit[i]), "") for i in range(len(seen.radius))]
 
 
-def _looks(seen: _Seen, colours: Sequence[Colour], shapes: NDArray[np.intp], reason: Sequence[str]) -> list[str]:
+def _looks(seen: Seen, colours: Sequence[Colour], shapes: NDArray[np.intp], reason: Sequence[str]) -> list[str]:
     """What is wrong with the object of each clip that is read at all."""
-    asked = np.array([_COLOURS.index(c) for c in colours])
-    error = np.linalg.norm(seen.colour - (_BACKGROUND - _DARKNESS[asked]), axis=1)
+    asked = np.array([COLOURS.index(c) for c in colours])
+    error = np.linalg.norm(seen.colour - (BACKGROUND_LEVELS - DARKNESS[asked]), axis=1)
     looks: tuple[tuple[str, NDArray[np.bool_]], ...] = (
         ("half opacity", seen.opacity < LEAST_OPACITY),
         ("wrong colour", (seen.name != asked) | (error > GREATEST_COLOUR_ERROR)),
@@ -274,7 +292,7 @@ def _looks(seen: _Seen, colours: Sequence[Colour], shapes: NDArray[np.intp], rea
     return [next((name for name, hit in looks if hit[i]), "") if valid[i] else "" for i in range(len(valid))]
 
 
-def _motions(seen: _Seen, winner: Sequence[str], rmse: Floats, unit: float) -> list[str]:
+def _motions(seen: Seen, winner: Sequence[str], rmse: Floats, unit: float) -> list[str]:
     """The motion each clip shows, given the law that wins and its distance, px: size is looked at as well."""
     action = list(winner)
     log_ratio, radius_rmse = _growth(seen.radius)

@@ -28,14 +28,29 @@ class Sprite:
     """The rows of all windows, `(t, side, 3 * side)`: RGB, RGB, ..."""
     places: NDArray[np.intp]
     """Where each row begins in the bytes of a clip, `(t, side)`."""
+    opacity: NDArray[np.uint8]
+    """`(t, side, side)`, 255 where nothing shows through."""
 
     def paint(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Make a clip of contiguous `(t, h, w, 3)`, the background and the object on it, and return it."""
         frames.fill(BACKGROUND[0])  # the same in all channels
-        width = self.windows.shape[2]
-        runs = np.ndarray((frames.size - width + 1, width), np.uint8, frames.data, strides=(1, 1))
-        runs[self.places] = self.windows  # run i is the bytes from i on: one assignment for all rows of all frames
+        self._runs(frames)[self.places] = self.windows  # one assignment for all rows of all frames
         return frames
+
+    def paint_over(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Draw the object over what is in a clip already, and return it."""
+        runs = self._runs(frames)
+        shade = 255 - runs[self.places]
+        if shade.any():
+            through = np.repeat(255 - self.opacity, 3, -1)
+            shade = ((shade.astype(np.uint16) * through + 127) // 255).astype(np.uint8)
+        runs[self.places] = self.windows - shade
+        return frames
+
+    def _runs(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Run i is the bytes of a clip from i on, as many as a row of a window has."""
+        width = self.windows.shape[2]
+        return np.ndarray((frames.size - width + 1, width), np.uint8, frames.data, strides=(1, 1))
 
 
 def render(motion: Motion, spec: ClipSpec) -> NDArray[np.uint8]:
@@ -73,7 +88,7 @@ def sprites(objects: Sequence[tuple[Shape, Colour]], paths: Trace, spec: ClipSpe
         places = corner[here, :, None] + np.arange(side) * (3 * spec.width)
         for i, clip, place in zip(here, opacity, places, strict=True):
             windows = np.asarray(cv2.applyColorMap(clip.reshape(-1, side), _shades(objects[i][1])), np.uint8)
-            found[i] = Sprite(windows.reshape(-1, side, 3 * side), place)
+            found[i] = Sprite(windows.reshape(-1, side, 3 * side), place, clip)
     return [found[i] for i in range(len(objects))]
 
 

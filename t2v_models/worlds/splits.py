@@ -11,14 +11,18 @@ from t2v_models.worlds.bands import BEYOND, SIZES, Size, Speed
 from t2v_models.worlds.motions import ACTIONS, SIZE_MOTIONS
 from t2v_models.worlds.prompts import Meaning, parse
 
-Split = Literal["s0", "s1", "s2", "s3", "s4", "own"]
+Split = Literal["s0", "s1", "s2", "s3", "s4", "s5", "own"]
 SPLITS: dict[Split, str] = {
     "s0": "seen prompts, unseen draws",
     "s1": "unseen wordings of seen motions",
     "s2": "objects and motions seen, but never together",
     "s3": "motions never trained under any wording",
     "s4": "larger or faster than trained, in trained words",
+    "s5": "two objects that exchanged their colours: trained the other way round only",
 }
+
+HELD_OUT: tuple[Split, ...] = ("s2", "s3", "s4", "s5")
+"""What these ask is never trained."""
 
 OWN: dict[Split, str] = {"own": "captions of people's own clips that are kept for validation"}
 """The one split of an ingested dataset: nobody knows what its captions mean."""

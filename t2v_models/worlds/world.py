@@ -15,7 +15,7 @@ from pydantic import SerializeAsAny
 
 from t2v_models.clips.spec import UNIT_SIZE, ClipSpec
 from t2v_models.config import Config, LabError, near
-from t2v_models.worlds.splits import SPLITS, Coverage, Split
+from t2v_models.worlds.splits import HELD_OUT, SPLITS, Coverage, Split
 
 Frames = NDArray[np.uint8]
 Case = tuple[str, str, str]
@@ -79,6 +79,17 @@ class Reading(Config):
     opacity: float = math.nan
     path: float = math.nan
     """px travelled in the whole clip."""
+    back: float = math.nan
+    front: float = math.nan
+    """Of two objects: whether that one is right in all, 0 or 1, as all that follows here."""
+    binding: float = math.nan
+    """Colours, shapes and motions are at the objects they were asked for; known where the clip has them at all."""
+    occlusion: float = math.nan
+    """The object in front is the one that should be; known where they overlap."""
+    counted: float = math.nan
+    """There are as many objects as asked for, in every frame."""
+    related: float = math.nan
+    """One is where it should be, seen from the other, in every frame."""
     bg_err: float = math.nan
     flicker: float = math.nan
     """Error of the background and its change from frame to frame, 0 to 1; measured in invalid clips too."""
@@ -175,7 +186,7 @@ class World(ABC):
         Raises:
             LabError: naming the caption.
         """
-        held_out = {self.parse(p) for split in ("s2", "s3", "s4") for p in self.asked(choice, split)}
+        held_out = {self.parse(p) for split in HELD_OUT for p in self.asked(choice, split)}
         for caption in captions:
             if self.parse(caption) in held_out:
                 raise LabError(f"training caption {caption!r} means something that is held out: drop one of the two")

@@ -137,9 +137,10 @@ COLUMNS = (
 ABOUT = """Models trained on clips of one world and size, so that their figures may be compared.
 
 A lab is one run with the runs of its stages under it. `eval/<split>/<figure>` are shares or means of judged clips: s0
-seen prompts, s1 unseen wordings, s2 unseen pairs, s3 a motion never trained, s4 larger or faster than trained. Every
-figure with its interval is in the table `evaluation/scores.json` of the evaluation, every judged clip in
-`evaluation/<split>/verdicts.json`. The runs table with the view `scores` has a row a model.
+seen prompts, s1 unseen wordings, s2 unseen pairs, s3 a motion never trained, s4 larger or faster than trained, s5 two
+objects trained with exchanged colours only. Every figure with its interval is in the table `evaluation/scores.json` of
+the evaluation, every judged clip in `evaluation/<split>/verdicts.json`. The runs table with the view `scores` has a row
+a model.
 """
 """Description of an experiment."""
 
