@@ -163,13 +163,13 @@ def world_of(prompts: Sequence[str], spec: ClipSpec) -> DatasetConfig:
     Raises:
         LabError: there is none.
     """
-    faults = []
+    unknown, faults = [], []
     for name, world in WORLDS.items():
         try:
             for prompt in prompts:
                 world.parse(prompt)
         except LabError as error:
-            faults.append(error)
+            unknown.append(error)
             continue
         for bands in (False, True):
             try:
@@ -179,4 +179,4 @@ def world_of(prompts: Sequence[str], spec: ClipSpec) -> DatasetConfig:
                 return data
             except LabError as error:
                 faults.append(error)
-    raise faults[-1]
+    raise faults[-1] if faults else unknown[0]
