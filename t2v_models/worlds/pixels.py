@@ -1,0 +1,91 @@
+"""Which colour every dark pixel of a clip has, which two colours are its objects, and what else there is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t2v_models.worlds.moments import FOREGROUND
+from t2v_models.worlds.reader import COLOURS, DARKNESS, LEAST_RADIUS, Floats, dilate
+
+THIRD, WHOLE = 8.0, 3.0
+"""px² at 64 px, of what is one px inside of its edge: more of another colour is a third object; and so many times as
+much with its edge."""
+
+Flags = NDArray[np.bool_]
+Places = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The k pixels of n clips that are part of any object."""
+
+    place: Places  # (k,) in all pixels of all clips
+    frame: Places  # (k,) in all frames of all clips
+    darkness: NDArray[np.uint8]  # (k, 3)
+    colour: Places  # (k,) nearest of the palette
+    misfit: NDArray[np.float32]  # (k, 6) squared distance from each colour at the best opacity
+
+    @staticmethod
+    def of(frames: NDArray[np.uint8]) -> "Pixels":
+        lightest = np.minimum(np.minimum(frames[..., 0], frames[..., 1]), frames[..., 2])
+        place = np.flatnonzero(lightest < 255 * (1 - FOREGROUND))
+        dark = 255 - frames.reshape(-1, 3)[place]
+        full, own = DARKNESS.astype(np.float32), (DARKNESS**2).sum(1).astype(np.float32)
+        along = dark.astype(np.float32) @ full.T
+        share = np.clip(along / own, FOREGROUND, 1)
+        misfit = share * (share * own - 2 * along)
+        return Pixels(place, place // (frames.shape[2] * frames.shape[3]), dark, misfit.argmin(1), misfit)
+
+
+def choose(pixels: Pixels, wanted: Places, n: int, t: int, unit: float) -> Places:
+    """The two colours of each clip `(n, 2)`: those asked for where they are there, else what else there is most of."""
+    clip = pixels.frame // t
+    area = np.bincount(clip * len(COLOURS) + pixels.colour, minlength=n * len(COLOURS)).reshape(n, -1) / t
+    found = wanted.copy()
+    for i in range(n):
+        there = [c for c in (-area[i]).argsort().tolist() if area[i, c] > np.pi * (LEAST_RADIUS * unit) ** 2 / 2]
+        others = [c for c in there if c not in wanted[i]]
+        for k, c in enumerate(wanted[i].tolist()):
+            if c not in there and others:
+                found[i, k] = others.pop(0)
+    return found
+
+
+def labels_of(pixels: Pixels, palette: Places, shape: Sequence[int]) -> NDArray[np.uint8]:
+    """Of every pixel `(n, t, h, w)`: 0 or 1 for the layers of its clip, 2 for the background."""
+    rows, own = np.arange(len(pixels.place)), palette[pixels.frame // shape[1]]
+    label = np.full(shape, 2, np.uint8)
+    label.reshape(-1)[pixels.place] = pixels.misfit[rows, own[:, 1]] < pixels.misfit[rows, own[:, 0]]
+    return label
+
+
+def third_object(pixels: Pixels, palette: Places, label: NDArray[np.uint8], clear: Flags, unit: float) -> list[str]:
+    """The colour of a third object of each clip. Where the two meet, seams may have any colour, but are thinner than
+    3 px, so that their inside is empty."""
+    n, t = clear.shape
+    clip, shown, least = pixels.frame // t, [""] * n, THIRD * unit**2
+    own = palette[clip]
+    other = (pixels.colour != own[:, 0]) & (pixels.colour != own[:, 1])
+    area = np.bincount(pixels.frame[other], minlength=n * t).reshape(n, t)
+    for i in np.flatnonzero((area > least).any(1)):
+        here = np.flatnonzero(other & (clip == i))
+        place = pixels.place[here] - i * label[i].size
+        mask = np.zeros(label.shape[1:], bool)
+        mask.reshape(-1)[place] = True
+        inside = (~dilate(~mask[None])[0]).sum((1, 2))
+        if (inside > least).any() or (area[i, clear[i]] > WHOLE * least).any():
+            shown[i] = COLOURS[np.bincount(pixels.colour[here]).argmax()]
+    return shown
+
+
+def background_of(frames: NDArray[np.uint8], label: NDArray[np.uint8]) -> tuple[Floats, Floats]:
+    """Error of the background in every frame `(n, t)` and its flicker `(n,)`, 0 to 1, as for one object."""
+    outside = ~dilate(dilate(dilate(label < 2)))
+    red, green, blue = (frames[..., c] for c in range(3))
+    grey = (3 * 255 - (red.astype(np.int16) + green + blue)) * outside
+    error = grey.sum((2, 3)) / np.maximum(outside.sum((2, 3)), 1) / (3 * 255)
+    both = outside[:, 1:] & outside[:, :-1]
+    change = np.abs(grey[:, 1:] - grey[:, :-1]) * both
+    return error, change.sum((1, 2, 3)) / np.maximum(both.sum((1, 2, 3)), 1) / (3 * 255)
