@@ -40,6 +40,8 @@ class Batch:
     """Equal for captions that ask for the same thing: the dataset knows."""
     seed: int = 0
     """Of the noise that `randn` and `rand` draw."""
+    tokens: Tensor | None = None
+    """int64 `(b, s, y, x)`, where these are what is learnt: `frames` then has no frame, `(b, 0, h, w, 3)`."""
 
     @property
     def all_captions(self) -> tuple[str, ...]:
@@ -93,6 +95,7 @@ class Batch:
             replace(
                 self,
                 frames=self.frames[first:end],
+                tokens=None if self.tokens is None else self.tokens[first:end],
                 captions=self.captions[first:end],
                 before=self.before + self.captions[:first],
                 after=self.captions[end:] + self.after,
@@ -102,7 +105,8 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on another device."""
-        return replace(self, frames=self.frames.to(device, non_blocking=True))
+        tokens = None if self.tokens is None else self.tokens.to(device, non_blocking=True)
+        return replace(self, frames=self.frames.to(device, non_blocking=True), tokens=tokens)
 
 
 def cut(size: int, group: int, parts: int) -> list[int]:

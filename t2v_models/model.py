@@ -63,6 +63,13 @@ class FamilyConfig(Config):
         """Run folders of the models that this one builds on, by the setting that names them."""
         return {}
 
+    def tokens_of(self, dataset: str) -> Path | None:
+        """The folder with tokens of a dataset, by its digest, which are learnt in place of frames; None for frames.
+
+        They were made by one of the models that this one builds on.
+        """
+        return None
+
     def plan(self, spec: ClipSpec) -> str:
         """What the family will do with clips of `spec` that its settings leave to the data, and why: for the log."""
         return ""

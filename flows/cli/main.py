@@ -16,6 +16,7 @@ from flows.cli.options import Data, Json, Work, folder_to_write, print_json, run
 from flows.cli.play import commands as play_commands
 from flows.cli.settings import lab_config, model_config
 from flows.cli.story import commands as story_commands
+from flows.cli.tokens import commands as tokens_commands
 from t2v_models.config import LabError, in_words
 from t2v_models.files import check_writable
 from tasks.servers.runtime import WORK
@@ -38,6 +39,7 @@ app.add_typer(data_commands)
 app.add_typer(generate_commands)
 app.add_typer(play_commands)
 app.add_typer(story_commands)
+app.add_typer(tokens_commands)
 
 
 def main() -> NoReturn:

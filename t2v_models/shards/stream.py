@@ -4,6 +4,7 @@ The state of a stream is one integer, the number of batches taken: nothing else 
 """
 
 import logging
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +20,7 @@ from t2v_models.batch import Batch, cut
 from t2v_models.distributed.collectives import ALONE, Share
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
+from t2v_models.shards.tokens import TokenStore
 
 log = logging.getLogger(__name__)
 
@@ -79,8 +81,17 @@ class DeviceClips:
         return self._clips[torch.from_numpy(rows).to(self._clips.device)]
 
 
+def resident(store: ClipStore, device: torch.device) -> ClipStore | DeviceClips:
+    """The clips in the memory of a GPU where they take less than half of it; a CPU decodes faster than it trains."""
+    if device.type == "cpu":
+        return store
+    spec = store.manifest.spec
+    size = len(store) * math.prod(spec.shape)
+    return DeviceClips(store, device) if size < torch.cuda.mem_get_info(device)[0] / 2 else store
+
+
 def batches(
-    store: ClipStore | DeviceClips,
+    store: ClipStore | DeviceClips | TokenStore,
     batch_size: int,
     group: int,
     seed: int,
@@ -97,7 +108,7 @@ def batches(
     captions of a clip one is drawn each time it comes.
 
     Args:
-        store: the clips.
+        store: the clips, or their tokens: the same ones in the same order.
         batch_size: clips per batch, over all ranks.
         group: clips of one caption that stand together.
         seed: of the order.
@@ -127,11 +138,19 @@ def batches(
         epochs = positions // length
         rows = np.concatenate([epoch_order(int(e))[positions[epochs == e] % length] for e in np.unique(epochs)])
         captions = _picked([store.captions[row] for row in rows], group, seed, k)
-        frames = torch.as_tensor(store.frames(rows[first:end]))
+        frames, tokens = _shown(store, rows[first:end])
         meaning = store.manifest.config.meaning
-        return Batch(frames, captions[first:end], captions[:first], captions[end:], meaning)
+        return Batch(frames, captions[first:end], captions[:first], captions[end:], meaning, tokens=tokens)
 
     return _ahead(make, start, workers) if workers else (make(k) for k in count(start))
+
+
+def _shown(store: ClipStore | DeviceClips | TokenStore, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor | None]:
+    """Frames, or none and tokens."""
+    if isinstance(store, TokenStore):
+        _, *sizes = store.manifest.spec.shape
+        return torch.empty(len(rows), 0, *sizes, dtype=torch.uint8), torch.from_numpy(store.tokens(rows))
+    return torch.as_tensor(store.frames(rows)), None
 
 
 def _picked(captions: Sequence[str], group: int, seed: int, k: int) -> tuple[str, ...]:

@@ -30,7 +30,8 @@ from t2v_models.machine import device_type, keep_memory, matrix_gflops, threads
 from t2v_models.model import VideoModel
 from t2v_models.processes import cores
 from t2v_models.shards.store import ClipStore
-from t2v_models.shards.stream import DeviceClips, batches
+from t2v_models.shards.stream import DeviceClips, batches, resident
+from t2v_models.shards.tokens import TokenStore
 from t2v_models.training.clock import Clock
 
 METRICS = "metrics.jsonl"
@@ -106,7 +107,7 @@ def fit(
         if last and config.progress(step, seconds) >= 1:
             return last
         stream = batches(
-            _resident(store, device), size, group, run.seed, step, collectives.share(), block=store.manifest.block
+            _learnt(run, store, device), size, group, run.seed, step, collectives.share(), block=store.manifest.block
         )
         clock = Clock(step, seconds, _machine_rate(device, config))
         record = _Record(run, config, run_dir, model, clock, last, log, watch)
@@ -286,13 +287,11 @@ def arithmetic(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, precision == "bfloat16", cache_enabled=False)
 
 
-def _resident(store: ClipStore, device: torch.device) -> ClipStore | DeviceClips:
-    """The clips in the memory of a GPU where they take less than half of it; a CPU decodes faster than it trains."""
-    if device.type == "cpu":
-        return store
-    spec = store.manifest.spec
-    size = len(store) * math.prod(spec.shape)
-    return DeviceClips(store, device) if size < torch.cuda.mem_get_info(device)[0] / 2 else store
+def _learnt(run: RunConfig, store: ClipStore, device: torch.device) -> ClipStore | DeviceClips | TokenStore:
+    """The clips, or their tokens where a model that the run builds on has made some of all."""
+    if folder := run.model.tokens_of(run.dataset_digest):
+        return TokenStore(store.manifest, folder, [parent.sha256 for parent in run.parents.values()])
+    return resident(store, device)
 
 
 def _mix(seed: int, step: int) -> int:

@@ -23,6 +23,7 @@ from t2v_models.families.tokens.tokenizer import VideoTokenizer
 from t2v_models.families.tokens.transformer import TokenTransformer
 from t2v_models.model import FamilyConfig, Loss, LossModel, VideoModel
 from t2v_models.sampler import Request
+from t2v_models.shards.tokens import place
 from t2v_models.text.encoder import Text
 
 BETAS = (0.9, 0.98)
@@ -62,6 +63,9 @@ class TokensConfig(FamilyConfig):
     @property
     def parents(self) -> dict[str, Path]:
         return {"tokenizer": self.tokenizer}
+
+    def tokens_of(self, dataset: str) -> Path | None:
+        return folder if (folder := place(self.tokenizer, dataset)).is_dir() else None
 
 
 class TokenModel(LossModel):
@@ -105,10 +109,14 @@ class TokenModel(LossModel):
 
     def losses(self, part: Batch, step: int, progress: float) -> dict[str, Loss]:
         """Of the tokens of each clip; some captions are left out."""
-        with torch.no_grad():
-            tokens = self.tokenizer.tokens(to_video(part.frames)).flatten(1)
         text = left_out(self.text(part.captions), part.rand() < self.config.dropout)
-        return self.learn(part, tokens, text, progress)
+        return self.learn(part, self._tokens(part), text, progress)
+
+    @torch.no_grad()
+    def _tokens(self, part: Batch) -> Tensor:
+        """Of each clip `(b, n)`: as they were stored, or of its frames."""
+        tokens = self.tokenizer.tokens(to_video(part.frames)) if part.tokens is None else part.tokens
+        return tokens.flatten(1)
 
     @abstractmethod
     def learn(self, part: Batch, tokens: Tensor, text: Text, progress: float) -> dict[str, Loss]:

@@ -14,6 +14,7 @@ from typing import Literal, Self, final
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -169,6 +170,11 @@ class VideoTokenizer(LossModel):
         with torch.inference_mode(), threads(self.config.threads):
             starts = range(0, len(frames), self.sample_batch)
             return np.concatenate([self._again(frames[i : i + self.sample_batch]) for i in starts])
+
+    def tokenize(self, frames: Frames) -> NDArray[np.int64]:
+        """Tokens `(b, s, y, x)` of clips, uint8 `(b, t, h, w, 3)`."""
+        with torch.inference_mode(), threads(self.config.threads):
+            return self.tokens(to_video(torch.from_numpy(frames).to(self.device))).cpu().numpy()
 
     def _again(self, frames: Frames) -> Frames:
         tokens = self.tokens(to_video(torch.from_numpy(frames).to(self.device)))
