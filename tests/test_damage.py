@@ -158,11 +158,13 @@ def test_whole_films_have_no_damage(whole: dict[str, Path], tmp_path: Path) -> N
 def test_where_wrong_bits_may_pass_it_is_told(whole: dict[str, Path], tmp_path: Path) -> None:
     """Where neither the decoder nor the container notices them."""
     more = {name: write(tmp_path / name, noisy(4), "libx265") for name in ("hevc.mp4", "hevc.ts")}
+    digests = {"x265-params": "log-level=error:hash=1"}
+    more["digests.mp4"] = write(tmp_path / "digests.mp4", noisy(4), "libx265", **digests)
     found = {}
     for name, path in (whole | more).items():
         list(shown(path, 10, told := Told()))
         found |= {name: list(told.notices)} if told.notices else {}
-    sentence = "wrong bits in it may pass unnoticed: {} in this container has no checksum"
+    sentence = "wrong bits in it may pass unnoticed: {} here has no checksum"
     coders = {"vp8.webm": "VP8", "vp8.ogv": "VP8", "hevc.mp4": "HEVC", "hevc.ts": "HEVC"}
     assert found == {name: [sentence.format(coder)] for name, coder in coders.items()}
 

@@ -4,6 +4,7 @@ What the container says of itself (`structure`); the index of AVI, which names e
 broken downloads leave, where coded pictures have none.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ NO_ZEROS = ("h264", "hevc", "vp8", "vp9", "av1")
 ZEROS_LAST = ("mpeg1video", "mpeg2video", "mpeg4", "h263", "flv1", "mjpeg")
 """Coders that may fill up a picture with zeros."""
 
+HASH = re.compile(rb"\x50\x01\x84[\x03\x05\x07\x0d\x11\x31]", re.DOTALL)
+"""How a digest of the decoded picture begins in HEVC, which its decoder compares: ITU-T H.265, section D.2.19."""
+
 BROKEN = "a checksum is wrong or blocks are missing"
 
 
@@ -23,6 +27,8 @@ class Signs:
 
     def __init__(self, path: Path, container: Any, stream: Any) -> None:
         self._codec = stream.codec_context.codec.name
+        self.hashed: bool | None = None
+        """Whether pictures have digests; known from the first packet on."""
         self._stop = 0
         """Of the hole at which the reader is."""
         kind = container.format.name
@@ -34,6 +40,8 @@ class Signs:
     def of(self, packet: Any) -> str | None:
         """Why this packet, or one that should have come before it, is damaged, if so."""
         stored, place = bytes(packet), packet.pos or 0
+        if self.hashed is None:
+            self.hashed = self._codec == "hevc" and HASH.search(stored) is not None
         if HOLE in (stored.rstrip(b"\0") if self._codec in ZEROS_LAST else stored if self._codec in NO_ZEROS else b""):
             return "there are zeros in a picture's code"
         if stored and not any(stored) and self._codec in ZEROS_LAST:

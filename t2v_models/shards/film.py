@@ -84,14 +84,14 @@ def film(path: Path, told: Told) -> Iterator[Shown]:
             check_size(stream.codec_context.width, stream.codec_context.height)
         step = float(1 / stream.average_rate) if stream.average_rate else USUAL_STEP
         decoder, turns = _decoder(path, stream)
-        if decoder.codec.name in DEAF and not is_checked(path, container.format.name):
-            coder = stream.codec_context.codec.name.upper()
-            told.note(f"wrong bits in it may pass unnoticed: {coder} in this container has no checksum")
         signs = Signs(path, container, stream)
         frames = _in_order(_timed(_decoded(container.demux(stream), decoder, signs, path.stat().st_size, told), step))
         before = next(frames, None)
         if before is None:
             raise ValueError(told.lost or "it has no frames")
+        if decoder.codec.name in DEAF and not (signs.hashed or is_checked(path, container.format.name)):
+            coder = stream.codec_context.codec.name.upper()
+            told.note(f"wrong bits in it may pass unnoticed: {coder} here has no checksum")
         start = before.time
         show = partial(_shown, stream, turns, told)
         for frame in frames:
