@@ -1,11 +1,12 @@
 """Films as players show them: order and length of pictures, their shape, the way up, transparency and colour."""
 
+import io
 import math
 import shutil
 import struct
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 from av.stream import Disposition
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
 
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
@@ -26,6 +27,7 @@ from tests.films import bar, place, write
 from tests.tiny import OPTIONS, put, rejects
 
 FFMPEG = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="no ffmpeg here")
+Turn = Callable[[np.ndarray], np.ndarray]
 few = settings(max_examples=15)
 
 KINDS = [
@@ -398,6 +400,38 @@ def test_dolby_vision_of_profile_5_is_refused(tmp_path: Path) -> None:
     path.write_bytes(content.replace(b"hev1", b"dvhe"))
     with pytest.raises(ValueError, match="its colours are Dolby Vision's own"):
         pictures(path)
+
+
+@pytest.mark.parametrize(("orientation", "right"), [
+    (1, lambda f: f), (2, lambda f: f[:, ::-1]), (6, lambda f: np.rot90(f, -1)),
+])  # fmt: skip
+def test_exif_in_the_pictures_of_a_camera_turns_them(tmp_path: Path, orientation: int, right: Turn) -> None:
+    """PyAV has no name for it."""
+    exif, jpeg = Image.Exif(), io.BytesIO()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.fromarray(corners()).save(jpeg, "JPEG", quality=95, exif=exif)
+    with av.open(str(tmp_path / "a.avi"), "w") as container:
+        stream = container.add_stream("mjpeg", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 64, 96, "yuvj420p"
+        for i in range(3):
+            packet = av.Packet(jpeg.getvalue())
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, i, i, Fraction(1, 10)
+            container.mux(packet)
+    assert np.abs(seen(tmp_path / "a.avi")[0].astype(int) - right(corners())).mean() < 6
+
+
+@FFMPEG
+def test_transparency_that_the_container_tells_of_is_read_by_any_coder(tmp_path: Path) -> None:
+    """Also where it needs no other decoder."""
+    sprite = np.zeros((3, 64, 64, 4), np.uint8)
+    sprite[:, 8:40, 8:40] = (220, 40, 40, 255)
+    path = write(tmp_path / "a.mov", list(sprite), "png", "rgba")
+    for codec in ("ffv1", "ffvhuff", "utvideo"):
+        film = tmp_path / f"{codec}.mkv"
+        pixels = "gbrap" if codec == "utvideo" else "yuva420p"
+        options = ["-c:v", codec, "-pix_fmt", pixels, "-metadata:s:v:0", "alpha_mode=1"]
+        subprocess.run(["ffmpeg", "-v", "error", "-i", path, *options, film], check=True)
+        assert (seen(film)[:, 50:] > 253).all()
 
 
 def test_cover_art_is_no_film(tmp_path: Path) -> None:

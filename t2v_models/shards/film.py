@@ -33,6 +33,8 @@ DEEPEST = 16
 """Pictures by which a coder may change their order: H.264 and HEVC allow no more."""
 USUAL_STEP = 0.04
 """Seconds, where a film says neither times nor a rate."""
+LEAST_MISSED = 0.05
+"""Seconds at a film's end: less may come of rounding where pictures are shown for a millisecond."""
 UNTIMED = "matroska,webm"
 """The container that tells how long the film is, but not how long each picture is shown."""
 DOLBY_VISION = ("dvh1", "dvhe", "dva1", "dvav", "dav1")
@@ -49,6 +51,10 @@ DEAF = ("hevc", "vp8", "libvpx", "vp9")
 """Decoders that seldom notice wrong bits; `libvpx-vp9` notices all."""
 BETTER = {"vp9": "libvpx-vp9", "vp8": "libvpx"}
 """Decoders by the coders' makers, which read transparency and, of VP9, notice every wrong bit."""
+
+
+Type._missing_ = classmethod(lambda kinds, number: kinds.VIDEO_HINT)  # type: ignore[assignment]
+"""PyAV refuses all that lies beside a picture where it knows no name for one part, as Exif and spatial films have."""
 
 
 @dataclass
@@ -102,7 +108,7 @@ def film(path: Path, told: Told) -> Iterator[Shown]:
         missing = promised - max(before.time, before.time - start) - last
         if missing > 0 and container.format.name == UNTIMED and not told.lost:
             last += missing
-        elif missing > 1.5 * step:
+        elif missing > max(1.5 * step, LEAST_MISSED):
             told.lost = f"it breaks off {missing:.1f} s before its end" + (f" ({told.lost})" if told.lost else "")
         yield show(before, last, None)
 
@@ -120,8 +126,9 @@ def _decoder(path: Path, stream: Any) -> tuple[Any, list[Image.Transpose] | None
             with _opened(path) as again, suppress(av.FFmpegError):
                 first = next(again.decode(again.streams[stream.index]), None)
                 turns = _turns(first) if first else None
-    if transparent and decoder is stream.codec_context:
-        raise ValueError(f"its transparency cannot be read: PyAV has no {name} that does; convert it")
+    seen = decoder.format is not None and any(part.is_alpha for part in decoder.format.components)
+    if transparent and not seen and decoder is stream.codec_context:
+        raise ValueError(f"its transparency cannot be read: no decoder of {decoder.name} here does; convert it")
     decoder.thread_count = 1  # what it says is then heard in this thread, beside the packet it is about
     decoder.copy_opaque = True
     decoder.options = MILD if decoder.codec.name in ZEROS_ALLOWED else STRICT
