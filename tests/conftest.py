@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -11,7 +12,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch: threads of two processes only stand in line
 
 import pytest
-from hypothesis import settings
+from hypothesis import is_hypothesis_test, settings
 
 from tests.databases import new_work
 from tests.tiny import TINY, prepared, rendered
@@ -23,15 +24,34 @@ settings.load_profile("any load")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with most slow tests first, for two processes to end together; slow tests are not counted as covering.
+    """Files with most slow tests first, for two processes to end together.
 
-    Counting lines makes Python a third slower, and what only a slow test runs should have a fast one.
+    Neither slow tests nor drawn examples are counted as covering: counting lines makes tests dearer by two thirds, and
+    what only these run should have a test of its own.
     """
     slow = [item for item in items if item.get_closest_marker("slow")]
-    for item in slow:
+    for item in [*slow, *(item for item in items if is_hypothesis_test(getattr(item, "function", None)))]:
         item.add_marker("no_cover")
     files = Counter(item.path for item in slow)
     items.sort(key=lambda item: -files[item.path])
+
+
+DEAR_SECONDS = 0.2
+"""Of the processor, for one case of a test."""
+_dear: set[object] = set()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Of a test whose first case was dear, further cases are not counted as covering: they run the same lines again."""
+    test, begun = getattr(item, "function", None), time.process_time()
+    if test in _dear:
+        item.add_marker("no_cover")
+    try:
+        return (yield)
+    finally:
+        if time.process_time() - begun > DEAR_SECONDS:
+            _dear.add(test)
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,7 @@ from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
 from t2v_models.training.loop import TrainConfig, fit
 from tasks.mlflow.registry import promote, version_with
+from tasks.mlflow.server import settings
 from tasks.mlflow.store import client
 from tasks.mlflow.tracking import track
 from tests.attacks import REBOUND, by_all_pages, by_http
@@ -83,9 +84,10 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def store(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A tracking server that keeps the artifacts itself, with one registered model, which is champion."""
     folder = tmp_path_factory.mktemp("server")
-    command = (str(BIN / "mlflow"), "server", "--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db",
-               "--artifacts-destination", str(folder / "kept"))  # fmt: skip
-    with serving(folder, "/health", *command, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false") as url:
+    command = (sys.executable, "-m", "uvicorn", "--factory", "tasks.mlflow.server:application")
+    kept = settings(f"sqlite:///{folder}/mlflow.db", folder / "kept")
+    kept |= {"_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/", "PYTHONPATH": str(Path(__file__).parents[1])}
+    with serving(folder, "/health", *command, **kept) as url:
         with prepared(folder / "work"), redirect_stdout(StringIO()) as told, redirect_stderr(told):
             os.environ["MLFLOW_TRACKING_URI"] = url  # `prepared` takes it away again
             with track(folder / "work", "exp", "a", params={}, tags={}) as tracker:

@@ -341,7 +341,7 @@ def webp(frame: np.ndarray) -> bytes:
     return content.getvalue()
 
 
-@pytest.mark.parametrize(("arguments", "sentence"), [
+MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (("nothing", "OUT"), "t2v: there is no folder, table or clip nothing: name a folder"),
     (("t.csv", "OUT"), "t2v: t.csv line 2 has 3 cells and the header 2: put a caption"),
     (("good.csv", "OUT", "--column", "caption"), "t2v: --column 'caption' names no column: write KEY=NAME"),
@@ -351,26 +351,41 @@ def webp(frame: np.ndarray) -> bytes:
     (("good.csv", "made", "--add", "--fps", "5"), "t2v: made was made with spec.fps 10 and not 5: leave that out"),
     (("good.csv", "OUT", "--add"), "t2v: OUT holds no dataset to add to: leave --add out to make one"),
     ((".", "OUT", "--column", "caption=text"), "t2v: --column names a column of a table, and no table was given"),
-])  # fmt: skip
-def test_a_mistake_is_told_before_any_server_is_loaded(
-    tmp_path: Path, arguments: tuple[str, ...], sentence: str
-) -> None:
-    put(tmp_path, "t.csv", b"path,caption\na.webp,a cat, black\n", None)
-    put(tmp_path, "good.csv", b"path,caption\na.webp,a cat\n", None)
-    put(tmp_path, "a.webp", to_webp(noise(0), 10), None)
-    if "made" in arguments:
-        ingest(tmp_path / "good.csv", tmp_path / "made", OPTIONS)
+]  # fmt: skip
+"""What `t2v ingest` is given, and what it says."""
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, str, bool]]:
+    """Of each: its exit code, what it said, and whether it wrote anything; one process, whose start takes a second."""
+    folder = tmp_path_factory.mktemp("mistakes")
+    put(folder, "t.csv", b"path,caption\na.webp,a cat, black\n", None)
+    put(folder, "good.csv", b"path,caption\na.webp,a cat\n", None)
+    put(folder, "a.webp", to_webp(noise(0), 10), None)
+    ingest(folder / "good.csv", folder / "made", OPTIONS)
     code = """
-import sys
+import contextlib, io, json, os, sys
 sys.modules["prefect"] = sys.modules["mlflow"] = sys.modules["torch"] = None  # importing them fails
 from flows.cli.main import main
-main()
+for words in json.loads(sys.argv[1]):
+    sys.argv, said = ["t2v", "ingest", *words], io.StringIO()
+    with contextlib.suppress(SystemExit), contextlib.redirect_stderr(said):
+        try:
+            main()
+        finally:
+            print(json.dumps([sys.exc_info()[1].code, said.getvalue(), os.path.exists("../out")]))
 """
-    words = [str(tmp_path.with_name("out")) if word == "OUT" else word for word in ("ingest", *arguments)]
-    command = [sys.executable, "-c", code, *words]
-    done = subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+    given = [["../out" if word == "OUT" else word for word in arguments] for arguments, _ in MISTAKES]
+    command = [sys.executable, "-c", code, json.dumps(given)]
+    done = subprocess.run(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
                           capture_output=True, text=True)  # fmt: skip
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith(sentence.replace("OUT", str(tmp_path.with_name("out"))))
-    assert len(done.stderr.splitlines()) == 1
-    assert not tmp_path.with_name("out").exists()
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("number", range(len(MISTAKES)), ids=[" ".join(arguments) for arguments, _ in MISTAKES])
+def test_a_mistake_is_told_before_any_server_is_loaded(answers: list[tuple[int, str, bool]], number: int) -> None:
+    code, said, wrote = answers[number]
+    assert (code, wrote) == (2, False)
+    assert said.startswith(MISTAKES[number][1].replace("OUT", "../out"))
+    assert len(said.splitlines()) == 1

@@ -23,6 +23,7 @@ from tasks.mlflow import tracking
 from tasks.mlflow.finished_runs import add_scores, adopt, attach, known
 from tasks.mlflow.outbox import Outbox
 from tasks.mlflow.registry import fetch_model, model_id
+from tasks.mlflow.server import settings
 from tasks.mlflow.store import run_page, tracking_uri
 from tasks.mlflow.tracking import close_stale, experiment_id, track
 from tasks.train import read_record, reporter, train_model
@@ -263,13 +264,14 @@ def test_a_server_that_goes_away_gets_everything_once_it_is_back(tmp_path, monke
     from tasks.servers.supervisor import Services, answers, free_port
 
     monkeypatch.setattr(tracking, "END_SECONDS", 1.0)
-    for name, value in {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_DISABLE_TELEMETRY": "true",
-                        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}.items():  # fmt: skip
+    for name, value in {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}.items():
         monkeypatch.setenv(name, value)
     port = free_port(0, "MLflow")
     url = f"http://127.0.0.1:{port}"
-    serve = ("mlflow", "server", "--port", str(port), "--workers", "1", "--backend-store-uri",
-             f"sqlite:///{tmp_path}/mlflow.db", "--artifacts-destination", str(tmp_path / "artifacts"))  # fmt: skip
+    serve = ("uvicorn", "--factory", "tasks.mlflow.server:application", "--port", str(port), "--log-level", "warning")
+    # files go through it as well, as through one on another machine
+    through = {"_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/"}
+    environment = settings(f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "artifacts") | through
     monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
 
@@ -277,7 +279,7 @@ def test_a_server_that_goes_away_gets_everything_once_it_is_back(tmp_path, monke
         return not tracker._rows and not len(tracker._outbox)
 
     with Services(tmp_path / "logs", tmp_path) as server:
-        server.start("mlflow", *serve)
+        server.start("mlflow", *serve, environment=environment)
         server.wait("mlflow", f"{url}/health")
         with track(tmp_path, "exp", "patient", params={}, tags={}) as tracker, caplog.at_level(logging.WARNING):
             tracker.log(0, {"loss": 0.0})
@@ -294,7 +296,7 @@ def test_a_server_that_goes_away_gets_everything_once_it_is_back(tmp_path, monke
     assert sorted(row[3] for item in items for row in item.get("metrics", ())) == list(range(1, 100))
     assert [next(iter(item)) for item in items if "metrics" not in item] == ["image", "end"]
     with Services(tmp_path / "logs", tmp_path) as server:
-        server.start("mlflow", *serve)
+        server.start("mlflow", *serve, environment=environment)
         server.wait("mlflow", f"{url}/health")
         assert client_of(tmp_path).get_run(tracker.run_id).info.status == "RUNNING"
         assert history(tmp_path, tracker.run_id, "loss") == {0: [0.0]}

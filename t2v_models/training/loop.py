@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from operator import not_
 from pathlib import Path
 from typing import Literal
@@ -271,7 +272,11 @@ def _machine_rate(device: torch.device, config: TrainConfig) -> float:
     """GFLOP/s of the machines of all ranks together, in the run's precision; 0 where nobody asked."""
     seconds, dtype = config.probe_seconds, getattr(torch, config.precision)
     measures = seconds > 0 and (device.type == "cuda" or collectives.local_rank() == 0)
-    return collectives.all_reduce_sum(matrix_gflops(device, seconds, dtype) if measures else 0.0)
+    return collectives.all_reduce_sum(_matrix_gflops(device, seconds, dtype) if measures else 0.0)
+
+
+_matrix_gflops = cache(matrix_gflops)
+"""Once a process: a lab trains several models in it."""
 
 
 def _device(config: TrainConfig) -> torch.device:
