@@ -92,8 +92,9 @@ class Pairs(World):
         return "s0" if prompt in self.captions(choice) else "s1"
 
     def check_no_leak(self, choice: Choice, captions: Iterable[str]) -> None:
+        shown = set(_shown())
         for caption in captions:
-            pair, shown = parse(caption), set(_shown())
+            pair = parse(caption)
             if held := {m.action for m in pair.objects} & set(choice.hold_out):
                 raise LabError(f"training caption {caption!r} means {held.pop()!r}, which is held out: drop it")
             if _things(pair) not in shown:
