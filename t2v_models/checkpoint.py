@@ -6,6 +6,7 @@ the digest of the weights, so a checkpoint whose JSON exists and whose digest ag
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib.metadata import version
 from operator import not_
@@ -23,6 +24,7 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import Config, LabError, in_words
 from t2v_models.families.build import ModelConfig
 from t2v_models.model import FamilyConfig, VideoModel
+from t2v_models.shards.buckets import check_batches, shares_of
 from t2v_models.shards.ingested import DataConfig
 
 if TYPE_CHECKING:  # a served model reads no dataset
@@ -50,21 +52,28 @@ class RunConfig(Config):
     seed: int
     parents: dict[str, Parent] = Field({}, exclude_if=not_)
     """By the setting of the model that names them."""
+    mix: dict[str, float] = Field({}, exclude_if=not_)
+    """Shares of the batches by the names of shapes, where they are not those of the clips."""
 
     @classmethod
-    def of(cls, manifest: "Manifest", model: FamilyConfig, seed: int) -> "RunConfig":
+    def of(
+        cls, manifest: "Manifest", model: FamilyConfig, seed: int, mix: Mapping[str, float] | None = None
+    ) -> "RunConfig":
         """The run that trains `model` on the dataset of `manifest`.
 
         Raises:
-            LabError: a model that it builds on has no whole checkpoint.
+            LabError: a model that it builds on has no whole checkpoint; the model cannot learn from clips of all these
+                shapes, or one of those that come fills no batch.
         """
+        model.check_shapes(tuple(dict.fromkeys((manifest.spec, *manifest.shapes))))
+        check_batches(manifest, shares_of(manifest, mix or {}), model.batch_size)
         parents = {}
         for name, run_dir in model.parents.items():
             last = _require(newest(run_dir), run_dir)
             parents[name] = Parent(run=last.run, step=last.step, sha256=last.sha256)
         return cls(
             model=model.with_captions(manifest.captions), dataset=manifest.config, dataset_digest=manifest.digest,
-            seed=seed, parents=parents,
+            seed=seed, parents=parents, mix=dict(mix or {}),
         )  # fmt: skip
 
     @model_validator(mode="before")
@@ -79,11 +88,13 @@ class RunConfig(Config):
 
     def build(self) -> VideoModel:
         """A fresh model, and fresh models that it builds on; weights are drawn from torch's current seed."""
-        return self.model.build(self.spec, {name: parent.run.build() for name, parent in self.parents.items()})
+        model = self.model.build(self.spec, {name: parent.run.build() for name, parent in self.parents.items()})
+        model.shapes = tuple(one.spec for one in self.dataset.one_shape)
+        return model
 
     @property
     def spec(self) -> ClipSpec:
-        """Frames, size and rate of the clips the model makes."""
+        """Frames, size and rate of the clips the model makes unless it is asked for others."""
         return self.dataset.spec
 
 

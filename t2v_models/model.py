@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from t2v_models.batch import Batch, Metrics, to_frames
-from t2v_models.clips.spec import ClipSpec
-from t2v_models.config import Config
+from t2v_models.clips.spec import ClipSpec, in_a_row
+from t2v_models.config import Config, LabError
 from t2v_models.distributed.collectives import all_reduce_gradients
 from t2v_models.machine import threads
-from t2v_models.sampler import Request, refuse_wishes
+from t2v_models.sampler import Request, of_a_shape, refuse_wishes
 from t2v_models.text.encoder import TextEncoder
 from t2v_models.text.encoders import EncoderConfig
 from t2v_models.text.words import WordsConfig
@@ -74,6 +74,19 @@ class FamilyConfig(Config):
         """What the family will do with clips of `spec` that its settings leave to the data, and why: for the log."""
         return ""
 
+    def check_shapes(self, shapes: Sequence[ClipSpec]) -> None:
+        """See that a model of this family can learn from clips of all these shapes, a batch of one at a time. It is
+        built for the first.
+
+        Raises:
+            LabError: it cannot: what it takes.
+        """
+        if len(shapes) > 1:
+            raise LabError(
+                f"{self.name} learns from clips of one shape and the dataset has {in_a_row(shapes)}: train diffusion "
+                "with --set network=factorised or transformer, or make a dataset of one shape"
+            )
+
     def with_captions(self, captions: Sequence[str]) -> Self:
         """The same, with the text encoder fitted to the captions of a dataset."""
         return self.model_copy(update={"text_encoder": self.text_encoder.fitted(captions)})
@@ -93,6 +106,8 @@ class VideoModel(nn.Module, ABC):
 
     config: FamilyConfig
     spec: ClipSpec
+    shapes: tuple[ClipSpec, ...] = ()
+    """All that it learnt from; it makes any of them, `spec` unless it is asked for another."""
     text: TextEncoder
     able: frozenset[str] = frozenset()
     """Wishes of a request (`sampler.WISHES`) that the model can meet."""
@@ -161,12 +176,13 @@ class VideoModel(nn.Module, ABC):
         Raises:
             LabError: a wish that the family cannot meet, or a prompt that its text encoder refuses.
         """
-        refuse_wishes(self.name, self.spec, request, self.able)
+        refuse_wishes(self.name, self.spec, request, self.able, self.shapes)
         for prompt in dict.fromkeys(request.prompts):
             self.text.check(prompt)
 
     def sample(self, request: Request) -> NDArray[np.uint8]:
         """uint8 `(b, t, h, w, 3)`, on any device, with the threads that the family asks for."""
+        request = of_a_shape(request, self.spec, self.shapes)
         with torch.inference_mode(), threads(self.config.threads):
             return to_frames(self.make(request))
 

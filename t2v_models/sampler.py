@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from t2v_models.clips.spec import ClipSpec
+from t2v_models.clips.spec import ClipSpec, in_a_row
 from t2v_models.config import LabError
 
 Frames = NDArray[np.uint8]
@@ -116,15 +116,36 @@ WISHES = {
 }
 
 
-def refuse_wishes(name: str, spec: ClipSpec, request: Request, able: frozenset[str] = frozenset()) -> None:
-    """Refuse every wish but those that a sampler is able to meet; its own length and size are none.
+def of_a_shape(request: Request, spec: ClipSpec, shapes: Sequence[ClipSpec]) -> Request:
+    """The request with the size and length that it leaves open, of a sampler that makes clips of several shapes: those
+    of the first shape that is as asked, `spec` before all; a length that none has is that of clips of the size."""
+    if len(shapes) < 2:
+        return request
+    ranked = sorted((spec, *shapes), key=lambda shape: request.frames not in (None, shape.frames))
+    for shape in ranked:
+        if request.size in (None, (shape.height, shape.width)):
+            return replace(request, frames=request.frames or shape.frames, size=(shape.height, shape.width))
+    return request
+
+
+def refuse_wishes(
+    name: str, spec: ClipSpec, request: Request, able: frozenset[str] = frozenset(), shapes: Sequence[ClipSpec] = ()
+) -> None:
+    """Refuse every wish but those that a sampler is able to meet; its own length and size are none, nor are those of
+    any of its shapes.
 
     Raises:
         LabError: the first wish that cannot be met, or that no sampler could.
     """
+    request = of_a_shape(request, spec, shapes)
     own = {"frames"} if request.frames == spec.frames else set()
-    own |= {"size"} if request.size == (spec.height, spec.width) else set()
+    own |= {"size"} if request.size in [(shape.height, shape.width) for shape in (spec, *shapes)] else set()
+    own |= {"frames"} if (request.frames, request.size) in [(s.frames, (s.height, s.width)) for s in shapes] else set()
     for wish in sorted(request.wishes - able - own):
+        if wish in ("frames", "size") and len(shapes) > 1:
+            width, height = request.size[::-1] if request.size else (spec.width, spec.height)
+            asked = f"{width}x{height}x{request.frames or spec.frames}"
+            raise LabError(f"{name} has not learnt the shape {asked}: ask for one of {in_a_row(shapes)}")
         raise LabError(f"{name} cannot take {WISHES[wish].format(spec)}")
     if request.frames is not None and request.frames < 1:
         raise LabError(f"a clip of {request.frames} frames was asked for: ask for 1 or more")

@@ -103,7 +103,7 @@ def _subject(run: Path | str, data: DatasetConfig | None, own: Path | None) -> S
     if str(run).startswith(PIPELINE):
         return _pipeline(who, own)
     assert who.data is not None
-    found = _as_it_is(who, who.data)
+    found = _as_it_is(who, who.data.truth or who.data)
     if who.data.truth:
         return replace(found, sample=clips_of(who.sampler, partial(real, who.data.truth)))
     return _beside_own(found, who.sampler, Path(run), own)

@@ -14,6 +14,7 @@ from t2v_models.checkpoint import RunConfig
 from t2v_models.families.build import ModelConfig
 from t2v_models.judging.metrics import WATCHED
 from t2v_models.leaderboard.milestones import Milestones
+from t2v_models.shards.buckets import shares_of
 from t2v_models.shards.ingested import DataConfig
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.remote import is_url, local_folder, open_data
@@ -32,7 +33,7 @@ from tasks.report.stopwatch import working
 def train_model(data: Path | str, model: ModelConfig, config: TrainConfig, run_dir: Path, work: Path) -> Path:
     """Train into `run_dir`, from its newest checkpoint if it has one, tracked in MLflow; returns `run_dir`."""
     store = open_data(data, work / "cache", config.cache_gib, run_dir)
-    run = RunConfig.of(store.manifest, model, config.seed)
+    run = RunConfig.of(store.manifest, model, config.seed, config.mix)
     if "model" in read_record(run_dir) and loop.is_finished(run, config, run_dir):
         say(f"train    {run_dir} is finished, nothing to train")
         return run_dir
@@ -83,7 +84,14 @@ def _train(
 def plan(manifest: Manifest, model: ModelConfig, config: TrainConfig) -> str:
     """What is going to be trained, on what and for how long, in one line: also what nobody chose by hand."""
     spec, captions = manifest.spec, len(set(manifest.captions))
-    data = f"{len(manifest.captions):,} clips of {spec.frames} frames at {spec.sides} px with {captions:,} captions"
+    shapes = f"{spec.frames} frames at {spec.sides} px"
+    if len(manifest.shapes) > 1:
+        shares = shares_of(manifest, config.mix)
+        each = zip(manifest.shapes, manifest.buckets, shares, strict=True)
+        shapes = "the shapes " + ", ".join(
+            f"{s.name} ({len(rows):,}, {share:.0%} of batches)" for s, rows, share in each
+        )
+    data = f"{len(manifest.captions):,} clips of {shapes} with {captions:,} captions"
     length = f"{config.steps:,} updates" if config.steps else f"{config.minutes:g} minutes"
     ranks = "1 process" if config.ranks == 1 else f"{config.ranks} processes"
     how = f"{length} of batches of {model.batch_size}, {ranks}, {config.precision}"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 commands = typer.Typer()
 
+SEVERAL = "as 64,64x36"
 SHOWN_KINDS = 12
 """Reasons that are printed; all are in the tables."""
 
@@ -27,6 +28,8 @@ def render(
     clips: Annotated[int, typer.Option(help="Number of clips.")] = 10_000,
     size: Annotated[str, typer.Option(help="In pixels, 16 to 512: 64, or width first 64x36.")] = "64",
     frames: Annotated[int, typer.Option(help="Frames per clip, 4 to 256.")] = 10,
+    sizes: Annotated[str | None, typer.Option(help=f"Several, {SEVERAL}, in place of --size.")] = None,
+    lengths: Annotated[str | None, typer.Option(help="Several, as 10,20, in place of --frames.")] = None,
     fps: Annotated[int, typer.Option(help="Frames per second when played.")] = 10,
     seed: Annotated[int, typer.Option(help="Clip i is drawn from (seed, i).")] = 0,
     hold_out: Annotated[
@@ -61,6 +64,9 @@ def render(
     t2v render data/bands --bands                       "small circle moving
                                                         left very slowly"
     t2v render data/all --hold-out none                 nothing kept for s3
+    t2v render data/mixed --sizes 64,64x36 --lengths 10,20
+                                                        four shapes, as many of
+                                                        each
     t2v render data/big --runner dask --workers 8       a cluster of its own
     t2v render data/big --runner dask --dask-address tcp://host:8786
 
@@ -71,11 +77,13 @@ def render(
     from t2v_models.worlds.dataset import DatasetConfig
 
     held = {} if hold_out is None else {"hold_out": [] if hold_out == "none" else hold_out.split(",")}
-    height, width = height_and_width(size)
-    spec = {"height": height, "width": width, "frames": frames, "fps": fps}
+    shapes = _shapes(sizes or size, lengths or str(frames), fps)
+    counts = [clips * (i + 1) // len(shapes) - clips * i // len(shapes) for i in range(len(shapes))]
+    several = {"buckets": [{"spec": s, "clips": n} for s, n in zip(shapes, counts, strict=True)]}
     config = DatasetConfig.model_validate(
-        {
-            "world": world, "clips": clips, "spec": spec, "seed": seed, "bands": bands, "codec": codec,
+        (several if len(shapes) > 1 else {"clips": clips, "spec": shapes[0]})
+        | {
+            "world": world, "seed": seed, "bands": bands, "codec": codec,
             "coverage": int(coverage) if coverage and coverage.isdigit() else coverage,
         }
         | held
@@ -118,7 +126,16 @@ def ingest(
         ),
     ] = None,
     size: Annotated[str, typer.Option(help="In pixels, 16 to 512: 64, or width first 64x36.")] = "64",
-    frames: Annotated[int, typer.Option(help="Frames per clip, 4 to 256.")] = 10,
+    frames: Annotated[int, typer.Option(help="Frames per clip, 1 to 256; 1 for images.")] = 10,
+    sizes: Annotated[
+        str | None, typer.Option(help=f"Several, {SEVERAL}: each file gets the one nearest to its own form.")
+    ] = None,
+    lengths: Annotated[
+        str | None,
+        typer.Option(
+            help="Several, as 20,10,1: as long as the film allows; 1 makes clips of pictures that stand alone."
+        ),
+    ] = None,
     fps: Annotated[int, typer.Option(help="Frames per second; films of other rates are resampled.")] = 10,
     fit: Annotated[str, typer.Option(help="crop, or letterbox to keep all of a frame of another form.")] = "crop",
     source_fps: Annotated[
@@ -144,6 +161,9 @@ def ingest(
     t2v ingest films/list.jsonl data/mine               paths beside the table
     t2v ingest films data/mine --frames 16 --stride 4   windows that overlap
     t2v ingest films data/mine --size 64x36             16:9
+    t2v ingest films data/mine --sizes 64x36,36x64,48 --lengths 20,10,1
+                                                        several shapes, and
+                                                        pictures
     t2v ingest films data/mine --fit letterbox          black bars, all is kept
     t2v ingest films data/mine --validation 0.2         a fifth of the files
     t2v ingest films/a.mp4 data/one                     a single film
@@ -166,9 +186,14 @@ def ingest(
     there = options_of(out) if add else None
     height, width = height_and_width(size if _said(ctx, "size") or not there else there.spec.sides)
     spec = _given(ctx, {"frames": frames, "fps": fps}, there and there.spec) | {"height": height, "width": width}
+    shape: dict[str, Any] = {"spec": spec}
+    if sizes or lengths:
+        shape = {"shapes": _shapes(sizes or size, lengths or str(frames), fps)}
+    elif there and there.shapes and not any(_said(ctx, option) for option in ("size", "frames", "fps")):
+        shape = {}
     others = {"fit": fit, "stride": stride, "source_fps": source_fps, "validation": validation, "codec": codec}
     kept = there.model_dump() if there else {}
-    options = IngestOptions.model_validate(kept | {"spec": spec} | _given(ctx, others, there))
+    options = IngestOptions.model_validate(kept | shape | _given(ctx, others, there))
     columns = dict(_named(given) for given in column or ())
     if not tars_of(source):
         look(source, out, options, captions, columns, add)  # before the server is started: a mistake is said at once
@@ -182,6 +207,23 @@ def ingest(
     print(f"{result.sources:,} files: {result.train:,} clips in {out}, {result.validation:,} in {out / 'validation'}")
     told = _tell(out)
     print_json(as_json, {"data": str(out), **vars(result), "reasons": told})
+
+
+def _shapes(sizes: str, lengths: str, fps: int) -> list[dict[str, int]]:
+    """Every size in every length.
+
+    Raises:
+        LabError: a size or a length that is none.
+    """
+    for length in lengths.split(","):
+        if not length.isdigit():
+            raise LabError(f"--lengths {lengths!r} holds {length!r}, which is no number of frames: write 10,20")
+    what = "--sizes" if "," in sizes else "--size"
+    return [
+        {"height": height, "width": width, "frames": int(length), "fps": fps}
+        for height, width in (height_and_width(size, what) for size in sizes.split(","))
+        for length in lengths.split(",")
+    ]
 
 
 def _given(ctx: typer.Context, options: dict[str, Any], there: Any | None) -> dict[str, Any]:

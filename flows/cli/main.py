@@ -110,6 +110,10 @@ def train(
     ranks: Annotated[int, typer.Option(help="Processes that share every batch: one a GPU, or one a CPU core.")] = 1,
     oversubscribe: Annotated[bool, typer.Option("--oversubscribe", help="Allow more ranks than CPU cores.")] = False,
     cache_gib: Annotated[float, typer.Option(help="Of a URL: disk space for its shards, in --work.")] = 10,
+    mix: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SHAPE=SHARE", help="Share of the batches of one shape of clips, as 64x36x1=0.2; repeat."),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting of the model, see 't2v settings'; may be repeated."),
@@ -118,13 +122,14 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a model on a dataset, tracked in MLflow. The same command again resumes."""
+    from t2v_models.shards.buckets import mix_of, shares_of
     from t2v_models.shards.remote import open_data
     from t2v_models.training.launch import check_ranks
     from t2v_models.training.loop import TrainConfig
 
     config = model_config(model, set_ or [])
     length = {"steps": steps, "minutes": MINUTES if steps is None and minutes is None else minutes, "seed": seed}
-    machine = {"device": device, "precision": precision, "cache_gib": cache_gib}
+    machine = {"device": device, "precision": precision, "cache_gib": cache_gib, "mix": mix_of(mix or [])}
     training = TrainConfig.model_validate(length | machine | {"ranks": ranks, "oversubscribe": oversubscribe})
     check_ranks(config, training)
     if out is None:
@@ -132,6 +137,8 @@ def train(
         check_writable(out, "give --out, for the run would go to")
     # before the server is started: a missing dataset is said at once
     manifest = open_data(data, work / "cache", cache_gib, out).manifest
+    shares_of(manifest, training.mix)
+    config.check_shapes(tuple(dict.fromkeys((manifest.spec, *manifest.shapes))))
     from tasks.servers.runtime import prefect_api, prepare
 
     prepare(work)

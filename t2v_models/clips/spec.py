@@ -1,6 +1,7 @@
 """The size of a clip and how its pixels are stored: what is true of any clip, whatever it shows."""
 
 import re
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -28,7 +29,7 @@ class ClipSpec(Config, json_schema_extra=_with_size):
     `size` stands for both sides of a square frame, in what is read and in what is written.
     """
 
-    frames: int = Field(10, ge=4, le=256, description="frames per clip")
+    frames: int = Field(10, ge=1, le=256, description="frames per clip; an image is a clip of 1")
     height: int = Field(64, ge=16, le=512, description="pixels")
     width: int = Field(64, ge=16, le=512, description="pixels")
     fps: int = Field(10, ge=1, le=60, description="frames per second when played")
@@ -69,6 +70,11 @@ class ClipSpec(Config, json_schema_extra=_with_size):
         return sides(self.height, self.width)
 
     @property
+    def name(self) -> str:
+        """Of the shape, width, height and frames: 64x36x10."""
+        return f"{self.width}x{self.height}x{self.frames}"
+
+    @property
     def short_side(self) -> int:
         """px."""
         return min(self.height, self.width)
@@ -77,6 +83,39 @@ class ClipSpec(Config, json_schema_extra=_with_size):
     def unit(self) -> float:
         """Pixels per unit of length: 1 at 64 px, 0.5 at 32 px."""
         return self.short_side / UNIT_SIZE
+
+
+class Bucket(Config):
+    """Clips of one shape in a dataset of several."""
+
+    spec: ClipSpec
+    clips: int = Field(ge=0, description="how many there are")
+
+
+def most_common(buckets: Sequence[Bucket]) -> ClipSpec:
+    """The shape of most clips, the first of equals."""
+    return max(buckets, key=lambda bucket: bucket.clips).spec
+
+
+def in_a_row(shapes: Iterable[ClipSpec]) -> str:
+    """Their names, for sentences."""
+    return ", ".join(spec.name for spec in shapes)
+
+
+def check_shapes(shapes: Iterable[ClipSpec]) -> None:
+    """See that shapes can stand in one dataset.
+
+    Raises:
+        ValueError: two are equal, or play at different rates.
+    """
+    seen: dict[str, ClipSpec] = {}
+    for spec in shapes:
+        if spec.name in seen:
+            raise ValueError(f"the shape {spec.name} is named twice: name each once")
+        seen[spec.name] = spec
+    rates = sorted({spec.fps for spec in seen.values()})
+    if len(rates) > 1:
+        raise ValueError(f"clips of {rates[0]} and of {rates[-1]} frames per second: all of a dataset play at one rate")
 
 
 def sides(height: int, width: int) -> str:

@@ -61,20 +61,21 @@ class OwnClips:
                 "again with --validation 0.1"
             )
         training, validation = ClipStore(manifest), ClipStore(Manifest.load(folder / VALIDATION))
-        count, kept = len(training) + len(validation), len(validation)
+        learnt, held = (_of_shape(store.manifest, manifest.spec) for store in (training, validation))
+        count, kept = len(learnt) + len(held), len(held)
         if count < LEAST_CLIPS or kept < LEAST_VALIDATION:
             raise LabError(
                 f"{folder} has {count:,} clips, {kept:,} of them for validation, too few to judge samples by: it takes "
                 f"{LEAST_CLIPS} and {LEAST_VALIDATION}, so add clips or keep a larger share with --validation"
             )
-        meanings = {manifest.config.meaning(caption) for caption in validation.captions}
+        meanings = {manifest.config.meaning(validation.captions[row]) for row in held}
         if len(meanings) < LEAST_CAPTIONS:
             raise LabError(
                 f"the captions of {folder} kept for validation say {len(meanings)} different things, too few to tell "
                 f"clips apart by: it takes {LEAST_CAPTIONS}, so caption clips by what each shows"
             )
         digest = f"{manifest.digest}-{validation.manifest.digest}"
-        some = (_some(len(training), MOST_TRAINING), _some(kept, MOST_VALIDATION))
+        some = (learnt[_some(len(learnt), MOST_TRAINING)], held[_some(kept, MOST_VALIDATION)])
         return cls(manifest.config, digest, training, validation, *some)
 
     @property
@@ -118,6 +119,12 @@ class OwnClips:
         """Every caption of the validation part, as often as it stands there, and all of that again, `clips_per_prompt`
         times at most and no more than `MOST_VALIDATION` in all."""
         return list(self.captions) * max(1, min(clips_per_prompt, MOST_VALIDATION // len(self.captions)))
+
+
+def _of_shape(manifest: Manifest, spec: ClipSpec) -> Rows:
+    """The clips of a shape: of a dataset of several, those of the most common one are judged."""
+    shapes = list(manifest.shapes)
+    return manifest.buckets[shapes.index(spec)] if spec in shapes else np.zeros(0, np.int64)
 
 
 def _some(count: int, most: int) -> Rows:

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.shards.film import film
-from t2v_models.shards.frames import frame_files
+from t2v_models.shards.frames import FRAME_SUFFIXES, frame_files
 from t2v_models.shards.paths import printable
 from t2v_models.shards.picture import Shown, Told, check_size, on_white
 
@@ -31,7 +31,7 @@ def shown(path: Path, fps: float, told: Told) -> Iterator[Shown]:
     """The pictures of a clip in order, each with the seconds it is shown; told by content, not by suffix.
 
     Args:
-        path: a media file, or a folder of images.
+        path: a media file, an image, or a folder of images.
         fps: the rate of sources that know none: folders of images and arrays.
         told: filled with what is found out beside the pictures, while they are taken.
 
@@ -40,6 +40,8 @@ def shown(path: Path, fps: float, told: Told) -> Iterator[Shown]:
     """
     if path.is_dir():
         return (Shown(1 / fps, partial(_picture, file)) for file in frame_files(path))
+    if path.suffix.lower() in FRAME_SUFFIXES:
+        return iter([Shown(1 / fps, partial(_picture, path))])
     with path.open("rb") as stream:
         start = stream.read(16)
     if not start:
@@ -64,6 +66,12 @@ def resampled(pictures: Iterator[Shown], fps: float) -> Iterator[Shown]:
         while (count + 0.5) / fps < end:
             yield picture
             count += 1
+
+
+def shown_size(picture: Shown) -> tuple[float, float]:
+    """Width and height of a picture as a player shows it, in units of a pixel's height."""
+    image = picture.pixels()
+    return image.width * picture.aspect, float(image.height)
 
 
 def fitted(picture: Shown, spec: ClipSpec, fit: str) -> NDArray[np.uint8]:

@@ -139,7 +139,7 @@ def look(
         _require_free(out, _wanted(options, world="ingested"))
     if source.is_dir() and captions is None and out.resolve().is_relative_to(source.resolve()):
         raise LabError(f"{out} lies inside {source}, which is to be read: choose a folder outside it")
-    listing = list_sources(source, captions, columns)
+    listing = list_sources(source, captions, columns, options.takes_images)
     if not listing.sources:
         raise _nothing(source, listing.rejects)
     return listing
@@ -206,7 +206,7 @@ def _require_same(out: Path, there: DataConfig, options: IngestOptions) -> None:
     Raises:
         LabError: naming those that differ.
     """
-    old, new = flatten(there.model_dump()), flatten(options.model_dump())
+    old, new = flatten(there.model_dump()), flatten(options.model_dump(exclude={"spec"} if options.shapes else None))
     changes = [f"{key} {old.get(key)!r} and not {new[key]!r}" for key in new if old.get(key) != new[key]]
     if changes:
         raise LabError(f"{out} was made with {', '.join(changes)}: leave that out, clips that are added are alike")
@@ -263,7 +263,10 @@ def _remove_spools(jobs: list[Job]) -> None:
 
 def _wanted(options: IngestOptions, **more: str) -> dict[str, object]:
     """What a dataset of these options says of itself, with what it leaves out."""
-    return flatten({"source_fps": None} | options.model_dump(mode="json") | more)
+    said: dict[str, object] = {"source_fps": None, "shapes": None} | options.model_dump(mode="json") | more
+    if options.shapes:
+        del said["spec"]  # one of the shapes: that of most clips, which is found out
+    return flatten(said)
 
 
 def _require_free(out: Path, wanted: Mapping[str, object]) -> None:

@@ -1,17 +1,17 @@
 """What an ingested dataset is, beside a rendered one. Both are shards with a manifest; models train on either."""
 
 import hashlib
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from itertools import pairwise
 from operator import not_
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
-from t2v_models.clips.spec import ClipSpec, Codec
+from t2v_models.clips.spec import Bucket, ClipSpec, Codec, check_shapes
 from t2v_models.config import Config
 from t2v_models.text.split import sorted_words
-from t2v_models.worlds.dataset import DatasetConfig
+from t2v_models.worlds.dataset import DatasetConfig, shape_columns
 
 INGESTED: Final = "ingested"
 """What stands where a rendered dataset names its world."""
@@ -42,6 +42,29 @@ class IngestOptions(Config):
     validation: float = Field(0.05, ge=0, lt=1, description="share of the source files kept for validation")
     clips_per_shard: int = Field(500, ge=1, le=100_000, description="clips in one tar file")
     codec: Codec = Field("lz4", description="how pixels are stored: lz4 is fast, webp plays in any browser")
+    shapes: tuple[ClipSpec, ...] = Field(
+        (), exclude_if=not_, description="of clips of several shapes: each file goes to the one nearest to its own"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spec_of_shapes(cls, values: Any) -> Any:
+        """One of them."""
+        if not isinstance(values, dict) or not values.get("shapes"):
+            return values
+        shapes = [ClipSpec.model_validate(shape) for shape in values["shapes"]]
+        check_shapes(shapes)
+        return {"spec": shapes[0]} | values
+
+    @property
+    def all_shapes(self) -> tuple[ClipSpec, ...]:
+        """Several, or one."""
+        return self.shapes or (self.spec,)
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether a picture alone becomes a clip, of one frame."""
+        return any(spec.frames == 1 for spec in self.all_shapes)
 
 
 class Before(Config):
@@ -50,14 +73,23 @@ class Before(Config):
     source_sha256: str
     clips: int
     prompts: tuple[str, ...]
+    buckets: tuple[Bucket, ...] = Field((), exclude_if=not_)
+
+
+def _counts(state: Before) -> list[int]:
+    """Clips of each shape."""
+    return [bucket.clips for bucket in state.buckets] or [state.clips]
+
+
+def ingested_columns(buckets: Sequence[object]) -> dict[str, str]:
+    """Of the manifest of an ingested dataset, of one shape or of several."""
+    return shape_columns(buckets) | {"source": "word", "source_frame": "count"}
 
 
 class IngestConfig(IngestOptions):
     """Everything that decides the clips of an ingested dataset; it says of itself what a rendered one does."""
 
     command: ClassVar[str] = "ingest"
-    columns: ClassVar[dict[str, str]] = {"source": "word", "source_frame": "count"}
-    """What is known of a clip is its file and its first frame, at the rate of the dataset."""
     known: ClassVar[str] = "caption, source file and first frame"
     about: ClassVar[str] = "Some of the captions"
     truth: ClassVar[None] = None
@@ -69,6 +101,21 @@ class IngestConfig(IngestOptions):
     clips: int = Field(ge=1, description="number of clips")
     prompts: tuple[str, ...] = Field(description="some of the captions, to sample a model with while it trains")
     before: tuple[Before, ...] = Field((), exclude_if=not_, description="what it was each time clips were added")
+    buckets: tuple[Bucket, ...] = Field((), exclude_if=not_, description="how many clips there are of each shape")
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """What is known of a clip is its file and its first frame, at the rate of the dataset."""
+        return ingested_columns(self.buckets)
+
+    @property
+    def one_shape(self) -> tuple["IngestConfig", ...]:
+        """The datasets of one shape that it is made of."""
+        return tuple(
+            self.model_copy(update={"spec": bucket.spec, "clips": bucket.clips, "buckets": (), "shapes": ()})
+            for bucket in self.buckets
+            if bucket.clips
+        ) or (self,)
 
     @property
     def hold_out(self) -> tuple[()]:
@@ -90,9 +137,13 @@ class IngestConfig(IngestOptions):
 
     @property
     def shards(self) -> int:
-        """Number of tar files: each time clips are added, they begin one of their own."""
-        ends = [0, *(state.clips for state in self.before), self.clips]
-        return sum(-(-(end - start) // self.clips_per_shard) for start, end in pairwise(ends))
+        """Number of tar files, each of clips of one shape: each time clips are added, they begin ones of their own."""
+        ends = [[0] * max(1, len(self.buckets)), *(_counts(state) for state in self.now)]
+        return sum(
+            -(-(end - start) // self.clips_per_shard)
+            for before, after in pairwise(ends)
+            for start, end in zip(before, after, strict=True)
+        )
 
     def of_shard(self, index: int) -> "IngestConfig":
         """What the dataset was when this shard was written."""
@@ -101,7 +152,8 @@ class IngestConfig(IngestOptions):
     @property
     def now(self) -> tuple[Before, ...]:
         """What it was each time, and is, for one to which clips are added."""
-        return *self.before, Before(source_sha256=self.source_sha256, clips=self.clips, prompts=self.prompts)
+        now = Before(source_sha256=self.source_sha256, clips=self.clips, prompts=self.prompts, buckets=self.buckets)
+        return *self.before, now
 
     @property
     def states(self) -> list["IngestConfig"]:

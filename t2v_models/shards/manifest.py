@@ -10,8 +10,10 @@ from importlib.metadata import version
 from itertools import accumulate
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from t2v_models.clips.spec import ClipSpec
@@ -27,9 +29,11 @@ from t2v_models.shards.write import (
     read_metadata,
     require_config,
     row_schema,
+    shape_facts,
     shard_name,
     sidecar_path,
 )
+from t2v_models.worlds.dataset import shape_columns
 
 VALIDATION = "validation"
 """Folder of the clips kept for validation, a dataset of its own, in that of those to train on."""
@@ -78,6 +82,25 @@ class Manifest:
         return captions
 
     @cached_property
+    def shapes(self) -> tuple[ClipSpec, ...]:
+        """Of its buckets: one, or several."""
+        return tuple(one.spec for one in self.config.one_shape)
+
+    @cached_property
+    def bucket_of(self) -> NDArray[np.int64]:
+        """Of every clip the number of its shape in `shapes`."""
+        if len(self.shapes) == 1:
+            return np.zeros(len(self.table), np.int64)
+        codes = {shape_facts(spec): number for number, spec in enumerate(self.shapes)}
+        columns = (self.table[name].to_pylist() for name in shape_columns(self.config.buckets))
+        return np.array([codes[facts] for facts in zip(*columns, strict=True)], np.int64)
+
+    @cached_property
+    def buckets(self) -> tuple[NDArray[np.int64], ...]:
+        """The clips of every shape."""
+        return tuple(np.flatnonzero(self.bucket_of == number) for number in range(len(self.shapes)))
+
+    @cached_property
     def starts(self) -> list[int]:
         """The first clip of every shard, and behind the last one the number of clips."""
         return [0, *accumulate(shard.clips for shard in self.shards)]
@@ -88,8 +111,9 @@ class Manifest:
 
     @property
     def block(self) -> int | None:
-        """Shards that an epoch goes through at a time (`stream.blocked_order`), wherever they lie; None for all."""
-        total = sum(shard.size for shard in self.shards)
+        """Shards that an epoch of a bucket goes through at a time (`stream.blocked_order`), wherever they lie; None for
+        all."""
+        total = sum(shard.size for shard in self.shards) * len(self.shapes)
         return max(1, BLOCK_BYTES * len(self.shards) // total) if total > BLOCK_BYTES else None
 
     @classmethod
@@ -267,6 +291,10 @@ def _card(config: DataConfig, shards: tuple[Shard, ...], validated: bool) -> str
     spec, bound = config.spec, next(size for size in (1, 10, 100, 1000, 10_000) if config.clips <= size * 1000)
     category = {1: "n<1K", 10: "1K<n<10K", 100: "10K<n<100K", 1000: "100K<n<1M", 10_000: "1M<n<10M"}[bound]
     captions = "\n".join(f"- {prompt}" for prompt in config.prompts)
+    shapes = f"Each clip has {spec.frames} frames of {spec.width}x{spec.height} pixels"
+    if config.buckets:
+        each = [f"{b.clips:,} of {b.spec.frames} x {b.spec.width}x{b.spec.height}" for b in config.buckets]
+        shapes = f"Clips of several shapes, frames x pixels: {', '.join(each)};"
     pixels = {
         "lz4": "an .npy file of uint8 `(frames, height, width, 3)` in an LZ4 frame",
         "webp": "a lossless animation",
@@ -284,7 +312,7 @@ configs:
 ---
 # {config.world}: {config.clips:,} captioned clips
 
-Each clip has {spec.frames} frames of {spec.width}x{spec.height} pixels at {spec.fps} frames per second.
+{shapes} at {spec.fps} frames per second.
 {len(shards):,} shards of up to {config.clips_per_shard:,} clips, {sum(s.size for s in shards) / 1e6:,.1f} MB in all;
 the pixels of a clip take {sum(s.pixel_bytes for s in shards) / config.clips:,.0f} bytes as stored.
 Digest `{dataset_digest(shards)}`; configuration `{config.digest}`.

@@ -111,7 +111,8 @@ class RemoteStore(ClipStore):
         super().__init__(manifest_at(url, cache))
         self._url, self._cache, self._limit = url, cache, int(gib * 2**30)
         sizes = sorted((shard.size for shard in self.manifest.shards), reverse=True)
-        in_use = 2 * self.manifest.block if self.manifest.block else len(sizes)  # of one block and the next
+        blocks = 2 * len(self.manifest.shapes)  # of one and the next of each bucket
+        in_use = blocks * self.manifest.block if self.manifest.block else len(sizes)
         least = sum(sizes[: in_use + 1])  # a map is let go only after the one that takes its place is made
         if least > self._limit:
             raise LabError(

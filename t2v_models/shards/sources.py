@@ -60,13 +60,16 @@ class Listing:
     notices: list[Notice] = field(default_factory=list)
 
 
-def list_sources(source: Path, captions: Path | None = None, columns: Mapping[str, str] | None = None) -> Listing:
+def list_sources(
+    source: Path, captions: Path | None = None, columns: Mapping[str, str] | None = None, images: bool = False
+) -> Listing:
     """Every clip in a folder, every clip that a table names, or the one that is named.
 
     Args:
         source: a folder, a table whose paths are relative to the folder it lies in, or a clip.
         captions: a table with paths relative to the folder `source`; without it, captions stand beside the clips.
         columns: what the table's columns are called (`tables.COLUMNS`).
+        images: take an image with a caption of its own for a clip, not for a frame.
 
     Raises:
         LabError: there is no such folder, table or clip; the table cannot be read, or lacks a column.
@@ -80,7 +83,8 @@ def list_sources(source: Path, captions: Path | None = None, columns: Mapping[st
         return _Lister(clip.parent).beside([clip])
     if not source.is_dir():
         raise LabError(f"there is no folder, table or clip {source}: name a folder of clips, a table of them or a clip")
-    return _Lister(source).of_table(captions, columns) if captions else _Lister(source).beside(_walk(source))
+    lister = _Lister(source)
+    return lister.of_table(captions, columns, images) if captions else lister.beside(_walk(source, images))
 
 
 def source_digest(source: Source) -> str:
@@ -131,7 +135,7 @@ class _Lister:
                 self.found.sources.append(Source(name, path, (Excerpt("\n".join(captions)),)))
         return self._sorted()
 
-    def of_table(self, table: Path, columns: Mapping[str, str] | None) -> Listing:
+    def of_table(self, table: Path, columns: Mapping[str, str] | None, images: bool) -> Listing:
         """Clips that a table names; rows of one file and the same times are captions of one clip."""
         files: dict[str, _Named | None] = {}  # by where they really lie; None for what must not be opened
         for row in table_rows(table, columns):
@@ -154,7 +158,7 @@ class _Lister:
             ]
             if excerpts:
                 self.found.sources.append(Source(named.name, named.path, tuple(excerpts), named.group))
-        for clip in _walk(self.root):
+        for clip in _walk(self.root, images):
             if (
                 isinstance(clip, Path)
                 and os.path.realpath(clip) not in files
@@ -247,8 +251,8 @@ class _Lister:
         return self.found
 
 
-def _walk(root: Path) -> Iterator[Path | Reject]:
-    """The clips in a folder and below it, and what is none and why."""
+def _walk(root: Path, images: bool) -> Iterator[Path | Reject]:
+    """The clips in a folder and below it, and what is none and why; images with captions of their own among them."""
     unreadable: list[OSError] = []
     for parent, folders, names in os.walk(root, onerror=unreadable.append):
         here = Path(parent)
@@ -256,6 +260,9 @@ def _walk(root: Path) -> Iterator[Path | Reject]:
         for link in (here / folder for folder in folders):
             if link.is_symlink():
                 yield Reject(name_in(root, link), None, "it is a link to a folder, which is not followed")
+        alone = [n for n in names if images and n.lower().endswith(FRAME_SUFFIXES) and Path(n).stem + ".txt" in names]
+        yield from (here / name for name in sorted(alone))
+        names = [name for name in names if name not in alone]
         frames = _frames_in(here, names)
         if frames and here != root:
             yield here

@@ -35,19 +35,26 @@ class ClipStore:
 
     @property
     def spec(self) -> ClipSpec:
-        """Of all clips."""
+        """Of all clips, or of the most."""
         return self.manifest.spec
 
+    def spec_of(self, row: int) -> ClipSpec:
+        """Of a clip."""
+        shapes = self.manifest.shapes
+        return shapes[self.manifest.bucket_of[row]] if len(shapes) > 1 else shapes[0]
+
     def frames(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint8]:
-        """The clips of these rows: uint8 `(n, t, h, w, 3)`, each clip contiguous.
+        """The clips of these rows, which are of one shape: uint8 `(n, t, h, w, 3)`, each clip contiguous.
 
         Raises:
             LabError: a clip cannot be read, naming its shard and key.
         """
         config = self.manifest.config
         places = list(map(int, rows))
+        shapes = {self.spec_of(row) for row in places} or {config.spec}
+        assert len(shapes) == 1, shapes
         try:
-            return decoded_batch([self.stored(row) for row in places], config.spec, config.codec)
+            return decoded_batch([self.stored(row) for row in places], shapes.pop(), config.codec)
         except (ValueError, OSError) as error:
             for row in places:
                 self._pixels(row)
@@ -68,7 +75,7 @@ class ClipStore:
 
     def _pixels(self, row: int) -> NDArray[np.uint8]:
         try:
-            return decoded(self.stored(row), self.manifest.spec, self.manifest.config.codec)
+            return decoded(self.stored(row), self.spec_of(row), self.manifest.config.codec)
         except (ValueError, OSError) as error:
             shard = self.manifest.shards[self.manifest.shard_of(row)]
             key, path = self.manifest.table["key"][row], self.manifest.folder / shard.name

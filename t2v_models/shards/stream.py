@@ -6,7 +6,7 @@ The state of a stream is one integer, the number of batches taken: nothing else 
 import logging
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from itertools import count
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from t2v_models.batch import Batch, cut
 from t2v_models.distributed.collectives import ALONE, Share
+from t2v_models.shards.buckets import Turns, check_batches, shares_of
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.tokens import TokenStore
@@ -52,13 +53,15 @@ def order(captions: Sequence[str], group: int, seed: int, epoch: int) -> NDArray
     return by_caption[first[owner] + place].reshape(-1)
 
 
-def blocked_order(manifest: Manifest, block: int, group: int, seed: int, epoch: int) -> NDArray[np.int64]:
+def blocked_order(
+    captions: Sequence[str], starts: Sequence[int], block: int, group: int, seed: int, epoch: int
+) -> NDArray[np.int64]:
     """An epoch that goes through `block` shards at a time: blocks in random order, each in an `order` of its own.
 
-    For shards that come from afar: only those of one block, and of the next, are in use at once.
+    For shards that come from afar: only those of one block, and of the next, are in use at once. `starts` are the
+    first clip of every shard.
     """
-    captions = manifest.captions
-    starts = manifest.starts[:-1:block]
+    starts = starts[::block]
     ends = [*starts[1:], len(captions)]
     turns = np.random.default_rng([seed, epoch]).permutation(len(starts))
     parts = [starts[b] + order(captions[starts[b] : ends[b]], group, seed, epoch) for b in turns]
@@ -70,23 +73,54 @@ class DeviceClips:
 
     def __init__(self, store: ClipStore, device: torch.device) -> None:
         self.manifest, self.captions = store.manifest, store.captions
-        spec = store.manifest.spec
-        self._clips = torch.empty((len(store), *spec.shape), dtype=torch.uint8, device=device)
-        for start in range(0, len(store), 256):
-            rows = range(start, min(start + 256, len(store)))
-            self._clips[start : rows.stop] = torch.from_numpy(store.frames(rows)).to(device)
+        self._buckets = [
+            torch.empty((len(rows), *spec.shape), dtype=torch.uint8, device=device)
+            for spec, rows in zip(self.manifest.shapes, self.manifest.buckets, strict=True)
+        ]
+        self._place = np.empty(len(store), np.int64)
+        for clips, rows in zip(self._buckets, self.manifest.buckets, strict=True):
+            self._place[rows] = np.arange(len(rows))
+            for start in range(0, len(rows), 256):
+                here = rows[start : start + 256]
+                clips[start : start + len(here)] = torch.from_numpy(store.frames(here)).to(device)
 
     def frames(self, rows: NDArray[np.int64]) -> Tensor:
-        """The clips of these rows: uint8 `(b, t, h, w, 3)` on the device."""
-        return self._clips[torch.from_numpy(rows).to(self._clips.device)]
+        """The clips of these rows, which are of one shape: uint8 `(b, t, h, w, 3)` on the device."""
+        clips: Tensor = self._buckets[self.manifest.bucket_of[rows[0]]]
+        return clips[torch.from_numpy(self._place[rows]).to(clips.device)]
+
+
+class Epochs:
+    """The orders of the epochs of one bucket, laid end to end."""
+
+    def __init__(self, manifest: Manifest, number: int, group: int, seed: int, block: int | None) -> None:
+        self._rows = manifest.buckets[number]
+        all_captions = manifest.captions
+        captions = [all_captions[row] for row in self._rows]
+        starts = np.searchsorted(self._rows, [row for row in manifest.starts[:-1] if manifest.bucket_of[row] == number])
+
+        @lru_cache(maxsize=2)
+        def one(epoch: int) -> NDArray[np.int64]:
+            if block:
+                return blocked_order(captions, starts.tolist(), block, group, seed, epoch)
+            return order(captions, group, seed, epoch)
+
+        self._one, self._length = one, len(one(0))
+
+    def batch(self, number: int, size: int) -> NDArray[np.int64]:
+        """The clips of the batch of this number, by their rows."""
+        positions = number * size + np.arange(size)
+        epochs = positions // self._length
+        parts = [self._one(int(epoch))[positions[epochs == epoch] % self._length] for epoch in np.unique(epochs)]
+        return np.asarray(self._rows[np.concatenate(parts)])
 
 
 def resident(store: ClipStore, device: torch.device) -> ClipStore | DeviceClips:
     """The clips in the memory of a GPU where they take less than half of it; a CPU decodes faster than it trains."""
     if device.type == "cpu":
         return store
-    spec = store.manifest.spec
-    size = len(store) * math.prod(spec.shape)
+    manifest = store.manifest
+    size = sum(len(rows) * math.prod(s.shape) for s, rows in zip(manifest.shapes, manifest.buckets, strict=True))
     return DeviceClips(store, device) if size < torch.cuda.mem_get_info(device)[0] / 2 else store
 
 
@@ -99,13 +133,15 @@ def batches(
     share: Share = ALONE,
     workers: int = 1,
     block: int | None = None,
+    mix: Mapping[str, float] | None = None,
 ) -> Generator[Batch]:
     """Batches `start`, `start + 1`, ... without end, made ready in threads ahead of their use.
 
-    Batch k holds positions `[k * batch_size, (k + 1) * batch_size)` of the epochs' orders laid end to end, so it is
-    a function of (seed, k) and of whole runs; a dataset smaller than a batch comes several times in it. The parts of
-    all ranks, in order, are the batch of one process: the same clips for any world size. Of several
-    captions of a clip one is drawn each time it comes.
+    Batch k is the j-th of a bucket (`buckets.Turns`; of one alone, the k-th) and holds positions
+    `[j * batch_size, (j + 1) * batch_size)` of the epochs' orders of that bucket laid end to end, so it is a function
+    of (seed, k) and of whole runs; a dataset smaller than a batch comes several times in it. The parts of all ranks,
+    in order, are the batch of one process: the same clips for any world size. Of several captions of a clip one is
+    drawn each time it comes.
 
     Args:
         store: the clips, or their tokens: the same ones in the same order.
@@ -116,30 +152,29 @@ def batches(
         share: the part of every batch that this process takes.
         workers: threads that read; 0 reads when asked. They change the time, not the batches.
         block: shards to go through at a time (`blocked_order`); by default an epoch is shuffled as a whole.
+        mix: shares of the batches by the names of shapes (`buckets.shares_of`).
 
     Raises:
-        LabError: a batch is not made of whole runs, or of fewer than there are ranks; a clip cannot be read.
+        LabError: a batch is not made of whole runs, or of fewer than there are ranks; a bucket that fills none; a clip
+            cannot be read.
     """
     assert 0 <= share.rank < share.world, share
     first, end = cut(batch_size, group, share.world)[share.rank : share.rank + 2]
     if share.rank == 0:
         _warn_of_short_runs(store.captions, group)
 
-    @lru_cache(maxsize=2)
-    def epoch_order(epoch: int) -> NDArray[np.int64]:
-        if block:
-            return blocked_order(store.manifest, block, group, seed, epoch)
-        return order(store.captions, group, seed, epoch)
-
-    length = len(epoch_order(0))
+    manifest = store.manifest
+    shares = shares_of(manifest, mix or {})
+    check_batches(manifest, shares, batch_size)
+    turns = Turns(shares, seed, manifest.shapes.index(manifest.spec))
+    epochs = [Epochs(manifest, number, group, seed, block) for number in range(len(shares))]
 
     def make(k: int) -> Batch:
-        positions = k * batch_size + np.arange(batch_size)
-        epochs = positions // length
-        rows = np.concatenate([epoch_order(int(e))[positions[epochs == e] % length] for e in np.unique(epochs)])
+        bucket, number = turns.of(k)
+        rows = epochs[bucket].batch(number, batch_size)
         captions = _picked([store.captions[row] for row in rows], group, seed, k)
         frames, tokens = _shown(store, rows[first:end])
-        meaning = store.manifest.config.meaning
+        meaning = manifest.config.meaning
         return Batch(frames, captions[first:end], captions[:first], captions[end:], meaning, tokens=tokens)
 
     return _ahead(make, start, workers) if workers else (make(k) for k in count(start))

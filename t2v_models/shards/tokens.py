@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from t2v_models import files
+from t2v_models.clips.spec import in_a_row
 from t2v_models.config import Config, LabError
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
@@ -54,8 +55,16 @@ def write_tokens(store: ClipStore, folder: Path, tokenizer: str, tokenize: Token
         tokenizer: sha256 of its weights.
         tokenize: what it does.
         show: told how many of how many clips are done.
+
+    Raises:
+        LabError: the dataset has clips of several shapes, or it cannot be written.
     """
     manifest = store.manifest
+    if len(manifest.shapes) > 1:
+        raise LabError(
+            f"{manifest.folder} has clips of several shapes ({in_a_row(manifest.shapes)}), whose tokens are not stored: "
+            "make a dataset of one shape"
+        )
     there = _about(folder)
     if there and (there.dataset, there.tokenizer) == (manifest.digest, tokenizer):
         return there

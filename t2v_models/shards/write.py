@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic_core import to_json
 
-from t2v_models.clips.spec import Codec
+from t2v_models.clips.spec import ClipSpec, Codec
 from t2v_models.config import LabError, flatten
 from t2v_models.files import HOST, atomic, remove
 from t2v_models.shards.codec import FRAMES_SUFFIX, Packer
@@ -91,6 +91,11 @@ def sidecar_path(folder: Path, index: int) -> Path:
     return folder / f"shard-{index:05d}.parquet"
 
 
+def shape_facts(spec: ClipSpec) -> tuple[int, int, int]:
+    """The values of `shape_columns`."""
+    return spec.frames, spec.height, spec.width
+
+
 def clip_key(index: int) -> str:
     """Name of clip `index` in its shard; WebDataset cuts keys at the first dot, so there is none."""
     return f"{index:09d}"
@@ -110,9 +115,10 @@ def write_shard(folder: Path, config: DatasetConfig, index: int) -> bool:
         clear_stale(path)
     if is_whole(folder, config, index):
         return False
-    config.rules.check_no_leak(config, config.prompts)
-    first = index * config.clips_per_shard
-    clips = _rendered(config, range(first, min(first + config.clips_per_shard, config.clips)))
+    one, indices = config.in_shard(index)
+    one.rules.check_no_leak(one, one.prompts)
+    clips = _rendered(one, indices, shape_facts(one.spec) if config.buckets else ())
+    first = one.first + indices.start
     write_sidecar(
         folder, config, index, write_tar(folder, index, clips, first, row_schema(config.columns), config.codec)
     )
@@ -128,9 +134,9 @@ def write_tar(
         LabError: it cannot be written.
     """
     with atomic(folder / shard_name(index)) as stream:
-        tar = ShardTar(stream, index, first, schema, codec)
-        for clip in clips:
-            tar.add(clip)
+        tar = ShardTar(stream, index, schema, codec)
+        for number, clip in enumerate(clips, first):
+            tar.add(clip, number)
         return tar.finish()
 
 
@@ -140,19 +146,23 @@ class ShardTar:
     Args:
         stream: the tar file.
         index: which shard it is.
-        first: number of its first clip.
         schema: the columns of its rows.
         codec: how its pixels are stored.
     """
 
-    def __init__(self, stream: IO[bytes], index: int, first: int, schema: pa.Schema, codec: Codec) -> None:
+    def __init__(self, stream: IO[bytes], index: int, schema: pa.Schema, codec: Codec) -> None:
         self._tar, self._rows = TarWriter(stream), list[tuple[object, ...]]()
-        self._index, self._first, self._schema, self._codec = index, first, schema, codec
+        self._index, self._schema, self._codec = index, schema, codec
 
-    def add(self, clip: PackedClip) -> None:
-        """Write a clip's two members."""
+    @property
+    def clips(self) -> int:
+        """So far."""
+        return len(self._rows)
+
+    def add(self, clip: PackedClip, number: int) -> None:
+        """Write a clip's two members under its number in the dataset."""
         place, name = len(self._rows), shard_name(self._index)
-        key = clip_key(self._first + place)
+        key = clip_key(number)
         offsets = self._tar.add((key + FRAMES_SUFFIX[self._codec], clip.frames), (key + META_SUFFIX, clip.meta))
         digests = hashlib.sha256(clip.frames).digest(), hashlib.sha256(clip.meta).digest()
         sizes = len(clip.frames), len(clip.meta)
@@ -260,8 +270,9 @@ def is_being_written(temporary: Path) -> bool:
         return False
 
 
-def _rendered(config: DatasetConfig, indices: range) -> Iterator[PackedClip]:
-    """Draw, render and pack clips, many at a time and step by step: small steps taken in turns cost twice as much."""
+def _rendered(config: DatasetConfig, indices: range, shape: tuple[int, ...]) -> Iterator[PackedClip]:
+    """Draw, render and pack clips, many at a time and step by step: small steps taken in turns cost twice as much.
+    `shape` is what their rows say of it."""
     spec = config.spec
     packer = Packer(spec, config.codec)
     step = max(1, min(DRAWN_CLIPS, DRAWN_PIXELS // (spec.frames * spec.height * spec.width)))
@@ -271,8 +282,8 @@ def _rendered(config: DatasetConfig, indices: range) -> Iterator[PackedClip]:
         pixels = [packer.packed() for _ in config.rules.render(scenes, spec, repeat(packer.frames))]
         stored = config.rules.stored(scenes, spec)
         metas = [
-            to_json({"caption": caption, "fps": spec.fps, "key": clip_key(i)} | truth)
+            to_json({"caption": caption, "fps": spec.fps, "key": clip_key(config.first + i)} | truth)
             for i, caption, truth in zip(here, captions, stored, strict=True)
         ]
-        facts = [(to_json(scene.objects).decode(),) for scene in scenes]
+        facts = [(*shape, to_json(scene.objects).decode()) for scene in scenes]
         yield from map(PackedClip, captions, pixels, metas, facts)

@@ -2,13 +2,14 @@
 
 import hashlib
 from collections.abc import Hashable, Iterable, Sequence
+from itertools import accumulate
 from operator import not_
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from t2v_models.clips.spec import ClipSpec, Codec
+from t2v_models.clips.spec import Bucket, ClipSpec, Codec, check_shapes, most_common
 from t2v_models.config import Config, LabError
 from t2v_models.worlds.listed import WORLDS, world_named
 from t2v_models.worlds.splits import Coverage, Split
@@ -16,6 +17,7 @@ from t2v_models.worlds.world import Scene, World
 
 RENDERER_VERSION = "3"
 """Part of every dataset's digest: raise it whenever a pixel or a drawn number changes."""
+SHAPE_COLUMNS = "frames", "height", "width"
 PHILOX_BLOCK = 4
 """Numbers that the generator gives for each value of its counter."""
 
@@ -26,8 +28,6 @@ class DatasetConfig(Config):
     command: ClassVar[str] = "render"
     """Of `t2v`: what makes such a dataset."""
     split: ClassVar[Literal["train"]] = "train"
-    columns: ClassVar[dict[str, str]] = {"truth": "text"}
-    """Of the manifest: what is known of a clip beside its caption, its objects as JSON; and of which kind it is."""
     known: ClassVar[str] = "caption, the motion and the path in pixels"
     """The same in words."""
 
@@ -44,6 +44,26 @@ class DatasetConfig(Config):
     )
     clips_per_shard: int = Field(500, ge=1, le=100_000, description="clips in one tar file")
     codec: Codec = Field("lz4", description="how pixels are stored: lz4 is fast, webp plays in any browser")
+    buckets: tuple[Bucket, ...] = Field(
+        (), exclude_if=not_, description="several shapes and how many clips of each, in place of spec and clips"
+    )
+    first: int = Field(0, ge=0, exclude_if=not_, description="number of the first clip, in the order they are drawn")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _all_of_the_buckets(cls, values: Any) -> Any:
+        """Shape and number of clips follow from the buckets."""
+        if not isinstance(values, dict) or not values.get("buckets"):
+            return values
+        buckets = [Bucket.model_validate(bucket) for bucket in values["buckets"]]
+        check_shapes(bucket.spec for bucket in buckets)
+        found = {"clips": sum(bucket.clips for bucket in buckets), "spec": most_common(buckets)}
+        spec = ClipSpec.model_validate(values.get("spec", found["spec"]))
+        if not all(bucket.clips for bucket in buckets):
+            raise ValueError("a bucket of 0 clips: leave it out")
+        if {"clips": values.get("clips", found["clips"]), "spec": spec} != found:
+            raise ValueError("buckets are given beside spec or clips that are not theirs: leave those two out")
+        return values | found
 
     @model_validator(mode="before")
     @classmethod
@@ -67,8 +87,28 @@ class DatasetConfig(Config):
 
     @model_validator(mode="after")
     def _can_be_drawn(self) -> Self:
-        self.rules.check(self)
+        for one in self.one_shape:
+            if one.spec.frames < self.rules.least_frames:
+                raise LabError(
+                    f"clips of the {self.world} world have {self.rules.least_frames} frames or more, to show what they "
+                    f"do (found {one.spec.frames}): ask for more, and take images by `t2v ingest`"
+                )
+            self.rules.check(one)
         return self
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Of the manifest: what is known of a clip beside its caption, its objects as JSON; and of which kind it is."""
+        return shape_columns(self.buckets) | {"truth": "text"}
+
+    @property
+    def one_shape(self) -> tuple[Self, ...]:
+        """The datasets of one shape that it is made of, in the order of their clips."""
+        starts = accumulate((bucket.clips for bucket in self.buckets), initial=self.first)
+        return tuple(
+            self.model_copy(update={"spec": bucket.spec, "clips": bucket.clips, "buckets": (), "first": start})
+            for bucket, start in zip(self.buckets, starts, strict=False)
+        ) or (self,)
 
     @property
     def rules(self) -> World:
@@ -77,8 +117,9 @@ class DatasetConfig(Config):
 
     @property
     def prompts(self) -> tuple[str, ...]:
-        """The captions of the dataset; clip i has prompt i modulo their number, so each is equally frequent."""
-        return self.rules.captions(self)
+        """The captions of the dataset; clip i has prompt i modulo their number, so each is equally frequent. Of one
+        with several shapes, those of each."""
+        return tuple(dict.fromkeys(caption for one in self.one_shape for caption in self.rules.captions(one)))
 
     def of_shard(self, index: int) -> Self:
         """What the dataset was when this shard was written: no clips are added to a rendered one."""
@@ -92,12 +133,12 @@ class DatasetConfig(Config):
     @property
     def watched(self) -> tuple[str, ...]:
         """Prompts to sample a model with while it trains."""
-        return self.asked("s0")
+        return self.truth.asked("s0")
 
     @property
     def truth(self) -> Self:
-        """What draws and reads its clips, so that those of a model can be judged."""
-        return self
+        """What draws and reads its clips, those of the shape most have, so that a model's can be judged."""
+        return next(one for one in self.one_shape if one.spec == self.spec)
 
     @property
     def about(self) -> str:
@@ -126,14 +167,28 @@ class DatasetConfig(Config):
 
     @property
     def shards(self) -> int:
-        """Number of tar files."""
-        return -(-self.clips // self.clips_per_shard)
+        """Number of tar files; each has clips of one shape."""
+        return sum(-(-one.clips // self.clips_per_shard) for one in self.one_shape)
+
+    def in_shard(self, index: int) -> tuple[Self, range]:
+        """The dataset of one shape that a shard is of, and which of its clips lie in it."""
+        for one in self.one_shape:
+            first = index * self.clips_per_shard
+            if first < one.clips:
+                return one, range(first, min(first + self.clips_per_shard, one.clips))
+            index -= one.shards
+        raise AssertionError(f"shard {index} behind the last")
 
     @property
     def digest(self) -> str:
         """16 hex digits that change when any clip would."""
         text = f"renderer {RENDERER_VERSION} {self.model_dump_json(exclude_none=True)}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def shape_columns(buckets: Sequence[object]) -> dict[str, str]:
+    """Of the manifest of a dataset of several shapes: the shape of every clip."""
+    return dict.fromkeys(SHAPE_COLUMNS, "count") if buckets else {}
 
 
 def draw_clip(config: DatasetConfig, index: int) -> tuple[str, Scene]:
@@ -143,12 +198,14 @@ def draw_clip(config: DatasetConfig, index: int) -> tuple[str, Scene]:
 
 
 def draw_clips(config: DatasetConfig, indices: range) -> list[tuple[str, Scene]]:
-    """`draw_clip` of consecutive clips at once.
+    """`draw_clip` of consecutive clips of one shape at once.
 
     A counter-based generator gives clip i its own `World.numbers` numbers: a function of (seed, i) alone, at a
     hundredth of the cost of a generator for every clip.
     """
+    assert not config.buckets, "ask one of `one_shape`"
     world, prompts = config.rules, config.prompts
+    indices = range(config.first + indices.start, config.first + indices.stop)
     captions = [prompts[i % len(prompts)] for i in indices]
     bits = np.random.Philox(config.seed, counter=indices.start * world.numbers // PHILOX_BLOCK)
     whole = bits.random_raw(len(indices) * world.numbers) >> np.uint64(11)  # 53 bits, as many as a float64 tells apart

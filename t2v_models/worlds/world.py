@@ -128,6 +128,8 @@ class World(ABC):
     """In a few words, for `t2v render --help`."""
     numbers: ClassVar[int] = 12
     """Uniform random numbers that a scene is drawn from: a multiple of 4."""
+    least_frames: ClassVar[int] = 4
+    """The shortest clip that shows what it is about."""
     hold_out: ClassVar[tuple[str, ...]] = ()
     """What is never rendered unless the user says otherwise."""
     background: ClassVar[tuple[int, int, int]] = (255, 255, 255)

@@ -1,6 +1,7 @@
 """How a network is told the noise level and the text."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -63,13 +64,13 @@ class Layout(nn.Module):
 
     def __init__(self, condition: int, width: int, size: tuple[int, int]) -> None:
         super().__init__()
-        self.size = size
         self.cells = min(size[0], GRID), min(size[1], GRID)
         self.grid = nn.Linear(condition, width * math.prod(self.cells))
         nn.init.normal_(self.grid.weight, std=0.02)
 
-    def forward(self, condition: Tensor) -> Tensor:
-        """For conditions `(b, m)`."""
+    def forward(self, condition: Tensor, size: Sequence[int]) -> Tensor:
+        """For conditions `(b, m)`, at any size."""
         grid: Tensor = self.grid(condition).view(len(condition), -1, *self.cells)
         grid = grid.contiguous(memory_format=torch.channels_last)
-        return grid if self.cells == self.size else F.interpolate(grid, self.size, mode="bilinear")
+        size = size[0], size[1]
+        return grid if self.cells == size else F.interpolate(grid, size, mode="bilinear")

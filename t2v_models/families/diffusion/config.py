@@ -1,10 +1,12 @@
 """The settings of `diffusion`."""
 
+from collections.abc import Sequence
 from typing import Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from t2v_models.clips.spec import ClipSpec, sides
+from t2v_models.clips.spec import ClipSpec, in_a_row, sides
+from t2v_models.config import LabError
 from t2v_models.families.diffusion.loss import Distance, Weight
 from t2v_models.families.diffusion.networks import NetworkName
 from t2v_models.families.diffusion.noise_levels import NoiseLevels
@@ -94,6 +96,24 @@ class DiffusionSettings(FamilyConfig):
         return cls.model_validate(
             small | {"batch_size": 4, "prediction": "v", "dropout": 0.5, "steps": 2, "threads": 1}
         )
+
+    def check_shapes(self, shapes: Sequence[ClipSpec]) -> None:
+        """As every family; `factorised` and `transformer` take any length, and sizes that their cells divide."""
+        if self.network == "folded":
+            if len(shapes) > 1:
+                raise LabError(
+                    f"diffusion with network=folded learns from clips of one shape and the dataset has "
+                    f"{in_a_row(shapes)}: use --set network=factorised or transformer"
+                )
+            return
+        deep = 2 ** (len(self.widths) - 1) if self.network == "factorised" else 1
+        cell = reduction(shapes[0].height, shapes[0].width, self.base_size) * self.patch * deep
+        for spec in shapes[1:]:
+            if spec.height % cell or spec.width % cell:
+                raise LabError(
+                    f"diffusion: frames of {spec.sides} px cannot be cut into cells of {cell} px, as those of "
+                    f"{shapes[0].sides} are: use multiples of that, a smaller patch or a larger base_size"
+                )
 
     def plan(self, spec: ClipSpec) -> str:
         factor = reduction(spec.height, spec.width, self.base_size)

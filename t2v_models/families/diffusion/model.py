@@ -166,9 +166,10 @@ class Diffusion(LossModel):
             LabError: it has not; by how much.
         """
         clips, frames = min(self.sample_batch, len(request.seeds)), request.frames or self.spec.frames
-        _, _, height, width = self.shape
-        maps = 2 * MAPS * max(self.config.widths) * height * width // self.config.patch**2
-        needed = 4 * clips * frames * (maps + MAPS * 3 * self.spec.height * self.spec.width)
+        height, width = request.size or (self.spec.height, self.spec.width)
+        small = (height // self.factor) * (width // self.factor)
+        maps = 2 * MAPS * max(self.config.widths) * small // self.config.patch**2
+        needed = 4 * clips * frames * (maps + MAPS * 3 * height * width)
         if needed > (free := free_memory(self.device)):
             raise LabError(
                 f"{clips} clips of {frames} frames need about {needed / 2**30:.0f} GiB and {free / 2**30:.0f} GiB of "
@@ -189,7 +190,7 @@ class Diffusion(LossModel):
         """The same, of clips of which any frames may be known, at full size."""
         with torch.inference_mode(False), torch.no_grad():  # some gradients are taken
             given = given and KnownFrames(given.video.clone(), given.known.clone())
-            draw = self._noise(request.seeds, request.frames)
+            draw = self._noise(request.seeds, request.frames, request.size)
             text = self.text(request.prompts)
             away = none_like(text) if request.avoid is None else self.text([request.avoid] * len(request.prompts))
             return self._sampled(text, away, draw, self._guidance(request), request.steps, given)
@@ -204,10 +205,10 @@ class Diffusion(LossModel):
             draw: Draw = lambda: one() * turn.cos() + other() * turn.sin()  # noqa: E731
             return to_frames(self._sampled(text, none_like(text), draw, self.config.guidance, None, None))
 
-    def _noise(self, seeds: Sequence[int], frames: int | None = None) -> Draw:
-        """What draws standard noise for small clips, of their own length or another, row i by `seeds[i]`."""
-        colours, length, *size = self.shape
-        shape = colours, frames or length, *size
+    def _noise(self, seeds: Sequence[int], frames: int | None = None, size: tuple[int, int] | None = None) -> Draw:
+        """What draws standard noise for small clips, of their own length and size or others, row i by `seeds[i]`."""
+        colours, length, *small = self.shape
+        shape = colours, frames or length, *((side // self.factor for side in size) if size else small)
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         return lambda: torch.stack([torch.randn(shape, generator=own) for own in generators]).to(self.device)
 

@@ -5,11 +5,13 @@ plain, and motion is learnt last. Frequencies of time (a cosine transform) are t
 one with variance v is divided by v^(balance / 2). With balance 0 all are scaled alike, with 1 all have variance 1.
 
 Clips of another length than was measured have the gains of the frequencies nearest to theirs; a picture is still.
+Those of another size have the mean picture at their size.
 """
 
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2v_models.distributed.collectives import all_reduce_tensor
@@ -47,15 +49,22 @@ class Standardise(nn.Module):
 
     def forward(self, video: Tensor) -> Tensor:
         """To variance 1."""
-        return self._filter(self._gains(video), video - self.mean)
+        return self._filter(self._gains(video), video - self._mean(video))
 
     def pictures(self, video: Tensor) -> Tensor:
         """Each frame by itself, as if all clips were still."""
-        return self.gains[0] * (video - self.mean)
+        return self.gains[0] * (video - self._mean(video))
 
     def back(self, x: Tensor) -> Tensor:
         """To video; what lies outside [-1, 1] stays there."""
-        return self._filter(1 / self._gains(x), x) + self.mean
+        return self._filter(1 / self._gains(x), x) + self._mean(x)
+
+    def _mean(self, x: Tensor) -> Tensor:
+        """The mean picture for the size of these clips."""
+        size = x.shape[3:]
+        if size == self.mean.shape[2:]:
+            return self.mean
+        return F.interpolate(self.mean.transpose(0, 1), (size[0], size[1]), mode="area").transpose(0, 1)
 
     def _filter(self, gains: Tensor, x: Tensor) -> Tensor:
         """Each frequency of time by its gain."""

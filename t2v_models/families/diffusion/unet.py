@@ -44,7 +44,7 @@ class Stage(nn.Module):
 
     def forward(self, h: Tensor, told: Told) -> Tensor:
         """`(n, width, h, w)`."""
-        h = h + self.layout(told.vector)
+        h = h + self.layout(told.vector, h.shape[2:])
         for block in self.blocks:
             h = block(h, told.vector)
         return h

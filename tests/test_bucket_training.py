@@ -1,0 +1,99 @@
+"""Models that learn from clips of several shapes: resumed as unbroken, by any ranks, asked for any of the shapes."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from t2v_models import checkpoint as checkpoints
+from t2v_models.checkpoint import RunConfig
+from t2v_models.config import LabError
+from t2v_models.families.build import FAMILIES, ModelConfig
+from t2v_models.families.diffusion.model import DiffusionConfig
+from t2v_models.sampler import Request, sample_all
+from t2v_models.shards.manifest import Manifest
+from t2v_models.shards.store import ClipStore
+from t2v_models.training.loop import METRICS, TrainConfig, fit
+from tests.forked import by_two_ranks
+from tests.runs import SMALL, tensors
+from tests.test_buckets import CONFIG, SHAPES
+from tests.tiny import rendered
+
+FACTORISED = DiffusionConfig.tiny().model_copy(update={"network": "factorised"})
+TRANSFORMER = DiffusionConfig.tiny().model_copy(update={"network": "transformer"})
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return rendered(tmp_path_factory.mktemp("buckets"), CONFIG)
+
+
+def trained(data: Path, out: Path, steps: int, model: ModelConfig = FACTORISED, dies_at: int = 0) -> None:
+    """A run, or what a kill leaves of one."""
+
+    def log(step: int, figures: dict[str, float]) -> None:
+        if step == dies_at:
+            raise Killed
+
+    manifest = Manifest.load(data)
+    run = RunConfig.of(manifest, model, 0, {"16x16x6": 0.4})
+    config = TrainConfig(steps=steps, log_every=1, probe_seconds=0, save_seconds=1e-9)
+    fit(run, ClipStore(manifest), config, out, log)
+
+
+def losses(out: Path) -> list[float]:
+    return [json.loads(line)["train/loss/denoiser"] for line in (out / METRICS).read_text().splitlines()]
+
+
+@pytest.mark.parametrize("model", [FACTORISED, TRANSFORMER], ids=lambda model: model.network)
+def test_a_resumed_run_is_bit_for_bit_an_unbroken_one(model: ModelConfig, folder: Path, tmp_path: Path) -> None:
+    trained(folder, tmp_path / "whole", 7, model)
+    with pytest.raises(Killed):
+        trained(folder, tmp_path / "broken", 7, model, dies_at=4)
+    assert len(losses(tmp_path / "broken")) == 4 and checkpoints.load(tmp_path / "broken")[1].step == 3
+    trained(folder, tmp_path / "broken", 7, model)
+    whole, broken = tensors(tmp_path / "whole"), tensors(tmp_path / "broken")
+    assert whole.keys() == broken.keys()
+    assert all(torch.equal(whole[name], broken[name]) for name in whole)
+    assert checkpoints.load(tmp_path / "whole")[1].run.mix == {"16x16x6": 0.4}
+
+
+@pytest.mark.slow
+def test_two_ranks_learn_what_one_process_does(folder: Path, tmp_path: Path) -> None:
+    by_two_ranks(trained, folder, tmp_path / "two", 5)
+    trained(folder, tmp_path / "one", 5)
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+
+
+def test_it_makes_clips_of_any_of_its_shapes_and_of_no_other_size(folder: Path, tmp_path: Path) -> None:
+    trained(folder, tmp_path, 1)
+    model, _ = checkpoints.load(tmp_path)
+    ask = ("circle moving left",), (0,)
+    assert sample_all(model, Request(*ask)).shape[1:] == CONFIG.spec.shape
+    for spec in SHAPES:
+        request = Request(*ask, frames=spec.frames, size=(spec.height, spec.width))
+        assert sample_all(model, request).shape[1:] == spec.shape
+    assert sample_all(model, Request(*ask, size=(16, 16))).shape[1:] == SHAPES[0].shape
+    assert sample_all(model, Request(*ask, frames=9)).shape[1:] == SHAPES[2].shape
+    with pytest.raises(LabError, match="has not learnt the shape 16x32x4: ask for one of 16x16x6, 32x16x4, 16x16x9"):
+        sample_all(model, Request(*ask, size=(32, 16)))
+
+
+def test_families_of_one_shape_refuse_in_a_sentence(folder: Path) -> None:
+    manifest = Manifest.load(folder)
+    for name in FAMILIES:
+        if not SMALL[name].parents:
+            with pytest.raises(
+                LabError, match=r"one shape and the dataset has 32x16x4, 16x16x6, 16x16x9: .*transformer"
+            ):
+                RunConfig.of(manifest, SMALL[name], 0)
+    coarse = FACTORISED.model_copy(update={"patch": 8})
+    with pytest.raises(LabError, match="frames of 16 px cannot be cut into cells of 32 px|cells of"):
+        RunConfig.of(manifest, coarse.model_copy(update={"base_size": 4}), 0)
+    with pytest.raises(LabError, match="bucket 16x16x9 has 14 clips, fewer than a batch of 16"):
+        RunConfig.of(manifest, FACTORISED.model_copy(update={"batch_size": 16}), 0)
