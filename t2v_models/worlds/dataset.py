@@ -91,7 +91,7 @@ class DatasetConfig(Config):
             if one.spec.frames < self.rules.least_frames:
                 raise LabError(
                     f"clips of the {self.world} world have {self.rules.least_frames} frames or more, to show what they "
-                    f"do (found {one.spec.frames}): ask for more, and take images by `t2v ingest`"
+                    f"do (found {one.spec.frames}): use longer ones"
                 )
             self.rules.check(one)
         return self
