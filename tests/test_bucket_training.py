@@ -17,8 +17,7 @@ from t2v_models.shards.store import ClipStore
 from t2v_models.training.loop import METRICS, TrainConfig, fit
 from tests.forked import by_two_ranks
 from tests.runs import SMALL, tensors
-from tests.test_buckets import CONFIG, SHAPES
-from tests.tiny import rendered
+from tests.tiny import BUCKET_SHAPES, BUCKETS, rendered
 
 FACTORISED = DiffusionConfig.tiny().model_copy(update={"network": "factorised"})
 TRANSFORMER = DiffusionConfig.tiny().model_copy(update={"network": "transformer"})
@@ -30,7 +29,7 @@ class Killed(Exception):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return rendered(tmp_path_factory.mktemp("buckets"), CONFIG)
+    return rendered(tmp_path_factory.mktemp("buckets"), BUCKETS)
 
 
 def trained(data: Path, out: Path, steps: int, model: ModelConfig = FACTORISED, dies_at: int = 0) -> None:
@@ -74,12 +73,12 @@ def test_it_makes_clips_of_any_of_its_shapes_and_of_no_other_size(folder: Path, 
     trained(folder, tmp_path, 1)
     model, _ = checkpoints.load(tmp_path)
     ask = ("circle moving left",), (0,)
-    assert sample_all(model, Request(*ask)).shape[1:] == CONFIG.spec.shape
-    for spec in SHAPES:
+    assert sample_all(model, Request(*ask)).shape[1:] == BUCKETS.spec.shape
+    for spec in BUCKET_SHAPES:
         request = Request(*ask, frames=spec.frames, size=(spec.height, spec.width))
         assert sample_all(model, request).shape[1:] == spec.shape
-    assert sample_all(model, Request(*ask, size=(16, 16))).shape[1:] == SHAPES[0].shape
-    assert sample_all(model, Request(*ask, frames=9)).shape[1:] == SHAPES[2].shape
+    assert sample_all(model, Request(*ask, size=(16, 16))).shape[1:] == BUCKET_SHAPES[0].shape
+    assert sample_all(model, Request(*ask, frames=9)).shape[1:] == BUCKET_SHAPES[2].shape
     with pytest.raises(LabError, match="has not learnt the shape 16x32x4: ask for one of 16x16x6, 32x16x4, 16x16x9"):
         sample_all(model, Request(*ask, size=(32, 16)))
 

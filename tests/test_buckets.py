@@ -10,7 +10,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from t2v_models.clips.spec import Bucket, ClipSpec
+from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.distributed.collectives import Share
 from t2v_models.shards.buckets import CYCLE, Turns, mix_of, shares_of
@@ -19,18 +19,12 @@ from t2v_models.shards.store import ClipStore
 from t2v_models.shards.stream import DeviceClips, batches
 from t2v_models.shards.verify import verify
 from t2v_models.worlds.dataset import DatasetConfig, draw_clip
-from tests.tiny import rendered
-
-SHAPES = ClipSpec(size=16, frames=6), ClipSpec(height=16, width=32, frames=4), ClipSpec(size=16, frames=9)
-CONFIG = DatasetConfig(
-    clips_per_shard=12,
-    buckets=tuple(Bucket(spec=spec, clips=clips) for spec, clips in zip(SHAPES, (20, 40, 14), strict=True)),
-)
+from tests.tiny import BUCKET_SHAPES, BUCKETS, rendered
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return rendered(tmp_path_factory.mktemp("buckets"), CONFIG)
+    return rendered(tmp_path_factory.mktemp("buckets"), BUCKETS)
 
 
 @pytest.fixture
@@ -39,11 +33,11 @@ def store(folder: Path) -> ClipStore:
 
 
 def test_one_shape_is_written_as_ever() -> None:
-    one = DatasetConfig(clips=20, spec=SHAPES[0])
+    one = DatasetConfig(clips=20, spec=BUCKET_SHAPES[0])
     assert "buckets" not in one.model_dump() and "first" not in one.model_dump()
     assert one.digest == "f80c101169f11635"
-    assert DatasetConfig.model_validate_json(CONFIG.model_dump_json()) == CONFIG
-    assert (CONFIG.clips, CONFIG.spec, CONFIG.shards) == (74, SHAPES[1], 2 + 4 + 2)
+    assert DatasetConfig.model_validate_json(BUCKETS.model_dump_json()) == BUCKETS
+    assert (BUCKETS.clips, BUCKETS.spec, BUCKETS.shards) == (74, BUCKET_SHAPES[1], 2 + 4 + 2)
 
 
 def test_a_turn_is_a_function_of_seed_and_number_and_shares_are_kept() -> None:
@@ -68,7 +62,7 @@ def test_one_bucket_has_all_turns_and_one_of_no_share_has_none() -> None:
 def test_every_clip_is_drawn_in_its_shape_from_its_number(store: ClipStore) -> None:
     assert [len(rows) for rows in store.manifest.buckets] == [20, 40, 14]
     assert verify(store.manifest.folder) == []
-    for one, rows in zip(CONFIG.one_shape, store.manifest.buckets, strict=True):
+    for one, rows in zip(BUCKETS.one_shape, store.manifest.buckets, strict=True):
         frames = store.frames(rows)
         assert frames.shape == (len(rows), *one.spec.shape)
         for place, row in ((0, rows[0]), (len(rows) - 1, rows[-1])):
@@ -107,10 +101,12 @@ def test_an_epoch_of_a_bucket_has_each_of_its_clips_once(store: ClipStore) -> No
     for one, other in islice(zip(batches(store, 10, 1, 0), batches(device, 10, 1, 0), strict=False), 12):
         assert torch.equal(one.frames, other.frames)
         seen.setdefault(tuple(one.frames.shape[1:]), []).extend(clip.numpy().tobytes() for clip in one.frames)
-    assert set(seen) == {spec.shape for spec in SHAPES}
-    first = seen[SHAPES[1].shape][:40]
+    assert set(seen) == {spec.shape for spec in BUCKET_SHAPES}
+    first = seen[BUCKET_SHAPES[1].shape][:40]
     assert sorted(first) == sorted(clip.tobytes() for clip in store.frames(store.manifest.buckets[1]))
-    assert next(batches(store, 10, 1, 5)).frames.shape[1:] == CONFIG.spec.shape, "the first is of the most common shape"
+    assert next(batches(store, 10, 1, 5)).frames.shape[1:] == BUCKETS.spec.shape, (
+        "the first is of the most common shape"
+    )
 
 
 def test_shares_may_be_given(store: ClipStore) -> None:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from t2v_models.clips.media import to_gif, to_mp4, to_webp
-from t2v_models.clips.spec import ClipSpec
+from t2v_models.clips.spec import Bucket, ClipSpec
 from t2v_models.shards.export import to_npz
 from t2v_models.shards.ingest_report import REJECTS
 from t2v_models.shards.ingested import IngestOptions
@@ -28,6 +28,11 @@ from t2v_models.worlds.splits import Coverage, Split
 SPEC = ClipSpec(size=16, frames=6)
 OPTIONS = IngestOptions(spec=SPEC, validation=0)
 TINY = DatasetConfig(clips=90, clips_per_shard=36, spec=ClipSpec(size=16, frames=6))
+BUCKET_SHAPES = ClipSpec(size=16, frames=6), ClipSpec(height=16, width=32, frames=4), ClipSpec(size=16, frames=9)
+BUCKETS = DatasetConfig(
+    clips_per_shard=12,
+    buckets=tuple(Bucket(spec=spec, clips=clips) for spec, clips in zip(BUCKET_SHAPES, (20, 40, 14), strict=True)),
+)
 TO_FILE: dict[str, Callable[..., bytes]] = {"webp": to_webp, "gif": to_gif, "mp4": to_mp4, "npz": to_npz}
 
 
