@@ -62,7 +62,7 @@ def write_tokens(store: ClipStore, folder: Path, tokenizer: str, tokenize: Token
     manifest = store.manifest
     if len(manifest.shapes) > 1:
         raise LabError(
-            f"{manifest.folder} has clips of several shapes ({in_a_row(manifest.shapes)}), whose tokens are not stored: "
+            f"{manifest.folder} has clips of several shapes ({in_a_row(manifest.shapes)}) and tokens are of one: "
             "make a dataset of one shape"
         )
     there = _about(folder)
