@@ -62,9 +62,7 @@ class TrainConfig(Config, allow_inf_nan=False):
     log_every: int = Field(50, ge=1, description="steps between logged figures")
     save_seconds: float = Field(30, gt=0, description="seconds between checkpoints: the most a kill can lose")
     watch_seconds: float = Field(5, gt=0, description="least seconds between samples and their scores")
-    mix: dict[str, float] = Field(
-        {}, exclude_if=not_, description="shares of the batches by shape, as 64x36x1: 0.2; the rest as clips are many"
-    )
+    mix: dict[str, float] = Field({}, exclude_if=not_, description="shares of batches by shape, as 64x36x1: 0.2")
     cache_gib: float = Field(10, gt=0, description="disk space for shards that come from a URL")
     keep: int = Field(2, ge=2, description="checkpoints kept, newest first")
 
@@ -110,10 +108,8 @@ def fit(
         step, seconds = (last.step, last.seconds) if last else (0, 0.0)
         if last and config.progress(step, seconds) >= 1:
             return last
-        stream = batches(
-            _learnt(run, store, device), size, group, run.seed, step, collectives.share(), block=store.manifest.block,
-            mix=run.mix,
-        )  # fmt: skip
+        share, block = collectives.share(), store.manifest.block
+        stream = batches(_learnt(run, store, device), size, group, run.seed, step, share, 1, block, run.mix)
         clock = Clock(step, seconds, _machine_rate(device, config))
         record = _Record(run, config, run_dir, model, clock, last, log, watch)
         metrics: Metrics = {}
