@@ -38,8 +38,9 @@ BETAS = (0.9, 0.98)
 MOST_CODES = 2**16
 VQ_WIDTH = 8
 """Numbers of a code of a codebook: few, so that codes are used (Yu et al. 2021, arXiv:2110.04627, section 3.2)."""
-AROUND = 5
-"""px: a place counts as much as the one within this square that is least like the median colour."""
+AROUND = 9
+"""px: a place counts as much as the one within this square that is least like the median colour. Where the square is
+small, a place counts more in clips that show something there, so that it is drawn there too often: a faint halo."""
 
 
 class VideoTokenizerConfig(FamilyConfig):
@@ -65,7 +66,7 @@ class VideoTokenizerConfig(FamilyConfig):
     decoder_width: int = Field(128, ge=8, le=8192, description="channels of the decoder, a patch at a time")
     fine_width: int = Field(64, ge=4, le=8192, description="channels of its layers at half a patch")
     foreground: float = Field(4.0, ge=0, le=1000, description="how much more counts what is unlike the median colour")
-    absolute: float = Field(0.1, ge=0, le=100, description="weight of sizes of errors beside their squares")
+    absolute: float = Field(1.0, ge=0, le=100, description="weight of sizes of errors beside their squares")
     decoder_alone: float = Field(
         0.4, ge=0, lt=1, description="share of the run, its end, in which only the decoder learns"
     )
