@@ -1,23 +1,29 @@
 """Models that learn from clips of several shapes: resumed as unbroken, by any ranks, asked for any of the shapes."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from t2v_models import checkpoint as checkpoints
 from t2v_models.checkpoint import RunConfig
+from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.families.build import FAMILIES, ModelConfig
 from t2v_models.families.diffusion.model import DiffusionConfig
 from t2v_models.sampler import Request, sample_all
+from t2v_models.shards.export import to_npz
+from t2v_models.shards.ingest import ingest
+from t2v_models.shards.ingested import IngestOptions
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
 from t2v_models.training.loop import METRICS, TrainConfig, fit
 from tests.forked import by_two_ranks
 from tests.runs import SMALL, tensors
-from tests.tiny import BUCKET_SHAPES, BUCKETS, rendered
+from tests.tiny import BUCKET_SHAPES, BUCKETS, noise, put, rendered
 
 FACTORISED = DiffusionConfig.tiny().model_copy(update={"network": "factorised"})
 TRANSFORMER = DiffusionConfig.tiny().model_copy(update={"network": "transformer"})
@@ -32,7 +38,39 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return rendered(tmp_path_factory.mktemp("buckets"), BUCKETS)
 
 
-def trained(data: Path, out: Path, steps: int, model: ModelConfig = FACTORISED, dies_at: int = 0) -> None:
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Films of two sizes, and pictures."""
+    folder = tmp_path_factory.mktemp("own")
+    for number in range(5):
+        put(folder, f"films/{number}.npz", to_npz(noise(number, 4), 10))
+        put(folder, f"films/wide-{number}.npz", to_npz(noise(number, 6, 16, 32), 10), b"a wide dog")
+        picture = put(folder, f"films/{number}.png", b"", b"a picture").with_suffix(".png")
+        Image.fromarray(noise(number, 1, 16, 32)[0]).save(picture)
+    shapes = tuple(ClipSpec(height=16, width=width, frames=t) for width, t in ((16, 4), (32, 6), (32, 1)))
+    ingest(folder / "films", folder / "data", IngestOptions(shapes=shapes, validation=0))
+    return folder / "data"
+
+
+@pytest.mark.parametrize("kind", ["rendered", "own"])
+def test_a_resumed_run_is_bit_for_bit_an_unbroken_one(kind: str, folder: Path, own: Path, tmp_path: Path) -> None:
+    data, mix = (own, {"32x16x1": 0.4}) if kind == "own" else (folder, {"16x16x6": 0.4})
+    trained(data, tmp_path / "whole", 7, mix=mix)
+    with pytest.raises(Killed):
+        trained(data, tmp_path / "broken", 7, dies_at=4, mix=mix)
+    assert len(losses(tmp_path / "broken")) == 4 and checkpoints.load(tmp_path / "broken")[1].step == 3
+    trained(data, tmp_path / "broken", 7, mix=mix)
+    whole, broken = tensors(tmp_path / "whole"), tensors(tmp_path / "broken")
+    assert whole.keys() == broken.keys()
+    assert all(torch.equal(whole[name], broken[name]) for name in whole)
+    model, last = checkpoints.load(tmp_path / "whole")
+    assert last.run.mix == mix and len(model.shapes) == 3
+
+
+def trained(
+    data: Path, out: Path, steps: int, model: ModelConfig = FACTORISED, dies_at: int = 0,
+    mix: Mapping[str, float] | None = None,
+) -> None:  # fmt: skip
     """A run, or what a kill leaves of one."""
 
     def log(step: int, figures: dict[str, float]) -> None:
@@ -40,26 +78,13 @@ def trained(data: Path, out: Path, steps: int, model: ModelConfig = FACTORISED, 
             raise Killed
 
     manifest = Manifest.load(data)
-    run = RunConfig.of(manifest, model, 0, {"16x16x6": 0.4})
+    run = RunConfig.of(manifest, model, 0, mix)
     config = TrainConfig(steps=steps, log_every=1, probe_seconds=0, save_seconds=1e-9)
     fit(run, ClipStore(manifest), config, out, log)
 
 
 def losses(out: Path) -> list[float]:
     return [json.loads(line)["train/loss/denoiser"] for line in (out / METRICS).read_text().splitlines()]
-
-
-@pytest.mark.parametrize("model", [FACTORISED, TRANSFORMER], ids=lambda model: model.network)
-def test_a_resumed_run_is_bit_for_bit_an_unbroken_one(model: ModelConfig, folder: Path, tmp_path: Path) -> None:
-    trained(folder, tmp_path / "whole", 7, model)
-    with pytest.raises(Killed):
-        trained(folder, tmp_path / "broken", 7, model, dies_at=4)
-    assert len(losses(tmp_path / "broken")) == 4 and checkpoints.load(tmp_path / "broken")[1].step == 3
-    trained(folder, tmp_path / "broken", 7, model)
-    whole, broken = tensors(tmp_path / "whole"), tensors(tmp_path / "broken")
-    assert whole.keys() == broken.keys()
-    assert all(torch.equal(whole[name], broken[name]) for name in whole)
-    assert checkpoints.load(tmp_path / "whole")[1].run.mix == {"16x16x6": 0.4}
 
 
 @pytest.mark.slow
@@ -69,8 +94,11 @@ def test_two_ranks_learn_what_one_process_does(folder: Path, tmp_path: Path) -> 
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
 
 
-def test_it_makes_clips_of_any_of_its_shapes_and_of_no_other_size(folder: Path, tmp_path: Path) -> None:
-    trained(folder, tmp_path, 1)
+@pytest.mark.parametrize("config", [FACTORISED, TRANSFORMER], ids=lambda config: config.network)
+def test_it_makes_clips_of_any_of_its_shapes_and_of_no_other_size(
+    config: ModelConfig, folder: Path, tmp_path: Path
+) -> None:
+    trained(folder, tmp_path, 3, config)
     model, _ = checkpoints.load(tmp_path)
     ask = ("circle moving left",), (0,)
     assert sample_all(model, Request(*ask)).shape[1:] == BUCKETS.spec.shape

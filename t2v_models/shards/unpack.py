@@ -71,8 +71,10 @@ def unpack(tar: Path, folder: Path) -> None:
     """The clips, frames and captions of one tar into a folder; what is nothing of these stays where it is.
 
     Raises:
-        LabError: it is no tar or is cut short, a member would lie outside, two have one name, or there is no room.
+        LabError: it is no tar or is cut short, a member would lie outside, two have one name, a sample is two clips, or
+            there is no room.
     """
+    kinds: dict[Path, str] = {}
     try:
         with tarfile.open(tar, "r|*") as archive:
             for member in archive:
@@ -80,6 +82,7 @@ def unpack(tar: Path, folder: Path) -> None:
                 place = _place(folder, member.name) if content else None
                 if not content or not place:
                     continue
+                _check_alone(place, kinds)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 with place.open("xb") as stream:
                     shutil.copyfileobj(content, stream)
@@ -114,6 +117,22 @@ def _place(folder: Path, name: str) -> Path | None:
         return None
     sample = folder.joinpath(*path.parts[:-1], key)
     return sample / f"{field or 0}.{suffix}" if f".{suffix}" in FRAME_SUFFIXES else sample.with_name(f"{key}.{suffix}")
+
+
+def _check_alone(place: Path, kinds: dict[Path, str]) -> None:
+    """See that a sample is one clip: a film, or frames of one kind. `kinds` are those of the samples so far.
+
+    Raises:
+        ValueError: it is two.
+    """
+    suffix = place.suffix
+    if suffix in (".txt", ".json"):
+        return
+    sample = place.parent if suffix in FRAME_SUFFIXES else place.with_suffix("")
+    if (other := kinds.setdefault(sample, suffix)) != suffix:
+        raise ValueError(
+            f"its sample {printable(sample.name)} is two clips, {other} and {suffix}: leave one of them out of the tar"
+        )
 
 
 def _captions(content: bytes) -> list[str]:
