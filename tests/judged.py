@@ -35,7 +35,7 @@ def trained(
     data: Path, out: Path, seed: int, readings: Iterator[float], steps: int = 2, splits: tuple[str, ...] = ("s1", "s3")
 ) -> Path:
     """The folder of a small run whose accuracy was read as told, and that was judged."""
-    config = TrainConfig(steps=steps, watch_seconds=1e-9)
+    config = TrainConfig(steps=steps, watch_seconds=1e-9, probe_seconds=0)
     store, run = ClipStore(Manifest.load(data)), run_of(data, SMALL["gan"], seed)
     fit(run, store, config, out, quiet, lambda step, model: {"watch/prompt_acc": next(readings)})
     evaluated(out, out / "evaluation", splits=splits)

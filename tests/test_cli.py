@@ -28,7 +28,13 @@ from tests.runs import SMALL, quiet, run_of
 def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder of a GAN that has learned nothing."""
     run_dir = tmp_path_factory.mktemp("runs") / "gan"
-    fit(run_of(data, SMALL["gan"]), ClipStore(Manifest.load(data)), TrainConfig(steps=1), run_dir, quiet)
+    fit(
+        run_of(data, SMALL["gan"]),
+        ClipStore(Manifest.load(data)),
+        TrainConfig(steps=1, probe_seconds=0),
+        run_dir,
+        quiet,
+    )
     return run_dir
 
 

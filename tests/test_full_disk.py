@@ -142,7 +142,9 @@ def test_commands_end_with_2_and_one_sentence(
 def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder of a GAN that has learned nothing."""
     folder = tmp_path_factory.mktemp("runs") / "gan"
-    fit(run_of(data, SMALL["gan"]), ClipStore(Manifest.load(data)), TrainConfig(steps=1), folder, quiet)
+    fit(
+        run_of(data, SMALL["gan"]), ClipStore(Manifest.load(data)), TrainConfig(steps=1, probe_seconds=0), folder, quiet
+    )
     return folder
 
 

@@ -129,7 +129,7 @@ def test_captions_of_any_script_train_a_model(tmp_path: Path) -> None:
     assert torch.equal(bags[3], bags[6])
     assert len({tuple(bag.tolist()) for bag in bags[:5]}) == 5
     run = RunConfig.of(manifest, SMALL["gan"], seed=0)
-    loop.fit(run, ClipStore(manifest), loop.TrainConfig(steps=1), tmp_path / "run", quiet)
+    loop.fit(run, ClipStore(manifest), loop.TrainConfig(steps=1, probe_seconds=0), tmp_path / "run", quiet)
     assert sample_frames(load_run(tmp_path / "run"), ["猫在走"], [0]).shape == (1, 6, 16, 16, 3)
     with pytest.raises(LabError, match="was not trained on the word '狗'"):
         sample_frames(load_run(tmp_path / "run"), ["一只狗"], [0])
@@ -382,7 +382,9 @@ def test_every_model_trains_on_ingested_clips_and_cannot_be_judged(tmp_path: Pat
     manifest = Manifest.load(tmp_path / "data")
     for model in SMALL.values():
         folder, run = tmp_path / model.name, run_of(tmp_path / "data", model)
-        loop.fit(run, ClipStore(manifest), loop.TrainConfig(steps=1), folder, log=lambda step, figures: None)
+        loop.fit(
+            run, ClipStore(manifest), loop.TrainConfig(steps=1, probe_seconds=0), folder, log=lambda step, figures: None
+        )
         assert load(folder)[1].run == run
         with pytest.raises(LabError, match="ingested clips, whose ground truth is unknown"):
             subject(folder)

@@ -47,7 +47,7 @@ from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.stream import ClipStore
 from t2v_models.training.loop import TrainConfig, fit
 data, out = Path({str(data)!r}), Path({str(tmp_path)!r})
-fit(run_of(data, SMALL["gan"]), ClipStore(Manifest.load(data)), TrainConfig(steps=1), out, quiet)
+fit(run_of(data, SMALL["gan"]), ClipStore(Manifest.load(data)), TrainConfig(steps=1, probe_seconds=0), out, quiet)
 print(sample_frames(load_run(out), ["circle moving left"], [0]).shape)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

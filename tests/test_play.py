@@ -74,7 +74,13 @@ def test_a_word_completes_what_is_typed():
 
 @pytest.mark.parametrize(("seed", "count"), [(10**30, 1), (-1, 1), (0, 0), (0, 13)])
 def test_numbers_that_only_a_program_sends_are_one_sentence(data, tmp_path, seed: int, count: int):
-    fit(run_of(data, SMALL["gan"]), ClipStore(Manifest.load(data)), TrainConfig(steps=1), tmp_path / "run", quiet)
+    fit(
+        run_of(data, SMALL["gan"]),
+        ClipStore(Manifest.load(data)),
+        TrainConfig(steps=1, probe_seconds=0),
+        tmp_path / "run",
+        quiet,
+    )
     who = player(str(tmp_path / "run"), tmp_path)
     with pytest.raises(LabError, match=f"the seed is {seed}: give|{count} clips were asked for"):
         show([who, None], "circle moving left", seed, count)
@@ -127,7 +133,7 @@ def work(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     work = tmp_path_factory.mktemp("work")
     for i, name in enumerate(("one", "two")):
         run = run_of(data, SMALL["gan"], seed=i)
-        config = TrainConfig(steps=1, seed=i)
+        config = TrainConfig(steps=1, seed=i, probe_seconds=0)
         fit(run, ClipStore(Manifest.load(data)), config, work / "runs" / name, quiet)
     return work
 

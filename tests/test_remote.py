@@ -395,7 +395,7 @@ def test_training_from_a_url_is_training_from_the_folder(
     run = run_of(many, SMALL["gan"])
     for name, stores in (("folder", (here, here)), ("url", (there, there)), ("both", (there, here))):
         for steps, store in zip((3, 6), stores, strict=True):
-            fit(run, store, TrainConfig(steps=steps), tmp_path / name, quiet)
+            fit(run, store, TrainConfig(steps=steps, probe_seconds=0), tmp_path / name, quiet)
     weights = [tensors(tmp_path / name) for name in ("folder", "url", "both")]
     for other in weights[1:]:
         assert all(torch.equal(weights[0][key], other[key]) for key in weights[0])

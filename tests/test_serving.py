@@ -76,7 +76,13 @@ def serving(folder: Path, health: str, *command: str, **environment: str) -> Ite
 @pytest.fixture(scope="module")
 def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("runs") / "gan"
-    fit(run_of(data, SMALL["gan"]), ClipStore(Manifest.load(data)), TrainConfig(steps=1), run_dir, quiet)
+    fit(
+        run_of(data, SMALL["gan"]),
+        ClipStore(Manifest.load(data)),
+        TrainConfig(steps=1, probe_seconds=0),
+        run_dir,
+        quiet,
+    )
     return run_dir
 
 

@@ -215,9 +215,9 @@ def test_a_second_start_leaves_the_run_of_the_first_alone(work, data, tmp_path, 
     monkeypatch.setattr(loop, "LOCK_SECONDS", 0.1)
     with files.locked(tmp_path / "run" / "tracked.lock", 0, "trains"):  # as the first start has it
         with pytest.raises(LabError, match="another process trains in"):
-            train_model.fn(data, SMALL["gan"], loop.TrainConfig(steps=1), tmp_path / "run", work)
+            train_model.fn(data, SMALL["gan"], loop.TrainConfig(steps=1, probe_seconds=0), tmp_path / "run", work)
         assert not (tmp_path / "run" / "mlflow.json").exists()
-    train_model.fn(data, SMALL["gan"], loop.TrainConfig(steps=1), tmp_path / "run", work)
+    train_model.fn(data, SMALL["gan"], loop.TrainConfig(steps=1, probe_seconds=0), tmp_path / "run", work)
     assert client_of(work).get_run(read_record(tmp_path / "run")["run_id"]).info.status == "FINISHED"
 
 

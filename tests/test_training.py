@@ -104,16 +104,24 @@ def test_another_run_in_the_folder_is_refused_by_name(data: Path, tmp_path: Path
     with pytest.raises(LabError, match=r"holds another run \(.*model.name was 'gan', now 'frame_gan'"):
         train(data, tmp_path, 2, "frame_gan")
     with pytest.raises(LabError, match="seed was 0, now 7"):
-        fit(run_of(data, SMALL["gan"], seed=7), ClipStore(Manifest.load(data)), TrainConfig(steps=2), tmp_path, quiet)
+        fit(
+            run_of(data, SMALL["gan"], seed=7),
+            ClipStore(Manifest.load(data)),
+            TrainConfig(steps=2, probe_seconds=0),
+            tmp_path,
+            quiet,
+        )
     other = run_of(data, SMALL["gan"]).model_copy(update={"dataset_digest": "0" * 16})
     with pytest.raises(LabError, match="dataset_digest was .*, now '0000000000000000'"):
-        fit(other, ClipStore(Manifest.load(data)), TrainConfig(steps=2), tmp_path, quiet)
+        fit(other, ClipStore(Manifest.load(data)), TrainConfig(steps=2, probe_seconds=0), tmp_path, quiet)
     assert checkpoints.newest(tmp_path).step == 1  # type: ignore[union-attr]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_last_good_checkpoint(data: Path, tmp_path: Path) -> None:
     run, store = run_of(data, SMALL["gan"]), ClipStore(Manifest.load(data))
-    config = TrainConfig(steps=9, log_every=1).model_copy(update={"save_seconds": 0.0, "watch_seconds": 0.0})
+    config = TrainConfig(steps=9, log_every=1, probe_seconds=0).model_copy(
+        update={"save_seconds": 0.0, "watch_seconds": 0.0}
+    )
     good: dict[str, Tensor] = {}
 
     def spoil(step: int, model: VideoModel) -> dict[str, float]:
@@ -132,7 +140,11 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_last_good_checkpo
 
 def test_weights_that_are_not_finite_are_never_saved(data: Path, tmp_path: Path) -> None:
     """An update can spoil the weights after a loss that was finite; the newest checkpoint must still be a good one."""
-    run, store, config = run_of(data, SMALL["gan"]), ClipStore(Manifest.load(data)), TrainConfig(steps=2, log_every=1)
+    run, store, config = (
+        run_of(data, SMALL["gan"]),
+        ClipStore(Manifest.load(data)),
+        TrainConfig(steps=2, log_every=1, probe_seconds=0),
+    )
     train(data, tmp_path, 1)
 
     def spoil(step: int, model: VideoModel) -> dict[str, float]:
