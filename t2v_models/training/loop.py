@@ -58,9 +58,7 @@ class TrainConfig(Config, allow_inf_nan=False):
         False, exclude_if=not_, description="allow more ranks than CPU cores, which then wait for each other"
     )
     precision: Literal["float32", "bfloat16"] = Field("float32", description="of the networks' arithmetic")
-    probe_seconds: float = Field(
-        1, ge=0, description="seconds to measure the machine's matrix rate; 0 counts no arithmetic"
-    )
+    probe_seconds: float = Field(1, ge=0, description="seconds to measure the matrix rate; 0 counts no arithmetic")
     log_every: int = Field(50, ge=1, description="steps between logged figures")
     save_seconds: float = Field(30, gt=0, description="seconds between checkpoints: the most a kill can lose")
     watch_seconds: float = Field(5, gt=0, description="least seconds between samples and their scores")
