@@ -113,6 +113,8 @@ def _asked(split: Split, hold_out: HoldOut, coverage: Coverage | None, bands: bo
     if split == "s3":
         motions = check_hold_out(hold_out)
         return tuple(say(cell, WORDINGS[0]) for cell in first_of_each(design(motions))) if motions else ()
+    if split not in ("s0", "s1"):
+        return ()
     asked = first_of_each(trained)
     if split == "s0" and bands:
         asked += first_of_each(_with_words(trained, coverage, beyond=False), len(TRAINED))
