@@ -88,7 +88,7 @@ def newest_step(run_dir: Path) -> int:
 def test_kill_nine_at_random_moments_loses_no_whole_checkpoint_and_the_end_is_the_same(
     data: Path, tmp_path: Path
 ) -> None:
-    steps, killed = 12 * KILLS, tmp_path / "killed"
+    steps, killed = 16 * KILLS, tmp_path / "killed"
     assert ended(start(learn, data, tmp_path / "whole", steps)) == 0
     moment, reached, while_writing = random.Random(0), 0, 0
     for _ in range(KILLS):

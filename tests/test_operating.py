@@ -225,7 +225,8 @@ def test_a_lab_on_the_pools_outlives_its_worker(up: Up, lab: str) -> None:
 
 def trained(work: Path) -> list[Path]:
     """The run folder, once there is something in it to go on from."""
-    return [path.parent for path in (work / "runs").glob("gan-*/metrics.jsonl") if len(history(path.parent)) > 3]
+    runs = [path.parent for path in (work / "runs").glob("gan-*/checkpoints/*.json")]
+    return [run for run in dict.fromkeys(runs) if len(history(run)) > 3]
 
 
 def test_a_watcher_sees_what_it_did(up: Up) -> None:
