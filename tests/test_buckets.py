@@ -146,3 +146,17 @@ def test_a_row_of_another_shape_than_its_clip_is_told(folder: Path, tmp_path: Pa
     manifest.bucket_of[0] = 1
     with pytest.raises(LabError, match="clip 000000000 .* cannot be read"):
         ClipStore(manifest).frames([0])
+
+
+def test_pandas_reads_which_clip_has_which_shape(folder: Path) -> None:
+    import pandas
+
+    table = pandas.read_parquet(folder / "manifest.parquet")
+    counts = table.groupby(["width", "height", "frames"]).size().to_dict()
+    assert counts == {(16, 16, 6): 20, (32, 16, 4): 40, (16, 16, 9): 14}
+
+
+def test_duckdb_reads_which_clip_has_which_shape(folder: Path) -> None:
+    duckdb = pytest.importorskip("duckdb", reason="duckdb is not installed: it is no dependency")
+    query = f"select count(*) from '{folder / 'manifest.parquet'}' where frames = 9"
+    assert duckdb.sql(query).fetchone() == (14,)
