@@ -22,7 +22,7 @@ from t2v_models.shards.store import ClipStore
 from t2v_models.training import launch, loop, validation
 from t2v_models.training.loop import TrainConfig
 from tasks.mlflow.finished_runs import known
-from tasks.mlflow.store import run_page
+from tasks.mlflow.store import client, run_page
 from tasks.mlflow.tracking import Tracker, close_stale, track
 from tasks.report.console import progress, say
 from tasks.report.progress import conclude, show_artifact
@@ -38,6 +38,7 @@ def train_model(data: Path | str, model: ModelConfig, config: TrainConfig, run_d
         say(f"train    {run_dir} is finished, nothing to train")
         return run_dir
     launch.check_ranks(model, config)
+    client(work)  # an MLflow that is away is told before anything is written
     # from here on: a second process must not touch the MLflow run of the first
     with files.locked(run_dir / "tracked.lock", loop.LOCK_SECONDS, "trains"):
         _train(data, store, run, config, run_dir, work)

@@ -168,6 +168,13 @@ def test_a_store_that_does_not_answer_is_one_sentence_without_the_password(monke
     assert caplog.text == "", "each try is told of above the sentence"
 
 
+def test_a_training_that_mlflow_has_no_place_for_leaves_nothing(monkeypatch, data, tmp_path):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(LabError, match="MLflow does not answer"):
+        train_model.fn(data, SMALL["gan"], loop.TrainConfig(steps=1), tmp_path / "run", tmp_path)
+    assert not (tmp_path / "run").exists()
+
+
 def test_unknown_runs_and_models_are_one_sentence(work):
     with pytest.raises(LabError, match="0123"), track(work, "exp", "x", params={}, tags={}, run_id="0123"):
         pass
