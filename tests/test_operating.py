@@ -126,7 +126,7 @@ def up(known: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> 
 def lab(up: Up) -> str:
     """The id of a run of the smallest lab, with one model and its stages on the pools."""
     config = up.api("GET", "/deployments/name/lab/smoke")["parameters"]["config"]
-    training = {"steps": 200, "log_every": 5, "save_seconds": 1, "watch_seconds": 600, "probe_seconds": 0}
+    training = {"steps": 600, "log_every": 5, "save_seconds": 1, "watch_seconds": 600, "probe_seconds": 0}
     config |= {"models": [{"name": "gan"}], "training": training, "place": "pools", "gate": {"floor": None}}
     return up.trigger("lab/smoke", {"config": config})
 
@@ -225,7 +225,7 @@ def test_a_lab_on_the_pools_outlives_its_worker(up: Up, lab: str) -> None:
 
 def trained(work: Path) -> list[Path]:
     """The run folder, once there is something in it to go on from."""
-    runs = [path.parent for path in (work / "runs").glob("gan-*/checkpoints/*.json")]
+    runs = [path.parents[1] for path in (work / "runs").glob("gan-*/checkpoints/*.json")]
     return [run for run in dict.fromkeys(runs) if len(history(run)) > 3]
 
 
@@ -252,7 +252,7 @@ def test_mlflow_has_the_champion_and_every_figure_once(up: Up) -> None:
     [run] = store.search_runs(experiments, "tags.stage = 'train'")
     assert run.info.status == "FINISHED"
     logged = [m.step for m in store.get_metric_history(run.info.run_id, "train/progress")]
-    assert sorted(logged) == list(range(5, 201, 5)), "a metric is missing, or there twice"
+    assert sorted(logged) == list(range(5, 601, 5)), "a metric is missing, or there twice"
     [whole] = store.search_runs(experiments, "tags.stage = 'lab'")
     assert "report/report.html" in [a.path for a in store.list_artifacts(whole.info.run_id, "report")]
 

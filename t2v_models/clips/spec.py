@@ -88,7 +88,7 @@ class ClipSpec(Config, json_schema_extra=_with_size):
 class Bucket(Config):
     """Clips of one shape in a dataset of several."""
 
-    spec: ClipSpec
+    spec: ClipSpec = Field(description="their shape")
     clips: int = Field(ge=0, description="how many there are")
 
 

@@ -52,7 +52,8 @@ def critic_loss(logits: Tensor, drawn: Tensor, tokens: Tensor, hidden: Tensor) -
         hidden: bool `(b, n)`.
     """
     real = drawn == tokens
-    each = F.binary_cross_entropy_with_logits(logits.float(), real.float(), reduction="none")
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    each = F.binary_cross_entropy_with_logits(logits, real.to(logits), reduction="none")
     right = ((logits > 0) == real) & hidden
     figures = {"critic/right": right.sum().to(each), "critic/real": (real & hidden).sum().to(each)}
     return Loss((each * hidden).sum(), float(hidden.sum()), figures)

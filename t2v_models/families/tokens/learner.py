@@ -23,7 +23,6 @@ from t2v_models.families.tokens.tokenizer import VideoTokenizer
 from t2v_models.families.tokens.transformer import TokenTransformer
 from t2v_models.model import FamilyConfig, Loss, LossModel, VideoModel
 from t2v_models.sampler import Request
-from t2v_models.shards.tokens import place
 from t2v_models.text.encoder import Text
 
 BETAS = (0.9, 0.98)
@@ -65,6 +64,8 @@ class TokensConfig(FamilyConfig):
         return {"tokenizer": self.tokenizer}
 
     def tokens_of(self, dataset: str) -> Path | None:
+        from t2v_models.shards.tokens import place  # with pyarrow, which a served model does without
+
         return folder if (folder := place(self.tokenizer, dataset)).is_dir() else None
 
 
