@@ -17,24 +17,15 @@ from t2v_models import checkpoint as checkpoints
 from t2v_models.clips.media import load_npz
 from t2v_models.config import LabError
 from t2v_models.families.build import FAMILIES
-from t2v_models.shards.manifest import Manifest
-from t2v_models.shards.stream import ClipStore
 from t2v_models.text.encoders import ENCODERS
-from t2v_models.training.loop import TrainConfig, fit
-from tests.runs import SMALL, quiet, run_of
+from tests.runs import train
 
 
 @pytest.fixture(scope="module")
 def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder of a GAN that has learned nothing."""
     run_dir = tmp_path_factory.mktemp("runs") / "gan"
-    fit(
-        run_of(data, SMALL["gan"]),
-        ClipStore(Manifest.load(data)),
-        TrainConfig(steps=1, probe_seconds=0),
-        run_dir,
-        quiet,
-    )
+    train(data, run_dir, 1)
     return run_dir
 
 

@@ -21,16 +21,13 @@ from t2v_models.checkpoint import newest
 from t2v_models.clips import media
 from t2v_models.generate import load_run
 from t2v_models.sampler import sample_frames
-from t2v_models.shards.manifest import Manifest
-from t2v_models.shards.store import ClipStore
-from t2v_models.training.loop import TrainConfig, fit
 from tasks.mlflow.registry import promote, version_with
 from tasks.mlflow.server import settings
 from tasks.mlflow.store import client
 from tasks.mlflow.tracking import track
 from tests.attacks import REBOUND, by_all_pages, by_http
 from tests.browser import CHROMIUM, browser
-from tests.runs import SMALL, quiet, run_of
+from tests.runs import train
 from tests.tiny import prepared
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # mlflow's own
@@ -76,13 +73,7 @@ def serving(folder: Path, health: str, *command: str, **environment: str) -> Ite
 @pytest.fixture(scope="module")
 def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("runs") / "gan"
-    fit(
-        run_of(data, SMALL["gan"]),
-        ClipStore(Manifest.load(data)),
-        TrainConfig(steps=1, probe_seconds=0),
-        run_dir,
-        quiet,
-    )
+    train(data, run_dir, 1)
     return run_dir
 
 
