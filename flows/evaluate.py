@@ -64,7 +64,7 @@ def evaluate(
     done = read_evaluation(out, who.source, who.data.digest, config)
     if done:
         say(f"evaluate {out} is up to date")
-        if not config.asks_more:
+        if not config.wishes_in_words:
             decide_champion(work, who, done, gate)  # the champion may have been judged anew since
         return done
     files.remove(out / "scores.json")  # until all is judged again: verdicts of one judging, scores of another, mislead
@@ -82,7 +82,7 @@ def evaluate(
         bounds={name: {split: bound[name] for split, (_, bound, _) in judged.items()} for name in names},
         seconds={split: seconds for split, (_, _, seconds) in judged.items()},
     )  # fmt: skip
-    log_evaluation(work, title(run) + config.asks_more, training_run(place), who, evaluation, out)
+    log_evaluation(work, title(run) + config.wishes_in_words, training_run(place), who, evaluation, out)
     rows = [
         {"split": s, "metric": m, "score": shown(m, v.value), "95 % interval": interval(m, v), "clips": v.n}
         | {name: shown(m, bound[s][m].value) for name, bound in evaluation.bounds.items() if m in bound[s]}
@@ -91,7 +91,7 @@ def evaluate(
     ]
     about = f"Scores of {who.name} by split, with 95 % intervals; beside them the ceiling (oracle) and the floors"
     show_artifact(create_table_artifact, rows, key=f"scores-{_key(who.name)}", description=about)
-    if not config.asks_more:  # a model is served as it is
+    if not config.wishes_in_words:  # a model is served as it is
         decide_champion(work, who, evaluation, gate)
     files.write(out / "scores.json", evaluation.model_dump_json(indent=2))
     conclude(obeyed(evaluation))

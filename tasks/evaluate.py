@@ -164,8 +164,8 @@ def log_evaluation(work: Path, name: str, trained: str | None, who: Subject, eva
         data = f"{who.data.world}-{who.data.spec.sides}px-{who.data.digest[:8]}"
         tracker.dataset(data, who.data.digest, data, "evaluation")
         version = version_with(client(work), evaluation.source)
-        asks_more = evaluation.config.asks_more  # what the model does by itself is what others look for beside it
-        of = (model_id(version), data, who.data.digest) if version and not asks_more else ()
+        wished = evaluation.config.wishes_in_words  # what the model does by itself is what others look for beside it
+        of = (model_id(version), data, who.data.digest) if version and not wished else ()
         if version:
             tracker.used(model_id(version))
         tracker.table("evaluation/scores.json", table_rows(evaluation.scores))
@@ -180,5 +180,5 @@ def log_evaluation(work: Path, name: str, trained: str | None, who: Subject, eva
             for sheet in ("samples", "random", "best", "worst"):
                 tracker.image(f"{sheet} {split}", who.step, out / split / f"{sheet}.png")
             tracker.artifact(out / split, f"evaluation/{split}")
-        if parent and not asks_more:
+        if parent and not wished:
             add_scores(work, parent, evaluation.scores, who.step)

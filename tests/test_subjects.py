@@ -150,7 +150,7 @@ def test_a_run_is_judged_as_it_is_asked_for(data: Path, tmp_path: Path) -> None:
     wanted = sample_all(who.sampler, Request(asked, seeds, guidance=3, steps=1))
     assert np.array_equal(who.sample(asked, seeds), wanted)
     assert not np.array_equal(subject(tmp_path / "run").sample(asked, seeds), wanted)
-    assert config.asks_more == " guidance 3 steps 1" and EvaluateConfig().asks_more == ""
+    assert config.wishes_in_words == " guidance 3 steps 1" and EvaluateConfig().wishes_in_words == ""
     with pytest.raises(LabError, match="makes a clip in 1 step or more"):
         taken(subject(tmp_path / "run", wishes=Request((), (), steps=0)), {"s0": (list(asked), list(seeds))})
 

@@ -237,7 +237,7 @@ def evaluate(
     if out is None:
         # scores of other splits, numbers of clips or wishes never replace those of the default ones
         kind = "" if config == EvaluateConfig() else f"-{'-'.join(config.splits or ('all',))}-{count}x-seed{seed}"
-        kind += config.asks_more.replace(" ", "-")
+        kind += config.wishes_in_words.replace(" ", "-")
         here = folder.is_dir()
         out = folder / f"evaluation{kind}" if here else work / "evaluations" / f"{who.name}-{who.data.digest[:8]}{kind}"
         check_writable(out, "give --out, for scores would go to")

@@ -55,7 +55,7 @@ class EvaluateConfig(Config):
         return Request((), (), guidance=self.guidance, steps=self.steps)
 
     @property
-    def asks_more(self) -> str:
+    def wishes_in_words(self) -> str:
         """The same in words, as ` guidance 2 steps 24`; empty where there is nothing."""
         return "".join(f" {wish} {getattr(self.wishes, wish):g}" for wish in sorted(self.wishes.wishes))
 
