@@ -42,7 +42,8 @@ def sleeper() -> Iterator[Callable[[UUID], subprocess.Popen[bytes]]]:
 
     def start(run: UUID) -> subprocess.Popen[bytes]:
         environment = os.environ | {"PREFECT__FLOW_RUN_ID": str(run)}
-        made.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], env=environment))
+        command = [sys.executable, "-c", "import time; time.sleep(600)", "prefect.engine"]
+        made.append(subprocess.Popen(command, env=environment))
         return made[-1]
 
     yield start
@@ -107,18 +108,26 @@ def test_runs_that_ended_with_their_worker_are_marked_and_living_ones_are_asked_
 
 
 def test_a_silent_run_whose_process_lives_is_not_started_again(sleeper) -> None:
-    """Its machine was asleep. One that says itself that it crashes is about to end."""
+    """Its machine was asleep, or its worker told of the process before. One that says itself that it crashes is about
+    to end."""
     from prefect.client.orchestration import get_client
-    from prefect.states import Crashed
+    from prefect.states import Crashed, Pending
 
-    silent, ending, dead = (run_with(Crashed(message=m), "e") for m in (SILENT, "Process was terminated", SILENT))
+    buried = f"{orphans.BURIED} non-zero status code 1"
+    messages = (SILENT, buried, "Process was terminated", SILENT)
+    silent, late, ending, _ = runs = [run_with(Crashed(message=m), "e") for m in messages]
+    early = run_with(Pending(name="Submitting"), "e")
     with get_client(sync_client=True) as client:
-        for run in (silent, ending):
+        client.set_flow_run_state(early, Crashed(message=buried), force=True)
+        for run in (silent, late, ending):
             client.update_flow_run(run, infrastructure_pid=str(sleeper(run).pid))
+        client.update_flow_run(early, infrastructure_pid="1")  # of an earlier start
+    sleeper(early)
     orphans.keep_living(["another"])
     assert state_of(silent) == "Crashed", "it is not of this worker"
     orphans.keep_living(["e"])
-    assert [state_of(run) for run in (silent, ending, dead)] == ["Running", "Crashed", "Crashed"]
+    assert [state_of(run) for run in runs] == ["Running", "Running", "Crashed", "Crashed"]
+    assert state_of(early) == "Submitting", "it has not begun its flow"
 
 
 def test_a_worker_that_dies_before_it_tells_of_the_process_leaves_no_run_behind(sleeper) -> None:
@@ -154,6 +163,35 @@ def test_a_run_that_was_taken_and_never_begun_is_marked_whoever_took_it(sleeper,
     process.wait()
     orphans.mark_never_begun()
     assert state_of(starting) == "Crashed"
+
+
+@pytest.mark.parametrize(
+    ("told", "crashes"),
+    [
+        ("Pending Submitting Running Crashed", 1),
+        ("Pending Submitting Crashed AwaitingRetry buried AwaitingRetry", 1),
+        ("Pending Submitting Crashed AwaitingRetry Pending buried Submitting Running", 2),
+        ("Pending Submitting Crashed AwaitingRetry Pending buried Submitting Running Crashed", 2),
+        ("Pending Submitting Crashed AwaitingRetry Pending Submitting buried lives Running", 1),
+        ("Pending Submitting Crashed AwaitingRetry Pending Submitting buried lives Running Crashed", 2),
+        ("Pending Running silent lives silent lives Crashed", 1),
+    ],
+)
+def test_every_start_crashes_once_however_often_and_late_it_is_told(told: str, crashes: int) -> None:
+    """Two where the worker tells of one process after the next start: it is not given up while the second one lives."""
+    from prefect.client.schemas.objects import State
+    from prefect.states import AwaitingRetry, Crashed, Pending, Running
+
+    made: dict[str, Callable[[], State]] = {
+        "Pending": Pending, "Submitting": lambda: Pending(name="Submitting"), "Running": Running, "Crashed": Crashed,
+        "AwaitingRetry": AwaitingRetry, "silent": lambda: Crashed(message=SILENT),
+        "buried": lambda: Crashed(message=f"{orphans.BURIED} non-zero status code 1"),
+        "lives": lambda: Running(message=LIVES),
+    }  # fmt: skip
+    states = [made[name]() for name in told.split()]
+    for second, state in enumerate(states):
+        state.timestamp = datetime.now(UTC) + timedelta(seconds=second)
+    assert orphans._crashes(states) == crashes
 
 
 def test_a_run_that_crashes_every_time_fails_with_the_reason_and_one_that_slept_goes_on(

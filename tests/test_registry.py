@@ -132,6 +132,9 @@ def test_the_store_follows_the_gate(work: Path, server: str, tmp_path: Path) -> 
         assert aliases(store)["challenger"] == number
         who = subject(run_dir)
         judged(who, evaluation(who, **scores))
+        about = store.get_registered_model("t2v-gan").description
+        others = {"champion", "challenger"} - {best := "champion" if "champion" in aliases(store) else "challenger"}
+        assert f"serve models:/t2v-gan@{best}\n" in about and f"@{others.pop()}" not in about, "as it stands there"
         return store.get_model_version("t2v-gan", number).tags, aliases(store)
 
     def aliases(store) -> dict[str, str]:

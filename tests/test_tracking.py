@@ -376,7 +376,7 @@ def test_a_logged_model_answers_prompts_as_the_run_folder_does(work, run_dir):
     told = {key: run.data.tags[f"mlflow.{key}"] for key in ("source.name", "user")}
     assert told == {"source.name": "t2v evaluate", "user": getpass.getuser()}
     assert client_of(work).get_logged_model(model_id(version)).tags["mlflow.source.name"] == "t2v train"
-    assert "t2v serve models:/t2v-test@champion" in client_of(work).get_registered_model("t2v-test").description
+    assert "t2v serve models:/t2v-test@challenger" in client_of(work).get_registered_model("t2v-test").description
     example = json.loads((folder.parent.parent / "input_example.json").read_text())
     assert example["inputs"] == {"columns": ["prompt"], "data": [["circle moving up"]]}
 

@@ -27,16 +27,16 @@ WEIGHTS_TAG = "t2v.weights"
 """Of a version: the sha256 of its weights, by which a judged model is found again."""
 
 ABOUT = """Clips from prompts, by a model that t2v-lab trained. `champion` is the version that the gate has found best,
-`challenger` the newest; a version's tags say what was decided and by which figures.
+`challenger` the newest that was not; a version's tags say what was decided and by which figures.
 
 ```
-t2v serve models:/{name}@champion
+t2v serve models:/{name}@challenger
 curl 127.0.0.1:5001/invocations -H 'content-type: application/json' \\
     -d '{{"dataframe_records": [{{"prompt": "{prompt}"}}], "params": {{"seed": 7, "count": 1}}}}'
-t2v generate models:/{name}@champion '{prompt}' --out clip.mp4
+t2v generate models:/{name}@challenger '{prompt}' --out clip.mp4
 ```
 """
-"""Description of a registered model."""
+"""Description of a registered model; its commands are turned to the champion once there is one."""
 
 
 def log_model(uri: str, run_id: str, run_dir: Path, name: str, example_prompt: str) -> str:
@@ -81,6 +81,7 @@ def log_model(uri: str, run_id: str, run_dir: Path, name: str, example_prompt: s
         f"{clips.frames} frames at {clips.sides} px, such as `{example_prompt}`",
     )  # fmt: skip
     store.set_registered_model_alias(name, "challenger", made.version)
+    _name_what_exists(store, name)
     return str(made.version)
 
 
@@ -107,6 +108,16 @@ def promote(store: "MlflowClient", version: "ModelVersion") -> None:
     store.set_registered_model_alias(version.name, "champion", version.version)
     if str(aliases.get("challenger")) == str(version.version):  # a number in SQL, a word from a server
         store.delete_registered_model_alias(version.name, "challenger")
+    _name_what_exists(store, version.name)
+
+
+def _name_what_exists(store: "MlflowClient", name: str) -> None:
+    """Let the commands on a model's page name its champion, or its challenger while it has none."""
+    model = store.get_registered_model(name)
+    best, about = "champion" if "champion" in model.aliases else "challenger", model.description or ""
+    told = re.sub(rf"(?<=models:/{re.escape(name)}@)(champion|challenger)\b", best, about)
+    if told != about:
+        store.update_registered_model(name, told)
 
 
 def fetch_model(work: Path, uri: str) -> Path:

@@ -50,7 +50,7 @@ CRASHES = 10
 GOES_ON = "t2v: a crashed run goes on"
 SILENT = f"no sign of life for {SILENCE_SECONDS} s: the process was killed or its machine is gone"
 """What is said of a silent run."""
-LIVES = "was silent, but its process lives"
+LIVES = "was taken for dead, but its process lives"
 """What is said of it where that turns out; it is no start."""
 
 _DEPLOYED = {"prefect.resource.role": "deployment", "prefect.resource.id": "prefect.deployment.*"}

@@ -28,7 +28,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_API_URL
-from prefect.states import AwaitingRetry, Cancelled, Crashed, Failed, Running
+from prefect.states import AwaitingRetry, Cancelled, Crashed, Failed, Pending, Running
 
 from tasks.servers.old_runs import all_runs
 from tasks.servers.orchestration import CRASHES, GOES_ON, LIVES, POOLS, SILENT
@@ -41,9 +41,13 @@ BEGIN_SECONDS = 300
 """In so long a run that a worker has taken has begun, on however busy a machine."""
 FORGOTTEN_SECONDS = 30
 """In so long the server's rule has put a crashed run back into its queue, if it has seen the crash."""
-
 TOLD_SECONDS = 5
 """In so long the log of a worker has why a process crashed, which the state says before."""
+BURIED = "Flow run infrastructure exited with"
+"""So a worker begins what it tells of a process that it buries; that it has crashed was told before."""
+
+ENGINES = {"prefect.runner._workspace_supervisor", "prefect.engine"}
+"""What the process of a run is, before it has found its flow and after (Prefect 3.8.8)."""
 
 
 def worker_name(pool: str) -> str:
@@ -106,7 +110,7 @@ def give_up(logs: Path) -> None:
             if known:
                 states = client.read_flow_run_states(run.id)
                 crashes = _crashes(states)
-                if crashes >= CRASHES:
+                if crashes >= CRASHES and _process(run) is None:
                     log = logs / f"worker-{run.work_pool_name}.log"
                     why = _reason(states, log)
                     message = (
@@ -117,13 +121,16 @@ def give_up(logs: Path) -> None:
 
 
 def _crashes(states: list[State]) -> int:
-    """How often a run was begun and crashed: a worker may tell of the same crash once more when it buries the process,
-    and one that was only silent has not crashed."""
+    """How many starts ended in a crash: of one start it may be told twice, by the process and by the worker that buries
+    it, and one that was only silent has not crashed.
+
+    What a worker tells of one process after it has started the next, counts for that one, which `keep_living` sees.
+    """
     begun, crashes = False, 0
     for state in sorted(states, key=lambda state: state.timestamp):
         if state.message == LIVES:
             begun, crashes = True, crashes - 1
-        elif state.is_pending() or state.is_running():
+        elif state.name == "Pending":  # how every start begins; `Submitting` and `Running` follow
             begun = True
         elif state.is_crashed() and begun:
             begun, crashes = False, crashes + 1
@@ -146,15 +153,24 @@ def _last_error(log: Path) -> str:
 
 
 def keep_living(workers: Collection[str]) -> None:
-    """Silent runs whose process lives were not killed: the machine was asleep. They are not started beside themselves.
+    """Runs whose process lives have not crashed, whatever is told: they are not started beside themselves.
+
+    A silent one was not killed, its machine was asleep. And a worker tells of a crash once more when it buries the
+    process, which can be after the next start.
 
     To be asked more often than every `tasks.servers.orchestration.REST_SECONDS`.
     """
     with suppress(*AWAY):
         client = _client(PREFECT_API_URL.value())
         for run, process in _runs(client, workers, StateType.CRASHED):
-            if process and run.state and run.state.message == SILENT:
-                client.set_flow_run_state(run.id, Running(message=LIVES), force=True)
+            if process and run.state and (run.state.message or "").startswith((SILENT, BURIED)):
+                client.set_flow_run_state(run.id, _before_crash(client.read_flow_run_states(run.id)), force=True)
+
+
+def _before_crash(states: list[State]) -> State:
+    """What the run was doing: at work, or about to begin."""
+    last = max((s for s in states if not s.is_crashed()), key=lambda state: state.timestamp)
+    return Pending(name="Submitting", message=LIVES) if last.is_pending() else Running(message=LIVES)
 
 
 def end_cancelled(workers: Collection[str]) -> None:
@@ -209,13 +225,14 @@ def _in_states(client: SyncPrefectClient, *states: StateType) -> list[FlowRun]:
 def _process(run: FlowRun) -> psutil.Process | None:
     """The process that a worker has started for the run here; its number may have gone to another one since.
 
-    A worker that was killed may not have told the number: then it is the oldest of all that work for the run.
+    A worker that was killed may not have told the number, or only that of an earlier start: then it is looked for.
     """
-    numbers = [int(run.infrastructure_pid)] if run.infrastructure_pid else psutil.pids()
-    found = []
-    for number in numbers:
+    known = [int(run.infrastructure_pid)] if run.infrastructure_pid else []
+    for number in (*known, *psutil.pids()):
         with suppress(psutil.Error):
             process = psutil.Process(number)
-            if process.environ().get("PREFECT__FLOW_RUN_ID") == str(run.id):
-                found.append(process)
-    return min(found, key=psutil.Process.create_time, default=None)
+            # its children have the same environment, and so has what Prefect starts after a crash
+            is_ours = process.environ().get("PREFECT__FLOW_RUN_ID") == str(run.id)
+            if is_ours and ENGINES.intersection(process.cmdline()):
+                return process
+    return None
