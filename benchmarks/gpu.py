@@ -33,7 +33,9 @@ from t2v_models.shards.manifest import Manifest, finish
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.write import write_shard
 from t2v_models.training.clock import CountFlops
-from t2v_models.training.loop import TrainConfig, fit, history
+from t2v_models.training.config import TrainConfig
+from t2v_models.training.loop import fit
+from t2v_models.training.run_log import history
 from t2v_models.training.validation import watcher
 from t2v_models.worlds.dataset import DatasetConfig
 

@@ -40,7 +40,8 @@ from t2v_models.shards.ingested import IngestOptions
 from t2v_models.shards.manifest import Manifest, finish
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.write import write_shard
-from t2v_models.training.loop import TrainConfig, fit
+from t2v_models.training.config import TrainConfig
+from t2v_models.training.loop import fit
 from t2v_models.worlds.dataset import DatasetConfig
 
 Frames = NDArray[np.uint8]

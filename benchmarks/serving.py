@@ -38,7 +38,8 @@ from t2v_models.model import VideoModel
 from t2v_models.shards.manifest import finish
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.write import write_shard
-from t2v_models.training.loop import TrainConfig, fit
+from t2v_models.training.config import TrainConfig
+from t2v_models.training.loop import fit
 from t2v_models.worlds.dataset import DatasetConfig
 
 DATA = DatasetConfig(clips=360, clips_per_shard=360)

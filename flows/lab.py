@@ -24,8 +24,8 @@ from t2v_models.judging.scores import EvaluateConfig, Evaluation, obeyed
 from t2v_models.leaderboard.gate import GateConfig
 from t2v_models.model import FamilyConfig
 from t2v_models.shards.manifest import Manifest
+from t2v_models.training.config import TrainConfig
 from t2v_models.training.launch import check_ranks
-from t2v_models.training.loop import TrainConfig
 from t2v_models.worlds.dataset import DatasetConfig
 from tasks.mlflow.store import store_name, where_to_look
 from tasks.mlflow.tracking import close_stale, experiment_id

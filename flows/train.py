@@ -7,7 +7,7 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 from t2v_models.families.build import ModelConfig
-from t2v_models.training.loop import TrainConfig
+from t2v_models.training.config import TrainConfig
 from tasks.servers.orchestration import check_starts, end_if_cancelled
 from tasks.servers.runtime import WORK
 from tasks.train import train_model

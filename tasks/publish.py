@@ -19,7 +19,7 @@ from t2v_models.judging.metrics import HEADLINES, deciding
 from t2v_models.judging.scores import Evaluation, interval
 from t2v_models.judging.verdicts import Verdict, verdicts_of
 from t2v_models.shards.manifest import Manifest
-from t2v_models.training import loop
+from t2v_models.training import run_log
 from tasks.mlflow.finished_runs import adopt, attach, known
 from tasks.mlflow.store import run_page, where_to_look
 from tasks.mlflow.tracking import track
@@ -141,9 +141,9 @@ def _model(evaluation: Evaluation, out: Path, clips: Sequence[Clip], run_dir: Pa
         last = checkpoint.newest(run_dir)
         assert last is not None, run_dir
         about = f"{last.run.model.about}; {last.step:,} updates in {last.seconds / 60:.1f} minutes"
-        charts = _charts(loop.history(run_dir))
+        charts = _charts(run_log.history(run_dir))
         if truth := last.run.dataset.truth:
-            alarms += health.sentences(verdicts, loop.history(run_dir), truth.rules)
+            alarms += health.sentences(verdicts, run_log.history(run_dir), truth.rules)
     scores = {str(split): values for split, values in evaluation.scores.items()}
     return ModelReport(evaluation.name, about, scores, charts, verdicts, clips, alarms)
 

@@ -19,8 +19,8 @@ from t2v_models.shards.ingested import DataConfig
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.remote import is_url, local_folder, open_data
 from t2v_models.shards.store import ClipStore
-from t2v_models.training import launch, loop, validation
-from t2v_models.training.loop import TrainConfig
+from t2v_models.training import launch, loop, run_log, validation
+from t2v_models.training.config import TrainConfig
 from tasks.mlflow.finished_runs import known
 from tasks.mlflow.store import client, run_page
 from tasks.mlflow.tracking import Tracker, close_stale, track
@@ -65,7 +65,7 @@ def _train(
             about = f"Curves, samples and settings of the training of {model.name} on {manifest.config.world}"
             text = f"{run_dir.name} in MLflow"
             show_artifact(create_link_artifact, page, link_text=text, key="mlflow-run", description=about)
-        tracker.catch_up(loop.history(run_dir))
+        tracker.catch_up(run_log.history(run_dir))
         with working(f"train {model.name}"), progress(f"train {model.name}") as show:
             log = reporter(run, run_dir, tracker, show)
             if launch.by_several(config):
@@ -123,11 +123,11 @@ def write_record(run_dir: Path, **record: str) -> None:
     files.write(run_dir / "mlflow.json", json.dumps(record, indent=2))
 
 
-def reporter(run: RunConfig, run_dir: Path, tracker: Tracker, show: Callable[[float, str], None]) -> loop.Log:
+def reporter(run: RunConfig, run_dir: Path, tracker: Tracker, show: Callable[[float, str], None]) -> run_log.Log:
     """What becomes of the figures of a run: MLflow has them, its pictures too, and the bar moves on."""
     share, accuracy = 0.0, "clips not read yet" if validation.can_judge(run) else "clips are judged by t2v evaluate"
     ways = Milestones(run.model.batch_size)
-    for past, figures in loop.history(run_dir).items():  # what MLflow has already it does not take twice
+    for past, figures in run_log.history(run_dir).items():  # what MLflow has already it does not take twice
         tracker.log(past, ways.passed(past, figures))
 
     def log(step: int, figures: dict[str, float]) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 from t2v_models.judging.scores import SUITE_VERSION, EvaluateConfig, Evaluation
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
-from t2v_models.training.loop import TrainConfig, fit
+from t2v_models.training.config import TrainConfig
+from t2v_models.training.loop import fit
 from t2v_models.worlds.dataset import DatasetConfig
 from tasks.evaluate import judge_split
 from tasks.subjects import asked_of, subject

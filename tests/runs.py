@@ -13,7 +13,8 @@ from t2v_models.families.build import FAMILIES
 from t2v_models.model import FamilyConfig, VideoModel
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
-from t2v_models.training.loop import TrainConfig, fit
+from t2v_models.training.config import TrainConfig
+from t2v_models.training.loop import fit
 
 SMALL = {name: family.tiny() for name, family in FAMILIES.items()}
 

@@ -20,7 +20,9 @@ from t2v_models.shards.ingest import ingest
 from t2v_models.shards.ingested import IngestOptions
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
-from t2v_models.training.loop import METRICS, TrainConfig, fit
+from t2v_models.training.config import TrainConfig
+from t2v_models.training.loop import fit
+from t2v_models.training.run_log import METRICS
 from tests.forked import by_two_ranks
 from tests.runs import SMALL, tensors
 from tests.tiny import BUCKET_SHAPES, BUCKETS, noise, put, rendered

@@ -17,7 +17,7 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.files import bytes_in_words, rotate
 from t2v_models.shards.ingest import ingest
-from t2v_models.training.loop import TrainConfig
+from t2v_models.training.config import TrainConfig
 from t2v_models.worlds.dataset import DatasetConfig
 from tasks.mlflow.old_runs import runs_before
 from tasks.mlflow.store import client

@@ -20,9 +20,11 @@ from t2v_models import checkpoint as checkpoints
 from t2v_models.config import LabError
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
-from t2v_models.training import launch, loop
+from t2v_models.training import launch, loop, run_log
+from t2v_models.training.config import TrainConfig
 from t2v_models.training.launch import Job
-from t2v_models.training.loop import METRICS, TrainConfig, fit
+from t2v_models.training.loop import fit
+from t2v_models.training.run_log import METRICS
 from tests.forked import PATIENCE, by_two_ranks, ended, start
 from tests.runs import SMALL, quiet, run_of, tensors
 
@@ -108,7 +110,7 @@ def test_kill_nine_at_random_moments_loses_no_whole_checkpoint_and_the_end_is_th
     assert ended(start(learn, data, killed, steps)) == 0
     assert not is_writing(killed)
     assert same(tmp_path / "whole", killed)
-    assert list(loop.history(killed)) == list(range(1, steps + 1))
+    assert list(run_log.history(killed)) == list(range(1, steps + 1))
 
 
 def test_sigterm_saves_the_step_it_was_in(data: Path, tmp_path: Path) -> None:
@@ -116,7 +118,7 @@ def test_sigterm_saves_the_step_it_was_in(data: Path, tmp_path: Path) -> None:
     wait_for_lines(process, tmp_path, 3)
     os.kill(process.pid, signal.SIGTERM)
     assert ended(process, SAVED_SECONDS) == 128 + signal.SIGTERM
-    assert newest_step(tmp_path) == max(loop.history(tmp_path))
+    assert newest_step(tmp_path) == max(run_log.history(tmp_path))
 
 
 def test_a_folder_has_one_trainer_at_a_time(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +138,7 @@ def test_two_ranks_that_are_stopped_or_whose_launcher_is_killed_go_on_bit_for_bi
     os.kill(process.pid, signal.SIGTERM)
     assert ended(process, SAVED_SECONDS) == 128 + signal.SIGTERM
     stopped = newest_step(broken)
-    assert 5 <= stopped == max(loop.history(broken)) < steps
+    assert 5 <= stopped == max(run_log.history(broken)) < steps
 
     process = start(learn_by_two, data, broken, steps)
     wait_for_lines(process, broken, stopped + 5)

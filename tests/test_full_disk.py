@@ -20,7 +20,8 @@ from t2v_models.shards.manifest import MANIFEST, Manifest
 from t2v_models.shards.remote import RemoteStore
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.verify import verify
-from t2v_models.training.loop import TrainConfig, fit
+from t2v_models.training.config import TrainConfig
+from t2v_models.training.loop import fit
 from tests.runs import SMALL, quiet, run_of
 from tests.tiny import OPTIONS, noise, put
 

@@ -18,7 +18,8 @@ from t2v_models.families.frame_gan import FrameGanConfig
 from t2v_models.families.gan.model import GanConfig
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
-from t2v_models.training.loop import TrainConfig, fit
+from t2v_models.training.config import TrainConfig
+from t2v_models.training.loop import fit
 from tests.tiny import TINY, rendered
 
 LOSSES = Path(__file__).parent / "golden" / "losses.json"

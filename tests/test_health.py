@@ -15,7 +15,9 @@ from t2v_models.judging.figures import by_prompt
 from t2v_models.judging.verdicts import Verdict
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
-from t2v_models.training.loop import TrainConfig, fit, history
+from t2v_models.training.config import TrainConfig
+from t2v_models.training.loop import fit
+from t2v_models.training.run_log import history
 from t2v_models.training.validation import watcher
 from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.worlds.motions import draw_motion, trace

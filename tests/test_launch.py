@@ -17,9 +17,9 @@ import torch
 from t2v_models import checkpoint as checkpoints
 from t2v_models.config import LabError
 from t2v_models.families.build import FAMILIES
-from t2v_models.training import launch, loop
+from t2v_models.training import launch, run_log
+from t2v_models.training.config import TrainConfig
 from t2v_models.training.launch import Job
-from t2v_models.training.loop import TrainConfig
 from tasks.servers.supervisor import free_port
 from tests.forked import PATIENCE, by_two_ranks
 from tests.runs import SMALL, tensors, train
@@ -57,7 +57,7 @@ def test_ranks_that_find_no_work_or_no_core_are_refused_before_one_is_started(
 
 def by_torchrun(data: Path, run_dir: Path, name: str, ranks: int = 2) -> None:
     """Also: what the ranks tell comes back, each step once."""
-    before = loop.history(run_dir)
+    before = run_log.history(run_dir)
     seen: dict[int, dict[str, float]] = {}
     config = TrainConfig(steps=STEPS, log_every=1, probe_seconds=0, ranks=ranks, device="cpu")
     job = Job(data=str(data), cache=data, model=SMALL[name], training=config, run_dir=run_dir)
@@ -66,7 +66,7 @@ def by_torchrun(data: Path, run_dir: Path, name: str, ranks: int = 2) -> None:
     assert last.step == STEPS
     if ranks > 1:
         assert addresses == {"127.0.0.1"}, "other machines could reach the ranks"
-    assert before | seen == loop.history(run_dir)
+    assert before | seen == run_log.history(run_dir)
 
 
 @contextmanager
@@ -107,8 +107,8 @@ def test_two_ranks_learn_what_one_learns_from_the_same_batches(
     one, two = tmp_path / "one", tmp_path / "two"
     train(data, one, STEPS, name)
     by_two(data, two, name)
-    seen = loop.history(two)
-    for step, figures in loop.history(one).items():
+    seen = run_log.history(two)
+    for step, figures in run_log.history(one).items():
         losses = {name: value for name, value in figures.items() if name.startswith("train/")}
         assert losses == pytest.approx({name: seen[step][name] for name in losses}, abs=1e-5)
     weights, others = (checkpoints.load(run_dir)[0].state_dict() for run_dir in (one, two))
@@ -133,7 +133,7 @@ def test_two_machines_go_on_as_two_ranks_of_one_would(data: Path, tmp_path: Path
     with subprocess.Popen([*other, str(two / "job.json")], env=os.environ | {"OMP_NUM_THREADS": "1"}) as machine:
         by_torchrun(data, two, name, ranks=1)
         assert machine.wait(PATIENCE) == 0
-    assert list(loop.history(two)) == list(range(1, STEPS + 1))
+    assert list(run_log.history(two)) == list(range(1, STEPS + 1))
     states = (tensors(run_dir) for run_dir in (one, two))
     for (key, value), (_, other_value) in zip(*(sorted(state.items()) for state in states), strict=True):
         assert torch.equal(value, other_value), f"{key} differs"

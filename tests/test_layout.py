@@ -45,7 +45,8 @@ from t2v_models.generate import load_run
 from t2v_models.sampler import sample_frames
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.stream import ClipStore
-from t2v_models.training.loop import TrainConfig, fit
+from t2v_models.training.config import TrainConfig
+from t2v_models.training.loop import fit
 data, out = Path({str(data)!r}), Path({str(tmp_path)!r})
 fit(run_of(data, SMALL["gan"]), ClipStore(Manifest.load(data)), TrainConfig(steps=1, probe_seconds=0), out, quiet)
 print(sample_frames(load_run(out), ["circle moving left"], [0]).shape)

@@ -22,7 +22,9 @@ from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.verify import verify
 from t2v_models.training import validation
-from t2v_models.training.loop import TrainConfig, fit, history
+from t2v_models.training.config import TrainConfig
+from t2v_models.training.loop import fit
+from t2v_models.training.run_log import history
 from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.worlds.listed import WORLDS, described
 from t2v_models.worlds.splits import Split

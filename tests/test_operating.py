@@ -25,7 +25,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from t2v_models.training.loop import history
+from t2v_models.training.run_log import history
 from tasks.servers import supervisor, up_note
 from tests.attacks import REBOUND, by_all_pages, by_http
 from tests.browser import CHROMIUM, Page, browser

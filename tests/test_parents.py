@@ -18,7 +18,8 @@ from t2v_models.model import FamilyConfig, Loss, LossModel, VideoModel
 from t2v_models.sampler import Request
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
-from t2v_models.training.loop import TrainConfig, fit
+from t2v_models.training.config import TrainConfig
+from t2v_models.training.loop import fit
 from tests.runs import SMALL, quiet, run_of, tensors
 
 

@@ -19,7 +19,8 @@ from t2v_models.judging.overlay import draw_verdict
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
 from t2v_models.text.words import vocabulary_of
-from t2v_models.training.loop import TrainConfig, fit
+from t2v_models.training.config import TrainConfig
+from t2v_models.training.loop import fit
 from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.worlds.motions import trace
 from t2v_models.worlds.prompts import parse

@@ -23,7 +23,7 @@ from t2v_models.shards.store import ClipStore
 from t2v_models.shards.stream import DeviceClips, batches
 from t2v_models.shards.verify import verify
 from t2v_models.training import loop
-from t2v_models.training.loop import TrainConfig
+from t2v_models.training.config import TrainConfig
 from tasks.train import plan
 from tests.grammar import judge, oracle
 from tests.runs import quiet

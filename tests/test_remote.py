@@ -32,7 +32,8 @@ from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.remote import RemoteStore, make_room, open_data, verify_at
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.stream import batches
-from t2v_models.training.loop import TrainConfig, fit
+from t2v_models.training.config import TrainConfig
+from t2v_models.training.loop import fit
 from tests.runs import SMALL, quiet, run_of, tensors
 from tests.tiny import TINY, rendered
 

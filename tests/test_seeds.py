@@ -14,7 +14,7 @@ from t2v_models.config import LabError
 from t2v_models.judging.scores import EvaluateConfig, Evaluation, over_seeds
 from t2v_models.judging.statistics import Score, wilson
 from t2v_models.shards.manifest import Manifest
-from t2v_models.training import loop
+from t2v_models.training import run_log
 from tasks.report.judged_run import JudgedRun
 from tasks.report.seeds import print_seeds, repeats, times_of
 from tests.judged import evaluated, trained
@@ -59,7 +59,7 @@ def test_every_figure_is_the_mean_of_the_runs(runs: list[Path], capsys: pytest.C
             mean = (each[0][split][metric].value + each[1][split][metric].value) / 2
             assert figure.value == pytest.approx(mean, nan_ok=True), metric
     assert (times["seed"], times["updates"]) == ([4, 9], [2, 2])
-    first_look = [next(f for f in loop.history(run).values() if "train/seconds" in f) for run in runs]
+    first_look = [next(f for f in run_log.history(run).values() if "train/seconds" in f) for run in runs]
     assert times["reach/90_seconds"] == [figures["train/seconds"] for figures in first_look]
     assert times["reach/95_seconds"] == [None, None]
     print_seeds(found, scores, times)

@@ -14,7 +14,8 @@ from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.stream import batches
 from t2v_models.shards.tokens import TokenStore, place, write_tokens
-from t2v_models.training.loop import TrainConfig, fit
+from t2v_models.training.config import TrainConfig
+from t2v_models.training.loop import fit
 from tests.runs import SMALL, parent_of, quiet, run_of, tensors
 
 

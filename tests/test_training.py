@@ -18,8 +18,9 @@ from t2v_models.families.build import FAMILIES
 from t2v_models.model import VideoModel
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
-from t2v_models.training import clock, loop
-from t2v_models.training.loop import TrainConfig, fit
+from t2v_models.training import clock, loop, run_log
+from t2v_models.training.config import TrainConfig
+from t2v_models.training.loop import fit
 from tests.runs import SMALL, quiet, run_of, tensors, train
 
 
@@ -66,7 +67,7 @@ def test_figures_are_logged_under_their_names(data: Path, tmp_path: Path) -> Non
 
     store = ClipStore(Manifest.load(data))
     fit(run_of(data, SMALL["gan"]), store, config, tmp_path, log, lambda step, model: {"watch/seen": step})
-    assert loop.history(tmp_path) == seen
+    assert run_log.history(tmp_path) == seen
     assert set(seen) == {2, 3, 4}
     assert {
         "train/loss/generator",
@@ -87,7 +88,7 @@ def test_logged_metrics_are_means_over_the_updates_since_the_last_log(data: Path
     """Those that only some updates have, as the penalties of `gan`, too."""
     train(data, tmp_path / "each", 6, name)
     fit(run_of(data, SMALL[name]), ClipStore(Manifest.load(data)), TrainConfig(steps=6, log_every=3), tmp_path, quiet)
-    each, logged = loop.history(tmp_path / "each"), loop.history(tmp_path)
+    each, logged = run_log.history(tmp_path / "each"), run_log.history(tmp_path)
     assert set(logged) == {3, 6}
     for step, figures in logged.items():
         since = [each[number] for number in range(step - 2, step + 1)]

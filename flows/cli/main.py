@@ -124,8 +124,8 @@ def train(
     """Train a model on a dataset, tracked in MLflow. The same command again resumes."""
     from t2v_models.shards.buckets import mix_of, shares_of
     from t2v_models.shards.remote import open_data
+    from t2v_models.training.config import TrainConfig
     from t2v_models.training.launch import check_ranks
-    from t2v_models.training.loop import TrainConfig
 
     config = model_config(model, set_ or [])
     length = {"steps": steps, "minutes": MINUTES if steps is None and minutes is None else minutes, "seed": seed}

@@ -14,7 +14,7 @@ from t2v_models.judging.verdicts import judge
 from t2v_models.model import VideoModel
 from t2v_models.sampler import Frames, clips_of, repeat
 from t2v_models.shards.store import ClipStore
-from t2v_models.training.loop import Watch, history
+from t2v_models.training.run_log import Watch, history
 
 CLIPS = 8
 """Clips of each prompt that are read while training: the smoke tier."""

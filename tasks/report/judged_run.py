@@ -11,7 +11,7 @@ from t2v_models.checkpoint import Checkpoint
 from t2v_models.config import LabError
 from t2v_models.judging.scores import Evaluation
 from t2v_models.leaderboard.milestones import Milestones
-from t2v_models.training import loop
+from t2v_models.training import run_log
 
 SCORES = "scores.json"
 
@@ -55,7 +55,7 @@ class JudgedRun:
     @cached_property
     def history(self) -> dict[int, dict[str, float]]:
         """Figures of the training by step; none for a baseline."""
-        return loop.history(self.run_dir) if self.last else {}
+        return run_log.history(self.run_dir) if self.last else {}
 
     @property
     def reached(self) -> dict[str, float]:
