@@ -22,7 +22,7 @@ from t2v_models.training import loop, validation
 from tasks.mlflow import tracking
 from tasks.mlflow.finished_runs import add_scores, adopt, attach, known
 from tasks.mlflow.outbox import Outbox
-from tasks.mlflow.registry import fetch_model, model_id
+from tasks.mlflow.registry import _registered, fetch_model, model_id
 from tasks.mlflow.server import settings
 from tasks.mlflow.store import run_page, tracking_uri
 from tasks.mlflow.tracking import close_stale, experiment_id, track
@@ -499,6 +499,15 @@ def test_a_deleted_experiment_is_brought_back_by_the_command_that_is_said(work, 
     experiment_id(work, "gone")
     assert client_of(work).get_experiment(number).tags["mlflow.note.content"] == "mine"
     assert known(work, [first.run_id]) == [first.run_id]
+
+
+def test_what_a_run_beside_this_one_has_made_meanwhile_is_used(work: Path) -> None:
+    """Two labs of a queue begin at once on a new work folder: both look, see nothing, and make it."""
+    store = client_of(work)
+    assert len({tracking._made(store, work, "twins") for _ in range(2)}) == 1
+    for part in ("first", "second"):
+        _registered(store, "t2v-twins", f"made by the {part}")
+    assert store.get_registered_model("t2v-twins").description == "made by the first"
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from t2v_models.config import LabError, near
 from tasks.mlflow.origin import source
-from tasks.mlflow.store import client, environment, faults, first_line, store_name, tracking_uri
+from tasks.mlflow.store import client, environment, faults, first_line, made_by_another, store_name, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -69,11 +69,7 @@ def log_model(uri: str, run_id: str, run_dir: Path, name: str, example_prompt: s
                 pip_requirements=[f"{package}=={version(package)}" for package in SERVING_PACKAGES],
             )
     store = mlflow.MlflowClient(uri, registry_uri=uri)
-    about, there = ABOUT.format(name=name, prompt=example_prompt), store.search_registered_models(f"name = '{name}'")
-    if not there:
-        store.create_registered_model(name, description=about)  # with the client, because the other way prints
-    elif not there[0].description:
-        store.update_registered_model(name, about)
+    _registered(store, name, ABOUT.format(name=name, prompt=example_prompt))
     minutes, clips = newest.seconds / 60, newest.run.spec
     made = store.create_model_version(
         name, info.model_uri, run_id, tags={WEIGHTS_TAG: newest.sha256}, model_id=info.model_id,
@@ -83,6 +79,19 @@ def log_model(uri: str, run_id: str, run_dir: Path, name: str, example_prompt: s
     store.set_registered_model_alias(name, "challenger", made.version)
     _name_what_exists(store, name)
     return str(made.version)
+
+
+def _registered(store: "MlflowClient", name: str, about: str) -> None:
+    """Make the registered model, or give the one that is there a description if it has none."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        store.create_registered_model(name, description=about)  # with the client, because the other way prints
+    except MlflowException as error:
+        if not made_by_another(error):
+            raise
+        if not store.get_registered_model(name).description:
+            store.update_registered_model(name, about)
 
 
 def version_with(store: "MlflowClient", sha256: str) -> "ModelVersion | None":

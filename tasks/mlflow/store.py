@@ -119,6 +119,13 @@ def refuses(error: BaseException) -> bool:
     return isinstance(error, MlflowException) and error.error_code in no
 
 
+def made_by_another(error: BaseException) -> bool:
+    """Whether what was to be made is there: a run beside this one was quicker."""
+    from mlflow.exceptions import MlflowException
+
+    return isinstance(error, MlflowException) and error.error_code == "RESOURCE_ALREADY_EXISTS"
+
+
 def first_line(error: BaseException) -> str:
     """An error in one line without passwords, for a sentence or a tag: MLflow's errors name the URL that was asked."""
     first, *_ = str(error).strip().splitlines() or [type(error).__name__]

@@ -21,7 +21,16 @@ from t2v_models.judging.statistics import Score
 from tasks.mlflow.origin import OWNER_TAG, is_dead, provenance, system_metrics
 from tasks.mlflow.outbox import Item, Outbox, deliver
 from tasks.mlflow.registry import log_model
-from tasks.mlflow.store import client, experiment_tags, faults, first_line, refuses, store_name, tracking_uri
+from tasks.mlflow.store import (
+    client,
+    experiment_tags,
+    faults,
+    first_line,
+    made_by_another,
+    refuses,
+    store_name,
+    tracking_uri,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -285,12 +294,23 @@ def experiment_id(work: Path, name: str) -> str:
                 if not found.tags.get(key):  # of an earlier version, or made by hand
                     store.set_experiment_tag(found.experiment_id, key, value)
             return str(found.experiment_id)
-        here = not os.environ.get("MLFLOW_TRACKING_URI")
-        folder = Path(work).absolute() / "mlflow-artifacts" / name
-        place = folder.as_uri() if here else None
-        return str(store.create_experiment(name, artifact_location=place, tags=experiment_tags()))
+        return _made(store, work, name)
     except faults() as error:
         raise LabError(f"{store_name(work)} has no experiment {name!r}: {first_line(error)}; try again") from error
+
+
+def _made(store: "MlflowClient", work: Path, name: str) -> str:
+    """Id of a new experiment, or of the one that a run beside this one has made since it was looked for."""
+    here = not os.environ.get("MLFLOW_TRACKING_URI")
+    folder = Path(work).absolute() / "mlflow-artifacts" / name
+    place = folder.as_uri() if here else None
+    try:
+        return str(store.create_experiment(name, artifact_location=place, tags=experiment_tags()))
+    except faults() as error:
+        found = made_by_another(error) and store.get_experiment_by_name(name)
+        if not found:
+            raise
+        return str(found.experiment_id)
 
 
 def _resume(client: "MlflowClient", run_id: str, tags: Mapping[str, str]) -> dict[str, int]:
