@@ -137,16 +137,18 @@ def test_an_evaluation_is_found_under_the_name_that_it_was_given(
     one, two = tmp_path / "one", tmp_path / "the two"
     for run, copy in zip(runs, (one, two), strict=True):
         shutil.copytree(run, copy, ignore=shutil.ignore_patterns("evaluation-*"))
-    (one / "evaluation").rename(one / "evaluation-s1-s3-6x-seed0")
+    (one / "evaluation").rename(one / "my own name")
     elsewhere = tmp_path / "work" / "evaluations" / "champion"
     elsewhere.parent.mkdir(parents=True)
     (two / "evaluation").rename(elsewhere)
     shutil.copytree(runs[0] / "evaluation", elsewhere.with_name("of-another-run"))
     with pytest.raises(LabError, match="the two has no evaluation: run 't2v evaluate '.*/the two''"):
         compared([one, two])
-    sides = compared([one / "evaluation-s1-s3-6x-seed0", two], tmp_path / "work")
+    sides = compared([one / "my own name", two], tmp_path / "work")
     assert [side.evaluation.source for side in sides] == [side.evaluation.source for side in compared(runs)]
-    with pytest.raises(LabError, match="one has 2 evaluations: name one in its place, .*seed0 or .*of-another-run"):
+    with pytest.raises(
+        LabError, match="one has 2 evaluations: name one in its place, .*my own name or .*of-another-run"
+    ):
         compared([one, two], tmp_path / "work")
     with pytest.raises(LabError, match="neither a run nor an evaluation: name a run folder"):
         compared([one, data])

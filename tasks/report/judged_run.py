@@ -69,7 +69,7 @@ def _the_only_one(run: Path, sha256: str | None, elsewhere: Path | None) -> Path
     if sha256 is None:
         what = "is neither a run nor an evaluation" if run.exists() else "does not exist"
         raise LabError(f"{run} {what}: name a run folder that 't2v evaluate' has judged")
-    places = [*run.glob(f"evaluation-*/{SCORES}"), *(elsewhere.glob(f"*/{SCORES}") if elsewhere else ())]
+    places = [*run.glob(f"*/{SCORES}"), *(elsewhere.glob(f"*/{SCORES}") if elsewhere else ())]
     found = sorted(str(path.parent) for path in places if _read(path.parent).source == sha256)
     if not found:
         raise LabError(f"{run} has no evaluation: run 't2v evaluate {quote(str(run))}' first")
