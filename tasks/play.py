@@ -23,7 +23,7 @@ from t2v_models.judging.verdicts import Verdict, judge
 from t2v_models.sampler import is_uri, repeat, sample_frames
 from t2v_models.text.split import words
 from t2v_models.worlds.dataset import DatasetConfig, world_of
-from t2v_models.worlds.splits import Split
+from t2v_models.worlds.splits import HELD_OUT, Split
 from t2v_models.worlds.world import World
 from tasks.mlflow.registry import fetch_model
 from tasks.report.page import SIGNS, percent, verdict_in_words
@@ -36,7 +36,7 @@ SHOWN_SIZE = 320
 HELD_FRAMES = 8
 """How long the whole path stays before the clip starts again."""
 MOST_WORDS, MOST_PROMPTS, MOST_CLIPS = 12, 12, 12
-HELD_OUT: tuple[Split, ...] = ("s5", "s4", "s3", "s2", "s1")
+HARDEST: tuple[Split, ...] = (*reversed(HELD_OUT), "s1")
 """Splits whose prompts were never trained, the hardest first."""
 
 
@@ -56,7 +56,7 @@ class Player:
     def held_out(self) -> tuple[str, ...]:
         """Prompts in words it knows that it was never trained on."""
         data, known = self.source.data, set(self.source.vocabulary)
-        asked = [prompt for split in HELD_OUT for prompt in data.asked(split)] if data else []
+        asked = [prompt for split in HARDEST for prompt in data.asked(split)] if data else []
         return tuple(p for p in dict.fromkeys(asked) if not known or set(words(p)) <= known)
 
 

@@ -31,7 +31,7 @@ from t2v_models.shards.ingested import DataConfig
 from t2v_models.shards.manifest import MANIFEST, Manifest
 from t2v_models.text.split import words
 from t2v_models.worlds.dataset import DatasetConfig, world_of
-from t2v_models.worlds.splits import SPLITS, Split
+from t2v_models.worlds.splits import NEEDS, SPLITS, Split
 from tasks.fitted import Fitted
 from tasks.report.console import progress
 from tasks.samplers import Archive, Source, source
@@ -245,12 +245,9 @@ def asked_of(who: Subject, config: EvaluateConfig) -> dict[Split, Asked]:
                 found[split] = asked, [config.seed * 1_000_000 + i for i in range(len(asked))]
     for split in config.splits or ():
         if split not in found:
-            why = f"holds out {', '.join(who.data.hold_out) or 'nothing'}: choose another split"
-            if split == "s4":
-                why = "says nothing of size or speed: render one with --bands, or choose another split"
-            if split == "s5":
-                why = "shows one object: render one with --world pairs, or choose another split"
-            raise LabError(f"split {split} ({SPLITS[split]}) is empty, the dataset {why}")
+            held = f"holds out {', '.join(who.data.hold_out) or 'nothing'}"
+            why = f"{needed}, or choose" if (needed := NEEDS.get(split)) else f"{held}: choose"
+            raise LabError(f"split {split} ({SPLITS[split]}) is empty, the dataset {why} another split")
     return found
 
 

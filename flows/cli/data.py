@@ -8,7 +8,7 @@ import typer
 from flows.cli.options import Data, Json, Work, folder_to_write, print_json, run_folder
 from t2v_models.clips.spec import height_and_width
 from t2v_models.config import LabError
-from t2v_models.worlds.listed import described
+from t2v_models.worlds.listed import described, world_named
 from tasks.servers.runtime import WORK
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ def render(
     world: Annotated[str, typer.Option(help=described())] = "circles",
     clips: Annotated[int, typer.Option(help="Number of clips.")] = 10_000,
     size: Annotated[str, typer.Option(help="In pixels, 16 to 512: 64, or width first 64x36.")] = "64",
-    frames: Annotated[int, typer.Option(help="Frames per clip, 4 to 256.")] = 10,
+    frames: Annotated[
+        int | None, typer.Option(help="Frames per clip, 4 to 256. By default what the world shows: 10, of stories 24.")
+    ] = None,
     sizes: Annotated[str | None, typer.Option(help=f"Several, {SEVERAL}, in place of --size.")] = None,
     lengths: Annotated[str | None, typer.Option(help="Several, as 10,20, in place of --frames.")] = None,
     fps: Annotated[int, typer.Option(help="Frames per second when played.")] = 10,
@@ -77,7 +79,7 @@ def render(
     from t2v_models.worlds.dataset import DatasetConfig
 
     held = {} if hold_out is None else {"hold_out": [] if hold_out == "none" else hold_out.split(",")}
-    shapes = _shapes(sizes or size, lengths or str(frames), fps)
+    shapes = _shapes(sizes or size, lengths or str(frames or world_named(world).frames), fps)
     counts = [clips * (i + 1) // len(shapes) - clips * i // len(shapes) for i in range(len(shapes))]
     several = {"buckets": [{"spec": s, "clips": n} for s, n in zip(shapes, counts, strict=True)]}
     config = DatasetConfig.model_validate(

@@ -67,11 +67,15 @@ class DatasetConfig(Config):
 
     @model_validator(mode="before")
     @classmethod
-    def _hold_out_of_the_world(cls, values: Any) -> Any:
-        """What a world holds out unless it is told otherwise is its own."""
-        if isinstance(values, dict) and "hold_out" not in values and values.get("world") in WORLDS:
-            return values | {"hold_out": WORLDS[values["world"]].hold_out}
-        return values
+    def _as_the_world_has_it(cls, values: Any) -> Any:
+        """What a world holds out, and how long its clips are, is its own unless it is told otherwise."""
+        if not isinstance(values, dict) or values.get("world") not in WORLDS:
+            return values
+        world, spec = WORLDS[values["world"]], values.get("spec", {})
+        own = {"hold_out": values.get("hold_out", world.hold_out)}
+        if isinstance(spec, dict) and not values.get("buckets"):
+            own["spec"] = {"frames": world.frames} | spec
+        return values | own
 
     @field_validator("world")
     @classmethod

@@ -4,9 +4,10 @@ from t2v_models.config import LabError, near
 from t2v_models.worlds.circles import Circles
 from t2v_models.worlds.pairs import Pairs
 from t2v_models.worlds.shapes import Shapes
+from t2v_models.worlds.stories import Stories
 from t2v_models.worlds.world import World
 
-WORLDS: dict[str, World] = {world.name: world for world in (Circles(), Shapes(), Pairs())}
+WORLDS: dict[str, World] = {world.name: world for world in (Circles(), Shapes(), Pairs(), Stories())}
 
 
 def world_named(name: object) -> World:

@@ -106,12 +106,12 @@ def traces(motions: Sequence[Motion], spec: ClipSpec) -> Trace:
     for action, here in _grouped([m.action for m in motions]):
         x, y, radius, radius_end, *law = numbers[here].T[..., None]  # (k, 1) each
         reach = extents([motions[i].shape for i in here])[..., None] * radius
-        paths[0, here], paths[1, here] = _path(action, (x, y), law, reach, spec)
+        paths[0, here], paths[1, here] = path_of(action, (x, y), law, reach, spec)
         paths[2, here] = radius + (radius_end - radius) * t / (spec.frames - 1)
     return Trace(*paths)
 
 
-def _path(
+def path_of(
     action: Action, start: tuple[Floats, Floats], law: Sequence[Floats], reach: Floats, spec: ClipSpec
 ) -> tuple[Floats, Floats]:
     """Where k objects with the numbers of one law go, px; `reach` is how far they extend sideways, up and down."""
@@ -139,7 +139,7 @@ def radius_range(action: Action, shape: Shape, spec: ClipSpec, size: Size | None
     least, most = part_of(*RADIUS, size)
     if action in SIZE_MOTIONS:
         least, most = SMALL_RADIUS[0], SMALL_RADIUS[1] * SIZE_RATIO[1]
-    return least * _enlarged(shape) * spec.unit, most * _enlarged(shape) * spec.unit
+    return least * enlarged(shape) * spec.unit, most * enlarged(shape) * spec.unit
 
 
 def speed_range(
@@ -226,7 +226,7 @@ class Draw:
     ) -> None:  # fmt: skip
         self.action, self.spec, self._columns = action, spec, iter(numbers.T)
         self.unit, self.steps = spec.unit, spec.frames - 1
-        extent, scale = extents(shapes), np.array([_enlarged(shape) for shape in shapes]) * spec.unit
+        extent, scale = extents(shapes), np.array([enlarged(shape) for shape in shapes]) * spec.unit
         self.pace = np.array([band(word) for word in speeds]).T
         self.radius = self.radius_end = self.uniform(*RADIUS, np.array([band(word) for word in sizes]).T) * scale
         if action in SIZE_MOTIONS:
@@ -316,7 +316,7 @@ def _span(travel: Floats) -> tuple[Floats, Floats]:
     return np.minimum(0.0, travel), np.maximum(0.0, travel)
 
 
-def _enlarged(shape: Shape) -> float:
+def enlarged(shape: Shape) -> float:
     """Factor on drawn radii that makes no shape narrower than the disc of that radius."""
     extent = EXTENTS[shape]
     return max(1.0, 1 / extent.side, 2 / (extent.up + extent.down))

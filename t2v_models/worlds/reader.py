@@ -111,7 +111,7 @@ def readings_of(
     reason = _faults(seen, unit)
     winner = laws.best_law(seen.x, seen.y, unit)
     law = laws.nearest(winner, seen.x, seen.y, unit)
-    action, rmse = _motions(seen, winner, law.rmse, unit), law.rmse.copy()
+    action, rmse = _motions(seen.radius, winner, law.rmse, unit), law.rmse.copy()
     for i, fault in enumerate(reason):
         if fault:
             action[i], rmse[i] = "invalid", np.nan
@@ -126,6 +126,13 @@ def readings_of(
         seen.colour, seen.colour_change, [COLOURS[k] if k >= 0 else "" for k in seen.name], seen.opacity,
         [SHAPES[k] if k >= 0 else "" for k in seen.shape], seen.overlap, seen.background_error.mean(1), seen.flicker,
     )  # fmt: skip
+
+
+def read_paths(x: Floats, y: Floats, radius: Floats, unit: float) -> tuple[list[str], Floats]:
+    """The motion of each path `(n, t)`, and its distance from that law, px `(n,)`."""
+    winner = laws.best_law(x, y, unit)
+    rmse = laws.nearest(winner, x, y, unit).rmse
+    return _motions(radius, winner, rmse, unit), rmse
 
 
 @dataclass(frozen=True)
@@ -292,10 +299,10 @@ def _looks(seen: Seen, colours: Sequence[Colour], shapes: NDArray[np.intp], reas
     return [next((name for name, hit in looks if hit[i]), "") if valid[i] else "" for i in range(len(valid))]
 
 
-def _motions(seen: Seen, winner: Sequence[str], rmse: Floats, unit: float) -> list[str]:
+def _motions(radius: Floats, winner: Sequence[str], rmse: Floats, unit: float) -> list[str]:
     """The motion each clip shows, given the law that wins and its distance, px: size is looked at as well."""
     action = list(winner)
-    log_ratio, radius_rmse = _growth(seen.radius)
+    log_ratio, radius_rmse = _growth(radius)
     for i in range(len(action)):
         changes_size = abs(log_ratio[i]) >= LEAST_LOG_RATIO
         if max(rmse[i], radius_rmse[i]) > TOLERANCE * unit or (changes_size and action[i] != "still"):

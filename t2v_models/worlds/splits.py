@@ -11,18 +11,26 @@ from t2v_models.worlds.bands import BEYOND, SIZES, Size, Speed
 from t2v_models.worlds.motions import ACTIONS, SIZE_MOTIONS
 from t2v_models.worlds.prompts import Meaning, parse
 
-Split = Literal["s0", "s1", "s2", "s3", "s4", "s5", "own"]
+Split = Literal["s0", "s1", "s2", "s3", "s4", "s5", "s6", "own"]
 SPLITS: dict[Split, str] = {
     "s0": "seen prompts, unseen draws",
     "s1": "unseen wordings of seen motions",
-    "s2": "objects and motions seen, but never together",
+    "s2": "objects and motions seen, but never together, or never in this succession",
     "s3": "motions never trained under any wording",
     "s4": "larger or faster than trained, in trained words",
     "s5": "two objects that exchanged their colours: trained the other way round only",
+    "s6": "one motion more in sequence than trained",
 }
 
-HELD_OUT: tuple[Split, ...] = ("s2", "s3", "s4", "s5")
+HELD_OUT: tuple[Split, ...] = ("s2", "s3", "s4", "s5", "s6")
 """What these ask is never trained."""
+
+NEEDS: dict[Split, str] = {
+    "s4": "says nothing of size or speed: render one with --bands",
+    "s5": "shows one object: render one with --world pairs",
+    "s6": "has no motions in sequence, or no frames for one more: render one with --world stories --frames 24",
+}
+"""Why a dataset asks nothing in a split that only some have, and which one does."""
 
 OWN: dict[Split, str] = {"own": "captions of people's own clips that are kept for validation"}
 """The one split of an ingested dataset: nobody knows what its captions mean."""

@@ -90,6 +90,14 @@ class Reading(Config):
     """There are as many objects as asked for, in every frame."""
     related: float = math.nan
     """One is where it should be, seen from the other, in every frame."""
+    parts: float = math.nan
+    """Of motions in sequence: share of them that are the asked ones, 0 to 1."""
+    in_order: float = math.nan
+    """They are in the order asked for, 0 or 1; known where all of them are there."""
+    kept: float = math.nan
+    """Shape, colour and size go on from one to the next, 0 or 1."""
+    jump: float = math.nan
+    """px by which the longest step from one to the next exceeds every step of the laws on both sides."""
     bg_err: float = math.nan
     flicker: float = math.nan
     """Error of the background and its change from frame to frame, 0 to 1; measured in invalid clips too."""
@@ -128,6 +136,8 @@ class World(ABC):
     """In a few words, for `t2v render --help`."""
     numbers: ClassVar[int] = 12
     """Uniform random numbers that a scene is drawn from: a multiple of 4."""
+    frames: ClassVar[int] = 10
+    """Of a clip, unless the user says otherwise."""
     least_frames: ClassVar[int] = 4
     """The shortest clip that shows what it is about."""
     hold_out: ClassVar[tuple[str, ...]] = ()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from t2v_models.config import LabError
 from t2v_models.files import locked
 from t2v_models.judging.metrics import HEADLINES, OBEYED
+from t2v_models.worlds.splits import SPLITS
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -141,13 +142,12 @@ COLUMNS = (
 )  # fmt: skip
 """Of the saved view `scores`, a row for every trained model: what is compared first."""
 
-ABOUT = """Models trained on clips of one world and size, so that their figures may be compared.
+_SPLITS = "; ".join(f"{split} {about}" for split, about in SPLITS.items())
+ABOUT = f"""Models trained on clips of one world and size, so that their figures may be compared.
 
-A lab is one run with the runs of its stages under it. `eval/<split>/<figure>` are shares or means of judged clips: s0
-seen prompts, s1 unseen wordings, s2 unseen pairs, s3 a motion never trained, s4 larger or faster than trained, s5 two
-objects trained with exchanged colours only. Every figure with its interval is in the table `evaluation/scores.json` of
-the evaluation, every judged clip in `evaluation/<split>/verdicts.json`. The runs table with the view `scores` has a row
-a model.
+A lab is one run with the runs of its stages under it. `eval/<split>/<figure>` are shares or means of judged clips:
+{_SPLITS}. Every figure with its interval is in the table `evaluation/scores.json` of the evaluation, every judged clip
+in `evaluation/<split>/verdicts.json`. The runs table with the view `scores` has a row a model.
 """
 """Description of an experiment."""
 
