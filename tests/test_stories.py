@@ -298,9 +298,9 @@ def scores(name: str, split: Split) -> dict[str, Score]:
 
 def test_ceiling_and_floors() -> None:
     best = scores("oracle", "s2")
-    for figure in ("prompt_acc", "prompt_success", "valid", "part_acc", "in_order", "kept"):
+    for figure in ("prompt_acc", "prompt_success", "valid", "part_acc", "parts_in_order", "object_kept"):
         assert best[figure].value >= 0.96, figure
-    assert best["jump"].value < 0.1
+    assert best["seam_jump"].value < 0.1
     assert scores("retrieval", "s0")["prompt_success"].value >= 0.96
     floor = scores("retrieval", "s2")
     assert floor["prompt_success"].value == 0 and floor["case_copy"].value > 0.5

@@ -146,10 +146,10 @@ _SHARES = (
            "share", True, lambda v: v.counted),
     Metric("relation_acc", "relation", "of valid clips of two objects in relation: it holds in every frame", "share",
            True, lambda v: v.related),
-    Metric("in_order", "in order", "of valid clips that show the motions asked for in sequence, in whatever order: "
-           "those in which it is the asked one", "share", True, lambda v: v.in_order),
-    Metric("kept", "one object", "clips of motions in sequence whose shape, colour and size go on from one to the "
-           "next; invalid ones do not", "share", True, lambda v: v.kept),
+    Metric("parts_in_order", "in order", "of valid clips that show the motions asked for in sequence, in whatever "
+           "order: those in which it is the asked one", "share", True, lambda v: v.in_order),
+    Metric("object_kept", "one object", "clips of motions in sequence whose shape, colour and size go on from one to "
+           "the next; invalid ones do not", "share", True, lambda v: v.kept),
     Metric("permanence", "permanence", "where motion is asked for and the clip does not stand still: one object in "
            "every frame; unreadable clips count, since a lost object is what this is about", "share", True,
            lambda v: _if(_moving(v), v.permanent)),
@@ -179,8 +179,8 @@ _MEANS = (
            lambda v: v.step_err, unit="px/f"),
     Metric("part_acc", "each obeyed", "0 to 1, of motions in sequence the share that are the asked ones; all clips",
            "mean", True, lambda v: v.parts),
-    Metric("jump", "jump at the seam", "by which the longest step from one motion to the next exceeds every step of "
-           "the laws on both sides; valid", "mean", False, lambda v: v.jump, unit="px"),
+    Metric("seam_jump", "jump at the seam", "by which the longest step from one motion to the next exceeds every step "
+           "of the laws on both sides; valid", "mean", False, lambda v: v.jump, unit="px"),
     Metric("angle_err", "angle", "0 to 180; valid clips that move, asked for a direction", "mean", False,
            lambda v: v.angle_err, unit="deg"),
     Metric("shape_iou", "overlap", "0 to 1, soft overlap with the asked shape where it was read; valid only", "mean",
