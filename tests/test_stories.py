@@ -21,6 +21,7 @@ from t2v_models.judging.truth import Judged, Real, Truth
 from t2v_models.judging.verdicts import judge
 from t2v_models.shards.manifest import Manifest
 from t2v_models.text.split import words
+from t2v_models.worlds import story_scenes
 from t2v_models.worlds.appearance import PALETTE, SHAPES
 from t2v_models.worlds.dataset import DatasetConfig, draw_clips, world_of
 from t2v_models.worlds.listed import WORLDS
@@ -163,6 +164,16 @@ def test_blurred_and_noisy_clips_are_still_read() -> None:
     for damaged in (noisy, soft):
         found = read(np.clip(np.rint(damaged), 0, 255).astype(np.uint8), asked)
         assert share([r.success for r in found]) >= 0.95, [r.fault for r in found if not r.success]
+
+
+@pytest.mark.parametrize("by", [-2, 2])
+def test_a_part_may_begin_two_frames_beside_its_place(by: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = clips()[1]
+    monkeypatch.setattr(story_scenes, "starts", lambda frames, parts: (
+        0, *(seam + by for seam in starts(frames, parts)[1:-1]), frames,
+    ))  # fmt: skip
+    found = read(made(asked), asked)
+    assert share([r.right for r in found]) >= 0.95, [r.fault for r in found if not r.right]
 
 
 @pytest.mark.parametrize("kind", ["blank", "noise", "frozen", "one frame of each", "reversed"])

@@ -1,14 +1,16 @@
 """Of a clip of motions in sequence: whether each part is obeyed, what the parts are, and whether one object goes on.
 
-Each part is read on its own frames as a clip of one motion is. Where a clip is not right, it is also read as a story of
-fewer and of more parts: the one whose laws are nearest tells what is missing, added or exchanged.
+Each part is read on its own frames as a clip of one motion is. Where its laws do not fit to a tenth of a pixel, it is
+also read with seams two frames sooner or later, and as a story of fewer and of more parts: the one whose laws are
+nearest tells what is shown, and what is missing, added or exchanged.
 """
 
 import math
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
+from numpy.typing import NDArray
 
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.worlds.appearance import PALETTE
@@ -25,6 +27,8 @@ EXACT = 0.1
 """px at 64 px: error of a centroid below which one number of parts fits a clip as well as another."""
 NUMBERS = max(FREE_NUMBERS.values())
 """Of a part."""
+SLACK, LEAST_READ = 2, 4
+"""Frames by which a part may begin sooner or later than it should; and those that are read of one at least."""
 SIZE_KEPT = 0.15
 """Share of its radius by which an object may grow or shrink from one part to the next, beyond every step of both."""
 
@@ -37,7 +41,7 @@ def readings(found: Sequence[Readings], stories: Sequence[Story], spec: ClipSpec
     right = asked == np.array([part.action for part in found]).T
     off = np.sqrt(np.mean([np.nan_to_num(part.rmse) ** 2 for part in found], 0))
     unsure = np.flatnonzero(valid & (~right.all(1) | (off > EXACT * spec.unit)))
-    told = dict(zip(unsure.tolist(), _told(lines[:, unsure], spec), strict=True))
+    told = dict(zip(unsure.tolist(), _told(lines[:, unsure], asked[unsure], spec), strict=True))
     return [_reading(found, i, story, spec, told.get(i, ()), lines[:, i]) for i, story in enumerate(stories)]
 
 
@@ -45,11 +49,14 @@ def _reading(
     found: Sequence[Readings], i: int, story: Story, spec: ClipSpec, told: tuple[str, ...], line: Floats
 ) -> Reading:
     """Of clip i, whose nearest story is `told` where that was looked for, and whose x, y and radius are `line`."""
-    right = [part.action[i] == action for part, action in zip(found, story.actions, strict=True)]
     invalid = _first(part.reason[i] if part.action[i] == "invalid" else "" for part in found)
     x, y, radius = line
     shown = told or tuple(part.action[i] for part in found)
-    reason = invalid or _difference(story.actions, shown) or _first(part.reason[i] for part in found)
+    reason = invalid
+    if shown != story.actions:
+        reason = invalid or _difference(story.actions, shown) or _first(part.reason[i] for part in found)
+    own = shown if len(shown) == len(found) else tuple(part.action[i] for part in found)
+    obeyed = [one == other for one, other in zip(own, story.actions, strict=True)]
     numbers = {} if invalid else _numbers(found, i, story, spec, x, y)
     lost = "" if invalid else _lost(found, i)
     fault = reason or _first(part.look[i] for part in found) or lost or _off(numbers, spec)
@@ -62,7 +69,7 @@ def _reading(
             "asked_shape": story.shape, "asked_colour": story.colour, "shown_shape": in_order(_changes(shapes)),
             "shown_colour": in_order(_changes(colours)), "size": spec.short_side,
             "permanent": all(part.reason[i] in ("", *_MOTIONLESS, "background not clean") for part in found),
-            "parts": float(np.mean(right)), "kept": float(not invalid and not lost),
+            "parts": float(np.mean(obeyed)), "kept": float(not invalid and not lost),
             "in_order": float(not reason) if not invalid and sorted(shown) == sorted(story.actions) else math.nan,
             "bg_err": float(np.mean([part.background_error[i] for part in found])) if clean else math.nan,
             "flicker": float(np.mean([part.flicker[i] for part in found])) if clean else math.nan,
@@ -85,29 +92,43 @@ def _changes(names: Sequence[str]) -> list[str]:
     return [name for k, name in enumerate(names) if k == 0 or name != names[k - 1]]
 
 
-def _told(lines: Floats, spec: ClipSpec) -> list[tuple[str, ...]]:
+def _divisions(frames: int, asked: int) -> list[tuple[int, ...]]:
+    """Where parts may begin, and the end: of `asked` parts with a little slack, of other numbers without."""
+    found = []
+    for parts in range(1, BEYOND + 2):
+        even = starts(frames, parts)
+        if parts != asked:
+            found += [even] if parts == 1 or fits(frames, parts) else []
+            continue
+        for moved in product((-SLACK, 0, SLACK), repeat=parts - 1):
+            seams = [seam + by for seam, by in zip(even[1:-1], moved, strict=True)]
+            found.append((0, *seams, frames))
+    return [bounds for bounds in found if all(b - a >= LEAST_READ for a, b in pairwise(bounds)) or len(bounds) == 2]
+
+
+def _told(lines: Floats, asked: NDArray[np.str_], spec: ClipSpec) -> list[tuple[str, ...]]:
     """The motions of the story, of any number of parts, whose laws are nearest to x, y and radius of each of n clips,
-    `(3, n, t)`; none where no story is near.
+    `(3, n, t)`; none where no story is near. Parts that begin beside their place count where they are those `asked`,
+    `(n, parts)`.
 
     As with laws (`laws`), each part counts its free numbers: a bounce that fills a clip is also a way up and one down.
     """
     count = lines.shape[1]
     cost = np.full(count, math.inf)
     best: list[tuple[str, ...]] = [()] * count
-    for parts in range(1, BEYOND + 2):
-        if parts > 1 and not fits(spec.frames, parts):
-            continue
+    for bounds in _divisions(spec.frames, asked.shape[1]):
+        even = bounds == starts(spec.frames, len(bounds) - 1)
         names, off = [], np.zeros(count)
-        for first, end in pairwise(starts(spec.frames, parts)):
+        for first, end in pairwise(bounds):
             x, y, radius = lines[..., first:end]
             name, rmse = read_paths(x, y, radius, spec.unit)
             names.append(name)
             off += rmse**2 * (end - first) / spec.frames
-        free = NUMBERS * parts * math.log(spec.frames)
+        free = NUMBERS * (len(bounds) - 1) * math.log(spec.frames)
         own = spec.frames * np.log(off + (EXACT * spec.unit) ** 2) + free
         for i, story in enumerate(zip(*names, strict=True)):
             known = set(story) <= set(ACTIONS) and all(one != other for one, other in pairwise(story))
-            if known and own[i] < cost[i]:
+            if known and own[i] < cost[i] and (even or story == tuple(asked[i])):
                 cost[i], best[i] = own[i], story
     return best
 
