@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from math import isfinite
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -104,6 +105,21 @@ class RoundTrip(Protocol):
 
     def round_trip(self, frames: Frames) -> Frames:
         """uint8 `(b, t, h, w, 3)` to the same shape."""
+
+
+@runtime_checkable
+class AsPipeline(Protocol):
+    """A sampler that can be written as a pipeline of diffusers."""
+
+    def save_pipeline(self, out: Path) -> str:
+        """Into an empty folder, whole or not at all.
+
+        Returns:
+            The options that ask a pipeline for the clips that this one makes: `frames=10,size=32`.
+
+        Raises:
+            LabError: the folder holds something, or cannot be written.
+        """
 
 
 WISHES = {

@@ -24,8 +24,9 @@ SMALL = SPECS[0]
 
 TINY = [family.tiny() for family in FAMILIES.values()]
 each_family = pytest.mark.parametrize("config", TINY, ids=lambda config: config.name)
+TAKE_APART = {"video_tokenizer", "frame_autoencoder"}
 each_sampler = pytest.mark.parametrize(
-    "config", [config for config in TINY if config.name != "video_tokenizer"], ids=lambda config: config.name
+    "config", [config for config in TINY if config.name not in TAKE_APART], ids=lambda config: config.name
 )
 each_spec = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec.size}px-{spec.frames}frames")
 

@@ -1,18 +1,15 @@
-"""The commands that make datasets and look after them: render, ingest, export, verify."""
+"""The commands that make datasets and look after them: render, ingest, verify."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from flows.cli.options import Data, Json, Work, folder_to_write, print_json, run_folder
+from flows.cli.options import Data, Json, Work, folder_to_write, print_json
 from t2v_models.clips.spec import height_and_width
 from t2v_models.config import LabError
 from t2v_models.worlds.listed import described, world_named
 from tasks.servers.runtime import WORK
-
-if TYPE_CHECKING:
-    from t2v_models.shards.export import Captioned
 
 commands = typer.Typer()
 
@@ -263,55 +260,6 @@ def _tell(out: Path) -> dict[str, list[dict[str, Any]]]:
                 else f"  {kind.path}: {kind.text}"
             )
     return {Path(name).stem: [vars(kind) for kind in found] for name, found in told.items()}
-
-
-@commands.command()
-def export(
-    data: Annotated[str, typer.Argument(help="A dataset, or what makes clips: a run, diffusers:FOLDER, an .npz, ...")],
-    out: Annotated[Path, typer.Argument(help="Folder to write the files to.", callback=folder_to_write)],
-    kind: Annotated[str, typer.Option(help="mp4, gif, webp, npz, or png: a folder of frames a clip.")] = "mp4",
-    like: Annotated[Path | None, typer.Option(help="Run or dataset whose prompts a pipeline answers.")] = None,
-    count: Annotated[int, typer.Option(min=1, help="Of a model: clips for each prompt.")] = 4,
-    seed: Annotated[int, typer.Option(min=0, max=2**62, help="Clip i of each prompt has seed + i.")] = 0,
-    work: Work = WORK,
-    as_json: Json = False,
-) -> None:
-    """Write each clip as a media file with its caption in a text file beside it; 't2v ingest' reads them back.
-
-    \b
-    t2v export data/circles films                       mp4 and txt, as
-                                                        fine-tuners read
-    t2v export data/circles frames --kind png           a folder a clip
-    t2v export s3://bucket/circles arrays --kind npz    from a URL
-    t2v export runs/a films --count 16                  what a model makes of
-                                                        its training prompts
-    t2v export diffusers:models/wan films --like data/circles
-
-    Kinds webp, npz and png keep every pixel; mp4 and gif do not. A broken
-    export is finished by the same command.
-    """
-    from t2v_models.shards.export import export as export_clips
-    from tasks.report.console import progress
-
-    clips = _clips(data, like, count, seed, work)
-    with progress("export") as show:
-        done = export_clips(clips, out, kind, lambda done, total: show(done / total, f"clip {done:,} of {total:,}"))
-    print(f"{done:,} clips as {kind} in {out}")
-    print_json(as_json, {"data": data, "out": str(out), "clips": done})
-
-
-def _clips(data: str, like: Path | None, count: int, seed: int, work: Path) -> "Captioned":
-    """Of a dataset, which needs no torch, or of what makes clips."""
-    from t2v_models.shards.manifest import MANIFEST
-    from t2v_models.shards.remote import is_url, local_folder, open_data
-
-    if not is_url(data) and not (local_folder(data) / MANIFEST).exists():
-        from tasks.samplers import Made, makes_clips, source
-        from tasks.subjects import dataset_like
-
-        if makes_clips(data):
-            return Made.of(source(run_folder(data, work), dataset_like(like) if like else None), count, seed)
-    return open_data(data, work / "cache")
 
 
 @commands.command()

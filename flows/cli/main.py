@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from flows.cli.clean import commands as clean_commands
 from flows.cli.data import commands as data_commands
+from flows.cli.export import commands as export_commands
 from flows.cli.generate import commands as generate_commands
 from flows.cli.options import Data, Json, Work, folder_to_write, print_json, run_folder
 from flows.cli.play import commands as play_commands
@@ -36,6 +37,7 @@ INTERRUPTED = 130
 
 app.add_typer(clean_commands)
 app.add_typer(data_commands)
+app.add_typer(export_commands)
 app.add_typer(generate_commands)
 app.add_typer(play_commands)
 app.add_typer(story_commands)

@@ -11,6 +11,8 @@ from t2v_models.config import LabError, in_words, near
 from t2v_models.families.diffusion.model import DiffusionConfig
 from t2v_models.families.frame_gan import FrameGanConfig
 from t2v_models.families.gan.model import GanConfig
+from t2v_models.families.modelscope.autoencoder import FrameAutoencoderConfig
+from t2v_models.families.modelscope.model import ModelscopeConfig
 from t2v_models.families.tokens.ar import ArTokensConfig
 from t2v_models.families.tokens.phenaki import PhenakiConfig
 from t2v_models.families.tokens.tokenizer import VideoTokenizerConfig
@@ -19,6 +21,7 @@ from t2v_models.model import FamilyConfig
 FAMILIES: dict[str, type[FamilyConfig]] = {
     "gan": GanConfig, "frame_gan": FrameGanConfig, "diffusion": DiffusionConfig,
     "video_tokenizer": VideoTokenizerConfig, "ar_tokens": ArTokensConfig, "phenaki": PhenakiConfig,
+    "frame_autoencoder": FrameAutoencoderConfig, "modelscope": ModelscopeConfig,
 }  # fmt: skip
 """The configuration of each family, by the name it is chosen with."""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from t2v_models.config import LabError
+from t2v_models.families.pretrained import library
 from t2v_models.files import stamps
 
 INDEX = "model_index.json"
@@ -109,7 +110,7 @@ def _json(path: Path) -> dict[str, Any] | None:
 
 def _class(path: Path, name: object) -> Any:
     """The class of a pipeline, if it makes clips of a text alone."""
-    diffusers = import_module("diffusers")
+    diffusers = library.package("diffusers")
     kind = getattr(diffusers, name, None) if isinstance(name, str) else None
     if not isinstance(kind, type) or not issubclass(kind, diffusers.DiffusionPipeline):
         raise LabError(

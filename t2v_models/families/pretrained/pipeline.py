@@ -5,12 +5,9 @@ Imported only when asked for, with the extra `pretrained`. Nothing is downloaded
 
 import hashlib
 import json
-import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -19,21 +16,12 @@ import torch
 
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
+from t2v_models.families.pretrained import library
 from t2v_models.families.pretrained.config import PipelineConfig
 from t2v_models.families.pretrained.folder import PipelineFolder
 from t2v_models.files import bytes_in_words
 from t2v_models.machine import device_type
 from t2v_models.sampler import Frames, Request, refuse_wishes
-
-for _name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY"):
-    os.environ[_name] = "1"  # read on import
-try:
-    import_module("diffusers")
-    import_module("transformers")
-except ImportError as error:
-    raise LabError(
-        "pipelines need diffusers and transformers, which are not installed: pip install 't2v-lab[pretrained]'"
-    ) from error
 
 FPS = 10
 """No pipeline says how fast its clips are to be played; `export_to_video` of diffusers takes this, too."""
@@ -54,6 +42,7 @@ class Pipeline:
     sample_batch = 1
 
     def __init__(self, config: PipelineConfig) -> None:
+        library.require("a pipeline")
         self.config, self.name = config, config.name
         self._folder = PipelineFolder.look(config.folder)
         self._device = device_type(config.device, config.dtype, 1)
@@ -77,7 +66,7 @@ class Pipeline:
     def settings(self) -> dict[str, object]:
         """What to record of it."""
         given = self.config.model_dump(mode="json", exclude_none=True)
-        return given | {"class": self.class_name, "diffusers": import_module("diffusers").__version__}
+        return given | {"class": self.class_name, "diffusers": library.package("diffusers").__version__}
 
     @cached_property
     def spec(self) -> ClipSpec:
@@ -140,11 +129,6 @@ class Pipeline:
 
     @cached_property
     def _pipe(self) -> Any:
-        import_module("huggingface_hub").constants.HF_HUB_OFFLINE = True  # where it was imported before
-        for package in ("diffusers", "transformers"):
-            logs = import_module(f"{package}.utils.logging")
-            logs.set_verbosity_error()
-            logs.disable_progress_bar()
         folder = self._folder
         with self._trying("be loaded"):
             pipe = folder.kind.from_pretrained(
@@ -222,10 +206,11 @@ class Pipeline:
     def _trying(self, what: str) -> Iterator[None]:
         """What diffusers will not do is a sentence; what it warns of is for those who write it."""
         try:
-            with warnings.catch_warnings(), torch.inference_mode():
-                warnings.simplefilter("ignore")
+            with library.unwarned(), torch.inference_mode():
                 yield
-        except (OSError, ValueError, TypeError, IndexError, RuntimeError) as error:
+        except LabError:
+            raise
+        except Exception as error:  # tokenizers know no other class
             if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
                 raise LabError(f"{self.name} cannot {what}, for there is too little memory: {LESS}") from error
             reason = " ".join(str(error).split()) or type(error).__name__

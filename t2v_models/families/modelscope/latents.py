@@ -1,0 +1,51 @@
+"""Latents with mean 0 and deviation 1, as measured from the first batch, and an autoencoder that makes such ones."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from t2v_models.distributed.collectives import all_reduce_tensor
+
+
+class Standard(nn.Module):
+    """Of each of c numbers at a place the mean and the deviation over all places, frames and clips."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(count))
+        self.register_buffer("std", torch.ones(count))
+        self.register_buffer("is_measured", torch.tensor(False))
+        self.mean: Tensor
+        self.std: Tensor
+        self.is_measured: Tensor
+
+    def measure(self, latents: Tensor) -> None:
+        """From `(b, c, t, h, w)` of the clips of all ranks."""
+        numbers = latents.double().transpose(0, 1).flatten(1)
+        count, total, squares = all_reduce_tensor(
+            torch.stack([torch.ones_like(numbers).sum(1), numbers.sum(1), numbers.square().sum(1)])
+        )
+        mean = total / count
+        self.mean.copy_(mean)
+        self.std.copy_((squares / count - mean.square()).clamp_min(1e-8).sqrt())
+        self.is_measured.fill_(True)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """`(b, c, t, h, w)`."""
+        mean, std = (part.to(latents).view(1, -1, 1, 1, 1) for part in (self.mean, self.std))
+        return (latents - mean) / std
+
+    def folded(self, autoencoder: nn.Module) -> nn.Module:
+        """An `AutoencoderKL` that makes and takes such latents: its convolutions of 1 x 1 beside them see to it."""
+        folded = copy.deepcopy(autoencoder)
+        with torch.no_grad():
+            into: Any = folded.quant_conv
+            back: Any = folded.post_quant_conv
+            size = torch.cat([self.std, torch.ones_like(self.std)])
+            into.weight.div_(size.view(-1, 1, 1, 1))
+            into.bias.sub_(torch.cat([self.mean, 2 * self.std.log()])).div_(size)  # mean, and logarithm of variance
+            back.bias.add_(back.weight.flatten(1) @ self.mean)
+            back.weight.mul_(self.std.view(1, -1, 1, 1))
+        return folded
