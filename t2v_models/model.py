@@ -36,6 +36,8 @@ class FamilyConfig(Config):
 
     about: ClassVar[str] = ""
     """One sentence for reports and lists."""
+    packages: ClassVar[tuple[str, ...]] = ()
+    """What it needs installed beside what every family needs."""
 
     batch_size: int = Field(ge=1, description="clips per update, over all ranks")
     group: int = Field(1, ge=1, description="clips of one caption that stand together, a run")

@@ -18,6 +18,7 @@ from t2v_models.families.pretrained import library
 from t2v_models.generate import load_run
 from t2v_models.sampler import Request, sample_all
 from t2v_models.text.split import words
+from tasks.mlflow.registry import requirements
 from tasks.samplers import source
 from tests.commands import t2v
 from tests.runs import SMALL, built, train
@@ -109,6 +110,11 @@ def test_its_first_batch_has_standard_latents() -> None:
     found = model.standard(latents).transpose(0, 1).flatten(1)
     torch.testing.assert_close(found.mean(1), torch.zeros(4), rtol=0, atol=1e-5)
     torch.testing.assert_close(found.std(1, correction=0), torch.ones(4))
+
+
+def test_where_it_is_served_its_packages_are_installed() -> None:
+    others = requirements(SMALL["gan"])
+    assert {line.split("==")[0] for line in {*requirements(SMALL["modelscope"])} - {*others}} == {*library.PACKAGES}
 
 
 def test_its_tokenizer_reads_words_as_we_do() -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
     from t2v_models.checkpoint import Checkpoint
+    from t2v_models.model import FamilyConfig
 
 SERVING_PACKAGES = ("av", "mlflow", "numpy", "pandas", "pillow", "pydantic", "safetensors", "torch")
 """What a served model needs installed. Our own code goes with its weights, so that it answers where the lab is not
@@ -66,7 +67,7 @@ def log_model(uri: str, run_id: str, run_dir: Path, name: str, example_prompt: s
                 signature=_signature(),
                 input_example=(pd.DataFrame({"prompt": [example_prompt]}), {"seed": 7, "count": 1, "format": "mp4"}),
                 metadata={"example_prompt": example_prompt},
-                pip_requirements=[f"{package}=={version(package)}" for package in SERVING_PACKAGES],
+                pip_requirements=requirements(newest.run.model),
             )
     store = mlflow.MlflowClient(uri, registry_uri=uri)
     _registered(store, name, ABOUT.format(name=name, prompt=example_prompt))
@@ -92,6 +93,11 @@ def _registered(store: "MlflowClient", name: str, about: str) -> None:
             raise
         if not store.get_registered_model(name).description:
             store.update_registered_model(name, about)
+
+
+def requirements(model: "FamilyConfig") -> list[str]:
+    """What a served model of this family needs installed, as it is here."""
+    return [f"{package}=={version(package)}" for package in (*SERVING_PACKAGES, *model.packages)]
 
 
 def version_with(store: "MlflowClient", sha256: str) -> "ModelVersion | None":

@@ -38,6 +38,7 @@ ENDS = ("conv_in", "conv_out", "quant_conv")
 class FrameAutoencoderConfig(FamilyConfig):
     """Small enough for a minute or two on a core."""
 
+    packages = library.PACKAGES
     about = "an autoencoder of frames: the first stage of modelscope, judged by what becomes of real clips"
 
     name: Literal["frame_autoencoder"] = "frame_autoencoder"

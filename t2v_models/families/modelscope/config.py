@@ -20,6 +20,7 @@ SIDE = 8
 class ModelscopeSettings(FamilyConfig):
     """Small enough for half an hour on two cores."""
 
+    packages = library.PACKAGES
     about = "ModelScope's U-Net, of diffusers, on the latents of a frame_autoencoder: 't2v export' makes it a pipeline"
 
     name: Literal["modelscope"] = "modelscope"
