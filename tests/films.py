@@ -1,11 +1,13 @@
 """Small films by PyAV, with the times, shapes and coders that people's films have."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+from av.codec.codec import Codec, UnknownCodecError
 
 
 def bar(place: float, height: int = 64, width: int = 64) -> np.ndarray:
@@ -20,6 +22,21 @@ def place(frame: np.ndarray) -> float:
     """Where the bar is."""
     light = frame.astype(float).sum((0, 2)) - 3 * 40 * len(frame)
     return float((light.clip(0) @ np.arange(len(light))) / light.clip(0).sum() - 3.5) / (len(light) - 8)
+
+
+OFTEN = ("yuv420p", "yuvj420p", "yuv422p", "yuv444p", "rgb24", "bgr0", "bgra", "rgba", "gray")
+
+
+def encoders() -> dict[str, str]:
+    """Every coder of films that PyAV has here by software, and a format of pixels that it takes."""
+    found = {}
+    for name in av.codecs_available:
+        with suppress(UnknownCodecError):
+            codec = Codec(name, "w")
+            formats = [pixels.name for pixels in codec.video_formats or []]
+            if codec.type == "video" and formats and not name.endswith(("_qsv", "_nvenc", "_amf", "_v4l2m2m")):
+                found[codec.name] = next((pixels for pixels in OFTEN if pixels in formats), formats[0])
+    return found
 
 
 def write(
@@ -56,5 +73,18 @@ def write(
                 packet.dts = int((codings or times)[i] * unit)
             if durations:
                 packet.duration = int(durations[i] * unit)
+            container.mux(packet)
+    return path
+
+
+def of_jpegs(path: Path, jpeg: bytes, size: tuple[int, int]) -> Path:
+    """A film of three pictures as a camera makes them; `size` is width and height."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=10)
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuvj420p"
+        for i in range(3):
+            packet = av.Packet(jpeg)
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, i, i, Fraction(1, 10)
             container.mux(packet)
     return path

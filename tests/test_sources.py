@@ -175,9 +175,8 @@ def test_captions_that_are_none_are_named(tmp_path: Path) -> None:
     reasons = rejects(tmp_path / "out")
     assert reasons["0.webp"] == "its caption is not UTF-8: byte 0 cannot be read"
     assert all("no word" in reasons[f"{i}.webp"] for i in (1, 2, 3))
-    assert pq.read_table(tmp_path / "out" / NOTICES).to_pylist() == [
-        {"path": "4.webp", "notice": "its caption of 3,000 characters is cut to 2,000"}
-    ]
+    notices = [row for row in pq.read_table(tmp_path / "out" / NOTICES).to_pylist() if "caption" in row["notice"]]
+    assert notices == [{"path": "4.webp", "notice": "its caption of 3,000 characters is cut to 2,000"}]
     assert reasons["5.webp"] == "no caption: there is no 5.txt and no table was given"
     assert Manifest.load(tmp_path / "out").captions == ["x" * 2000, "fine"]
     with pytest.raises(LabError, match="holds no clip with a caption .7 rejected"):

@@ -19,6 +19,9 @@ ZEROS_LAST = ("mpeg1video", "mpeg2video", "mpeg4", "h263", "flv1", "mjpeg")
 HASH = re.compile(rb"\x50\x01\x84[\x03\x05\x07\x0d\x11\x31]", re.DOTALL)
 """How a digest of the decoded picture begins in HEVC, which its decoder compares: ITU-T H.265, section D.2.19."""
 
+FFV1_FOOTER = 8
+"""Bytes behind a part of FFV1 that has a checksum: three of its size, one unused, four of the sum (RFC 9043, 4.8)."""
+
 BROKEN = "a checksum is wrong or blocks are missing"
 
 
@@ -26,9 +29,9 @@ class Signs:
     """What the file itself says of its packets, taken in the order in which they are read."""
 
     def __init__(self, path: Path, container: Any, stream: Any) -> None:
-        self._codec = stream.codec_context.codec.name
-        self.hashed: bool | None = None
-        """Whether pictures have digests; known from the first packet on."""
+        self._codec: str = stream.codec_context.codec.name
+        self.checked: bool | None = None
+        """Whether the pictures have checksums, so that no wrong bit passes; known from the first packet on."""
         self._stop = 0
         """Of the hole at which the reader is."""
         kind = container.format.name
@@ -40,9 +43,10 @@ class Signs:
     def of(self, packet: Any) -> str | None:
         """Why this packet, or one that should have come before it, is damaged, if so."""
         stored, place = bytes(packet), packet.pos or 0
-        if self.hashed is None:
-            self.hashed = self._codec == "hevc" and HASH.search(stored) is not None
-        if HOLE in (stored.rstrip(b"\0") if self._codec in ZEROS_LAST else stored if self._codec in NO_ZEROS else b""):
+        if self.checked is None:
+            self.checked = self._has_sums(stored)
+        picture = stored.rstrip(b"\0") if self._codec in ZEROS_LAST else stored if self._codec in NO_ZEROS else b""
+        if HOLE in picture and not (self._codec == "mjpeg" and _zeros_are_even_blocks(stored)):
             return "there are zeros in a picture's code"
         if stored and not any(stored) and self._codec in ZEROS_LAST:
             return "a picture's code is nothing but zeros"
@@ -59,8 +63,33 @@ class Signs:
             self._next = number + 1
         return found
 
+    def _has_sums(self, stored: bytes) -> bool:
+        """Whether a packet holds a digest of its picture (HEVC), or a checksum of each part (PNG, FFV1)."""
+        if self._codec == "hevc":
+            return HASH.search(stored) is not None
+        if self._codec != "ffv1":
+            return self._codec == "png"
+        at = len(stored)
+        while at >= FFV1_FOOTER:
+            at -= FFV1_FOOTER + int.from_bytes(stored[at - FFV1_FOOTER : at - FFV1_FOOTER + 3], "big")
+        return at == 0
+
     def left(self) -> str | None:
         """What should have come before the end, if anything."""
         if self._holes or 0 < self._next < len(self._chunks):
             return "pictures are missing at the end"
         return CUT if self.cut else None
+
+
+def _zeros_are_even_blocks(jpeg: bytes) -> bool:
+    """Whether zeros are the code of even blocks in a JPEG: its own tables give them the shortest codes (ITU-T T.81,
+    B.2.4.2), or its parts hold one kind of coefficients each."""
+    first, at = [], 2
+    while jpeg[at : at + 1] == b"\xff" and jpeg[at + 1 : at + 2] != b"\xda":
+        end = at + 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
+        table = at + 4 if jpeg[at + 1] == 0xC4 else end
+        while table + 17 < end:
+            first += [jpeg[table + 17]] if jpeg[table] >> 4 else []  # what the code of zeros stands for: 0 is an end
+            table += 17 + sum(jpeg[table + 1 : table + 17])
+        at = end
+    return jpeg.count(b"\xff\xda") > 1 or (bool(first) and not any(first))

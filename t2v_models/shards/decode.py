@@ -39,9 +39,9 @@ def shown(path: Path, fps: float, told: Told) -> Iterator[Shown]:
         ValueError: why this is no clip.
     """
     if path.is_dir():
-        return (Shown(1 / fps, partial(_picture, file)) for file in frame_files(path))
+        return (Shown(1 / fps, partial(_picture, file, told)) for file in frame_files(path))
     if path.suffix.lower() in FRAME_SUFFIXES:
-        return iter([Shown(1 / fps, partial(_picture, path))])
+        return iter([Shown(1 / fps, partial(_picture, path, told))])
     with path.open("rb") as stream:
         start = stream.read(16)
     if not start:
@@ -49,7 +49,7 @@ def shown(path: Path, fps: float, told: Told) -> Iterator[Shown]:
     if start[:4] == b"PK\x03\x04":
         return _array(path, fps)
     if start[:4] == b"GIF8" or (start[:4] == b"RIFF" and start[8:12] == b"WEBP"):
-        return _animation(path)
+        return _animation(path, told)
     return film(path, told)
 
 
@@ -105,11 +105,16 @@ def _rgb(image: Image.Image) -> Image.Image:
     return on_white(image) if image.has_transparency_data else image.convert("RGB")
 
 
-def _picture(path: Path) -> Image.Image:
+def _picture(path: Path, told: Told) -> Image.Image:
     """One image of a folder of frames, the way up it was taken."""
     try:
         with Image.open(path) as image:
             check_size(*image.size)
+            if image.format == "PNG":
+                image.verify()  # its checksums, which are not looked at otherwise
+            else:
+                told.unchecked(str(image.format))
+        with Image.open(path) as image:
             if (count := getattr(image, "n_frames", 1)) > 1:
                 raise ValueError(f"it holds {count} pictures and not one")
             return _rgb(ImageOps.exif_transpose(image))
@@ -117,8 +122,9 @@ def _picture(path: Path) -> Image.Image:
         raise ValueError(f"frame {printable(path.name)} cannot be read: {_first_line(error)}") from error
 
 
-def _animation(path: Path) -> Iterator[Shown]:
+def _animation(path: Path, told: Told) -> Iterator[Shown]:
     with Image.open(path) as image:
+        told.unchecked(str(image.format))
         check_size(*image.size)
         for index in range(getattr(image, "n_frames", 1)):
             image.seek(index)

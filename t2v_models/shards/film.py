@@ -45,12 +45,12 @@ WHOLE = (PictureType.NONE, PictureType.I)
 STRICT = {"err_detect": "crccheck+bitstream+buffer", "strict": "1"}
 """Of decoders: look for all that is wrong. The second lets dav1d check how each part of a picture ends."""
 MILD = STRICT | {"err_detect": "crccheck+buffer"}
-ZEROS_ALLOWED = ("mpeg1video", "mpeg2video")
-"""Coders that allow zeros before each part, ISO/IEC 13818-2 section 5.2.3: the strictest look takes them for damage."""
-DEAF = ("hevc", "vp8", "libvpx", "vp9")
-"""Decoders that seldom notice wrong bits; `libvpx-vp9` notices all."""
+"""Of coders that allow zeros before each part, ISO/IEC 13818-2 section 5.2.3: the strictest look calls them damage."""
+SANE = STRICT | {"err_detect": "crccheck+bitstream+buffer+aggressive"}
+"""Of H.264: the codes of a picture without arithmetic coding must end where its data ends (ITU-T H.264, 7.3.2.8)."""
+OF_DECODER = {"mpeg1video": MILD, "mpeg2video": MILD, "h264": SANE}
 BETTER = {"vp9": "libvpx-vp9", "vp8": "libvpx"}
-"""Decoders by the coders' makers, which read transparency and, of VP9, notice every wrong bit."""
+"""Decoders by the coders' makers, which read transparency and, of VP9, notice nearly every wrong bit."""
 
 
 Type._missing_ = classmethod(lambda kinds, number: kinds.VIDEO_HINT)  # type: ignore[assignment]
@@ -95,10 +95,10 @@ def film(path: Path, told: Told) -> Iterator[Shown]:
         before = next(frames, None)
         if before is None:
             raise ValueError(told.lost or "it has no frames")
-        if decoder.codec.name in DEAF and not (signs.hashed or is_checked(path, container.format.name)):
-            coder = stream.codec_context.codec.name.upper()
-            told.note(f"wrong bits in it may pass unnoticed: {coder} here has no checksum")
+        if not (signs.checked or is_checked(path, container.format.name)):
+            told.unchecked(stream.codec_context.codec.canonical_name)
         start = before.time
+        before.damage = before.damage or before.gap  # a picture that should have come first is missing
         show = partial(_shown, stream, turns, told)
         for frame in frames:
             yield show(before, frame.time - before.time, frame.gap)
@@ -131,7 +131,7 @@ def _decoder(path: Path, stream: Any) -> tuple[Any, list[Image.Transpose] | None
         raise ValueError(f"its transparency cannot be read: no decoder of {decoder.name} here does; convert it")
     decoder.thread_count = 1  # what it says is then heard in this thread, beside the packet it is about
     decoder.copy_opaque = True
-    decoder.options = MILD if decoder.codec.name in ZEROS_ALLOWED else STRICT
+    decoder.options = OF_DECODER.get(decoder.codec.name, STRICT)
     return decoder, turns
 
 

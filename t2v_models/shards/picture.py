@@ -37,6 +37,10 @@ class Told:
         """Say something of the whole film, once."""
         self.notices.setdefault(text)
 
+    def unchecked(self, coder: str) -> None:
+        """Say that nothing in a film of this coder tells whether its bits are right: some damage leaves legal codes."""
+        self.note(f"wrong bits in it may pass unnoticed: {coder.upper()} here has no checksum")
+
 
 def check_size(width: int, height: int) -> None:
     """Refuse pictures without pixels, and ones that would fill the memory.
