@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.optim import AdamW
 
-from t2v_models.families.muon import COEFFICIENTS, STEPS, Muon, orthogonal
+from t2v_models.families.muon import COEFFICIENTS, STEPS, Muon, orthogonal, shared
 
 BETAS = (0.9, 0.98)
 
@@ -84,6 +84,12 @@ def test_a_tall_matrix_steps_farther():
     wide.grad = tall.grad.T.contiguous()
     optimizer.step()
     torch.testing.assert_close(tall, 2 * wide.T, rtol=0.02, atol=1e-4)
+
+
+def test_works_are_shared_about_evenly():
+    assert shared([5, 9, 3, 8], 1) == [0, 0, 0, 0]
+    assert shared([5, 9, 3, 8], 2) == [1, 0, 0, 1]
+    assert shared([7], 3) == [0]
 
 
 def test_steps_go_on_from_a_saved_state():

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
+from t2v_models.distributed.collectives import all_reduce_tensor, share
 from t2v_models.families.layers import full_precision
 
 COEFFICIENTS = 3.4445, -4.775, 2.0315
@@ -15,6 +16,8 @@ STEPS = 5
 
 class Muon(AdamW):
     """Muon for matrices and kernels of convolutions, AdamW for all else.
+
+    Ranks share the matrices: each makes the steps of some, and a sum over ranks, zero but for one, tells all of all.
 
     torch's own takes no convolutions, and computes in bfloat16 also where that is hundreds of times slower.
 
@@ -42,24 +45,60 @@ class Muon(AdamW):
         """There is no closure."""
         assert closure is None
         matrices, others = self.param_groups
-        for weight in matrices["params"]:
-            self._step(weight, matrices["lr"])
+        self._step([weight for weight in matrices["params"] if weight.grad is not None], matrices["lr"])
         self.param_groups = [others]
         super().step()
         self.param_groups = [matrices, others]
 
-    def _step(self, weight: Tensor, lr: float) -> None:
-        gradient = weight.grad
-        if gradient is None:
+    def _step(self, weights: list[nn.Parameter], lr: float) -> None:
+        if not weights:
             return
+        towards = [self._momentum(weight).flatten(1) for weight in weights]
+        mine, ranks = share(), shared([work(matrix) for matrix in towards], share().world)
+        found = [
+            orthogonal(m) if rank == mine.rank else torch.zeros_like(m) for m, rank in zip(towards, ranks, strict=True)
+        ]
+        if mine.world > 1:
+            sums = all_reduce_tensor(torch.cat([step.flatten() for step in found]))
+            found = [
+                part.view_as(m)
+                for part, m in zip(torch.split(sums, [m.numel() for m in towards]), towards, strict=True)
+            ]
+        for weight, step in zip(weights, found, strict=True):
+            long = max(1.0, step.shape[0] / step.shape[1]) ** 0.5
+            weight.add_(step.view_as(weight), alpha=-lr * long)
+
+    def _momentum(self, weight: nn.Parameter) -> Tensor:
+        """Of the gradients so far, by Nesterov."""
+        assert weight.grad is not None
         state = self.state[weight]
         if not state:
             state |= {"step": torch.zeros(()), "momentum": torch.zeros_like(weight)}  # AdamW loads none without steps
-        momentum = state["momentum"]
-        momentum.lerp_(gradient, 0.05)
-        direction = orthogonal(gradient.lerp(momentum, 0.95).flatten(1))
-        long = max(1.0, direction.shape[0] / direction.shape[1]) ** 0.5
-        weight.add_(direction.view_as(weight), alpha=-lr * long)
+        momentum: Tensor = state["momentum"].lerp_(weight.grad, 0.05)
+        return weight.grad.lerp(momentum, 0.95)
+
+
+def work(matrix: Tensor) -> int:
+    """About how many multiplications `orthogonal` takes: two with the long side, the rest in the small square."""
+    short, long = sorted(matrix.shape)
+    return short * short * (2 * long + (4 * STEPS - 3) * short)
+
+
+def shared(works: Sequence[int], ranks: int) -> list[int]:
+    """The rank that does each work: the largest first, each for the one that has least so far."""
+    loads, found = [0] * ranks, [0] * len(works)
+    for i in sorted(range(len(works)), key=lambda i: -works[i]):
+        found[i] = loads.index(min(loads))
+        loads[found[i]] += works[i]
+    return found
+
+
+def _polynomial(gram: Tensor) -> Tensor:
+    """p of X Xᵀ."""
+    a, b, c = COEFFICIENTS
+    step = c * gram @ gram + b * gram
+    step.diagonal().add_(a)
+    return step
 
 
 @full_precision  # in bfloat16 the gathered steps run away: autocast is on while an optimiser steps
@@ -73,11 +112,10 @@ def orthogonal(matrix: Tensor) -> Tensor:
     x = matrix.T if turned else matrix
     x = x / x.norm().clamp_min(1e-7)
     gram = x @ x.T
-    steps = torch.eye(len(x), dtype=x.dtype, device=x.device)
-    a, b, c = COEFFICIENTS
-    for _ in range(STEPS):
-        step = c * gram @ gram + b * gram
-        step.diagonal().add_(a)
-        steps, gram = step @ steps, step @ gram @ step
+    steps = step = _polynomial(gram)
+    for _ in range(STEPS - 1):
+        gram = step @ gram @ step
+        step = _polynomial(gram)
+        steps = step @ steps
     found: Tensor = steps @ x
     return found.T if turned else found
