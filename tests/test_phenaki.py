@@ -136,6 +136,37 @@ def test_all_tokens_are_filled_in_and_known_ones_stay(order: Order, known):
     assert tokens.min() >= 0 and tokens.max() < network.unknown
 
 
+def test_what_weights_of_codes_add_to_logits_is_taken_off():
+    model = fresh()
+    network, text = model.transformer, model.text(CAPTIONS)
+    none, draws, tilt = torch.zeros(2, 0, dtype=torch.long), uniform([1, 2], 2, 5, 18), torch.randn(network.unknown)
+    with torch.inference_mode():
+        plain = unmasked(network, text, none_like(text), none, draws, HOW)
+        network.head.bias += tilt
+        tilted = unmasked(network, text, none_like(text), none, draws, HOW)
+        assert torch.equal(unmasked(network, text, none_like(text), none, draws, HOW, tilt=tilt), plain)
+    assert not torch.equal(tilted, plain)
+
+
+def test_weighted_codes_are_drawn_as_often_as_they_are():
+    """Of a table of logits, taught by weighted losses, the probabilities are those of the data."""
+    data = torch.tensor([0] * 90 + [1] * 9 + [2])[None]
+    weights = rarity_weights(torch.bincount(data[0]), 0.5)
+    logits = torch.zeros(3, requires_grad=True)
+    optimizer = torch.optim.LBFGS([logits], max_iter=200, tolerance_grad=1e-9, tolerance_change=1e-12)
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        hidden = torch.ones_like(data, dtype=torch.bool)
+        found = masked_loss(logits.expand(1, 100, 3), data, hidden, weights).total
+        found.backward()
+        return found
+
+    optimizer.step(loss)
+    share = (logits.detach() - weights.log()).softmax(0)
+    torch.testing.assert_close(share, torch.tensor([0.9, 0.09, 0.01]), rtol=1e-2, atol=1e-4)
+
+
 def test_guidance_1_is_the_text_and_0_is_none():
     model = fresh()
     network, text = model.transformer, model.text(CAPTIONS)
@@ -169,13 +200,33 @@ def test_a_clip_goes_on_from_known_frames(count):
 
 
 def test_images_come_first_where_that_is_wished():
-    model = fresh(images_first=0.5)
+    model = fresh(images_first=0.5, fold=False)
     slots = model.transformer.places[0]
     before = slots.detach().clone()
     model.training_step(batch(), 0, 0.0)
     assert not torch.equal(slots[0], before[0]) and torch.equal(slots[1:], before[1:])
     model.training_step(batch(), 1, 0.6)
     assert not torch.equal(slots[1:], before[1:])
+
+
+def test_folded_tokens_of_an_image_are_those_of_a_clip_whose_others_are_unknown():
+    network, text = fresh(fold=True).transformer, fresh().text(CAPTIONS)
+    tokens = torch.randint(40, (2, 18))
+    image = network(tokens[:, :6], text)
+    rest_unknown = network(tokens.masked_fill(torch.arange(18) >= 6, network.unknown), text)
+    torch.testing.assert_close(image, rest_unknown[:, :6], rtol=0, atol=1e-6)
+    assert (network(tokens, text)[:, :6] - image).abs().max() > 1e-3, "what is known later tells nothing"
+
+
+@pytest.mark.parametrize("fold", [False, True])
+def test_without_places_logits_follow_tokens_wherever_these_go(fold):
+    network, text = fresh(fold=fold).transformer, fresh().text(CAPTIONS)
+    for place in network.places:
+        place.data.zero_()
+    tokens = torch.randint(40, (2, 3, 6))
+    order = torch.randperm(6)
+    there, moved = (network(of.flatten(1), text).unflatten(1, (3, 6)) for of in (tokens, tokens[:, :, order]))
+    torch.testing.assert_close(moved, there[:, :, order], rtol=0, atol=1e-5)
 
 
 def test_words_by_cross_attention_are_heard_and_padding_is_not():

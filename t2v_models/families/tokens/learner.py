@@ -79,7 +79,9 @@ class TokenModel(LossModel):
     frozen = ("tokenizer",)
     config: TokensConfig
 
-    def __init__(self, config: TokensConfig, spec: ClipSpec, tokenizer: VideoModel, causal: bool):
+    def __init__(
+        self, config: TokensConfig, spec: ClipSpec, tokenizer: VideoModel, causal: bool, folded: bool = False
+    ) -> None:
         super().__init__()
         self.config = config
         self.spec = spec
@@ -89,7 +91,7 @@ class TokenModel(LossModel):
         shape = grid.slots(spec.frames), grid.rows, grid.columns
         self.transformer = TokenTransformer(
             shape, self.tokenizer.quantiser, self.text.width, config.width, config.layers, config.heads, causal,
-            config.cross_attention,
+            config.cross_attention, folded=folded,
         )  # fmt: skip
         self.average = Average([self.transformer])
 

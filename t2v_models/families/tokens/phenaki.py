@@ -29,13 +29,15 @@ class PhenakiConfig(TokensConfig):
     about = "a transformer that fills in hidden tokens of a video_tokenizer, all of a clip in a few steps"
 
     name: Literal["phenaki"] = "phenaki"
+    width: int = Field(192, ge=8, le=8192, description="of a place inside the transformer")
+    fold: bool = Field(True, description="the tokens of one place, all slots, go through the layers as one")
     schedule: Schedule = Field("cosine", description="share of hidden tokens by step, in training and in sampling")
     primed: float = Field(
         0.15, ge=0, le=1, description="share of clips whose first slots are never hidden: they learn to go on"
     )
     images_first: float = Field(0.0, ge=0, lt=1, description="share of the run, its start, that sees first frames only")
     rarity: float = Field(
-        0.0, ge=0, le=1, description="how much more rare codes count: a code's weight is its frequency to minus this"
+        0.5, ge=0, le=1, description="how much more rare codes count: a code's weight is its frequency to minus this"
     )
     steps: int = Field(16, ge=1, le=1024, description="evaluations of the network for one clip")
     order: Order = Field("random", description="which drawn tokens are kept first; critic needs one")
@@ -73,7 +75,7 @@ class Phenaki(TokenModel):
     able = frozenset({"guidance", "steps", "first_frames", "avoid"})
 
     def __init__(self, config: PhenakiConfig, spec: ClipSpec, tokenizer: VideoModel):
-        super().__init__(config, spec, tokenizer, causal=False)
+        super().__init__(config, spec, tokenizer, causal=False, folded=config.fold)
         self.config: PhenakiConfig = config
         self.critic = self._critic() if config.critic != "none" else None
         self.average = Average([*self.taught.values()])
@@ -84,7 +86,7 @@ class Phenaki(TokenModel):
             return TokenCritic(None, config.width)
         own = TokenTransformer(
             network.shape, self.tokenizer.quantiser, self.text.width, config.width, config.critic_layers, config.heads,
-            causal=False, cross=config.cross_attention, outputs=1,
+            causal=False, cross=config.cross_attention, outputs=1, folded=config.fold,
         )  # fmt: skip
         return TokenCritic(own, config.width)
 
@@ -100,11 +102,10 @@ class Phenaki(TokenModel):
         hidden = self._hidden(part, tokens)
         logits = self.transformer(tokens.masked_fill(hidden, self.transformer.unknown), text)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        weights = rarity_weights(self.tokenizer.usage.counts, self.config.rarity)
-        losses = {"transformer": masked_loss(logits, tokens, hidden, weights)}
+        losses = {"transformer": masked_loss(logits, tokens, hidden, self.weights)}
         if self.critic:
             draws = part.rand(tokens.shape[1])
-            drawn = torch.where(hidden, chosen(logits.detach(), draws, temperature=1.0), tokens)
+            drawn = torch.where(hidden, chosen(logits.detach() - self.weights.log(), draws, temperature=1.0), tokens)
             losses["critic"] = critic_loss(self.critic(drawn, text, self.transformer), drawn, tokens, hidden)
         return losses
 
@@ -141,7 +142,12 @@ class Phenaki(TokenModel):
         draws = uniform(request.seeds, 2, steps, network.count).to(self.device)
         critic = cast(TokenCritic, self.average[1]) if config.order == "critic" else None
         judged = (lambda tokens: critic(tokens, text, network)) if critic else None
-        return unmasked(network, text, away, known, draws, how, judged)
+        return unmasked(network, text, away, known, draws, how, judged, self.weights.log())
+
+    @property
+    def weights(self) -> Tensor:
+        """How much each code counts, `(v,)`. Their logarithms are what logits learn beside probabilities."""
+        return rarity_weights(self.tokenizer.usage.counts, self.config.rarity)
 
 
 def masked_loss(logits: Tensor, tokens: Tensor, hidden: Tensor, weights: Tensor) -> Loss:

@@ -42,7 +42,7 @@ class Unmasking:
 
 def unmasked(
     network: TokenTransformer, text: Text, away: Text, known: Tensor, draws: Tensor, how: Unmasking,
-    critic: Callable[[Tensor], Tensor] | None = None,
+    critic: Callable[[Tensor], Tensor] | None = None, tilt: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """Tokens `(b, n)` that begin with the known ones.
 
@@ -54,6 +54,7 @@ def unmasked(
         draws: in [0, 1), `(b, 2, k, n)`: which token is drawn, and which is kept.
         how: steps, order and strengths.
         critic: for the order of that name: how real tokens `(b, n)` look; then all but known ones may be hidden again.
+        tilt: `(v,)`, what logits are too high by: where codes were weighted, the logarithms of their weights.
     """
     tokens = F.pad(known, (0, network.count - known.shape[1]), value=network.unknown)
     may = (torch.arange(network.count, device=known.device) >= known.shape[1]).expand_as(tokens)
@@ -61,6 +62,8 @@ def unmasked(
     for i, count in enumerate(left):
         done = i / max(1, len(left) - 1)
         logits = guided(network, tokens, text, away, _between(how.guidance, done))
+        if tilt is not None:
+            logits = logits - tilt
         tokens = torch.where(hidden, chosen(logits, draws[:, 0, i], _between(how.temperature, done)), tokens)
         first = _first(how, tokens, logits, draws[:, 1], i, network.shape, critic)
         if how.order in ("confidence", "critic"):
