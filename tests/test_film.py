@@ -397,15 +397,6 @@ def test_colours_that_cannot_be_read_are_refused(tmp_path: Path, transfer: int, 
         pictures(path)
 
 
-def test_dolby_vision_of_profile_5_is_refused(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.mp4", [bar(i / 5) for i in range(6)], "libx265")
-    content = path.read_bytes()
-    assert content.count(b"hev1") == 1
-    path.write_bytes(content.replace(b"hev1", b"dvhe"))
-    with pytest.raises(ValueError, match="its colours are Dolby Vision's own"):
-        pictures(path)
-
-
 @pytest.mark.parametrize(("orientation", "right"), [
     (1, lambda f: f), (2, lambda f: f[:, ::-1]), (6, lambda f: np.rot90(f, -1)),
 ])  # fmt: skip

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from t2v_models.shards.structure import CUT, broken, is_cut
+from t2v_models.shards.unread import is_layered
 
 HOLE = bytes(32)
 NO_ZEROS = ("h264", "hevc", "vp8", "vp9", "av1")
@@ -32,6 +33,8 @@ class Signs:
         self._codec: str = stream.codec_context.codec.name
         self.checked: bool | None = None
         """Whether the pictures have checksums, so that no wrong bit passes; known from the first packet on."""
+        self.layered = self._codec == "hevc" and is_layered(stream.codec_context.extradata or b"")
+        """Whether there is a layer of alpha beside the pictures; known likewise."""
         self._stop = 0
         """Of the hole at which the reader is."""
         kind = container.format.name
@@ -45,6 +48,7 @@ class Signs:
         stored, place = bytes(packet), packet.pos or 0
         if self.checked is None:
             self.checked = self._has_sums(stored)
+            self.layered |= self._codec == "hevc" and is_layered(stored)
         picture = stored.rstrip(b"\0") if self._codec in ZEROS_LAST else stored if self._codec in NO_ZEROS else b""
         if HOLE in picture and not (self._codec == "mjpeg" and _zeros_are_even_blocks(stored)):
             return "there are zeros in a picture's code"

@@ -28,6 +28,7 @@ from t2v_models.shards.damage import Signs
 from t2v_models.shards.picture import MOST_PIXELS, Shown, Told, check_size
 from t2v_models.shards.said import fault_of, listening, sign_in
 from t2v_models.shards.structure import CUT, is_checked, is_piped
+from t2v_models.shards.unread import is_profile_5
 
 DEEPEST = 16
 """Pictures by which a coder may change their order: H.264 and HEVC allow no more."""
@@ -40,6 +41,7 @@ UNTIMED = "matroska,webm"
 DOLBY_VISION = ("dvh1", "dvhe", "dva1", "dvav", "dav1")
 """What mp4 calls films whose colours only Dolby Vision's own data can tell; others can be shown without."""
 NO_DOLBY_VISION = "its colours are Dolby Vision's own (profile 5), which cannot be read here: convert it"
+NO_ALPHA = "its transparency cannot be read: no decoder of {} here does; convert it"
 WHOLE = (PictureType.NONE, PictureType.I)
 """Pictures that need no other, as far as decoders tell; an index that is out of step calls others key frames."""
 STRICT = {"err_detect": "crccheck+bitstream+buffer", "strict": "1"}
@@ -84,7 +86,7 @@ def film(path: Path, told: Told) -> Iterator[Shown]:
             raise ValueError("it has no video")
         if stream.codec_context is None:
             raise ValueError("its video is in a format that cannot be decoded here: convert it to mp4")
-        if stream.codec_context.codec_tag in DOLBY_VISION:
+        if stream.codec_context.codec_tag in DOLBY_VISION or is_profile_5(path, container.format.name):
             raise ValueError(NO_DOLBY_VISION)
         if stream.codec_context.width:  # which may show only when pictures are decoded
             check_size(stream.codec_context.width, stream.codec_context.height)
@@ -95,6 +97,8 @@ def film(path: Path, told: Told) -> Iterator[Shown]:
         before = next(frames, None)
         if before is None:
             raise ValueError(told.lost or "it has no frames")
+        if signs.layered and not _has_alpha(before.frame.format):
+            raise ValueError(NO_ALPHA.format("hevc"))
         if not (signs.checked or is_checked(path, container.format.name)):
             told.unchecked(stream.codec_context.codec.canonical_name)
         start = before.time
@@ -126,13 +130,16 @@ def _decoder(path: Path, stream: Any) -> tuple[Any, list[Image.Transpose] | None
             with _opened(path) as again, suppress(av.FFmpegError):
                 first = next(again.decode(again.streams[stream.index]), None)
                 turns = _turns(first) if first else None
-    seen = decoder.format is not None and any(part.is_alpha for part in decoder.format.components)
-    if transparent and not seen and decoder is stream.codec_context:
-        raise ValueError(f"its transparency cannot be read: no decoder of {decoder.name} here does; convert it")
+    if transparent and not _has_alpha(decoder.format) and decoder is stream.codec_context:
+        raise ValueError(NO_ALPHA.format(decoder.name))
     decoder.thread_count = 1  # what it says is then heard in this thread, beside the packet it is about
     decoder.copy_opaque = True
     decoder.options = OF_DECODER.get(decoder.codec.name, STRICT)
     return decoder, turns
+
+
+def _has_alpha(pixels: Any) -> bool:
+    return pixels is not None and any(part.is_alpha for part in pixels.components)
 
 
 def _decoded(packets: Iterator[Any], decoder: Any, signs: Signs, size: int, told: Told) -> Iterator[_Frame]:
