@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -75,9 +76,30 @@ def work(known: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -
         yield work
 
 
+@pytest.fixture(scope="session")
+def shared_server(known: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """A Prefect server for all files of this process, and its folder: its start takes seconds of the processor."""
+    from tasks.servers.runtime import api_server
+
+    work = known(tmp_path_factory.mktemp("shared"), "prefect")
+    with ExitStack() as running:
+        with prepared(work):
+            url = running.enter_context(api_server(work / "prefect"))
+        yield url, work / "prefect"
+
+
 @pytest.fixture(scope="module")
-def server(known: Callable[..., Path], work: Path) -> Iterator[str]:
-    """The URL of a Prefect server of the work folder, which all flows of a file of tests use: its start takes long."""
+def server(shared_server: tuple[str, Path], work: Path) -> Iterator[str]:
+    """The URL of a Prefect server, which other files use too: for those who do not count what it has."""
+    from tasks.servers.runtime import asking
+
+    with asking(*shared_server):
+        yield shared_server[0]
+
+
+@pytest.fixture(scope="module")
+def own_server(known: Callable[..., Path], work: Path) -> Iterator[str]:
+    """The URL of a Prefect server of the work folder, that knows of this file of tests only."""
     from tasks.servers.runtime import prefect_api
 
     with prefect_api(known(work, "prefect")) as url:

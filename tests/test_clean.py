@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # prefect
 
 
 @pytest.fixture(scope="module")
-def used(work: Path, server: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def used(work: Path, own_server: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two trainings of the same family on data of their own, the first one champion, the second its challenger, and
     what people have brought."""
     import prefect
@@ -78,8 +78,8 @@ def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in left}
 
 
-def test_nothing_is_removed_that_is_young_or_not_agreed_to(used: Path, server: str, monkeypatch, capsys) -> None:
-    monkeypatch.setenv("PREFECT_API_URL", server)
+def test_nothing_is_removed_that_is_young_or_not_agreed_to(used: Path, own_server: str, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", own_server)
     yesterday = datetime.now(UTC) - timedelta(days=1)
     assert runs_before(used, yesterday).old == [] == flow_runs_before(yesterday)
     before = files(used)
@@ -102,8 +102,8 @@ def test_the_challenger_of_nobody_stays(used: Path) -> None:
     assert [run.info.run_id for run in found.old] == [read_record(used / "runs" / "first")["run_id"]]
 
 
-def test_champions_their_data_and_what_people_brought_stay(used: Path, server: str, monkeypatch, capsys) -> None:
-    monkeypatch.setenv("PREFECT_API_URL", server)
+def test_champions_their_data_and_what_people_brought_stay(used: Path, own_server: str, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", own_server)
     runs = {name: read_record(used / "runs" / name)["run_id"] for name in ("first", "second")}
     models = {v.version: v.source for v in client(used).search_model_versions("name = 't2v-gan'")}
     with track(used, "circles-16px", "deleted by hand", params={}, tags={}) as trash:

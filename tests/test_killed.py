@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # prefect
 
 
 @pytest.fixture(scope="module", autouse=True)
-def pool(server: str) -> None:
+def pool(own_server: str) -> None:
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import WorkPoolCreate
 
@@ -416,10 +416,10 @@ def test_stages_that_do_not_need_each_other_run_side_by_side(monkeypatch: pytest
     assert sorted(ended) == ["a", "b", "c", "d"]
 
 
-def test_many_that_write_at_once_wait_for_each_other(server: str) -> None:
+def test_many_that_write_at_once_wait_for_each_other(own_server: str) -> None:
     """Heartbeats of workers read before they write; SQLite refuses such a one at once if another wrote in between."""
     path = "/work_pools/cpu/workers/heartbeat"
-    with httpx.Client(base_url=server, timeout=60) as client, ThreadPoolExecutor(8) as clients:
+    with httpx.Client(base_url=own_server, timeout=60) as client, ThreadPoolExecutor(8) as clients:
         answers = clients.map(lambda n: client.post(path, json={"name": f"w{n % 8}"}).status_code, range(64))
         assert set(answers) == {204}
 

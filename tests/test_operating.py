@@ -127,7 +127,8 @@ def lab(up: Up) -> str:
     """The id of a run of the smallest lab, with one model and its stages on the pools."""
     config = up.api("GET", "/deployments/name/lab/smoke")["parameters"]["config"]
     training = {"steps": 600, "log_every": 5, "save_seconds": 1, "watch_seconds": 600, "probe_seconds": 0}
-    config |= {"models": [{"name": "gan"}], "training": training, "place": "pools", "gate": {"floor": None}}
+    config |= {"models": [{"name": "gan", "batch_size": 24, "width": 32}], "training": training, "place": "pools"}
+    config |= {"evaluation": {"splits": ["s0", "s3"], "clips_per_prompt": 2}, "gate": {"floor": None}}
     return up.trigger("lab/smoke", {"config": config})
 
 

@@ -123,13 +123,13 @@ def prefect_api(work: Path) -> Iterator[str]:
         return
     home = Path(work).absolute() / "prefect"
     with ExitStack() as stack:
-        url = stack.enter_context(_server(home))
-        stack.enter_context(_settings(url, home))
+        url = stack.enter_context(api_server(home))
+        stack.enter_context(asking(url, home))
         yield url
 
 
 @contextmanager
-def _server(home: Path) -> Iterator[str]:
+def api_server(home: Path) -> Iterator[str]:
     """One server process; it ends when its standard input closes, so also when this process is killed."""
     log = home / "server.log"
     with ExitStack() as stack:
@@ -200,7 +200,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def _settings(url: str, home: Path) -> Iterator[None]:
+def asking(url: str, home: Path) -> Iterator[None]:
     """Prefect in this process and its children talks to `url`; at the end, all it has to say has been sent."""
     from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, PREFECT_HOME, temporary_settings
 
