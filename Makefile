@@ -4,7 +4,10 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-TWO := -n 2 --dist loadfile --no-loadscope-reorder   # a file stays in one process: what its tests share is made once
+# a file stays in one process: what its tests share is made once
+BY_FILE := --dist loadfile --no-loadscope-reorder
+# what is compiled once is read by the dozens of processes that the tests start
+unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := run
 # checking types from nothing is a minute of one process, which tests can use the other core for
 TOGETHER := $(MAKE) --no-print-directory --jobs=2
@@ -19,11 +22,11 @@ test: .venv/installed
 fast: .venv/installed
 	$(TOGETHER) lint fast-tests
 
-all-tests:
-	$(BIN)/pytest $(TWO) --cov --cov-report=term:skip-covered --cov-fail-under=90
+all-tests:  # three for two cores: tests of servers and workers wait half of their time
+	$(BIN)/pytest -n 3 $(BY_FILE) --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 fast-tests:
-	$(BIN)/pytest $(TWO) -m "not slow"
+	$(BIN)/pytest -n 2 $(BY_FILE) -m "not slow"
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -23,9 +23,12 @@ from tests.tiny import TINY, prepared, rendered
 settings.register_profile("any load", deadline=None, derandomize=True)
 settings.load_profile("any load")
 
+LONGEST = ("test_operating", "test_killed", "test_flows", "test_render_flow", "test_serving", "test_runtime")
+"""Files that take a minute or more, most of it in servers, workers and labs."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with most slow tests first, for two processes to end together.
+    """The longest files first, then those with most slow tests, for all processes to end together.
 
     Neither slow tests nor drawn examples are counted as covering: counting lines makes tests dearer by two thirds, and
     what only these run should have a test of its own.
@@ -34,7 +37,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in [*slow, *(item for item in items if is_hypothesis_test(getattr(item, "function", None)))]:
         item.add_marker("no_cover")
     files = Counter(item.path for item in slow)
-    items.sort(key=lambda item: -files[item.path])
+    place = {name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (place.get(item.path.stem, len(LONGEST)), -files[item.path]))
 
 
 DEAR_SECONDS = 0.2
