@@ -15,7 +15,7 @@ library_name: diffusers
 pipeline_tag: text-to-video
 ---
 Trained from scratch by t2v-lab: clips of {spec.frames} frames at {spec.width} x {spec.height} px. Prompts are made of
-these words, in any order; others are refused: {words}.
+these words, others are refused: {words}.
 
 ```python
 import torch

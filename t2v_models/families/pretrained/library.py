@@ -43,13 +43,13 @@ def unwarned() -> Iterator[None]:
 
 @cache
 def package(name: str) -> Any:
-    """The package itself, with neither log nor bars."""
+    """The package itself; neither has a log or bars."""
     for variable in OFFLINE:
         os.environ[variable] = "1"  # read on import
     hub: Any = import_module("huggingface_hub.constants")
     hub.HF_HUB_OFFLINE = True  # where it was imported before
-    found = import_module(name)
-    logs = import_module(f"{name}.utils.logging")
-    logs.set_verbosity_error()
-    logs.disable_progress_bar()
-    return found
+    for each in PACKAGES:  # what one loads, the other may tell of
+        logs = import_module(f"{each}.utils.logging")
+        logs.set_verbosity_error()
+        logs.disable_progress_bar()
+    return import_module(name)
