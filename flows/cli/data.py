@@ -45,6 +45,9 @@ def render(
     bands: Annotated[
         bool, typer.Option("--bands", help="Captions may also say how large and how fast; s4 asks for more of both.")
     ] = False,
+    background: Annotated[str, typer.Option(help="plain, gradient, stripes, checker, noise, or mixed.")] = "plain",
+    drifting: Annotated[bool, typer.Option("--drifting", help="The background drifts by a pixel a frame.")] = False,
+    background_named: Annotated[bool, typer.Option("--background-named", help="Captions say it, too.")] = False,
     codec: Annotated[str, typer.Option(help="lz4: fastest; webp: lossless too, slow, plays in any browser.")] = "lz4",
     workers: Annotated[int, typer.Option(help="Processes that render; the bytes are the same for any number.")] = 2,
     runner: Annotated[
@@ -62,6 +65,7 @@ def render(
     t2v render data/shapes --world shapes --coverage 43
     t2v render data/bands --bands                       "small circle moving
                                                         left very slowly"
+    t2v render data/striped --background stripes --drifting
     t2v render data/all --hold-out none                 nothing kept for s3
     t2v render data/mixed --sizes 64,64x36 --lengths 10,20
                                                         four shapes, as many of
@@ -83,6 +87,7 @@ def render(
         (several if len(shapes) > 1 else {"clips": clips, "spec": shapes[0]})
         | {
             "world": world, "seed": seed, "bands": bands, "codec": codec,
+            "background": background, "drifting": drifting, "background_named": background_named,
             "coverage": int(coverage) if coverage and coverage.isdigit() else coverage,
         }
         | held

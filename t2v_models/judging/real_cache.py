@@ -83,7 +83,7 @@ def deciding_files(world: World) -> set[Path]:
     package = Path(__file__).parents[1]
     listed = package / "worlds" / "listed.py"
     found = {Path(__file__), WEIGHTS}
-    ahead = [package / "judging" / "suite.py", Path(inspect.getfile(type(world)))]
+    ahead = [package / "judging" / "suite.py", *(Path(inspect.getfile(type(one))) for one in world.made_of)]
     while ahead:
         path = ahead.pop()
         if path in found or path == listed:

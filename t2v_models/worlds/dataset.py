@@ -12,6 +12,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from t2v_models.clips.spec import Bucket, ClipSpec, Codec, check_shapes, most_common
 from t2v_models.config import Config, LabError
 from t2v_models.worlds.listed import WORLDS, world_named
+from t2v_models.worlds.on_background import OPTIONS, Option, on_background
 from t2v_models.worlds.splits import Coverage, Split
 from t2v_models.worlds.world import Scene, World
 
@@ -42,6 +43,11 @@ class DatasetConfig(Config):
     bands: bool = Field(
         False, exclude_if=not_, description="captions may also say how large and how fast; s4 asks for more of both"
     )
+    background: Option = Field(
+        "plain", exclude_if=lambda option: option == "plain", description="pattern behind the objects"
+    )
+    drifting: bool = Field(False, exclude_if=not_, description="the background drifts by a pixel a frame")
+    background_named: bool = Field(False, exclude_if=not_, description="captions end with their background")
     clips_per_shard: int = Field(500, ge=1, le=100_000, description="clips in one tar file")
     codec: Codec = Field("lz4", description="how pixels are stored: lz4 is fast, webp plays in any browser")
     buckets: tuple[Bucket, ...] = Field(
@@ -91,6 +97,9 @@ class DatasetConfig(Config):
 
     @model_validator(mode="after")
     def _can_be_drawn(self) -> Self:
+        if self.background == "plain" and (self.drifting or self.background_named):
+            what = "drift" if self.drifting else "be named in captions"
+            raise LabError(f"a plain background cannot {what}: choose one of {', '.join(OPTIONS[1:])}")
         for one in self.one_shape:
             if one.spec.frames < self.rules.least_frames:
                 raise LabError(
@@ -117,7 +126,7 @@ class DatasetConfig(Config):
     @property
     def rules(self) -> World:
         """The world itself: what prompts mean, how scenes are drawn and how clips are read."""
-        return world_named(self.world)
+        return on_background(self.world, self.background, drifting=self.drifting, named=self.background_named)
 
     @property
     def prompts(self) -> tuple[str, ...]:

@@ -144,6 +144,11 @@ class World(ABC):
     """What is never rendered unless the user says otherwise."""
     background: ClassVar[tuple[int, int, int]] = (255, 255, 255)
 
+    @property
+    def made_of(self) -> tuple["World", ...]:
+        """The worlds whose code draws and reads it."""
+        return (self,)
+
     def checked_hold_out(self, names: Iterable[str]) -> tuple[str, ...]:
         """What is to be held out, in an order that does not depend on the user's.
 
