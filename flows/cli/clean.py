@@ -77,7 +77,7 @@ def clean(
             old_runs.remove_runs(work, runs, _database(work, postgres))
             old_folders.remove(folders)
             flow_runs.remove_runs(flows)
-    if removes and not running(work):
+    if (removes or yes) and not running(work):
         _shrink(work)
     print(f"{work} has {bytes_in_words(size(work))}")
     print_json(as_json, found | {"removed": removes})

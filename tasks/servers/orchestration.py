@@ -38,10 +38,10 @@ HEARTBEAT_SECONDS = 30
 """The least Prefect allows; `tasks.servers.runtime.prepare` and the deployments set it for every run."""
 SILENCE_SECONDS = 90
 """Two signs of life may be late or lost."""
-REST_SECONDS = 10
-"""Between a crash and the next start."""
-MOVED_ON = ("Scheduled", "AwaitingRetry", "Pending", "Running", "Completed", "Cancelled", "Failed")
-"""States after a crash in which the run needs no help."""
+REST_SECONDS = 30
+"""Between a crash and the next start; on a busy machine a worker needs half of it to bury the process."""
+MOVED_ON = ("Scheduled", "AwaitingRetry", "Pending", "Submitting", "Running", "Completed", "Cancelled", "Failed")
+"""States after a crash in which the run needs no help; the rule knows them by name."""
 MISSED = timedelta(hours=1)
 """A scheduled run that is so late when `t2v up` starts is left out."""
 CRASHES = 10
@@ -74,7 +74,7 @@ AUTOMATIONS = (
         "its checkpoint. So a crashed run of a deployment is put back into its queue.",
         trigger=EventTrigger(
             match=_EACH_RUN, match_related=_DEPLOYED, for_each={"prefect.resource.id"}, posture=Posture.Proactive,
-            # not at once: a worker that is given a run whose process it has not buried yet breaks (Prefect 3.8.8)
+            # not at once: a worker that is given a run whose process it has not buried yet ends (Prefect 3.8.8)
             after={"prefect.flow-run.Crashed"}, expect={f"prefect.flow-run.{state}" for state in MOVED_ON},
             threshold=1, within=timedelta(seconds=REST_SECONDS),
         ),

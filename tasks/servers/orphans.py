@@ -39,7 +39,7 @@ HEARD_SECONDS = 20
 """In so long a worker has passed a cancellation on, if it has heard of it."""
 BEGIN_SECONDS = 300
 """In so long a run that a worker has taken has begun, on however busy a machine."""
-FORGOTTEN_SECONDS = 30
+FORGOTTEN_SECONDS = 60
 """In so long the server's rule has put a crashed run back into its queue, if it has seen the crash."""
 TOLD_SECONDS = 5
 """In so long the log of a worker has why a process crashed, which the state says before."""
@@ -170,7 +170,7 @@ def keep_living(workers: Collection[str]) -> None:
 def _before_crash(states: list[State]) -> State:
     """What the run was doing: at work, or about to begin."""
     last = max((s for s in states if not s.is_crashed()), key=lambda state: state.timestamp)
-    return Pending(name="Submitting", message=LIVES) if last.is_pending() else Running(message=LIVES)
+    return Pending(message=LIVES) if last.is_pending() else Running(message=LIVES)
 
 
 def end_cancelled(workers: Collection[str]) -> None:

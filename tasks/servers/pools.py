@@ -23,7 +23,7 @@ from tasks.servers.orchestration import was_cancelled
 from tasks.servers.orphans import AWAY
 
 POLL_SECONDS = 2.0
-RESTART_SECONDS = 60.0
+RESTART_SECONDS = 120.0
 """A crashed run is put back into its queue by a rule of the server (`orchestration`), which needs a moment."""
 
 
