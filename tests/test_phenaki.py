@@ -200,33 +200,13 @@ def test_a_clip_goes_on_from_known_frames(count):
 
 
 def test_images_come_first_where_that_is_wished():
-    model = fresh(images_first=0.5, fold=False)
+    model = fresh(images_first=0.5)
     slots = model.transformer.places[0]
     before = slots.detach().clone()
     model.training_step(batch(), 0, 0.0)
     assert not torch.equal(slots[0], before[0]) and torch.equal(slots[1:], before[1:])
     model.training_step(batch(), 1, 0.6)
     assert not torch.equal(slots[1:], before[1:])
-
-
-def test_folded_tokens_of_an_image_are_those_of_a_clip_whose_others_are_unknown():
-    network, text = fresh(fold=True).transformer, fresh().text(CAPTIONS)
-    tokens = torch.randint(40, (2, 18))
-    image = network(tokens[:, :6], text)
-    rest_unknown = network(tokens.masked_fill(torch.arange(18) >= 6, network.unknown), text)
-    torch.testing.assert_close(image, rest_unknown[:, :6], rtol=0, atol=1e-6)
-    assert (network(tokens, text)[:, :6] - image).abs().max() > 1e-3, "what is known later tells nothing"
-
-
-@pytest.mark.parametrize("fold", [False, True])
-def test_without_places_logits_follow_tokens_wherever_these_go(fold):
-    network, text = fresh(fold=fold).transformer, fresh().text(CAPTIONS)
-    for place in network.places:
-        place.data.zero_()
-    tokens = torch.randint(40, (2, 3, 6))
-    order = torch.randperm(6)
-    there, moved = (network(of.flatten(1), text).unflatten(1, (3, 6)) for of in (tokens, tokens[:, :, order]))
-    torch.testing.assert_close(moved, there[:, :, order], rtol=0, atol=1e-5)
 
 
 def test_words_by_cross_attention_are_heard_and_padding_is_not():

@@ -79,9 +79,7 @@ class TokenModel(LossModel):
     frozen = ("tokenizer",)
     config: TokensConfig
 
-    def __init__(
-        self, config: TokensConfig, spec: ClipSpec, tokenizer: VideoModel, causal: bool, folded: bool = False
-    ) -> None:
+    def __init__(self, config: TokensConfig, spec: ClipSpec, tokenizer: VideoModel, causal: bool):
         super().__init__()
         self.config = config
         self.spec = spec
@@ -91,7 +89,7 @@ class TokenModel(LossModel):
         shape = grid.slots(spec.frames), grid.rows, grid.columns
         self.transformer = TokenTransformer(
             shape, self.tokenizer.quantiser, self.text.width, config.width, config.layers, config.heads, causal,
-            config.cross_attention, folded=folded,
+            config.cross_attention,
         )  # fmt: skip
         self.average = Average([self.transformer])
 

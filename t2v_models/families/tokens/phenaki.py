@@ -29,8 +29,6 @@ class PhenakiConfig(TokensConfig):
     about = "a transformer that fills in hidden tokens of a video_tokenizer, all of a clip in a few steps"
 
     name: Literal["phenaki"] = "phenaki"
-    width: int = Field(192, ge=8, le=8192, description="of a place inside the transformer")
-    fold: bool = Field(True, description="the tokens of one place, all slots, go through the layers as one")
     schedule: Schedule = Field("cosine", description="share of hidden tokens by step, in training and in sampling")
     primed: float = Field(
         0.15, ge=0, le=1, description="share of clips whose first slots are never hidden: they learn to go on"
@@ -75,7 +73,7 @@ class Phenaki(TokenModel):
     able = frozenset({"guidance", "steps", "first_frames", "avoid"})
 
     def __init__(self, config: PhenakiConfig, spec: ClipSpec, tokenizer: VideoModel):
-        super().__init__(config, spec, tokenizer, causal=False, folded=config.fold)
+        super().__init__(config, spec, tokenizer, causal=False)
         self.config: PhenakiConfig = config
         self.critic = self._critic() if config.critic != "none" else None
         self.average = Average([*self.taught.values()])
@@ -86,7 +84,7 @@ class Phenaki(TokenModel):
             return TokenCritic(None, config.width)
         own = TokenTransformer(
             network.shape, self.tokenizer.quantiser, self.text.width, config.width, config.critic_layers, config.heads,
-            causal=False, cross=config.cross_attention, outputs=1, folded=config.fold,
+            causal=False, cross=config.cross_attention, outputs=1,
         )  # fmt: skip
         return TokenCritic(own, config.width)
 

@@ -104,28 +104,6 @@ def _looked(query: Tensor, key: Tensor, value: Tensor, sees: Tensor) -> Tensor:
     return seen
 
 
-class Fold(nn.Module):
-    """Tokens of one row and column, all slots, as one and back: what happens at a place is decided as a whole, and
-    layers have a slot's share of the work."""
-
-    def __init__(self, slots: int, width: int) -> None:
-        super().__init__()
-        self.slots = slots
-        self.join, self.part = nn.Linear(slots * width, width, bias=False), nn.Linear(width, slots * width, bias=False)
-
-    def together(self, h: Tensor) -> Tensor:
-        """`(b, s y x, w)` as `(b, y x, w)`."""
-        b, n, width = h.shape
-        joined: Tensor = self.join(h.view(b, self.slots, n // self.slots, width).transpose(1, 2).flatten(2))
-        return joined
-
-    def apart(self, h: Tensor) -> Tensor:
-        """And back."""
-        b, places, width = h.shape
-        parts: Tensor = self.part(F.rms_norm(h, h.shape[-1:])).view(b, places, self.slots, width)
-        return parts.transpose(1, 2).flatten(1, 2)
-
-
 class TokenTransformer(nn.Module):
     """Tokens and texts to the logits of codes.
 
@@ -144,15 +122,13 @@ class TokenTransformer(nn.Module):
         causal: whether each sees those before it only.
         cross: whether they look at words by cross-attention.
         outputs: numbers made of each token; by default v, the logits of codes.
-        folded: whether the tokens of one row and column, all slots, go through the layers as one.
     """
 
     def __init__(
         self, shape: tuple[int, int, int], quantiser: Quantiser, text: int, width: int, layers: int, heads: int,
-        causal: bool, cross: bool = False, outputs: int | None = None, folded: bool = False,
+        causal: bool, cross: bool = False, outputs: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        assert not (causal and folded)  # slots that go as one see each other
         self.shape, self.causal, self.unknown, self.heads = shape, causal, quantiser.vocabulary, heads
         self.cross = cross
         codes = quantiser.codes(torch.arange(quantiser.vocabulary)) if quantiser.fixed else None
@@ -166,7 +142,6 @@ class TokenTransformer(nn.Module):
         nn.init.zeros_(self.said.weight)
         self.silence, self.nothing = (nn.Parameter(WORD_STD * torch.randn(width)) for _ in range(2))
         self.layers = nn.ModuleList(Layer(width, heads, cross) for _ in range(layers))
-        self.fold = Fold(shape[0], width) if folded else None
         self.head = nn.Linear(width, outputs or quantiser.vocabulary)
 
     @property
@@ -193,28 +168,19 @@ class TokenTransformer(nn.Module):
             memory: remembers what it saw, of a causal one.
         """
         before, n = (memory.tokens if memory else 0), tokens.shape[1]
-        if self.fold is not None:
-            tokens = F.pad(tokens, (0, self.count - n), value=self.unknown)
-        h = self._embedded(tokens, before)
-        if self.fold is not None:
-            h = self.fold.together(h)
-        h = h + self.said(_mean_like(text))[:, None]
+        h = self._embedded(tokens, before) + self.said(_mean_like(text))[:, None]
         words, there = self._words(text)
         prefix = words[:, :0] if self.cross else words
         if not before:
             h = torch.cat([prefix, h], 1)
         if memory is not None and not memory.layers:
             memory.layers = [self._room(len(h), prefix.shape[1]) for _ in self.layers]
-        places = h.shape[1] - (0 if before else prefix.shape[1])
-        sees, hears = self._sees(there[:, : prefix.shape[1]], before, places), _bias(there)[:, None, None]
+        sees, hears = self._sees(there[:, : prefix.shape[1]], before, n), _bias(there)[:, None, None]
         for i, layer in enumerate(self.layers):
             h = layer(h, sees, memory.layers[i] if memory else None, words, hears)
         if memory is not None:
             memory.tokens += n
-        h = h[:, -places:]
-        if self.fold is not None:
-            h = self.fold.apart(h)[:, :n]
-        return F.rms_norm(h, h.shape[-1:])
+        return F.rms_norm(h[:, -n:], h.shape[-1:])
 
     def _embedded(self, tokens: Tensor, first: int) -> Tensor:
         slots, rows, columns = self.places
