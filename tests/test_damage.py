@@ -147,6 +147,17 @@ def test_a_film_that_is_cut_is_told_and_its_beginning_kept(whole: dict[str, Path
     assert frozen(clips) == 0
 
 
+def test_a_gif_that_is_cut_is_told_wherever_it_ends(tmp_path: Path) -> None:
+    frames, path = [Image.fromarray(frame) for frame in noisy(6)], tmp_path / "a.gif"
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=100)
+    content, right = path.read_bytes(), [np.asarray(picture.pixels()) for picture in shown(path, 10, Told())]
+    for place in [*range(len(content) // 2, len(content), len(content) // 20), content.rindex(b"\x21\xf9")]:
+        path.write_bytes(content[:place])
+        assert is_told(path, right)
+        kept = [np.asarray(picture.pixels()) for picture in shown(path, 10, Told()) if not picture.damage]
+        assert all(map(np.array_equal, kept, right))
+
+
 def test_whole_films_have_no_damage(whole: dict[str, Path], tmp_path: Path) -> None:
     for name, path in whole.items():
         put(tmp_path / "source", name, path.read_bytes(), f"a bar in {name}".encode())

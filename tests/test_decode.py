@@ -136,7 +136,7 @@ def test_bad_media_are_listed_with_the_reason_and_skipped(tmp_path: Path) -> Non
         "empty.mp4": "the file is empty", "text.mp4": "Invalid data", "cut.mp4": "End of file", "cut.webp": "cannot be",
         "short.gif": "it has 3 frames at 10 frames per second; a clip needs 6", "zero.npz": "it has 0 frames",
         "floats.npz": "float64 of shape", "other.npz": "allowed is uint8", "stranger.npz": "no array `frames`",
-        "huge.gif": "exceeds limit", "huge.npz": "too large", "sound.mp4": "no video", "paper.pdf": "its suffix is not",
+        "huge.gif": "too large", "huge.npz": "too large", "sound.mp4": "no video", "paper.pdf": "its suffix is not",
         "broken_frames": "frame frame_3.png cannot be read",
     }  # fmt: skip
     assert set(reasons) == set(expected)

@@ -26,6 +26,7 @@ from t2v_models.shards.ingest_report import NOTICES, REJECTS, Kind, Reject, kind
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.paths import printable
 from t2v_models.shards.sources import Excerpt, list_sources
+from t2v_models.shards.tables import table_rows
 from tests.tiny import OPTIONS, clips, noise, put, put_frames, rejects
 
 
@@ -64,6 +65,11 @@ def test_tables_name_clips_and_captions_and_lead_nowhere_else(tmp_path: Path, su
         first = 2 if suffix == "csv" else 1
         assert found["two.webp"] == f"listed a second time, in {place} {first + 6}"
         assert found[f"{place} {first + 7}"] == "its path is no printable text"
+
+
+def test_a_quote_after_a_blank_is_a_quote(tmp_path: Path) -> None:
+    table = put(tmp_path, "t.csv", b'path, caption\na.webp, "a cat, big"\nb.webp,  "a dog"\n', None)
+    assert [(row.path, row.caption) for row in table_rows(table)] == [("a.webp", "a cat, big"), ("b.webp", "a dog")]
 
 
 @pytest.mark.parametrize(("name", "content", "found"), [

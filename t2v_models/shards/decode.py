@@ -4,8 +4,10 @@ Whatever is wrong with a file is a `ValueError` with the reason; what a decoder 
 """
 
 import math
+import struct
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -19,12 +21,12 @@ from t2v_models.shards.film import film
 from t2v_models.shards.frames import FRAME_SUFFIXES, frame_files
 from t2v_models.shards.paths import printable
 from t2v_models.shards.picture import Shown, Told, check_size, on_white
+from t2v_models.shards.structure import gif_controls
 
 LONGEST_PICTURE = 600.0
 """Seconds one picture may stand still: times beyond this are damage."""
-HASTY, USUAL = 10, 0.1
-"""Milliseconds up to which browsers do not believe how long a GIF's or WebP's picture is shown, and the seconds they
-show it instead."""
+HASTY, USUAL = 0.0105, 0.1
+"""Seconds up to which browsers do not believe how long a GIF's or WebP's picture is shown, and for how long it is."""
 
 
 def shown(path: Path, fps: float, told: Told) -> Iterator[Shown]:
@@ -48,8 +50,11 @@ def shown(path: Path, fps: float, told: Told) -> Iterator[Shown]:
         raise ValueError("the file is empty")
     if start[:4] == b"PK\x03\x04":
         return _array(path, fps)
-    if start[:4] == b"GIF8" or (start[:4] == b"RIFF" and start[8:12] == b"WEBP"):
-        return _animation(path, told)
+    if start[:4] == b"GIF8":
+        check_size(*struct.unpack("<HH", start[6:10]))
+        return map(_believed, _gif(path, told))
+    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+        return map(_believed, _animation(path, told))
     return film(path, told)
 
 
@@ -130,8 +135,22 @@ def _animation(path: Path, told: Told) -> Iterator[Shown]:
             image.seek(index)
             check_size(*image.size)  # a frame may be larger than the film says it is
             image.load()
-            milliseconds = float(image.info.get("duration") or 0)
-            yield Shown(milliseconds / 1000 if milliseconds > HASTY else USUAL, partial(_rgb, image.copy()))
+            yield Shown(float(image.info.get("duration") or 0) / 1000, partial(_rgb, image.copy()))
+
+
+def _gif(path: Path, told: Told) -> Iterator[Shown]:
+    """A GIF as a film. To FFmpeg all pictures of which nothing is said are one: then by Pillow, which lays some wrong
+    behind one that is taken away."""
+    controls = gif_controls(path)
+    if None not in controls[1:]:
+        return film(path, told)
+    if any((control or 0) > 1 for control in controls):
+        raise ValueError("some of its pictures are taken away, and of others nothing is said: convert it")
+    return _animation(path, told)
+
+
+def _believed(picture: Shown) -> Shown:
+    return picture if picture.seconds > HASTY else replace(picture, seconds=USUAL)
 
 
 def _array(path: Path, fps: float) -> Iterator[Shown]:

@@ -54,7 +54,9 @@ def is_checked(path: Path, container: str) -> bool:
 
 def is_cut(path: Path, container: str) -> bool:
     """Whether a film is shorter, in bytes, than it says, or ends amid a part of it."""
-    ends = {"avi": _avi_ends, "asf": _asf_ends, "mpegts": _ts_ends, "mpeg": _ps_ends, "ogg": _ogg_ends}.get(container)
+    ends: Callable[[mmap], bool] | None = {
+        "avi": _avi_ends, "asf": _asf_ends, "mpegts": _ts_ends, "mpeg": _ps_ends, "ogg": _ogg_ends, "gif": _gif_ends
+    }.get(container)  # fmt: skip
     if ends is None:
         return False
     with path.open("rb") as stream, mmap(stream.fileno(), 0, access=ACCESS_READ) as data:
@@ -214,3 +216,36 @@ def _ogg_ends(data: mmap) -> bool:
     """The last page of a stream is marked."""
     last = data.rfind(b"OggS")
     return last + 6 <= len(data) and bool(data[last + 5] & 4)
+
+
+def gif_controls(path: Path) -> list[int | None]:
+    """What is done with each picture of a GIF before the next is drawn, 0 to 7; None where nothing is said of it."""
+    with path.open("rb") as stream, mmap(stream.fileno(), 0, access=ACCESS_READ) as data:
+        return _gif_blocks(data)[0]
+
+
+def _gif_ends(data: mmap) -> bool:
+    return _gif_blocks(data)[1]
+
+
+def _gif_blocks(data: mmap) -> tuple[list[int | None], bool]:
+    """What controls its pictures, and whether its blocks lead from one to the next to the end: GIF89a, appendix B."""
+    controls: list[int | None] = []
+    control: int | None = None
+    at = 13 + _gif_colours(data[10]) if len(data) > 13 else len(data)
+    while at + 9 < len(data) and data[at] in (0x21, 0x2C):
+        if data[at] == 0x2C:
+            controls.append(control)
+            control = None
+        elif data[at + 1] == 0xF9:
+            control = data[at + 3] >> 2 & 7
+        at += 2 if data[at] == 0x21 else 11 + _gif_colours(data[at + 9])
+        while at < len(data) and data[at]:
+            at += 1 + data[at]
+        at += 1
+    return controls, at < len(data) and data[at] == 0x3B
+
+
+def _gif_colours(flags: int) -> int:
+    """Bytes of a table of colours."""
+    return 6 << (flags & 7) if flags & 0x80 else 0

@@ -78,7 +78,7 @@ def table_rows(table: Path, columns: Mapping[str, str] | None = None) -> Iterato
 
 def _csv_rows(table: Path, asked: Mapping[str, str]) -> Iterator[tuple[str, Values]]:
     csv.field_size_limit(LONGEST_CELL)
-    reader = csv.reader(io.StringIO(_text(table), newline=""), strict=True)
+    reader = csv.reader(io.StringIO(_text(table), newline=""), strict=True, skipinitialspace=True)
     header: list[str] = []
     found: Found | None = None
     line = 1
