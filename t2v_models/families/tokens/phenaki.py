@@ -35,7 +35,7 @@ class PhenakiConfig(TokensConfig):
     )
     images_first: float = Field(0.0, ge=0, lt=1, description="share of the run, its start, that sees first frames only")
     rarity: float = Field(
-        0.5, ge=0, le=1, description="how much more rare codes count: a code's weight is its frequency to minus this"
+        0.0, ge=0, le=1, description="how much more rare codes count: a code's weight is its frequency to minus this"
     )
     steps: int = Field(16, ge=1, le=1024, description="evaluations of the network for one clip")
     order: Order = Field("random", description="which drawn tokens are kept first; critic needs one")
