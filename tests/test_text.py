@@ -116,8 +116,14 @@ def test_vectors_of_the_package_know_words_of_one_kind():
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_learns_and_samples_with_an_open_vocabulary(family: str, static_folder: Path):
-    config = FAMILIES[family].tiny().model_copy(update={"text_encoder": StaticConfig(folder=static_folder)})
+def test_every_family_learns_and_samples_with_an_open_vocabulary_or_says_why_not(family: str, static_folder: Path):
+    tiny = FAMILIES[family].tiny().model_dump(exclude={"text_encoder"})
+    try:
+        config = FAMILIES[family].model_validate(tiny | {"text_encoder": StaticConfig(folder=static_folder)})
+    except ValueError as error:
+        if f"{family} has a text encoder" in str(error):  # one of its own, and says so
+            return
+        raise
     model = built(config, ClipSpec(size=16, frames=6), ["left", "e"])
     frames = torch.randint(256, (config.batch_size, 6, 16, 16, 3), dtype=torch.uint8)
     found = model.training_step(Batch(frames, ("left",) * config.batch_size), 0, 0.0)

@@ -38,6 +38,11 @@ def word_table(width: int, length: int, std: float) -> nn.Linear:
     return table
 
 
+def at_least_float32(values: Tensor) -> Tensor:
+    """The same numbers, exact enough for sums and differences, whatever autocast made of them."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def full_precision(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """The same function of tensors made float32 at least, whatever autocast has the networks around it do.
 
@@ -46,7 +51,7 @@ def full_precision(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """
 
     def exact(value: Any) -> Any:
-        return value.to(torch.promote_types(value.dtype, torch.float32)) if isinstance(value, Tensor) else value
+        return at_least_float32(value) if isinstance(value, Tensor) else value
 
     @wraps(function)
     def exactly(*args: Any) -> Tensor:

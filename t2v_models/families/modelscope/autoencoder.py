@@ -22,6 +22,7 @@ from t2v_models.config import LabError
 from t2v_models.families import rates
 from t2v_models.families.diffusion.parts import one_frame
 from t2v_models.families.ema import Average, power_share
+from t2v_models.families.layers import at_least_float32
 from t2v_models.families.muon import Muon
 from t2v_models.families.pretrained import library
 from t2v_models.machine import threads
@@ -146,9 +147,9 @@ class FrameAutoencoder(LossModel):
         network: Any = self.autoencoder
         pictures = _pictures(one_frame(part, to_video(part.frames)))
         found = network.encode(pictures).latent_dist
-        mean, log_variance = found.mean.float(), found.logvar.float()
+        mean, log_variance = at_least_float32(found.mean), at_least_float32(found.logvar)
         latent = mean + (log_variance / 2).exp() * part.randn(*mean.shape[1:])
-        error = network.decode(latent.to(pictures)).sample.float() - pictures
+        error = at_least_float32(network.decode(latent.to(pictures)).sample) - pictures
         away = (mean.square() + log_variance.exp() - 1 - log_variance).mean((1, 2, 3)) / 2
         squares = error.square().mean((1, 2, 3))
         each = squares + self.config.absolute * error.abs().mean((1, 2, 3)) + self.config.prior * away

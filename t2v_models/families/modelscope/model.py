@@ -24,6 +24,7 @@ from t2v_models.config import LabError
 from t2v_models.families import rates
 from t2v_models.families.diffusion.parts import stratified
 from t2v_models.families.ema import Average, power_share
+from t2v_models.families.layers import at_least_float32
 from t2v_models.families.modelscope.autoencoder import GROUPS, FrameAutoencoder, by_muon
 from t2v_models.families.modelscope.config import ModelscopeSettings
 from t2v_models.families.modelscope.folder import save_whole
@@ -130,7 +131,7 @@ class Modelscope(LossModel):
     def losses(self, part: Batch, step: int, progress: float) -> dict[str, Loss]:
         """The square of the error of v, at one noise level a clip."""
         with torch.no_grad():
-            clean = self.standard(self.autoencoder.latents(to_video(part.frames)).float())
+            clean = self.standard(at_least_float32(self.autoencoder.latents(to_video(part.frames))))
         level = (LEVELS * stratified(part)).long().to(clean.device)
         signal = self.signal[level].to(clean).view(-1, 1, 1, 1, 1)
         spread = (1 - signal.square()).sqrt()
@@ -138,7 +139,7 @@ class Modelscope(LossModel):
         out = (part.rand() < self.config.dropout).tolist()
         said = ["" if left else caption for caption, left in zip(part.captions, out, strict=True)]
         v = self.denoiser(signal * clean + spread * noise, level, self._tokens(said))
-        error = v.float() - (signal * noise - spread * clean)
+        error = at_least_float32(v) - (signal * noise - spread * clean)
         return {"denoiser": Loss(error.square().mean((1, 2, 3, 4)).sum(), len(clean))}
 
     def _tokens(self, captions: Sequence[str]) -> Tensor:

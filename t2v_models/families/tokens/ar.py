@@ -11,6 +11,7 @@ from torch import Tensor
 
 from t2v_models.batch import Batch
 from t2v_models.clips.spec import ClipSpec
+from t2v_models.families.layers import at_least_float32
 from t2v_models.families.texts import beside
 from t2v_models.families.tokens.learner import TokenModel, TokensConfig, chosen, uniform
 from t2v_models.families.tokens.transformer import Memory, TokenTransformer
@@ -48,7 +49,7 @@ class ArTokens(TokenModel):
     def learn(self, part: Batch, tokens: Tensor, text: Text, progress: float) -> dict[str, Loss]:
         """Cross-entropy of every token by those before it, nats."""
         logits = self.transformer(before(self.transformer, tokens), text)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        logits = at_least_float32(logits)
         wrong = F.cross_entropy(logits.transpose(1, 2), tokens, reduction="sum")
         right = (logits.detach().argmax(-1) == tokens).sum()
         return {"transformer": Loss(wrong, tokens.numel(), {"right": right.to(wrong)})}

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from t2v_models.families.layers import at_least_float32
 from t2v_models.families.tokens.transformer import TokenTransformer
 from t2v_models.model import Loss
 from t2v_models.text.encoder import Text
@@ -52,7 +53,7 @@ def critic_loss(logits: Tensor, drawn: Tensor, tokens: Tensor, hidden: Tensor) -
         hidden: bool `(b, n)`.
     """
     real = drawn == tokens
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    logits = at_least_float32(logits)
     each = F.binary_cross_entropy_with_logits(logits, real.to(logits), reduction="none")
     right = ((logits > 0) == real) & hidden
     figures = {"critic/right": right.sum().to(each), "critic/real": (real & hidden).sum().to(each)}

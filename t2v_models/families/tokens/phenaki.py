@@ -13,6 +13,7 @@ from torch import Tensor
 from t2v_models.batch import Batch
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.families.ema import Average
+from t2v_models.families.layers import at_least_float32
 from t2v_models.families.tokens.critic import CriticKind, TokenCritic, critic_loss
 from t2v_models.families.tokens.learner import TokenModel, TokensConfig, chosen, uniform
 from t2v_models.families.tokens.masks import SHARES, Order, Schedule, hidden_tokens
@@ -99,7 +100,7 @@ class Phenaki(TokenModel):
             tokens = tokens[:, : self.transformer.shape[1] * self.transformer.shape[2]]
         hidden = self._hidden(part, tokens)
         logits = self.transformer(tokens.masked_fill(hidden, self.transformer.unknown), text)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        logits = at_least_float32(logits)
         losses = {"transformer": masked_loss(logits, tokens, hidden, self.weights)}
         if self.critic:
             draws = part.rand(tokens.shape[1])
