@@ -42,7 +42,7 @@ RENDER, REAL, REPORT = "render", "judge real clips", "report"
 """Stages of every lab; between them each model is trained and judged."""
 
 
-class LabConfig(Config):
+class LabConfig(Config, allow_inf_nan=False):
     """One experiment: data, models that share it and the same budget, and how they are judged."""
 
     dataset: DatasetConfig = Field(DatasetConfig(), description="what is rendered")

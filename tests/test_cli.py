@@ -174,6 +174,9 @@ def test_a_lab_is_varied_from_the_command_line() -> None:
         ("models.gan.widht=3", "models.0: unknown key 'widht': did you mean 'width'"),
         ("training.minutes=3", "training: give either steps or minutes"),
         ("dataset.clips.x=3", "--set dataset.clips.x: 360 has no 'x' in it"),
+        ("training.seed=2024-13-45", "--set 'training.seed=2024-13-45' is not a number, a word or a list"),
+        ("minutes.gan=.inf", "minutes.gan: should be a finite number"),
+        ("models.gan.name=[1]", "models.0: unknown model [1]: allowed: gan"),
     ],
 )
 def test_a_mistake_in_what_is_varied_is_one_sentence(setting: str, sentence: str) -> None:

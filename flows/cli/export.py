@@ -71,10 +71,14 @@ def _clips(data: str, like: Path | None, count: int, seed: int, work: Path) -> "
 
     if not is_url(data) and not (local_folder(data) / MANIFEST).exists():
         from tasks.samplers import Made, makes_clips, source
-        from tasks.subjects import dataset_like
 
         if makes_clips(data):
-            return Made.of(source(run_folder(data, work), dataset_like(like) if like else None), count, seed)
+            told = None
+            if like:
+                from tasks.subjects import dataset_like  # imports Prefect, which makes a folder in the user's home
+
+                told = dataset_like(like)
+            return Made.of(source(run_folder(data, work), told), count, seed)
     return open_data(data, work / "cache")
 
 

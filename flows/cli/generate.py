@@ -41,13 +41,17 @@ def generate(
     from t2v_models.generate import interpolate, interpolation_names
     from t2v_models.sampler import Request, repeat, sample_all
     from tasks.samplers import source
-    from tasks.subjects import dataset_like
 
     check_suffix(out)
     on_the_way = to is not None or to_seed is not None
     if on_the_way and len(prompts) > 1:
         raise LabError(f"--to and --to-seed go from one prompt and {len(prompts)} were given: give one")
-    sampler = source(run_folder(run, work), dataset_like(like) if like else None).sampler
+    data = None
+    if like:
+        from tasks.subjects import dataset_like  # imports Prefect, which makes a folder in the user's home
+
+        data = dataset_like(like)
+    sampler = source(run_folder(run, work), data).sampler
     if on_the_way:
         ends = (prompts[0], prompts[0] if to is None else to), (seed, seed if to_seed is None else to_seed)
         clips = interpolate(sampler, *ends, count)

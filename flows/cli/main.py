@@ -223,7 +223,6 @@ def evaluate(
     from t2v_models.config import near
     from t2v_models.judging.scores import TIERS, EvaluateConfig
     from tasks.servers.runtime import prefect_api, prepare
-    from tasks.subjects import asked_of, dataset_like, own_clips_in, subject, taken
 
     if tier not in TIERS:
         raise LabError(f"unknown tier {tier!r}: {near(tier, TIERS)}")
@@ -231,6 +230,8 @@ def evaluate(
     asked = {"splits": split, "clips_per_prompt": count, "seed": seed, "guidance": guidance, "steps": steps}
     config = EvaluateConfig.model_validate(asked)
     prepare(work)
+    from tasks.subjects import asked_of, dataset_like, own_clips_in, subject, taken
+
     folder = run_folder(run, work)
     own = like if like and own_clips_in(like) else None
     data = dataset_like(like) if like and not own else None

@@ -22,7 +22,7 @@ def settings(given: Sequence[str]) -> dict[str, Any]:
             raise LabError(f"--set {setting!r} is not KEY=VALUE: write for example --set batch_size=144")
         try:
             values[key] = value if value.startswith("#") else yaml.safe_load(value)  # to YAML #808080 is a comment
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:  # the latter of a day that no calendar has
             raise LabError(f"--set {setting!r} is not a number, a word or a list: put words in quotes") from error
     return values
 

@@ -32,9 +32,9 @@ def family(name: object) -> type[FamilyConfig]:
     Raises:
         LabError: there is none of that name.
     """
-    if name not in FAMILIES:
+    if not isinstance(name, str) or name not in FAMILIES:
         raise LabError(f"unknown model {name!r}: {near(str(name), FAMILIES)}")
-    return FAMILIES[str(name)]
+    return FAMILIES[name]
 
 
 def _of_its_family(value: object) -> object:

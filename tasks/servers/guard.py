@@ -29,7 +29,7 @@ class OwnPagesOnly:
             return await self._app(scope, receive, send)
         headers = Headers(scope=scope)
         host, origin = headers.get("host", ""), ", ".join(headers.getlist("origin"))
-        is_own = headers.get("sec-fetch-site", "none") in ("same-origin", "none") or _follows_a_link(headers)
+        is_own = headers.get("sec-fetch-site", "none") in ("same-origin", "none") or _follows_a_link(scope, headers)
         if THIS_MACHINE.fullmatch(host) and origin in ("", f"http://{host}") and is_own:
             return await self._app(scope, receive, _unframed(send))
         if scope["type"] == "websocket":
@@ -42,9 +42,10 @@ class OwnPagesOnly:
         await refusal(scope, receive, send)
 
 
-def _follows_a_link(headers: Headers) -> bool:
-    """Whether the answer becomes a page of its own, in a window and not in a frame."""
-    return (headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")) == ("navigate", "document")
+def _follows_a_link(scope: Scope, headers: Headers) -> bool:
+    """Whether the answer becomes a page of its own, in a window and not in a frame; what a form posts does not."""
+    kind = (scope.get("method"), headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest"))
+    return kind == ("GET", "navigate", "document")
 
 
 def _unframed(send: Send) -> Send:

@@ -119,7 +119,11 @@ def prefect_api(work: Path) -> Iterator[str]:
     given = os.environ.get("PREFECT_API_URL")
     if given:
         check_prefect(given)
-        yield given
+        from prefect.settings import PREFECT_API_URL, temporary_settings
+
+        # Prefect that was imported before `prepare` knows no address, and starts a server that answers every page
+        with temporary_settings({PREFECT_API_URL: given}), _for_all_threads():
+            yield given
         return
     home = Path(work).absolute() / "prefect"
     with ExitStack() as stack:
