@@ -136,7 +136,7 @@ def reporter(run: RunConfig, run_dir: Path, tracker: Tracker, show: Callable[[fl
         share = figures.get("train/progress", share)
         if WATCHED in figures:
             accuracy = f"{figures[WATCHED]:.0%} of clips obey"
-        if "train/seconds" in figures:  # the figures of a look, which leaves a sheet of clips
+        if "train/seconds" in figures:  # the figures of a validation, which leaves a sheet of clips
             tracker.image("samples", step, validation.sheet(run_dir, step))
         show(share, f"step {step:,}, {accuracy}")
 

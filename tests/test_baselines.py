@@ -41,7 +41,7 @@ def test_retrieval_knows_every_wording_and_nothing_new() -> None:
     assert max(held_out["dir_x"].value, held_out["dir_y"].value) <= 0.75
 
 
-def test_the_deaf_oracle_scores_chance_and_looks_perfect() -> None:
+def test_real_clips_of_random_prompts_score_chance_and_look_perfect() -> None:
     found = scores("unconditional", "s0", 40)
     motions = [c[0] for c in cases(DATA)]
     assert found["prompt_acc"].low <= 1 / len(motions) <= found["prompt_acc"].high

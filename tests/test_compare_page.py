@@ -59,15 +59,15 @@ def test_two_runs_on_a_page(runs: tuple[Path, Path], tmp_path: Path) -> None:
 
 
 def test_a_better_run_is_green_and_a_worse_one_red(baselines: tuple[Path, Path], tmp_path: Path) -> None:
-    oracle, deaf = compared(baselines)
-    page, text = page_of(tmp_path, [oracle, deaf])
+    oracle, random = compared(baselines)
+    page, text = page_of(tmp_path, [oracle, random])
     for split in ("s1", "s3"):
-        words = [d.better for _, d in by_change(oracle.verdicts[split], deaf.verdicts[split])]
+        words = [d.better for _, d in by_change(oracle.verdicts[split], random.verdicts[split])]
         assert f"better on 0, worse on {words.count(False)} of {len(words)}" in page.words
-        assert next(d for d in differences(oracle.verdicts[split], deaf.verdicts[split])).better is False
+        assert next(d for d in differences(oracle.verdicts[split], random.verdicts[split])).better is False
     assert 'class="worse"' in text
     assert 'class="better"' not in text.split("<h3>All figures")[0]
-    _, turned = page_of(tmp_path, [deaf, oracle])
+    _, turned = page_of(tmp_path, [random, oracle])
     assert 'class="better"' in turned.split("<h3>All figures")[0]
 
 

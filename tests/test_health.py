@@ -82,7 +82,7 @@ def swapped(verdicts: Sequence[Verdict], seed: int) -> list[Verdict]:
     return mixed(verdicts, np.roll(np.arange(len(asked)), apart[seed % len(apart)]).tolist())
 
 
-def deaf(verdicts: Sequence[Verdict], seed: int) -> list[Verdict]:
+def of_random_prompts(verdicts: Sequence[Verdict], seed: int) -> list[Verdict]:
     """Every clip is that of a random prompt."""
     return mixed(verdicts, np.random.default_rng(seed).integers(len(verdicts), size=len(verdicts)).tolist())
 
@@ -112,9 +112,9 @@ def test_looks_at_real_clips_raise_no_alarm(world: str) -> None:
         ("collapsed", lambda real, seed: narrowed(real, 0.25, 1)),
         ("collapsed", lambda real, seed: narrowed(real, 1, 0.1)),
         ("ignored", swapped),
-        ("ignored", deaf),
+        ("ignored", of_random_prompts),
     ],
-    ids=["place", "size", "swapped", "deaf"],
+    ids=["place", "size", "swapped", "random prompts"],
 )
 def test_planted_faults_are_found(
     world: str, kind: health.Kind, plant: Callable[[list[Verdict], int], list[Verdict]]

@@ -28,7 +28,7 @@ class MeanFrameConfig(FamilyConfig):
     about = "the mean frame of each caption, held, with a little noise"
 
     name: Literal["mean_frame"] = "mean_frame"
-    batch_size: int = Field(8, ge=1)
+    batch_size: int = Field(8, ge=1, description="clips per update")
     lr: float = Field(0.05, gt=0, description="Adam step")
 
     @classmethod
@@ -58,8 +58,9 @@ class MeanFrame(LossModel):
     def losses(self, part: Batch, step: int, progress: float) -> dict[str, Loss]:
         target = part.frames.float().mean(1) / 127.5 - 1 + 0.01 * part.randn(1, 1, 1)
         error = (self.mean_frames(part.captions) - target).square().flatten(1).mean(1)
-        return {"frame": Loss(error.sum(), len(error), {"worst": error.detach().max() * len(error)})}
+        return {"frame": Loss(error.sum(), len(error), {"bad": (error.detach() > 0.1).sum()})}
 
+    @torch.no_grad()
     def make(self, request: Request) -> Tensor:
         noise = [torch.randn((), generator=torch.Generator().manual_seed(seed)) for seed in request.seeds]
         frames = self.mean_frames(request.prompts) + 0.05 * torch.stack(noise).view(-1, 1, 1, 1)

@@ -117,7 +117,7 @@ def figures_of_rank(folder: Path) -> None:
 
 def test_ranks_tell_each_other_the_same_on_one_machine_as_between_two(tmp_path: Path) -> None:
     by_two_ranks(figures_of_rank, tmp_path)
-    assert not list(tmp_path.iterdir()), "the files behind boards should have no name once all have opened them"
+    assert not list(tmp_path.iterdir()), "files of shared memory should have no name once all have opened them"
 
 
 def refused_for_room(folder: Path) -> None:

@@ -157,17 +157,17 @@ def test_own_clips_are_evaluated_compared_and_gated_as_rendered_ones(
 ) -> None:
     monkeypatch.setattr(subjects, "reference_of", partial(reference_of, steps=STEPS, batch=BATCH))
     real, bounds, verdicts = evaluated(data, "oracle", tmp_path / "real")
-    deaf, _, others = evaluated(data, "unconditional", tmp_path / "deaf")
+    random, _, others = evaluated(data, "unconditional", tmp_path / "random")
     assert bounds == learnt_judge[1]
-    assert "prompt_acc" not in real and real["r_precision_1"].low > deaf["r_precision_1"].high
-    assert all(score.low <= score.value <= score.high for score in (*real.values(), *deaf.values()))
+    assert "prompt_acc" not in real and real["r_precision_1"].low > random["r_precision_1"].high
+    assert all(score.low <= score.value <= score.high for score in (*real.values(), *random.values()))
     assert real["energy"].value == pytest.approx(1, abs=0.1) and real["caption_spread"].n == len(verdicts)
     found = {gap.metric: gap for gap in differences(others, verdicts)}
     assert found["r_precision_1"].better and "valid" not in found
     scores = {"own": real}
     config = GateConfig().of(scores)
-    assert decide(figures_of(scores), figures_of({"own": deaf}), {}, config).promoted
-    assert not decide(figures_of({"own": deaf}), figures_of(scores), {}, config).promoted
+    assert decide(figures_of(scores), figures_of({"own": random}), {}, config).promoted
+    assert not decide(figures_of({"own": random}), figures_of(scores), {}, config).promoted
 
 
 def test_what_pleases_the_judge_more_than_real_clips_counts_for_no_more() -> None:

@@ -17,7 +17,7 @@ T = TypeVar("T")
 COUNTED_STEPS = 8
 """Steps whose arithmetic is counted: enough for penalties that come every 2, 4 or 8 steps."""
 WATCH_SHARE = 0.03
-"""Most of a run's planned time that watching may take; where looks are dear there are fewer of them."""
+"""Most of a run's planned time that validation may take; where it is dear there is less of it."""
 
 
 class Clock:
@@ -26,7 +26,7 @@ class Clock:
     def __init__(self, step: int, before: float, matrix_gflops: float) -> None:
         self._before = before
         self._start = time.perf_counter() - before
-        self._watched = self._last_look = 0.0
+        self._watched = self._last_validation = 0.0
         self._last: dict[str, float] = {}
         self._waited = 0.0
         self._mark = (self.seconds, 0.0, step)  # seconds, waited, step at the last log
@@ -69,27 +69,29 @@ class Clock:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Counts the block as time spent looking at the model."""
+        """Counts the block as time spent on validation."""
         since = time.perf_counter()
         yield
         spent = time.perf_counter() - since
-        self._last_look = spent if self._watched else 0.0  # the first also makes what all share: it foretells nothing
+        self._last_validation = (
+            spent if self._watched else 0.0
+        )  # the first also makes what all share: it foretells nothing
         self._watched += spent
 
     @property
     def watch_share(self) -> float:
-        """Share of this process's time that was spent looking."""
+        """Share of this process's time that was spent on validation."""
         return self._watched / (self.seconds - self._before)
 
     def may_watch(self, every: float, progress: float) -> bool:
-        """Whether a look is due, and `WATCH_SHARE` leaves time for it and for the one at the end.
+        """Whether validation is due, and `WATCH_SHARE` leaves time for it and for the one at the end.
 
         Both are taken to be as long as the last one; how long the first two take nobody knows. What may be spent grows
         as the root of the time, because scores change fastest at the start.
         """
         passed, planned = self.seconds - self._before, self.seconds / progress - self._before
         room = WATCH_SHARE * math.sqrt(passed * planned) - self._watched
-        return 2 * self._last_look <= room and self.due("watch", every)
+        return 2 * self._last_validation <= room and self.due("watch", every)
 
     def speed(self, step: int, batch_size: int) -> dict[str, float]:
         """Clips and arithmetic per second, over all ranks, and the share of waiting for data, since the last call: all

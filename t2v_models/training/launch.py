@@ -102,7 +102,7 @@ def train(job: Job, log: Log) -> Checkpoint:
                 torchrun.terminate()  # torchrun passes it on
                 told = True
             seen = _pass_on(metrics, seen, log)
-        _pass_on(metrics, seen, log)  # what came between the last look and the end
+        _pass_on(metrics, seen, log)  # what came after the last poll
     if stop:
         raise stop[0]
     last = checkpoints.newest(job.run_dir)

@@ -86,8 +86,8 @@ def fit(
                     figures = {"train/progress": progress} | clock.speed(step, size)
                     run_log.tell(step, collectives.all_reduce_metrics(mean(untold)), figures)
                     untold.clear()
-                run_log.save_and_look_if_due(step, metrics, config.progress(step, clock.seconds))
-        last = run_log.end(step, metrics, looks=not stopped)
+                run_log.save_and_validate_if_due(step, metrics, config.progress(step, clock.seconds))
+        last = run_log.end(step, metrics, validates=not stopped)
     if stopped:
         raise stop[0] if stop else SystemExit(128 + signal.SIGTERM)
     return last

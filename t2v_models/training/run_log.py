@@ -1,4 +1,4 @@
-"""What a run leaves behind: figures in `metrics.jsonl`, checkpoints, looks at samples."""
+"""What a run leaves behind: figures in `metrics.jsonl`, checkpoints, sheets of samples."""
 
 import json
 import math
@@ -22,7 +22,7 @@ METRICS = "metrics.jsonl"
 Log = Callable[[int, dict[str, float]], None]
 """Receives the step and named figures."""
 Watch = Callable[[int, VideoModel], dict[str, float]]
-"""Looks at the model now and then (samples, scores) and returns figures to log."""
+"""Validates the model now and then (samples, scores) and returns figures to log."""
 
 
 def print_metrics(step: int, metrics: dict[str, float]) -> None:
@@ -58,19 +58,19 @@ class RunLog:
         """Log mean metrics of the updates up to a step, the learning rates and `figures`."""
         self._write(step, _finite(metrics, step, self.last) | _learning_rates(self.model) | figures)
 
-    def save_and_look_if_due(self, step: int, metrics: Metrics, progress: float) -> None:
-        """Save and watch, each at its own pace by the clock."""
+    def save_and_validate_if_due(self, step: int, metrics: Metrics, progress: float) -> None:
+        """Save and validate, each at its own pace by the clock."""
         if collectives.is_rank_zero() and self.clock.due("save", self.config.save_seconds):
             self._save(step, metrics)
         if collectives.is_rank_zero() and self.watch and self.clock.may_watch(self.config.watch_seconds, progress):
-            self._look(step)
+            self._validate(step)
 
-    def end(self, step: int, metrics: Metrics, looks: bool) -> Checkpoint:
+    def end(self, step: int, metrics: Metrics, validates: bool) -> Checkpoint:
         """Save for the last time; the checkpoint on all ranks."""
         if collectives.is_rank_zero():
             self._save(step, metrics)
-            if looks and self.watch:
-                self._look(step)
+            if validates and self.watch:
+                self._validate(step)
         last = collectives.broadcast(self.last)
         assert last
         return last
@@ -81,9 +81,9 @@ class RunLog:
         seconds, keep = self.clock.seconds, self.config.keep
         self.last = checkpoints.save(self.model, self.run, self.run_dir, step, seconds, keep)
 
-    def _look(self, step: int) -> None:
+    def _validate(self, step: int) -> None:
         assert self.watch
-        seconds = self.clock.seconds  # when it looked, not when it had seen
+        seconds = self.clock.seconds  # when it began, not when it had ended
         with self.clock.watching():
             figures = self.watch(step, self.model)
         self._write(step, figures | {"train/seconds": seconds, "speed/watch_share": self.clock.watch_share})

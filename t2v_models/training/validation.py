@@ -1,4 +1,4 @@
-"""A look at a model in training now and then: a sheet of its clips, and how many of them obey."""
+"""Validation of a model in training: now and then a sheet of its clips, and how many of them obey."""
 
 from collections.abc import Sequence
 from functools import partial
