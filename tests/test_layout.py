@@ -117,13 +117,14 @@ def rooms_named(readme: str) -> set[str]:
     return rooms
 
 
-def test_the_readme_is_short_and_its_plan_names_every_room_and_no_other() -> None:
+def test_the_readme_is_short_and_its_plan_names_every_room_but_families_and_no_other() -> None:
     readme = (ROOT / "README.md").read_text()
     assert len(readme.splitlines()) <= 100
     rooms = {"docs", "docs/log"}
     for top in ("flows", "tasks", "t2v_models", "tests", "benchmarks", "examples"):
         rooms |= {path.parent.relative_to(ROOT).as_posix() for path in (ROOT / top).rglob("*.py")}
-    assert rooms_named(readme) == rooms, "the README's plan has one line for each folder"
+    families = {room for room in rooms if room.startswith("t2v_models/families/")}  # a new one touches no other file
+    assert rooms - families <= rooms_named(readme) <= rooms, "the README's plan has one line for each folder"
 
 
 def test_what_tests_share_is_in_files_of_its_own() -> None:
