@@ -85,8 +85,8 @@ class FamilyConfig(Config):
         """
         if len(shapes) > 1:
             raise LabError(
-                f"{self.name} learns from clips of one shape and the dataset has {in_a_row(shapes)}: train diffusion "
-                "with --set network=factorised or transformer, or make a dataset of one shape"
+                f"{self.name} learns from clips of one shape and the dataset has {in_a_row(shapes)}: make a dataset of "
+                "one shape, or train a family that takes several, see docs/tour.md"
             )
 
     def with_captions(self, captions: Sequence[str]) -> Self:
