@@ -28,14 +28,15 @@ def tokens(
     same order. Of a tokenizer that was trained further they are made anew.
     """
     from t2v_models import checkpoint
-    from t2v_models.families.tokens.learner import fitting
+    from t2v_models.families.parents import fitting
+    from t2v_models.families.tokens.tokenizer import VideoTokenizer
     from t2v_models.shards.remote import open_data
     from t2v_models.shards.tokens import place, write_tokens
     from tasks.report.console import progress
 
     store = open_data(data, work / "cache")
     model, last = checkpoint.load(run)
-    tokenizer = fitting(model, store.spec, run)
+    tokenizer = fitting(model, VideoTokenizer, "video_tokenizer", "tokenizer", store.spec, run)
     folder = place(run, store.manifest.digest)
     with progress("tokens") as show:
         found = write_tokens(

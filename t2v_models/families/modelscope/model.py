@@ -30,6 +30,7 @@ from t2v_models.families.modelscope.config import ModelscopeSettings
 from t2v_models.families.modelscope.folder import save_whole
 from t2v_models.families.modelscope.latents import Standard
 from t2v_models.families.modelscope.words import tokenizer_of
+from t2v_models.families.parents import fitting
 from t2v_models.families.pretrained import library
 from t2v_models.families.texts import check_guidance
 from t2v_models.model import Loss, LossModel, VideoModel
@@ -100,7 +101,9 @@ class Modelscope(LossModel):
         self.config: ModelscopeConfig = config
         self.spec = spec
         self.text = config.text_encoder.build()
-        self.autoencoder = _fitting(autoencoder, spec, config.autoencoder).requires_grad_(False)
+        self.autoencoder = fitting(
+            autoencoder, FrameAutoencoder, "frame_autoencoder", "autoencoder", spec, config.autoencoder
+        ).requires_grad_(False)
         latent, cell = self.autoencoder.config.latent, self.autoencoder.config.cell
         self.tokenizer = tokenizer_of(self.text.vocabulary, config.tokens)
         self.denoiser = Denoiser(config, latent, spec.height // cell, len(self.tokenizer))
@@ -201,20 +204,3 @@ class Modelscope(LossModel):
         )  # fmt: skip
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
-
-
-def _fitting(autoencoder: VideoModel, spec: ClipSpec, place: Path) -> FrameAutoencoder:
-    """The autoencoder, if it is one of frames of this size.
-
-    Raises:
-        LabError: it is not.
-    """
-    if not isinstance(autoencoder, FrameAutoencoder):
-        raise LabError(f"{place} is a run of {autoencoder.name}: name one of frame_autoencoder, --set autoencoder=RUN")
-    own = autoencoder.spec
-    if (own.height, own.width) != (spec.height, spec.width):
-        raise LabError(
-            f"the autoencoder {place} is of clips of {own.sides} px, the dataset of {spec.sides} px: train a "
-            "frame_autoencoder on that dataset"
-        )
-    return autoencoder

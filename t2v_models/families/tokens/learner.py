@@ -13,10 +13,10 @@ from torch.optim import Optimizer
 
 from t2v_models.batch import Batch, to_video
 from t2v_models.clips.spec import ClipSpec
-from t2v_models.config import LabError
 from t2v_models.families import rates
 from t2v_models.families.ema import Average, power_share
 from t2v_models.families.muon import Muon
+from t2v_models.families.parents import fitting
 from t2v_models.families.texts import check_guidance, left_out, none_like
 from t2v_models.families.tokens.critic import TokenCritic
 from t2v_models.families.tokens.tokenizer import VideoTokenizer
@@ -84,7 +84,9 @@ class TokenModel(LossModel):
         self.config = config
         self.spec = spec
         self.text = config.text_encoder.build()
-        self.tokenizer = fitting(tokenizer, spec, config.tokenizer).requires_grad_(False)
+        self.tokenizer = fitting(
+            tokenizer, VideoTokenizer, "video_tokenizer", "tokenizer", spec, config.tokenizer
+        ).requires_grad_(False)
         grid = self.tokenizer.grid
         shape = grid.slots(spec.frames), grid.rows, grid.columns
         self.transformer = TokenTransformer(
@@ -187,20 +189,3 @@ def chosen(logits: Tensor, draws: Tensor, temperature: float) -> Tensor:
         return logits.argmax(-1)
     upto = (logits / temperature).double().softmax(-1).cumsum(-1)
     return (upto <= draws[..., None].double()).sum(-1).clamp_max(logits.shape[-1] - 1)
-
-
-def fitting(tokenizer: VideoModel, spec: ClipSpec, place: Path) -> VideoTokenizer:
-    """The tokenizer, if it is one of clips of this size.
-
-    Raises:
-        LabError: it is not.
-    """
-    if not isinstance(tokenizer, VideoTokenizer):
-        raise LabError(f"{place} is a run of {tokenizer.name}: name one of video_tokenizer with --set tokenizer=RUN")
-    own = tokenizer.spec
-    if (own.height, own.width) != (spec.height, spec.width):
-        raise LabError(
-            f"the tokenizer {place} is of clips of {own.sides} px, the dataset of {spec.sides} px: train a "
-            "video_tokenizer on that dataset"
-        )
-    return tokenizer
