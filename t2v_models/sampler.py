@@ -108,6 +108,18 @@ class RoundTrip(Protocol):
 
 
 @runtime_checkable
+class ChoosesAverage(Protocol):
+    """A sampler whose weights are an average over training that can still be chosen after it."""
+
+    def choose_average(self, power: float) -> None:
+        """Sample by the average of another power: higher looks back less far.
+
+        Raises:
+            LabError: a power that cannot be made of what the run has kept.
+        """
+
+
+@runtime_checkable
 class AsPipeline(Protocol):
     """A sampler that can be written as a pipeline of diffusers."""
 

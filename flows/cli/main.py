@@ -9,6 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 from pydantic import ValidationError
 
+from flows.cli.average import commands as average_commands
 from flows.cli.clean import commands as clean_commands
 from flows.cli.data import commands as data_commands
 from flows.cli.export import commands as export_commands
@@ -35,6 +36,7 @@ MINUTES = 30
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells expect it."""
 
+app.add_typer(average_commands)
 app.add_typer(clean_commands)
 app.add_typer(data_commands)
 app.add_typer(export_commands)

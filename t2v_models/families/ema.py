@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -24,6 +25,12 @@ class Average(nn.ModuleList):
         now = [p.detach() for network in self._originals for p in network.parameters()]
         torch._foreach_lerp_(list(self.parameters()), now, share)
 
+    @torch.no_grad()
+    def become(self, averages: Sequence["Average"], shares: Sequence[float]) -> None:
+        """The sum of others, of the same networks, by these shares."""
+        for own, *others in zip(self.parameters(), *(one.parameters() for one in averages), strict=True):
+            own.copy_(sum(share * other for share, other in zip(shares, others, strict=True)))
+
 
 def half_life_share(step: int, longest: float) -> float:
     """The share of an average with a half-life of 5 % of the steps so far, at most `longest` steps."""
@@ -34,3 +41,18 @@ def power_share(step: int, power: float) -> float:
     """1 - (1 - 1/t)^(power + 1), t steps done: an average that looks back over a fixed share of the run, the shorter
     the higher the power (Karras et al. 2024, arXiv:2312.02696, eq. 1)."""
     return float(1 - (1 - 1 / (step + 1)) ** (power + 1))
+
+
+def blend(powers: Sequence[float], power: float) -> list[float]:
+    """Shares of averages of `powers`, 1 in all, whose sum comes nearest to the average of another power.
+
+    An average of power g counts the weights of each time t, 0 to 1, as (g + 1) t^g. Two such profiles have the inner
+    product (g + 1)(h + 1) / (g + h + 1), so the nearest sum of some to another is a small linear system (Karras et al.
+    2024, arXiv:2312.02696, section 3.2; there the averages are of several times, here all are of the end).
+    """
+    known = np.array(powers, np.float64)
+    system = np.ones((len(known) + 1,) * 2)
+    system[-1, -1] = 0  # the last row and column: the shares are 1 in all
+    system[:-1, :-1] = np.outer(known + 1, known + 1) / (np.add.outer(known, known) + 1)
+    wanted = np.append((known + 1) * (power + 1) / (known + power + 1), 1)
+    return [float(share) for share in np.linalg.solve(system, wanted)[:-1]]

@@ -18,7 +18,7 @@ from t2v_models.batch import Batch, Metrics, to_frames, to_video
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.families import rates
-from t2v_models.families.diffusion.config import DiffusionSettings
+from t2v_models.families.diffusion.config import KEPT, DiffusionSettings
 from t2v_models.families.diffusion.guidance import Guidance, dynamic_threshold
 from t2v_models.families.diffusion.known_frames import KnownFrames, projected, random_mask, reconstruction_guidance
 from t2v_models.families.diffusion.loss import ExpectedError, distance
@@ -28,7 +28,7 @@ from t2v_models.families.diffusion.precondition import Preconditioned
 from t2v_models.families.diffusion.samplers import Churn, Denoise, Draw, sample, steps_of
 from t2v_models.families.diffusion.standardise import Standardise
 from t2v_models.families.diffusion.upsampler import Upsampler, enlarge, reduction, shrink
-from t2v_models.families.ema import Average, power_share
+from t2v_models.families.ema import Average, blend, power_share
 from t2v_models.families.muon import Muon
 from t2v_models.families.texts import beside, check_guidance, left_out, mixed, none_like
 from t2v_models.machine import free_memory, threads
@@ -80,7 +80,9 @@ class Diffusion(LossModel):
             self.able = self.able | {"frames"}
         self.denoiser = Preconditioned(network, config.prediction)
         self.upsampler = Upsampler(self.factor, config.upsampler_width) if self.factor > 1 else None
-        self.average = Average([network for network in (self.denoiser, self.upsampler) if network])
+        learnt = [network for network in (self.denoiser, self.upsampler) if network]
+        self.average = Average(learnt)
+        self.kept = nn.ModuleList(Average(learnt) for _ in config.ema_kept)
         self.expected = ExpectedError(config.weight, config.training_levels.low, config.training_levels.high)
 
     def new_optimizers(self) -> dict[str, Optimizer]:
@@ -144,8 +146,29 @@ class Diffusion(LossModel):
 
     def after_step(self, step: int, progress: float) -> None:
         """Averages of weights, and what errors to expect."""
-        self.average.update(power_share(step, self.config.ema_power))
+        powers = self.config.ema_power, *self.config.ema_kept
+        for average, power in zip(self._averages, powers, strict=True):
+            average.update(power_share(step, power))
         self.expected.remember()
+
+    @property
+    def _averages(self) -> list[Average]:
+        return [self.average, *(kept for kept in self.kept if isinstance(kept, Average))]
+
+    def choose_average(self, power: float) -> None:
+        """`ChoosesAverage`."""
+        kept = self.config.ema_kept
+        if not kept:
+            raise LabError(
+                f"this run kept no averages to choose from: train with --set ema_kept={KEPT}, which costs as much "
+                "memory as so many models"
+            )
+        if not min(kept) <= power <= max(kept):
+            raise LabError(
+                f"the power is between those that were kept, {min(kept):g} and {max(kept):g} (found {power:g})"
+            )
+        self.average.become(self._averages[1:], blend(kept, power))
+        self.config = self.config.model_copy(update={"ema_power": power})
 
     def check(self, request: Request) -> None:
         """As every model; guidance needs captions that were left out in training.
