@@ -24,6 +24,7 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import Config, LabError, in_words
 from t2v_models.families.build import ModelConfig
 from t2v_models.model import FamilyConfig, VideoModel
+from t2v_models.shards.augment import NOTHING, AugmentConfig
 from t2v_models.shards.buckets import check_batches, shares_of
 from t2v_models.shards.ingested import DataConfig
 
@@ -54,17 +55,29 @@ class RunConfig(Config):
     """By the setting of the model that names them."""
     mix: dict[str, float] = Field({}, exclude_if=not_)
     """Shares of the batches by the names of shapes, where they are not those of the clips."""
+    augment: AugmentConfig = Field(NOTHING, exclude_if=NOTHING.__eq__)
 
     @classmethod
     def of(
-        cls, manifest: "Manifest", model: FamilyConfig, seed: int, mix: Mapping[str, float] | None = None
+        cls,
+        manifest: "Manifest",
+        model: FamilyConfig,
+        seed: int,
+        mix: Mapping[str, float] | None = None,
+        augment: AugmentConfig = NOTHING,
     ) -> "RunConfig":
         """The run that trains `model` on the dataset of `manifest`.
 
         Raises:
             LabError: a model that it builds on has no whole checkpoint; the model cannot learn from clips of all these
-                shapes, or one of those that come fills no batch.
+                shapes, or one of those that come fills no batch; clips cannot be varied as asked.
         """
+        if augment.on and model.tokens_of(manifest.digest):
+            raise LabError(
+                f"{model.name} learns the tokens of {manifest.folder}, which were made of clips as they are stored: "
+                "leave --augment out"
+            )
+        augment.check(manifest)
         model.check_shapes(tuple(dict.fromkeys((manifest.spec, *manifest.shapes))))
         check_batches(manifest, shares_of(manifest, mix or {}), model.batch_size)
         parents = {}
@@ -73,7 +86,7 @@ class RunConfig(Config):
             parents[name] = Parent(run=last.run, step=last.step, sha256=last.sha256)
         return cls(
             model=model.with_captions(manifest.captions), dataset=manifest.config, dataset_digest=manifest.digest,
-            seed=seed, parents=parents, mix=dict(mix or {}),
+            seed=seed, parents=parents, mix=dict(mix or {}), augment=augment,
         )  # fmt: skip
 
     @model_validator(mode="before")

@@ -33,7 +33,7 @@ from tasks.report.stopwatch import working
 def train_model(data: Path | str, model: ModelConfig, config: TrainConfig, run_dir: Path, work: Path) -> Path:
     """Train into `run_dir`, from its newest checkpoint if it has one, tracked in MLflow; returns `run_dir`."""
     store = open_data(data, work / "cache", config.cache_gib, run_dir)
-    run = RunConfig.of(store.manifest, model, config.seed, config.mix)
+    run = RunConfig.of(store.manifest, model, config.seed, config.mix, config.augment)
     if "model" in read_record(run_dir) and loop.is_finished(run, config, run_dir):
         say(f"train    {run_dir} is finished, nothing to train")
         return run_dir

@@ -16,7 +16,7 @@ from flows.cli.export import commands as export_commands
 from flows.cli.generate import commands as generate_commands
 from flows.cli.options import Data, Json, Work, folder_to_write, print_json, run_folder
 from flows.cli.play import commands as play_commands
-from flows.cli.settings import lab_config, model_config
+from flows.cli.settings import augment_config, lab_config, model_config
 from flows.cli.story import commands as story_commands
 from flows.cli.tokens import commands as tokens_commands
 from t2v_models.config import LabError, in_words
@@ -118,6 +118,10 @@ def train(
         list[str] | None,
         typer.Option(metavar="SHAPE=SHARE", help="Share of the batches of one shape of clips, as 64x36x1=0.2; repeat."),
     ] = None,
+    augment: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Clips varied, as crop=0.8, see 't2v settings augment'; repeat."),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting of the model, see 't2v settings'; may be repeated."),
@@ -134,6 +138,7 @@ def train(
     config = model_config(model, set_ or [])
     length = {"steps": steps, "minutes": MINUTES if steps is None and minutes is None else minutes, "seed": seed}
     machine = {"device": device, "precision": precision, "cache_gib": cache_gib, "mix": mix_of(mix or [])}
+    machine["augment"] = augment_config(augment or [])
     training = TrainConfig.model_validate(length | machine | {"ranks": ranks, "oversubscribe": oversubscribe})
     check_ranks(config, training)
     if out is None:
@@ -142,6 +147,7 @@ def train(
     # before the server is started: a missing dataset is said at once
     manifest = open_data(data, work / "cache", cache_gib, out).manifest
     shares_of(manifest, training.mix)
+    training.augment.check(manifest)
     config.check_shapes(tuple(dict.fromkeys((manifest.spec, *manifest.shapes))))
     from tasks.servers.runtime import prefect_api, prepare
 
@@ -158,7 +164,7 @@ def train(
 
 @app.command()
 def settings(
-    name: Annotated[str | None, typer.Argument(help="A family of models or a text encoder; by default all.")] = None,
+    name: Annotated[str | None, typer.Argument(help="A family, a text encoder, or augment; by default all.")] = None,
     as_json: Json = False,
 ) -> None:
     """Families of models and text encoders; of one, its settings: defaults, what is allowed, what each is.
@@ -167,9 +173,11 @@ def settings(
     t2v train DATA --model gan --set width=64            a setting of a family
     t2v train DATA --set text_encoder=static             another text encoder
     t2v train DATA --set text_encoder.positions=8        a setting of it
+    t2v train DATA --augment crop=0.8                    clips are varied
     """
     from t2v_models.config import near
     from t2v_models.families.build import FAMILIES
+    from t2v_models.shards.augment import AugmentConfig
     from t2v_models.text.encoders import ENCODERS
     from tasks.report.console import print_settings
 
@@ -181,11 +189,11 @@ def settings(
         for head, lines in zip(("--model", "--set text_encoder="), about.values(), strict=True):
             print(head, *(f"  {one:<16} {what}" for one, what in lines.items()), sep="\n")
         print_json(as_json, about)
-    elif found := FAMILIES.get(name) or ENCODERS.get(name):
-        print_settings(found, "" if name in FAMILIES else "text_encoder.")
+    elif found := (all_ := FAMILIES | ENCODERS | {"augment": AugmentConfig}).get(name):
+        print_settings(found, "text_encoder." if name in ENCODERS else "")
         print_json(as_json, found.model_json_schema())
     else:
-        raise LabError(f"unknown model or text encoder {name!r}: {near(name, FAMILIES | ENCODERS)}")
+        raise LabError(f"unknown model or text encoder {name!r}: {near(name, all_)}")
 
 
 @app.command()

@@ -11,19 +11,20 @@ from t2v_models.config import LabError, in_words, near
 if TYPE_CHECKING:
     from flows.lab import LabConfig
     from t2v_models.model import FamilyConfig
+    from t2v_models.shards.augment import AugmentConfig
 
 
-def settings(given: Sequence[str]) -> dict[str, Any]:
+def settings(given: Sequence[str], option: str = "--set", example: str = "batch_size=144") -> dict[str, Any]:
     """Values by key, each read as YAML: numbers, words, lists, null."""
     values: dict[str, Any] = {}
     for setting in given:
         key, equals, value = setting.partition("=")
         if not equals:
-            raise LabError(f"--set {setting!r} is not KEY=VALUE: write for example --set batch_size=144")
+            raise LabError(f"{option} {setting!r} is not KEY=VALUE: write for example {option} {example}")
         try:
             values[key] = value if value.startswith("#") else yaml.safe_load(value)  # to YAML #808080 is a comment
         except (yaml.YAMLError, ValueError) as error:  # the latter of a day that no calendar has
-            raise LabError(f"--set {setting!r} is not a number, a word or a list: put words in quotes") from error
+            raise LabError(f"{option} {setting!r} is not a number, a word or a list: put words in quotes") from error
     return values
 
 
@@ -39,6 +40,16 @@ def model_config(name: str, given: Sequence[str]) -> "FamilyConfig":
         return config.model_validate(values)
     except ValidationError as error:
         raise LabError(in_words(error, config)) from error
+
+
+def augment_config(given: Sequence[str]) -> "AugmentConfig":
+    """How clips are varied, of settings such as `crop=0.8`."""
+    from t2v_models.shards.augment import AugmentConfig
+
+    try:
+        return AugmentConfig.model_validate(settings(given, "--augment", "crop=0.8"))
+    except ValidationError as error:
+        raise LabError(in_words(error, AugmentConfig)) from error
 
 
 def lab_config(parameters: dict[str, Any], given: Sequence[str]) -> "LabConfig":

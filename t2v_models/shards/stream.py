@@ -18,6 +18,7 @@ from torch import Tensor
 
 from t2v_models.batch import Batch, cut
 from t2v_models.distributed.collectives import ALONE, Share
+from t2v_models.shards.augment import NOTHING, AugmentConfig, Varied
 from t2v_models.shards.buckets import Turns, check_batches, shares_of
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
@@ -134,6 +135,7 @@ def batches(
     workers: int = 1,
     block: int | None = None,
     mix: Mapping[str, float] | None = None,
+    augment: AugmentConfig = NOTHING,
 ) -> Generator[Batch]:
     """Batches `start`, `start + 1`, ... without end, made ready in threads ahead of their use.
 
@@ -153,6 +155,7 @@ def batches(
         workers: threads that read; 0 reads when asked. They change the time, not the batches.
         block: shards to go through at a time (`blocked_order`); by default an epoch is shuffled as a whole.
         mix: shares of the batches by the names of shapes (`buckets.shares_of`).
+        augment: how clips are varied.
 
     Raises:
         LabError: a batch is not made of whole runs, or of fewer than there are ranks; a bucket that fills none; a clip
@@ -168,12 +171,15 @@ def batches(
     check_batches(manifest, shares, batch_size)
     turns = Turns(shares, seed, manifest.shapes.index(manifest.spec))
     epochs = [Epochs(manifest, number, group, seed, block) for number in range(len(shares))]
+    varied = None
+    if augment.on and not isinstance(store, TokenStore):
+        varied = Varied(augment, manifest, store.frames, seed)
 
     def make(k: int) -> Batch:
         bucket, number = turns.of(k)
         rows = epochs[bucket].batch(number, batch_size)
         captions = _picked([store.captions[row] for row in rows], group, seed, k)
-        frames, tokens = _shown(store, rows[first:end])
+        frames, tokens = (varied.frames(rows, k, first, end), None) if varied else _shown(store, rows[first:end])
         meaning = manifest.config.meaning
         return Batch(frames, captions[first:end], captions[:first], captions[end:], meaning, tokens=tokens)
 

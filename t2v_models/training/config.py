@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from t2v_models.config import Config
+from t2v_models.shards.augment import NOTHING, AugmentConfig
 
 
 class TrainConfig(Config, allow_inf_nan=False):
@@ -25,6 +26,9 @@ class TrainConfig(Config, allow_inf_nan=False):
     save_seconds: float = Field(30, gt=0, description="seconds between checkpoints: the most a kill can lose")
     watch_seconds: float = Field(5, gt=0, description="least seconds between samples and their scores")
     mix: dict[str, float] = Field({}, exclude_if=not_, description="shares of batches by shape, as 64x36x1: 0.2")
+    augment: AugmentConfig = Field(
+        NOTHING, exclude_if=NOTHING.__eq__, description="how clips are varied: see 't2v settings augment'"
+    )
     cache_gib: float = Field(10, gt=0, description="disk space for shards that come from a URL")
     keep: int = Field(2, ge=2, description="checkpoints kept, newest first")
 

@@ -153,7 +153,8 @@ def main(path: Path) -> None:
     collectives.join()
     try:
         store = open_data(job.data, job.cache, job.training.cache_gib)
-        run = RunConfig.of(store.manifest, job.model, job.training.seed, job.training.mix)
+        how = job.training
+        run = RunConfig.of(store.manifest, job.model, how.seed, how.mix, how.augment)
         fit(run, store, job.training, job.run_dir, lambda step, figures: None, watcher(run, store, job.run_dir))
     except LabError as error:
         print(f"{SAID}{error}", file=sys.stderr, flush=True)

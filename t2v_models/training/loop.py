@@ -63,7 +63,8 @@ def fit(
         if last and config.progress(step, seconds) >= 1:
             return last
         share, block = collectives.share(), store.manifest.block
-        stream = batches(_learnt(run, store, device), size, group, run.seed, step, share, 1, block, run.mix)
+        learnt = _learnt(run, store, device)
+        stream = batches(learnt, size, group, run.seed, step, share, 1, block, run.mix, run.augment)
         clock = Clock(step, seconds, _machine_rate(device, config))
         run_log = RunLog(run, config, run_dir, model, clock, last, log, watch)
         metrics: Metrics = {}
