@@ -11,6 +11,7 @@ import torch
 from t2v_models.batch import Batch, to_video
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
+from t2v_models.families.tokens.adversary import Adversary, Perceptual, adversary_loss
 from t2v_models.families.tokens.grid import Grid
 from t2v_models.families.tokens.quantise import Fsq, Lfq, Vq
 from t2v_models.families.tokens.tokenizer import VideoTokenizer, VideoTokenizerConfig, median_colour
@@ -161,7 +162,8 @@ def test_a_batch_is_learnt_by_heart() -> None:
     data = DatasetConfig(spec=ClipSpec(size=16, frames=4))
     frames = real(data, data.prompts[:4], range(4))
     wide = {"levels": (8, 5, 5, 5), "encoder_width": 32, "decoder_width": 32, "fine_width": 16}
-    model = fresh(data.spec, decoder_alone=0.0, ema_power=1.0, **wide)
+    pixels = {"perceptual": 0.0, "frame_adversary": 0.0, "clip_adversary": 0.0}
+    model = fresh(data.spec, decoder_alone=0.0, ema_power=1.0, **wide, **pixels)
     errors = [
         float(model.training_step(Batch(torch.from_numpy(frames), ("circle",) * 4), step, step / 200)["error"])
         for step in range(200)
@@ -208,3 +210,44 @@ def test_it_makes_no_clip_of_a_prompt_and_is_judged_by_what_becomes_of_real_ones
     assert np.array_equal(
         clips_of(model, partial(real, TINY))(prompts, seeds), model.round_trip(real(TINY, prompts, seeds))
     )
+
+
+def test_features_that_nothing_taught_see_blur_and_are_the_same_in_every_run() -> None:
+    real = to_video(clips(3, WIDE))
+    blurred = torch.nn.functional.avg_pool3d(real, (1, 3, 3), 1, (0, 1, 1))
+    little = 0.9 * real + 0.1 * blurred
+    distances = [Perceptual()(made, real) for made in (real, little, blurred)]
+    assert not distances[0].any() and (distances[0] < distances[1]).all() and (distances[1] < distances[2]).all()
+    assert torch.equal(Perceptual()(blurred, real), distances[2])
+
+
+@pytest.mark.parametrize("sees_clips", [False, True])
+def test_an_adversary_learns_what_it_can_see(sees_clips: bool) -> None:
+    """Clips of which every other frame is black: one that sees frames alone could not tell which way round."""
+    torch.manual_seed(0)
+    adversary = Adversary(4, sees_clips)
+    optimizer = torch.optim.AdamW(adversary.parameters(), 0.01)
+    light = torch.ones(8, 3, 4, 16, 16)
+    flickering = light * torch.tensor([1.0, 0.0, 1.0, 0.0]).view(1, 1, 4, 1, 1)
+    real = torch.cat([light * 0, light])  # frames of both kinds, never in one clip
+    made = torch.cat([flickering, 1 - flickering])
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = adversary_loss("it", adversary, made, real)
+        (loss.total / loss.count).backward()
+        optimizer.step()
+    assert (float(loss.figures["it/right"] / loss.count) > 0.9) == sees_clips
+
+
+def test_what_adversaries_say_reaches_the_decoder_and_only_from_their_time_on() -> None:
+    def step(progress: float, **settings: object) -> dict[str, torch.Tensor]:
+        model = fresh(WIDE, perceptual=0.0, adversary_from=0.5, **settings)
+        torch.manual_seed(0)
+        metrics = model.training_step(Batch(clips(4, WIDE), ("circle",) * 4), 0, progress)
+        return {"moved": torch.cat([p.flatten() for p in model.decoder.parameters()]), **metrics}
+
+    none = step(0.6, frame_adversary=0.0, clip_adversary=0.0)
+    for settings in ({"frame_adversary": 1.0, "clip_adversary": 0.0}, {"frame_adversary": 0.0, "clip_adversary": 1.0}):
+        assert not torch.equal(step(0.6, **settings)["moved"], none["moved"])
+        early = step(0.4, **settings)
+        assert not any("adversary" in name for name in early)

@@ -9,6 +9,7 @@ Letters in shapes: b clips, t frames, h and w pixels, s slots, y and x patches, 
 
 from collections.abc import Mapping
 from math import log2
+from operator import not_
 from typing import Literal, Self, final
 
 import numpy as np
@@ -17,7 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import AdamW, Optimizer
 
 from t2v_models.batch import Batch, Metrics, to_frames, to_video
 from t2v_models.clips.spec import ClipSpec
@@ -26,6 +27,7 @@ from t2v_models.distributed.collectives import all_reduce_tensor
 from t2v_models.families import rates
 from t2v_models.families.ema import Average, power_share
 from t2v_models.families.muon import Muon
+from t2v_models.families.tokens.adversary import Adversary, Perceptual, adversary_loss
 from t2v_models.families.tokens.autoencoder import Autoencoder, Decoder, Encoder
 from t2v_models.families.tokens.grid import Grid
 from t2v_models.families.tokens.quantise import Fsq, Lfq, Quantiser, Vq
@@ -35,6 +37,9 @@ from t2v_models.model import FamilyConfig, Loss, LossModel, VideoModel
 from t2v_models.sampler import Frames, Request
 
 BETAS = (0.9, 0.98)
+ADVERSARY_LR = 1e-3
+ADVERSARY_BETAS = (0.5, 0.9)
+"""As of VQGAN (Esser et al. 2021, arXiv:2012.09841)."""
 MOST_CODES = 2**16
 VQ_WIDTH = 8
 """Numbers of a code of a codebook: few, so that codes are used (Yu et al. 2021, arXiv:2110.04627, section 3.2)."""
@@ -67,6 +72,23 @@ class VideoTokenizerConfig(FamilyConfig):
     fine_width: int = Field(64, ge=4, le=8192, description="channels of its layers at half a patch")
     foreground: float = Field(4.0, ge=0, le=1000, description="how much more counts what is unlike the median colour")
     absolute: float = Field(1.0, ge=0, le=100, description="weight of sizes of errors beside their squares")
+    perceptual: float = Field(
+        0.0,
+        ge=0,
+        le=100,
+        exclude_if=not_,
+        description="weight of how unlike frames look by features that nothing taught",
+    )
+    frame_adversary: float = Field(
+        0.0, ge=0, le=100, exclude_if=not_, description="weight of what a network says that tells frames from real ones"
+    )
+    clip_adversary: float = Field(
+        0.0, ge=0, le=100, exclude_if=not_, description="the same of a network that sees frames with their neighbours"
+    )
+    adversary_width: int = Field(32, ge=4, le=1024, exclude_if=(32).__eq__, description="channels of either")
+    adversary_from: float = Field(
+        0.3, ge=0, lt=1, exclude_if=(0.3).__eq__, description="share of the run, its beginning, without them"
+    )
     decoder_alone: float = Field(
         0.4, ge=0, lt=1, description="share of the run, its end, in which only the decoder learns"
     )
@@ -106,7 +128,9 @@ class VideoTokenizerConfig(FamilyConfig):
 
     @classmethod
     def tiny(cls) -> "VideoTokenizerConfig":
-        return cls(batch_size=4, levels=(8, 5), encoder_width=16, decoder_width=16, fine_width=8, threads=1)
+        against = {"perceptual": 0.1, "frame_adversary": 0.1, "clip_adversary": 0.1, "adversary_width": 4}
+        small = {"levels": (8, 5), "encoder_width": 16, "decoder_width": 16, "fine_width": 8}
+        return cls.model_validate(small | against | {"batch_size": 4, "adversary_from": 0, "threads": 1})
 
     def plan(self, spec: ClipSpec) -> str:
         grid = Grid.of(spec, self.slot, self.patch)
@@ -139,6 +163,9 @@ class VideoTokenizer(LossModel):
         decoder = Decoder(self.grid, quantiser.width, config.decoder_width, config.fine_width)
         self.autoencoder = Autoencoder(encoder, decoder)
         self.average = Average([decoder])
+        self.perceptual = Perceptual() if config.perceptual else None
+        self.frame_adversary = Adversary(config.adversary_width, clips=False) if config.frame_adversary else None
+        self.clip_adversary = Adversary(config.adversary_width, clips=True) if config.clip_adversary else None
         self.usage = Usage(quantiser.vocabulary)
         self.register_buffer("median", torch.zeros(3, 1, 1, 1))
         self.register_buffer("is_measured", torch.tensor(False))
@@ -154,6 +181,15 @@ class VideoTokenizer(LossModel):
     def quantiser(self) -> Quantiser:
         """Codes and their tokens."""
         return self.autoencoder.encoder.quantiser
+
+    @property
+    def adversaries(self) -> dict[str, tuple[float, Adversary]]:
+        """Those there are, by the names of their networks, and how much what each says counts."""
+        both = {
+            "frame_adversary": (self.config.frame_adversary, self.frame_adversary),
+            "clip_adversary": (self.config.clip_adversary, self.clip_adversary),
+        }
+        return {name: (weight, network) for name, (weight, network) in both.items() if network}
 
     def tokens(self, video: Tensor) -> Tensor:
         """int64 `(b, s, y, x)` of clips `(b, 3, t, h, w)` in [-1, 1] of any length."""
@@ -192,6 +228,8 @@ class VideoTokenizer(LossModel):
             hidden = [w for name, w in named.items() if w.ndim > 1 and name.removesuffix(".weight") not in ends]
             others = [w for w in named.values() if not any(w is matrix for matrix in hidden)]
             optimizers[key] = Muon(hidden, others, self.config.muon_lr, self.config.lr, BETAS)
+        for key, (_, adversary) in self.adversaries.items():
+            optimizers[key] = AdamW(adversary.parameters(), ADVERSARY_LR, ADVERSARY_BETAS, weight_decay=0.0)
         rates.remember(optimizers.values())
         return optimizers
 
@@ -205,19 +243,28 @@ class VideoTokenizer(LossModel):
         return metrics | {name: batch.weight * value for name, value in self.usage.figures(tokens).items()}
 
     def losses(self, part: Batch, step: int, progress: float) -> dict[str, Loss]:
-        """Of encoder and decoder as one, or of the decoder by codes that no longer change."""
+        """Of encoder and decoder as one, or of the decoder by codes that no longer change; of adversaries."""
         alone = progress >= 1 - self.config.decoder_alone
         clip = self._unlike(to_video(part.frames))
         with torch.set_grad_enabled(not alone):
             numbers = self.autoencoder.encoder(clip)
             codes = self.quantiser(numbers)
         self.usage.note(self.quantiser.tokens(codes.detach()))
-        error = self.decoder(codes, clip.shape[2]) - clip
+        made = self.decoder(codes, clip.shape[2])
+        error = made - clip
         counted = (error.square() + self.config.absolute * error.abs()) * self._weight(clip)
         squares = error.detach().square().mean((1, 2, 3, 4)).sum()
         paid = self.config.codes_weight * self.quantiser.cost(numbers, self.usage.counts).mean((1, 2, 3)).sum()
-        loss = Loss(counted.mean((1, 2, 3, 4)).sum() + paid, len(clip), {"error": squares})
-        return {"decoder" if alone else "autoencoder": loss}
+        against = self.adversaries if progress >= self.config.adversary_from else {}
+        total = counted.mean((1, 2, 3, 4)).sum() + paid + self._looks(made, clip)
+        for weight, adversary in against.values():
+            total = total - weight * adversary(made).mean(1).sum()
+        losses = {"decoder" if alone else "autoencoder": Loss(total, len(clip), {"error": squares})}
+        return losses | {name: adversary_loss(name, network, made, clip) for name, (_, network) in against.items()}
+
+    def _looks(self, made: Tensor, clip: Tensor) -> Tensor | float:
+        """How unlike clips look, in sum, as much as that counts."""
+        return self.config.perceptual * self.perceptual(made, clip).sum() if self.perceptual else 0.0
 
     def _unlike(self, video: Tensor) -> Tensor:
         """How unlike the median colour: 0 where it is that, at most 1 in size."""
