@@ -59,7 +59,7 @@ def evaluate(
     """
     check_starts()
     place = fetch_model(work, run) if is_uri(run) else Path(run)
-    who = subject(place, data, own, config.wishes)
+    who = subject(place, data, own, config.wishes, config.wordnet)
     experiment_id(work, experiment_name(who.data))  # if MLflow is away, that is said now and not when all is judged
     done = read_evaluation(out, who.source, who.data.digest, config)
     if done:
@@ -79,6 +79,12 @@ def evaluate(
         prompts=digest(f"{split} {p}" for split, (prompts, _) in asked.items() for p in dict.fromkeys(prompts)),
         scores={split: _with(refused.get(split), scores) for split, (scores, _, _) in judged.items()},
         refused=refused,
+        understood={
+            prompt: meant
+            for prompts, _ in asked.values()
+            for prompt in dict.fromkeys(prompts)
+            if (meant := who.understood(prompt)) != prompt
+        },
         bounds={name: {split: bound[name] for split, (_, bound, _) in judged.items()} for name in names},
         seconds={split: seconds for split, (_, _, seconds) in judged.items()},
     )  # fmt: skip

@@ -65,7 +65,7 @@ def judge_split(
             timed = replace(who, sample=sampling.around(who.sample))
             judged, frames = _judge(timed, split, asked, {*shown, *chance}, tell)
         with files.atomic(out / "verdicts.parquet") as file:
-            pq.write_table(table(judged.verdicts), file)
+            pq.write_table(table([_told(who, verdict) for verdict in judged.verdicts]), file)
         some = np.stack([frames[i] for i in shown])
         save_clips(out / "clips.npz", some, [prompts[i] for i in shown], [seeds[i] for i in shown], who.data.spec.fps)
         _sheets(out, frames, judged.verdicts, [rows[0] for rows in place.values()], chance)
@@ -75,6 +75,12 @@ def judge_split(
             sampling=sampling.wall, reading=reading.wall - sampling.wall, scoring=scoring.wall,
             cpu=reading.cpu - sampling.cpu + scoring.cpu,
         )  # fmt: skip
+
+
+def _told(who: Subject, verdict: Verdict) -> Verdict:
+    """The verdict with what the model was asked, where that was in other words than the prompt."""
+    asked = who.understood(verdict.prompt)
+    return verdict if asked == verdict.prompt else verdict.model_copy(update={"understood": asked})
 
 
 def _scored(

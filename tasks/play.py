@@ -22,6 +22,7 @@ from t2v_models.judging.overlay import draw_verdict
 from t2v_models.judging.verdicts import Verdict, judge
 from t2v_models.sampler import is_uri, repeat, sample_frames
 from t2v_models.text.split import words
+from t2v_models.text.wordnet import WordNet
 from t2v_models.worlds.dataset import DatasetConfig, world_of
 from t2v_models.worlds.splits import HELD_OUT, Split
 from t2v_models.worlds.world import World
@@ -36,7 +37,7 @@ SHOWN_SIZE = 320
 HELD_FRAMES = 8
 """How long the whole path stays before the clip starts again."""
 MOST_WORDS, MOST_PROMPTS, MOST_CLIPS = 12, 12, 12
-HARDEST: tuple[Split, ...] = (*reversed(HELD_OUT), "s1")
+HARDEST: tuple[Split, ...] = (*reversed(HELD_OUT), "s7", "s1")
 """Splits whose prompts were never trained, the hardest first."""
 
 
@@ -140,8 +141,11 @@ def whole(what: str, value: object) -> int:
     raise LabError(f"the {what} is {value!r}: give a whole number")
 
 
-def show(sides: Sequence[Player | None], prompt: str, seed: int, count: int) -> str:
-    """Clips of one prompt as HTML, a column for each side; None stands for real clips.
+def show(
+    sides: Sequence[Player | None], prompt: str, seed: int, count: int, wordnet: WordNet | None = None
+) -> str:  # fmt: skip
+    """Clips of one prompt as HTML, a column for each side; None stands for real clips. Words that a model does not
+    know are understood through `wordnet`, if there is one.
 
     Raises:
         LabError: a word that a model does not know; a seed or a number of clips that the page does not offer.
@@ -150,14 +154,22 @@ def show(sides: Sequence[Player | None], prompt: str, seed: int, count: int) -> 
         raise LabError(f"{count} clips were asked for: the page shows at most {MOST_CLIPS} a model")
     first = next(side for side in sides if side)
     prompts, seeds = repeat([prompt], count, seed)
-    return f'<div class="sides sides-{len(sides)}">{"".join(_side(s, first, prompts, seeds) for s in sides)}</div>'
+    shown = "".join(_side(side, first, prompts, seeds, wordnet) for side in sides)
+    return f'<div class="sides sides-{len(sides)}">{shown}</div>'
 
 
-def _side(side: Player | None, first: Player, prompts: list[str], seeds: list[int]) -> str:
+def _side(
+    side: Player | None, first: Player, prompts: list[str], seeds: list[int], wordnet: WordNet | None
+) -> str:  # fmt: skip
     of = (side or first).source
     spec = of.sampler.spec
-    frames = sample_frames(of.sampler, prompts, seeds) if side else oracle(spec, prompts, seeds, _world(of, prompts[0]))
     name, about = (side.name, side.source.about) if side else (REAL, "what a perfect model would show")
+    if side:
+        asked = wordnet.understood(prompts[0], of.vocabulary) if wordnet else prompts[0]
+        frames = sample_frames(of.sampler, [asked] * len(prompts), seeds)
+        about += f"; understood as {asked!r}" if asked != prompts[0] else ""
+    else:
+        frames = oracle(spec, prompts, seeds, _world(of, prompts[0]))
     try:
         verdicts: Sequence[Verdict | None] = judge(frames, prompts, seeds, "s0", _world(of, prompts[0]))
     except LabError as error:  # the model knows the words, the grammar does not know the sentence

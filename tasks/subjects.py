@@ -30,6 +30,7 @@ from t2v_models.sampler import (
 from t2v_models.shards.ingested import DataConfig
 from t2v_models.shards.manifest import MANIFEST, Manifest
 from t2v_models.text.split import words
+from t2v_models.text.wordnet import WordNet
 from t2v_models.worlds.dataset import DatasetConfig, world_of
 from t2v_models.worlds.splits import NEEDS, SPLITS, Split
 from tasks.fitted import Fitted
@@ -66,11 +67,22 @@ class Subject:
     """The words it knows; empty where it takes any."""
     wishes: Request = NO_WISHES
     """What it is asked for beside prompts."""
+    wordnet: WordNet | None = None
+    """Through which words that it does not know are understood as some that it knows."""
+
+    def understood(self, prompt: str) -> str:
+        """What it is asked in place of a prompt.
+
+        Raises:
+            LabError: a word of it is near to none that it knows.
+        """
+        return self.wordnet.understood(prompt, self.vocabulary) if self.wordnet else prompt
 
 
 def subject(
-    run: Path | str, data: DatasetConfig | None = None, own: Path | None = None, wishes: Request = NO_WISHES
-) -> Subject:
+    run: Path | str, data: DatasetConfig | None = None, own: Path | None = None, wishes: Request = NO_WISHES,
+    wordnet: Path | None = None,
+) -> Subject:  # fmt: skip
     """Make ready what `run` names, to be judged.
 
     Args:
@@ -79,16 +91,19 @@ def subject(
             that an archive's prompts belong to, at its own size).
         own: folder of ingested clips in place of a dataset; of a run, where they lay when it was trained.
         wishes: what is asked for beside prompts, as guidance.
+        wordnet: folder of WordNet's files, through which words that it does not know are understood.
 
     Raises:
-        LabError: as `samplers.source`; a wish of what makes no clips of prompts; ingested clips of which there is no
-            judge to be believed; an archive that does not hold clips of the dataset's size and world.
+        LabError: as `samplers.source`; a wish of what makes no clips of prompts; no WordNet there; ingested clips of
+            which there is no judge to be believed; an archive that does not hold clips of the dataset's size and world.
     """
     found = _subject(run, data, own)
     if found.sampler is None or isinstance(found.sampler, RoundTrip):
         refuse_wishes(found.name, found.data.spec, wishes)
         return found
-    return replace(found, sample=partial(sample_frames, found.sampler, wishes=wishes), wishes=wishes)
+    sample = partial(sample_frames, found.sampler, wishes=wishes)
+    who = replace(found, wishes=wishes, wordnet=WordNet(wordnet) if wordnet else None)
+    return replace(who, sample=lambda prompts, seeds: sample([who.understood(p) for p in prompts], seeds))
 
 
 def _subject(run: Path | str, data: DatasetConfig | None, own: Path | None) -> Subject:
@@ -252,24 +267,25 @@ def asked_of(who: Subject, config: EvaluateConfig) -> dict[Split, Asked]:
 
 
 def taken(who: Subject, asked: Mapping[Split, Asked]) -> tuple[dict[Split, Asked], dict[Split, Refusals]]:
-    """What of the prompts can be asked, and of each split what cannot.
+    """What of the prompts can be asked, and of each split what cannot: of words never trained that may be all.
 
     Raises:
-        LabError: nothing of a split can be asked: why the first is refused.
+        LabError: nothing of a split can be asked, and not for its words: why the first is refused.
     """
     found: dict[Split, Asked] = {}
     refused: dict[Split, Refusals] = {}
     for split, (prompts, seeds) in asked.items():
         different = tuple(dict.fromkeys(prompts))
         why = {prompt: reason for prompt in different if (reason := _refusal(who, prompt))}
-        if len(why) == len(different):
-            raise LabError(f"{who.name} takes no prompt of split {split}: {next(iter(why.values()))}")
+        unknown = dict.fromkeys(w for prompt in why for w in words(prompt) if w not in who.vocabulary)
+        told = tuple(unknown) if who.vocabulary else ()
         if why:
-            unknown = dict.fromkeys(w for prompt in why for w in words(prompt) if w not in who.vocabulary)
-            told = tuple(unknown) if who.vocabulary else ()
             refused[split] = Refusals(prompts=why, unknown=told, asked=len(different))
-        rows = [i for i, prompt in enumerate(prompts) if prompt not in why]
-        found[split] = [prompts[i] for i in rows], [seeds[i] for i in rows]
+        if len(why) < len(different):
+            rows = [i for i, prompt in enumerate(prompts) if prompt not in why]
+            found[split] = [prompts[i] for i in rows], [seeds[i] for i in rows]
+        elif split != "s7" or not told:
+            raise LabError(f"{who.name} takes no prompt of split {split}: {next(iter(why.values()))}")
     return found, refused
 
 
@@ -277,7 +293,7 @@ def _refusal(who: Subject, prompt: str) -> str:
     """Why a sampler does not take a prompt; empty where it does."""
     try:
         if who.sampler and not isinstance(who.sampler, RoundTrip):
-            who.sampler.check(replace(who.wishes, prompts=(prompt,), seeds=(0,)))
+            who.sampler.check(replace(who.wishes, prompts=(who.understood(prompt),), seeds=(0,)))
     except LabError as error:
         return str(error)
     return ""

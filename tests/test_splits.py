@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 
 from t2v_models.config import LabError
 from t2v_models.text.split import words
+from t2v_models.worlds import circles, shapes
 from t2v_models.worlds.appearance import PALETTE, SHAPES
 from t2v_models.worlds.bands import SIZES, SPEEDS
 from t2v_models.worlds.dataset import DatasetConfig
+from t2v_models.worlds.listed import WORLDS
 from t2v_models.worlds.motions import ACTIONS, SIZE_MOTIONS
 from t2v_models.worlds.prompts import CIRCLE_WORDING, UNSEEN_WORDING, WORDINGS, Meaning, check_hold_out, parse, say
 from t2v_models.worlds.shapes import check_no_leak, trained_cells
@@ -18,6 +20,7 @@ from t2v_models.worlds.splits import SPLITS, Coverage
 from tests.tiny import drawn_clip, split_prompts, train_prompts
 
 HELD = check_hold_out(["up-right"])
+ALL_SYNONYMS = {"circles": circles.SYNONYMS} | dict.fromkeys(("shapes", "pairs", "stories"), shapes.SYNONYMS)
 COVERAGES: tuple[Coverage, ...] = (9, 43, 86, "one-factor")
 
 
@@ -69,7 +72,7 @@ def test_splits_of_shapes_do_not_meet_and_use_only_trained_words(held: set[str],
     hold_out = check_hold_out(held)
     trained = train_prompts("shapes", hold_out, coverage)
     meant = {parse(p) for p in trained}
-    s0, s1, s2, s3, s4, s5, s6 = (split_prompts("shapes", s, hold_out, coverage) for s in SPLITS)
+    s0, s1, s2, s3, s4, s5, s6, s7 = (split_prompts("shapes", s, hold_out, coverage) for s in SPLITS)
     assert not s4, "no caption names a size or a speed"
     assert not s5 and not s6, "there is one object, and one motion"
     assert set(s0) <= set(trained)
@@ -77,11 +80,27 @@ def test_splits_of_shapes_do_not_meet_and_use_only_trained_words(held: set[str],
     assert not {parse(p) for p in s2} & meant
     assert {parse(p).action for p in s2}.isdisjoint(hold_out) and bool(s2) == (coverage is not None)
     assert {parse(p).action for p in s3} == set(hold_out)
-    assert {w for p in (*s0, *s1, *s2) for w in words(p)} <= {w for p in trained for w in words(p)}
+    known = {w for p in trained for w in words(p)}
+    assert {w for p in (*s0, *s1, *s2) for w in words(p)} <= known
+    assert {parse(p) for p in s7} <= meant and all(not set(words(p)) <= known for p in s7)
     check_no_leak(trained, hold_out, coverage)
     for leaking in (*s2[:1], *s3[:1]):
         with pytest.raises(LabError, match="hold|held"):
             check_no_leak([leaking], hold_out, coverage)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_words_never_trained_mean_what_trained_ones_do(world: str) -> None:
+    data = DatasetConfig(world=world, hold_out=("up-right", "shrink"))
+    known, asked = {w for p in data.prompts for w in words(p)}, data.asked("s7")
+    new = [set(words(p)) - known for p in asked]
+    assert all(len(found) == 1 for found in new), "one word of each prompt"
+    assert {word for found in new for word in found} == set(ALL_SYNONYMS[world]) - {"contracting", "dwindling"}
+    assert {data.split_of(p) for p in asked} == {"s7"}
+
+
+def test_what_is_held_out_is_so_in_words_never_trained() -> None:
+    assert DatasetConfig().split_of("disc moving up-right") == "s3"
 
 
 def test_coverage_of_circles_is_refused_and_old_datasets_keep_their_digest() -> None:

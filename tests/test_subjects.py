@@ -137,6 +137,15 @@ def test_where_all_are_refused_there_is_nothing_to_judge() -> None:
         taken(taught("account add", "bell off"), {"own": (["smile"], [0])})
 
 
+def test_of_words_never_trained_all_may_be_refused() -> None:
+    who = taught(*DATA.prompts)
+    asked, refused = taken(
+        who, {"s0": (["circle moving up"], [0]), "s7": (["disc moving up", "circle rising"], [0, 1])}
+    )
+    assert asked == {"s0": (["circle moving up"], [0])}
+    assert str(refused["s7"]) == "refused 2 of 2 prompts: unknown words disc, rising"
+
+
 def test_what_takes_all_prompts_refuses_none() -> None:
     asked = {"s0": (["circle moving left"] * 2, [3, 4])}
     assert taken(subject("oracle", DATA), asked) == (asked, {})

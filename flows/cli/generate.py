@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.options import Json, Work, file_to_write, print_json, run_folder
+from flows.cli.options import Json, WordNetFolder, Work, file_to_write, in_known_words, print_json, run_folder
 from t2v_models.clips.spec import height_and_width
 from t2v_models.config import LabError
 from tasks.servers.runtime import WORK
@@ -31,6 +31,7 @@ def generate(
     steps: Annotated[int | None, typer.Option(min=1, help="Evaluations of the network a clip, likewise.")] = None,
     avoid: Annotated[str | None, typer.Option(help="What no clip should show, where the model is guided.")] = None,
     like: Annotated[Path | None, typer.Option(help="Run or dataset that a baseline draws from.")] = None,
+    wordnet: WordNetFolder = None,
     work: Work = WORK,
     as_json: Json = False,
 ) -> None:
@@ -51,18 +52,32 @@ def generate(
         from tasks.subjects import dataset_like  # imports Prefect, which makes a folder in the user's home
 
         data = dataset_like(like)
-    sampler = source(run_folder(run, work), data).sampler
+    found = source(run_folder(run, work), data)
+    sampler = found.sampler
+    meant = in_known_words([*prompts, *([to] if to else [])], found.vocabulary, wordnet)
     if on_the_way:
         ends = (prompts[0], prompts[0] if to is None else to), (seed, seed if to_seed is None else to_seed)
-        clips = interpolate(sampler, *ends, count)
+        known = meant[ends[0][0]], meant[ends[0][1]]
+        clips = interpolate(sampler, known, ends[1], count)
         asked, seeds = interpolation_names(*ends, count)
+        understood, _ = interpolation_names(known, ends[1], count)
     else:
         asked, seeds = repeat(prompts, count, seed)
+        understood = [meant[prompt] for prompt in asked]
         begin = None if first_frame is None else np.repeat(read_picture(first_frame)[None, None], len(asked), 0)
         wanted = Request(
-            tuple(asked), tuple(seeds), frames, height_and_width(size) if size else None, begin, guidance, steps, avoid
+            tuple(understood),
+            tuple(seeds),
+            frames,
+            height_and_width(size) if size else None,
+            begin,
+            guidance,
+            steps,
+            avoid,
         )
         clips = sample_all(sampler, wanted)
-    paths = save_clips(out, clips, asked, seeds, sampler.spec.fps)
+    paths = save_clips(out, clips, asked, seeds, sampler.spec.fps, understood)
     print("\n".join(str(path) for path in paths))
-    print_json(as_json, {"out": [str(path) for path in paths], "prompts": asked, "seeds": seeds})
+    print_json(
+        as_json, {"out": [str(path) for path in paths], "prompts": asked, "seeds": seeds, "understood": understood}
+    )

@@ -14,7 +14,7 @@ from flows.cli.clean import commands as clean_commands
 from flows.cli.data import commands as data_commands
 from flows.cli.export import commands as export_commands
 from flows.cli.generate import commands as generate_commands
-from flows.cli.options import Data, Json, Work, folder_to_write, print_json, run_folder
+from flows.cli.options import Data, Json, WordNetFolder, Work, folder_to_write, print_json, run_folder
 from flows.cli.play import commands as play_commands
 from flows.cli.settings import augment_config, lab_config, model_config
 from flows.cli.story import commands as story_commands
@@ -216,6 +216,7 @@ def evaluate(
     like: Annotated[
         Path | None, typer.Option(help="Run or dataset that a baseline, or an .npz of clips, is judged by.")
     ] = None,
+    wordnet: WordNetFolder = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -238,14 +239,16 @@ def evaluate(
         raise LabError(f"unknown tier {tier!r}: {near(tier, TIERS)}")
     count = TIERS[tier] if clips_per_prompt is None else clips_per_prompt
     asked = {"splits": split, "clips_per_prompt": count, "seed": seed, "guidance": guidance, "steps": steps}
-    config = EvaluateConfig.model_validate(asked)
+    config = EvaluateConfig.model_validate(asked | {"wordnet": wordnet})
     prepare(work)
     from tasks.subjects import asked_of, dataset_like, own_clips_in, subject, taken
 
     folder = run_folder(run, work)
     own = like if like and own_clips_in(like) else None
     data = dataset_like(like) if like and not own else None
-    who = subject(folder, data, own, config.wishes)  # before the server is started: a missing run is said at once
+    who = subject(
+        folder, data, own, config.wishes, wordnet
+    )  # before the server is started: a missing run is said at once
     taken(who, asked_of(who, config))
     if out is None:
         # scores of other splits, numbers of clips or wishes never replace those of the default ones
@@ -264,7 +267,8 @@ def evaluate(
     print(f"verdicts and contact sheets  {out}")
     print_json(
         as_json,
-        {"run": run, "out": str(out)} | result.model_dump(mode="json", include={"scores", "seconds", "refused"}),
+        {"run": run, "out": str(out)}
+        | result.model_dump(mode="json", include={"scores", "seconds", "refused", "understood"}),
     )
 
 

@@ -1,6 +1,7 @@
 """What several commands of the command line share."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +30,13 @@ def file_to_write(option: typer.CallbackParam, file: Path) -> Path:
 Work = Annotated[Path, typer.Option(help="Folder of Prefect's and MLflow's state; nothing is written elsewhere.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")]
 Data = Annotated[str, typer.Argument(help="Folder or URL (s3://, http://, ...) of a dataset made by 't2v render'.")]
+WordNetFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--wordnet", metavar="FOLDER",
+        help="Of WordNet 3.0, as /usr/share/wordnet: words never trained are understood as those they are a kind of.",
+    ),
+]  # fmt: skip
 Run = Annotated[str, typer.Argument(help="A run folder, or a model URI such as models:/t2v-gan@champion.")]
 
 
@@ -36,6 +44,23 @@ def print_json(wanted: bool, result: dict[str, Any]) -> None:
     """The result as one line of JSON, if it is wanted."""
     if wanted:
         print(json.dumps(result))
+
+
+def in_known_words(prompts: Iterable[str], vocabulary: tuple[str, ...], wordnet: Path | None) -> dict[str, str]:
+    """Each prompt as a model is asked it; what is understood in other words is printed.
+
+    Raises:
+        LabError: no WordNet there, or a word that is near to none of the vocabulary.
+    """
+    if wordnet is None:
+        return {prompt: prompt for prompt in prompts}
+    from t2v_models.text.wordnet import WordNet, understood_as
+
+    database = WordNet(wordnet)
+    meant = {prompt: database.understood(prompt, vocabulary) for prompt in prompts}
+    for line in understood_as(meant):
+        print(line)
+    return meant
 
 
 def run_folder(run: str, work: Path) -> Path:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.options import Work
+from flows.cli.options import WordNetFolder, Work
 from t2v_models.config import LabError
 from t2v_models.sampler import is_uri
 from tasks.servers.runtime import WORK
@@ -22,6 +22,7 @@ def play(
     other: Annotated[str | None, typer.Argument(help="Another one, to be set beside it.")] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page on this machine; 0 for any.")] = 7860,
     like: Annotated[Path | None, typer.Option(help="Run or dataset that a baseline draws from.")] = None,
+    wordnet: WordNetFolder = None,
     work: Work = WORK,
 ) -> None:
     """Open a page where models answer prompts, with the reader's verdict drawn on every clip; Ctrl-C stops it."""
@@ -33,7 +34,7 @@ def play(
     from tasks.subjects import dataset_like
 
     chosen = [name for name in (run, other) if name] or runs_in(work)
-    serve(list(dict.fromkeys(chosen)), other, work, port, dataset_like(like) if like else None)
+    serve(list(dict.fromkeys(chosen)), other, work, port, dataset_like(like) if like else None, wordnet)
 
 
 @commands.command()

@@ -12,6 +12,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 
 from t2v_models.config import LabError
+from t2v_models.text.wordnet import WordNet
 from t2v_models.worlds.dataset import DatasetConfig
 from tasks.play import (
     MOST_CLIPS,
@@ -42,7 +43,8 @@ FONTS = ("system-ui", "-apple-system", "Segoe UI", "Liberation Sans", "sans-seri
 
 
 def serve(
-    runs: Sequence[str], beside: str | None, work: Path, port: int, like: DatasetConfig | None = None
+    runs: Sequence[str], beside: str | None, work: Path, port: int, like: DatasetConfig | None = None,
+    wordnet: Path | None = None,
 ) -> None:  # fmt: skip
     """Serve the page on the loopback until Ctrl-C.
 
@@ -52,16 +54,18 @@ def serve(
         work: folder of the MLflow store.
         port: where to listen; if it is taken, a free one is chosen and said.
         like: the dataset that a baseline draws from.
+        wordnet: folder of WordNet's files, through which words that a model does not know are understood.
 
     Raises:
-        LabError: the first model cannot be loaded.
+        LabError: the first model cannot be loaded; there is no WordNet.
     """
+    database = WordNet(wordnet) if wordnet else None
     first = player(runs[0], work, like)
     if beside:
         player(beside, work, like)
     with _listening(port) as sock:
         address = f"http://127.0.0.1:{sock.getsockname()[1]}"
-        app = OwnPagesOnly(application(page(runs, beside, work, like), address))
+        app = OwnPagesOnly(application(page(runs, beside, work, like, database), address))
         example = first.prompts[0].replace(" ", "+")
         say(f"playground  {address}\nwith clips  {address}/?prompt={example}&seed=7\nCtrl-C stops it")
         with suppress(KeyboardInterrupt):
@@ -88,7 +92,10 @@ def application(blocks: gr.Blocks, address: str) -> FastAPI:
     return mounted
 
 
-def page(runs: Sequence[str], beside: str | None, work: Path, like: DatasetConfig | None = None) -> gr.Blocks:
+def page(
+    runs: Sequence[str], beside: str | None, work: Path, like: DatasetConfig | None = None,
+    wordnet: WordNet | None = None,
+) -> gr.Blocks:  # fmt: skip
     """The page for these models."""
 
     def answer(prompt: Any, seed: Any, count: Any, run: Any, other: Any) -> str:
@@ -100,7 +107,7 @@ def page(runs: Sequence[str], beside: str | None, work: Path, like: DatasetConfi
             if other != NOTHING:
                 sides.append(None if other == REAL else player(other, work, like))
             seed = 0 if seed is None else seed  # its field is empty
-            return show(sides, str(prompt), whole("seed", seed), whole("number of clips", count))
+            return show(sides, str(prompt), whole("seed", seed), whole("number of clips", count), wordnet)
         except LabError as error:
             return f'<div class="mistake">{escape(str(error))}</div>'
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.options import Json, Work, file_to_write, print_json, run_folder
+from flows.cli.options import Json, WordNetFolder, Work, file_to_write, in_known_words, print_json, run_folder
 from t2v_models.config import LabError
 from tasks.servers.runtime import WORK
 
@@ -29,6 +29,7 @@ def story(
     steps: Annotated[int | None, typer.Option(min=1, help="Evaluations of the network a part, likewise.")] = None,
     apart: Annotated[bool, typer.Option(help="A clip of each prompt by itself.")] = False,
     judge: Annotated[bool, typer.Option(help="Read each prompt's frames back, where the truth is known.")] = False,
+    wordnet: WordNetFolder = None,
     work: Work = WORK,
     as_json: Json = False,
 ) -> None:
@@ -48,18 +49,23 @@ def story(
         raise LabError(f"{run} answers to no dataset whose truth is known: leave --judge out and look at the clips")
     _, seeds = repeat(prompts[:1], count, seed)
     wishes = Request((), (), guidance=guidance, steps=steps)
+    meant = in_known_words(prompts, found.vocabulary, wordnet)
     shown = _lengths(lengths, len(prompts), found.sampler.spec.frames)
-    parts = list(story(found.sampler, prompts, shown, seeds, prime, wishes))
+    understood = [meant[prompt] for prompt in prompts]
+    parts = list(story(found.sampler, understood, shown, seeds, prime, wishes))
     fps = found.sampler.spec.fps
     if apart:
         paths = [
             path
-            for number, (prompt, part) in enumerate(zip(prompts, parts, strict=True), 1)
-            for path in save_clips(out.with_stem(f"{out.stem}-part{number}"), part, [prompt] * count, seeds, fps)
+            for number, (prompt, part, other) in enumerate(zip(prompts, parts, understood, strict=True), 1)
+            for path in save_clips(
+                out.with_stem(f"{out.stem}-part{number}"), part, [prompt] * count, seeds, fps, [other] * count
+            )
         ]
     else:
         whole = np.concatenate(parts, 1)
-        paths = save_clips(out, whole, [", then\n".join(prompts)] * count, seeds, fps)
+        said, other = (", then\n".join(one) for one in (prompts, understood))
+        paths = save_clips(out, whole, [said] * count, seeds, fps, [other] * count)
     print("\n".join(str(path) for path in paths))
     told = list(tell(truth.rules, prompts, parts)) if judge and truth else []
     for number, one in enumerate(told, 1):
@@ -69,7 +75,9 @@ def story(
         {"prompt": one.prompt, "right": one.right.model_dump(), "jumps": one.jumps and one.jumps.model_dump()}
         for one in told
     ]
-    print_json(as_json, {"out": [str(path) for path in paths], "seeds": seeds, "judged": judged})
+    print_json(
+        as_json, {"out": [str(path) for path in paths], "seeds": seeds, "judged": judged, "understood": understood}
+    )
 
 
 def _lengths(asked: str | None, prompts: int, own: int) -> list[int]:

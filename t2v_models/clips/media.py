@@ -32,6 +32,9 @@ SHEET_CLIP_HEIGHT = 96
 SHEET_FRAMES = 10
 """Most frames of one clip on a contact sheet; longer clips show this many, evenly spaced, first and last among them."""
 
+IMAGE_DESCRIPTION = 0x010E
+"""The tag of Exif."""
+
 H264 = {"crf": "10", "preset": "veryfast", "x264-params": "asm=0:threads=1"}
 """No assembly, and one thread: with x264's AVX-512 code some clips differed each time (`docs/log/2026-11.md`).
 `veryfast` takes two thirds of the time of `medium` for clips of our worlds, at equal errors and 2 % more bytes."""
@@ -43,7 +46,7 @@ def enlarge(frames: Frames, scale: int) -> Frames:
     return frames.repeat(scale, axis=-3).repeat(scale, axis=-2)
 
 
-def to_mp4(frames: Frames, fps: float, scale: int = 1) -> bytes:
+def to_mp4(frames: Frames, fps: float, scale: int = 1, comment: str = "") -> bytes:
     """H.264 in 4:2:0 with its index in front: what every browser plays. Odd sides grow by repeating the last pixel."""
     frames = enlarge(frames, scale)
     height, width = frames.shape[1:3]
@@ -51,6 +54,7 @@ def to_mp4(frames: Frames, fps: float, scale: int = 1) -> bytes:
     with tempfile.TemporaryDirectory() as folder:  # moving the index to the front reopens the file by its name
         path = Path(folder) / "clip.mp4"
         with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
+            container.metadata.update({"comment": comment} if comment else {})
             stream = container.add_stream("libx264", rate=_rate(fps), options=H264)
             stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
             codec = stream.codec_context
@@ -66,14 +70,16 @@ def to_mp4(frames: Frames, fps: float, scale: int = 1) -> bytes:
         return path.read_bytes()
 
 
-def to_webp(frames: Frames, fps: float, scale: int = 1) -> bytes:
+def to_webp(frames: Frames, fps: float, scale: int = 1, comment: str = "") -> bytes:
     """Animated, lossless, plays for ever. Equal neighbours are stored once and shown longer."""
-    return _animation(frames, fps, scale, "WEBP", lossless=True, exact=True, method=2)
+    told = Image.Exif()
+    told[IMAGE_DESCRIPTION] = comment
+    return _animation(frames, fps, scale, "WEBP", lossless=True, exact=True, method=2, exif=told if comment else b"")
 
 
-def to_gif(frames: Frames, fps: float, scale: int = 1) -> bytes:
+def to_gif(frames: Frames, fps: float, scale: int = 1, comment: str = "") -> bytes:
     """Animated, 256 colours a frame, plays for ever. Equal neighbours are stored once and shown longer."""
-    return _animation(frames, fps, scale, "GIF")
+    return _animation(frames, fps, scale, "GIF", comment=comment.encode())
 
 
 def strip(frames: Frames, scale: int = 1) -> Frames:
@@ -126,31 +132,43 @@ def decode(source: Path | bytes, fps: float | None = None) -> Frames:
     return np.stack(frames)
 
 
-def save_clips(path: Path, frames: Frames, prompts: Sequence[str], seeds: Sequence[int], fps: float) -> list[Path]:
+def save_clips(
+    path: Path, frames: Frames, prompts: Sequence[str], seeds: Sequence[int], fps: float,
+    understood: Sequence[str] | None = None,
+) -> list[Path]:  # fmt: skip
     """Write clips `(n, t, h, w, 3)` in the format the suffix names and return the files written.
 
     `.npz` and `.png` hold all clips in one file. `.mp4`, `.gif` and `.webp` hold one clip: several clips become
-    `name-000.mp4`, `name-001.mp4` and so on.
+    `name-000.mp4`, `name-001.mp4` and so on. Where prompts were `understood` in other words, an archive has these
+    under that name, a sheet beside the prompts, and a film or an animation has both as its comment.
 
     Raises:
         LabError: when the suffix is none of these, or the file cannot be written.
     """
     assert frames.ndim == 5, frames.shape
     assert 0 < len(frames) == len(prompts) == len(seeds), (len(frames), len(prompts), len(seeds))
-    suffix = path.suffix.lower()
+    suffix, meant = path.suffix.lower(), list(understood or prompts)
+    comments = [f"{p}, understood as {m}" if p != m else "" for p, m in zip(prompts, meant, strict=True)]
     if suffix == ".npz":
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, frames=frames, prompts=np.array(prompts, np.str_), seeds=np.array(seeds, np.int64))
+        buffer, other = io.BytesIO(), {"understood": np.array(meant, np.str_)} if any(comments) else {}
+        named = {"frames": frames, "prompts": np.array(prompts, np.str_), "seeds": np.array(seeds, np.int64)} | other
+        np.savez_compressed(buffer, allow_pickle=False, **named)
         return [write(path, buffer.getvalue())]
     if suffix == ".png":
         captions = [
-            f"{prompt}\nseed {seed}" if seed >= 0 else prompt for prompt, seed in zip(prompts, seeds, strict=True)
+            "\n".join(
+                [prompt, *([f"understood as {m}"] if m != prompt else []), *([f"seed {seed}"] if seed >= 0 else [])]
+            )
+            for prompt, m, seed in zip(prompts, meant, seeds, strict=True)
         ]
         return [write(path, contact_sheet(list(frames), captions))]
     encoders = {".mp4": to_mp4, ".gif": to_gif, ".webp": to_webp}
     check_suffix(path)
     paths = [path] if len(frames) == 1 else [path.with_stem(f"{path.stem}-{i:03d}") for i in range(len(frames))]
-    return [write(p, encoders[suffix](clip, fps)) for p, clip in zip(paths, frames, strict=True)]
+    return [
+        write(p, encoders[suffix](clip, fps, comment=comment))
+        for p, clip, comment in zip(paths, frames, comments, strict=True)
+    ]
 
 
 SUFFIXES = (".npz", ".mp4", ".gif", ".webp", ".png")

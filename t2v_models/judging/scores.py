@@ -2,6 +2,8 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from operator import not_
+from pathlib import Path
 
 from pydantic import Field
 
@@ -18,7 +20,7 @@ TIERS = {"smoke": 8, "standard": 64, "release": 256}
 """Clips per prompt. Distances use up to 4,096 clips, which the release tier reaches on `s0`."""
 
 MOST_WORDS = 8
-"""Unknown words that are told; `scores.json` has all."""
+"""Unknown words, and prompts understood in other words, that are told; `scores.json` has all."""
 
 Scores = dict[Split, dict[str, Score]]
 
@@ -49,6 +51,12 @@ class EvaluateConfig(Config):
         description="evaluations of the network for one clip, if not as the model has it",
     )
 
+    wordnet: Path | None = Field(
+        None,
+        exclude_if=lambda folder: folder is None,
+        description="folder of WordNet, through which words that a model does not know are understood as known ones",
+    )
+
     @property
     def wishes(self) -> Request:
         """What is asked of a sampler beside prompts."""
@@ -56,8 +64,9 @@ class EvaluateConfig(Config):
 
     @property
     def wishes_in_words(self) -> str:
-        """The same in words, as ` guidance 2 steps 24`; empty where there is nothing."""
-        return "".join(f" {wish} {getattr(self.wishes, wish):g}" for wish in sorted(self.wishes.wishes))
+        """The same in words, as ` guidance 2 steps 24 wordnet`; empty where there is nothing."""
+        asked = "".join(f" {wish} {getattr(self.wishes, wish):g}" for wish in sorted(self.wishes.wishes))
+        return f"{asked} wordnet" if self.wordnet else asked
 
 
 class Seconds(Config):
@@ -116,7 +125,9 @@ class Evaluation(Config):
     """Digest of the feature network's weights."""
     scores: Scores
     refused: dict[Split, Refusals] = Field({})
-    """Of the splits in which there were any."""
+    """Of the splits in which there were any; one of which all were refused has no scores."""
+    understood: dict[str, str] = Field({}, exclude_if=not_)
+    """Prompts that the model was asked in other words, and in which."""
     bounds: dict[str, Scores] = Field({})
     """Scores of the baselines on the same splits: the ceiling and the floors."""
     seconds: dict[Split, Seconds] = Field({})
@@ -176,6 +187,8 @@ def obeyed(evaluation: Evaluation) -> str:
             low, high = (f"{100 * value:.1f}" for value in (score.low, score.high))
             refused = f" ({evaluation.refused[split]})" if split in evaluation.refused else ""
             told.append(f"{100 * score.value:.1f} % [{low}, {high}] of {score.n:,} clips on {split}{refused}")
+    if not told:
+        return f"{evaluation.name} {'; '.join(map(str, evaluation.refused.values()))}"
     return f"{evaluation.name} obeys {', '.join(told)}"
 
 

@@ -20,6 +20,8 @@ class Verdict(Reading):
     prompt: str
     split: str
     seed: int
+    understood: str = ""
+    """The prompt as the model was asked it, where that was in other words."""
 
     rank: float = math.nan
     """Place of the own caption among others, by looks and motion together; 1 is best. With what follows it is known

@@ -8,9 +8,13 @@ from t2v_models.worlds.motions import ACTIONS, DIRECTIONS
 from t2v_models.worlds.one_object import OneObject
 from t2v_models.worlds.prompts import CIRCLE_PROMPTS, CIRCLE_WORDING, Meaning, parse, say
 from t2v_models.worlds.splits import Split, first_of_each, with_words
+from t2v_models.worlds.synonyms import DISC_SYNONYMS, MOTION_SYNONYMS, in_other_words
 from t2v_models.worlds.world import Choice
 
 HoldOut = tuple[str, ...]
+
+SYNONYMS = MOTION_SYNONYMS | DISC_SYNONYMS
+"""What `s7` says in place of trained words, in two captions each."""
 
 
 class Circles(OneObject):
@@ -74,6 +78,8 @@ def _asked(split: Split, hold_out: HoldOut, bands: bool) -> tuple[str, ...]:
     if split == "s3":
         both_wordings = [f"circle moving {d}" for d in diagonals]
         return tuple(p for p in dict.fromkeys((*CIRCLE_PROMPTS, *both_wordings)) if parse(p).action in hold_out)
+    if split == "s7":
+        return in_other_words([say(cell, CIRCLE_WORDING) for cell in _cells(hold_out)], SYNONYMS, each=2)
     if split == "s4" and bands:
         return tuple(say(m, CIRCLE_WORDING) for m in first_of_each(with_words(_cells(hold_out), BEYOND)))
     return ()

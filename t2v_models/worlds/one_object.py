@@ -82,7 +82,7 @@ class OneObject(World):
             return "s4"
         if meaning not in self.trained(choice):
             return "s2"
-        return "s0" if prompt in self.captions(choice) else "s1"
+        return self.wording_of(choice, prompt)
 
     def check_no_leak(self, choice: Choice, captions: Iterable[str]) -> None:
         check_no_leak(captions, choice.hold_out)

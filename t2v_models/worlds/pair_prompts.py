@@ -12,6 +12,7 @@ from t2v_models.text.split import words
 from t2v_models.worlds.appearance import PALETTE, SHAPES
 from t2v_models.worlds.motions import Action
 from t2v_models.worlds.prompts import ACTION_OF_WORDS, PHRASES, Meaning, phrase_of
+from t2v_models.worlds.synonyms import trained_words
 
 Relation = Literal["above", "left of"]
 
@@ -67,7 +68,7 @@ def parse(prompt: str) -> Pair:
         LabError: naming the unknown word or motion with its neighbours; the sentence is none of two objects; both have
             one colour.
     """
-    found = words(prompt)
+    found = trained_words(words(prompt))
     for word in found:
         if word not in _KNOWN:
             raise LabError(f"unknown word {word!r} in prompt {prompt!r}: {near(word, _KNOWN)}")

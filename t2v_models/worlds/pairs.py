@@ -37,6 +37,7 @@ from t2v_models.worlds.prompts import Meaning, check_hold_out
 from t2v_models.worlds.reader import readings_of
 from t2v_models.worlds.render import sprites
 from t2v_models.worlds.splits import Split
+from t2v_models.worlds.synonyms import MOTION_SYNONYMS, OBJECT_SYNONYMS, in_other_words
 from t2v_models.worlds.world import Case, Choice, Frames, Reading, Scene, World
 
 MOST_FRAMES = 16
@@ -47,6 +48,9 @@ EACH = 4
 """Meanings of two motions that are trained of each pair of objects; one more is of both in relation."""
 LEAST_BESIDE = 0.5
 """Share of both radii together by which the centres of related objects are at least apart."""
+
+SYNONYMS = MOTION_SYNONYMS | OBJECT_SYNONYMS
+"""What `s7` says in place of trained words, in a caption each."""
 
 Thing = tuple[Colour, Shape]
 Things = tuple[Thing, Thing]
@@ -89,7 +93,7 @@ class Pairs(World):
             return "s5"
         if pair not in _trained(choice.hold_out):
             return "s2"
-        return "s0" if prompt in self.captions(choice) else "s1"
+        return self.wording_of(choice, prompt)
 
     def check_no_leak(self, choice: Choice, captions: Iterable[str]) -> None:
         shown = set(_shown())
@@ -300,6 +304,8 @@ def _asked(split: Split, hold_out: tuple[str, ...]) -> tuple[str, ...]:
         return _some(_said(_meanings(_designs()["never"], actions, actions)))
     if split == "s3" and hold_out:
         return _some(_said(_meanings(_shown(), check_hold_out(hold_out), actions)))
+    if split == "s7":
+        return in_other_words(_captions(hold_out), SYNONYMS)
     if split == "s5":
         return _some(_said(_meanings(_exchanged(), actions, actions)))
     return ()

@@ -10,6 +10,7 @@ from t2v_models.text.split import words
 from t2v_models.worlds.appearance import PALETTE, SHAPES, Colour, Shape
 from t2v_models.worlds.bands import SIZES, SPEEDS, Size, Speed
 from t2v_models.worlds.motions import ACTIONS, DIRECTIONS, SIZE_MOTIONS, Action
+from t2v_models.worlds.synonyms import trained_words
 
 ARTICLE_PROMPTS = (
     "circle moving down", "circle moving left", "circle moving right",
@@ -99,7 +100,7 @@ def parse(prompt: str) -> Meaning:
         LabError: naming the unknown word with its neighbours, the phrase that is no motion, the missing colour, or the
             size or speed of what has none.
     """
-    found = words(prompt)
+    found = trained_words(words(prompt))
     for word in found:
         if word not in KNOWN_WORDS:
             raise LabError(f"unknown word {word!r} in prompt {prompt!r}: {near(word, KNOWN_WORDS)}")

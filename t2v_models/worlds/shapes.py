@@ -17,9 +17,13 @@ from t2v_models.worlds.motions import ACTIONS, Action
 from t2v_models.worlds.one_object import OneObject
 from t2v_models.worlds.prompts import UNSEEN_WORDING, WORDINGS, Meaning, check_hold_out, parse, say
 from t2v_models.worlds.splits import Coverage, Split, first_of_each, with_words
+from t2v_models.worlds.synonyms import MOTION_SYNONYMS, OBJECT_SYNONYMS, in_other_words
 from t2v_models.worlds.world import Choice
 
 HoldOut = tuple[str, ...]
+
+SYNONYMS = MOTION_SYNONYMS | OBJECT_SYNONYMS
+"""What `s7` says in place of trained words, in a caption each."""
 
 
 class Shapes(OneObject):
@@ -113,6 +117,8 @@ def _asked(split: Split, hold_out: HoldOut, coverage: Coverage | None, bands: bo
     if split == "s3":
         motions = check_hold_out(hold_out)
         return tuple(say(cell, WORDINGS[0]) for cell in first_of_each(design(motions))) if motions else ()
+    if split == "s7":
+        return in_other_words([say(cell, WORDINGS[0]) for cell in trained], SYNONYMS)
     if split not in ("s0", "s1"):
         return ()
     asked = first_of_each(trained)

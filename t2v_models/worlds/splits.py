@@ -11,7 +11,7 @@ from t2v_models.worlds.bands import BEYOND, SIZES, Size, Speed
 from t2v_models.worlds.motions import ACTIONS, SIZE_MOTIONS
 from t2v_models.worlds.prompts import Meaning, parse
 
-Split = Literal["s0", "s1", "s2", "s3", "s4", "s5", "s6", "own"]
+Split = Literal["s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "own"]
 SPLITS: dict[Split, str] = {
     "s0": "seen prompts, unseen draws",
     "s1": "unseen wordings of seen motions",
@@ -20,6 +20,7 @@ SPLITS: dict[Split, str] = {
     "s4": "larger or faster than trained, in trained words",
     "s5": "two objects that exchanged their colours: trained the other way round only",
     "s6": "one motion more in sequence than trained",
+    "s7": "words never trained, which mean what trained ones do",
 }
 
 HELD_OUT: tuple[Split, ...] = ("s2", "s3", "s4", "s5", "s6")

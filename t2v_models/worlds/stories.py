@@ -37,6 +37,7 @@ from t2v_models.worlds.story_prompts import (
 )
 from t2v_models.worlds.story_reading import readings
 from t2v_models.worlds.story_scenes import STORY_NUMBERS, Told, draw_story, path
+from t2v_models.worlds.synonyms import MOTION_SYNONYMS, OBJECT_SYNONYMS, in_other_words
 from t2v_models.worlds.world import Case, Choice, Frames, Reading, Scene, World
 
 ASKED = 60
@@ -45,6 +46,8 @@ EACH = 6
 """Objects of which each succession of two motions is trained; and ways in which each goes on to a third."""
 OBJECTS_ASKED = 3
 """Objects that are asked of each succession that is new."""
+SYNONYMS = MOTION_SYNONYMS | OBJECT_SYNONYMS
+"""What `s7` says in place of trained words, in a caption each."""
 OBJECTS = [(shape, colour) for shape in SHAPES for colour in PALETTE]
 
 
@@ -95,7 +98,7 @@ class Stories(World):
             return "s6"
         if story not in _trained(choice.hold_out, frames):
             return "s2"
-        return "s0" if prompt in self.captions(choice) else "s1"
+        return self.wording_of(choice, prompt)
 
     def check_no_leak(self, choice: Choice, captions: Iterable[str]) -> None:
         for caption in captions:
@@ -229,6 +232,8 @@ def _asked(split: Split, hold_out: tuple[str, ...], frames: int) -> tuple[str, .
         return _some(_captions(hold_out, frames))
     if split == "s1":
         return tuple(say(story, UNSEEN_WORDING) for story in _some(_trained(hold_out, frames)))
+    if split == "s7":
+        return in_other_words(_captions(hold_out, frames), SYNONYMS)
     if split == "s6":
         return _some(_said(_of_objects(_sequences(hold_out, BEYOND), 1))) if fits(frames, BEYOND) else ()
     if split == "s2":

@@ -16,6 +16,7 @@ from t2v_models.text.split import words
 from t2v_models.worlds.appearance import PALETTE, SHAPES, Colour, Shape
 from t2v_models.worlds.motions import SIZE_MOTIONS, Action
 from t2v_models.worlds.prompts import ACTION_OF_WORDS, PHRASES, phrase_of
+from t2v_models.worlds.synonyms import trained_words
 
 PARTS = (2, 3)
 """How many parts are trained."""
@@ -68,7 +69,7 @@ def parse(prompt: str) -> Story:
         LabError: naming the unknown word or motion with its neighbours; there is one part or too many; a motion stands
             where it cannot.
     """
-    found = words(prompt)
+    found = trained_words(words(prompt))
     for word in found:
         if word not in _KNOWN:
             raise LabError(f"unknown word {word!r} in prompt {prompt!r}: {near(word, _KNOWN)}")

@@ -15,7 +15,9 @@ from pydantic import SerializeAsAny
 
 from t2v_models.clips.spec import UNIT_SIZE, ClipSpec
 from t2v_models.config import Config, LabError, near
+from t2v_models.text.split import words
 from t2v_models.worlds.splits import HELD_OUT, SPLITS, Coverage, Split
+from t2v_models.worlds.synonyms import has_synonyms
 
 Frames = NDArray[np.uint8]
 Case = tuple[str, str, str]
@@ -196,6 +198,12 @@ class World(ABC):
             if meaning in {self.parse(p) for p in self.asked(choice, split)}:
                 return split
         raise LabError(f"no split of this dataset asks for {prompt!r}: ask for something in its captions")
+
+    def wording_of(self, choice: Choice, prompt: str) -> Split:
+        """The split of a prompt that means what is trained, by what is new in its wording."""
+        if prompt in self.captions(choice):
+            return "s0"
+        return "s7" if has_synonyms(words(prompt)) else "s1"
 
     def check_no_leak(self, choice: Choice, captions: Iterable[str]) -> None:
         """Refuse captions of a dataset that mean something held out, before they are rendered.

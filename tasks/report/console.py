@@ -14,9 +14,10 @@ from rich.table import Table
 from t2v_models.config import Config
 from t2v_models.judging.baselines import CEILING
 from t2v_models.judging.metrics import HEADLINES, OWN_HEADLINES, deciding, metric_of
-from t2v_models.judging.scores import Evaluation, interval, pleases, shown
+from t2v_models.judging.scores import MOST_WORDS, Evaluation, interval, pleases, shown
 from t2v_models.judging.statistics import Score
 from t2v_models.judging.suite import FLOORS
+from t2v_models.text.wordnet import understood_as
 from tasks.report.progress import reported, run_logger
 
 console = Console(stderr=True, highlight=False, markup=False)  # paths and names may hold brackets
@@ -125,10 +126,13 @@ def print_evaluation(evaluation: Evaluation) -> None:
                 f"{score.n:,}", *(shown(metric, b.value).replace(".0 %", " %") if b else "" for b in bounds),
             )  # fmt: skip
         print_table(table)
-        if split in evaluation.refused:
-            print(f"{split}: {evaluation.refused[split]}")
         if split in evaluation.seconds:
             print(f"{split}: {evaluation.seconds[split]}")
+    for split, refusals in evaluation.refused.items():
+        print(f"{split}: {refusals}")
+    if lines := understood_as(evaluation.understood):
+        rest = [f"and {len(lines) - MOST_WORDS} more, see scores.json"] if len(lines) > MOST_WORDS else []
+        print(*lines[:MOST_WORDS], *rest, sep="\n")
     print(textwrap.fill("; ".join(": ".join(BESIDE[name]) for name in columns), WIDTH))
     if "own" in evaluation.scores:
         print("*: above real; it pleases the learnt judge more than real clips do, which is no praise")

@@ -37,7 +37,7 @@ MARKED_OWN = (
 
 NAMES: dict[str, str] = {
     "s0": "seen prompts", "s1": "new wording", "s2": "new pairing", "s3": "unseen motion", "s4": "out of range",
-    "s5": "exchanged", "s6": "one more in sequence", "own": "own clips",
+    "s5": "exchanged", "s6": "one more in sequence", "s7": "new words", "own": "own clips",
 }  # fmt: skip
 """What a person calls a split; `clips.splits.SPLITS` says what it is."""
 
