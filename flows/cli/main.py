@@ -246,9 +246,7 @@ def evaluate(
     folder = run_folder(run, work)
     own = like if like and own_clips_in(like) else None
     data = dataset_like(like) if like and not own else None
-    who = subject(
-        folder, data, own, config.wishes, wordnet
-    )  # before the server is started: a missing run is said at once
+    who = subject(folder, data, own, config.wishes, wordnet)  # before the server: a missing run is said at once
     taken(who, asked_of(who, config))
     if out is None:
         # scores of other splits, numbers of clips or wishes never replace those of the default ones
@@ -265,11 +263,8 @@ def evaluate(
 
     print_evaluation(result)
     print(f"verdicts and contact sheets  {out}")
-    print_json(
-        as_json,
-        {"run": run, "out": str(out)}
-        | result.model_dump(mode="json", include={"scores", "seconds", "refused", "understood"}),
-    )
+    told = {"scores", "seconds", "refused", "understood"}
+    print_json(as_json, {"run": run, "out": str(out)} | result.model_dump(mode="json", include=told))
 
 
 @app.command()
