@@ -46,6 +46,17 @@ def test_what_to_avoid_is_the_other_end_of_guidance():
     torch.testing.assert_close(lighter_right(trained(), "light right", 3.0, avoid="light right"), right)
 
 
+def test_without_captions_it_learns_clips_of_any_prompt():
+    model = fresh(dropout=1.0)
+    model.training_step(batch(0), 0, 0.0)
+    one, other = (model.make(Request((prompt,), (0,))) for prompt in CAPTIONS[:2])
+    assert torch.equal(one, other)
+    with pytest.raises(LabError, match=r"trained without captions \(dropout 1\).*use guidance 1"):
+        model.check(Request(CAPTIONS[:1], (0,), guidance=2.0))
+    with pytest.raises(ValidationError, match="dropout 1 learns clips without captions"):
+        DiffusionConfig(dropout=1)
+
+
 def test_texts_of_unequal_length_are_guided_apart():
     longer, alone = (
         trained().make(Request(("light right",), (0,), guidance=3.0, avoid=avoid))

@@ -9,6 +9,7 @@ import torch
 
 from t2v_models.batch import Batch, to_video
 from t2v_models.clips.spec import ClipSpec
+from t2v_models.config import LabError
 from t2v_models.families.texts import none_like
 from t2v_models.families.tokens.critic import critic_loss
 from t2v_models.families.tokens.learner import uniform
@@ -51,6 +52,15 @@ def test_schedules_are_those_of_the_paper():
     u = (torch.arange(10_000) + 0.5) / 10_000
     means = [float(share(u).mean()) for share in SHARES.values()]
     assert means == pytest.approx([2 / pi, 1 / 2, 2 / 3, 3 / 4, 1 / 3], abs=1e-3)
+
+
+def test_without_captions_it_learns_clips_of_any_prompt():
+    model = fresh(dropout=1.0, guidance=1.0)
+    model.training_step(batch(), 0, 0.0)
+    one, other = (model.make(Request((prompt,), (3,))) for prompt in CAPTIONS)
+    assert torch.equal(one, other)
+    with pytest.raises(LabError, match="trained without captions"):
+        model.check(Request(CAPTIONS[:1], (0,), guidance=3.0))
 
 
 @pytest.mark.parametrize("shape", [(4, 4, 4), (1, 2, 3), (3, 2, 5), (1, 1, 1)])

@@ -18,6 +18,8 @@ def check_guidance(name: str, encoder: TextEncoder, guidance: float, dropout: fl
         encoder.check(avoid)
         if guidance == 1:
             raise LabError("what to avoid works through guidance, and guidance 1 is none: ask for more, such as 3")
+    if guidance != 1 and dropout == 1:
+        raise LabError(f"{name} was trained without captions (dropout 1), which cannot guide it: use guidance 1")
     if guidance != 1 and not dropout:
         raise LabError(
             f"{name} was trained without leaving captions out (dropout 0), so it knows no clip without text "
@@ -25,9 +27,24 @@ def check_guidance(name: str, encoder: TextEncoder, guidance: float, dropout: fl
         )
 
 
+def check_dropout(dropout: float, guidance: float) -> None:
+    """See that a model that learns no captions is not to be guided by them.
+
+    Raises:
+        ValueError: it is.
+    """
+    if dropout == 1 and guidance != 1:
+        raise ValueError("dropout 1 learns clips without captions, and nothing guides those: use guidance 1 with it")
+
+
 def left_out(text: Text, which: Tensor) -> Text:
     """The texts without any token where `which` `(b,)` is true."""
     return Text(text.embeddings * ~which[:, None, None], text.mask & ~which[:, None])
+
+
+def heard(text: Text, dropout: float) -> Text:
+    """What a model makes clips of: no text, where all captions were left out in training."""
+    return none_like(text) if dropout == 1 else text
 
 
 def none_like(text: Text) -> Text:

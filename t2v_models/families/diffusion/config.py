@@ -13,6 +13,7 @@ from t2v_models.families.diffusion.noise_levels import NoiseLevels
 from t2v_models.families.diffusion.precondition import Prediction
 from t2v_models.families.diffusion.samplers import CHURNED, SamplerName
 from t2v_models.families.diffusion.upsampler import reduction
+from t2v_models.families.texts import check_dropout
 from t2v_models.model import FamilyConfig
 
 KEPT = "4,10,24,60"
@@ -45,7 +46,7 @@ class DiffusionSettings(FamilyConfig):
     training_levels: NoiseLevels = Field(
         NoiseLevels(curve="lognormal", low=0.02, high=200, mean=1.0, std=1.4), description="noise levels learnt at"
     )
-    dropout: float = Field(0.1, ge=0, lt=1, description="share of captions left out, which guidance needs")
+    dropout: float = Field(0.1, ge=0, le=1, description="share of captions left out, which guidance needs; 1: all")
     given: float = Field(0.0, ge=0, le=1, description="share of clips learnt with some of their frames known")
     reconstruction: int = Field(
         1, ge=1, le=100, description="gradients a call that lead to known frames where given is 0"
@@ -85,6 +86,11 @@ class DiffusionSettings(FamilyConfig):
     def _churn_where_it_belongs(self) -> Self:
         if self.churn and self.sampler not in CHURNED:
             raise ValueError(f"churn is for {' and '.join(CHURNED)}: use 0 with {self.sampler}")
+        return self
+
+    @model_validator(mode="after")
+    def _no_captions_no_guidance(self) -> Self:
+        check_dropout(self.dropout, self.guidance)
         return self
 
     @model_validator(mode="after")

@@ -30,7 +30,7 @@ from t2v_models.families.diffusion.standardise import Standardise
 from t2v_models.families.diffusion.upsampler import Upsampler, enlarge, reduction, shrink
 from t2v_models.families.ema import Average, blend, power_share
 from t2v_models.families.muon import Muon
-from t2v_models.families.texts import beside, check_guidance, left_out, mixed, none_like
+from t2v_models.families.texts import beside, check_guidance, heard, left_out, mixed, none_like
 from t2v_models.machine import free_memory, threads
 from t2v_models.model import Loss, LossModel, VideoModel
 from t2v_models.sampler import Frames, Request
@@ -214,7 +214,7 @@ class Diffusion(LossModel):
         with torch.inference_mode(False), torch.no_grad():  # some gradients are taken
             given = given and KnownFrames(given.video.clone(), given.known.clone())
             draw = self._noise(request.seeds, request.frames, request.size)
-            text = self.text(request.prompts)
+            text = heard(self.text(request.prompts), self.config.dropout)
             away = none_like(text) if request.avoid is None else self.text([request.avoid] * len(request.prompts))
             return self._sampled(text, away, draw, self._guidance(request), request.steps, given)
 
@@ -224,7 +224,7 @@ class Diffusion(LossModel):
         turn = (share * torch.pi / 2 if seeds[0] != seeds[1] else 0 * share).view(-1, 1, 1, 1, 1)
         one, other = (self._noise([seed] * count) for seed in seeds)
         with torch.inference_mode(), threads(self.config.threads):
-            text = mixed(self.text(prompts), share)
+            text = mixed(heard(self.text(prompts), self.config.dropout), share)
             draw: Draw = lambda: one() * turn.cos() + other() * turn.sin()  # noqa: E731
             return to_frames(self._sampled(text, none_like(text), draw, self.config.guidance, None, None))
 

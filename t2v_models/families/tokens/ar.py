@@ -6,7 +6,6 @@ from typing import Literal, cast, final
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor
 
 from t2v_models.batch import Batch
@@ -26,7 +25,6 @@ class ArTokensConfig(TokensConfig):
     about = "a causal transformer over the tokens of a video_tokenizer, with cached keys and values"
 
     name: Literal["ar_tokens"] = "ar_tokens"
-    guidance: float = Field(1.5, ge=0, le=100, description="how strongly the prompt counts; 1 is as learnt")
 
     @classmethod
     def tiny(cls) -> "ArTokensConfig":

@@ -17,7 +17,7 @@ from t2v_models.families import rates
 from t2v_models.families.ema import Average, power_share
 from t2v_models.families.muon import Muon
 from t2v_models.families.parents import fitting
-from t2v_models.families.texts import check_guidance, left_out, none_like
+from t2v_models.families.texts import check_dropout, check_guidance, heard, left_out, none_like
 from t2v_models.families.tokens.critic import TokenCritic
 from t2v_models.families.tokens.tokenizer import VideoTokenizer
 from t2v_models.families.tokens.transformer import TokenTransformer
@@ -41,7 +41,8 @@ class TokensConfig(FamilyConfig):
         False, exclude_if=not_, description="tokens look at words by attention of its own, and words do not change"
     )
     heads: int = Field(4, ge=1, le=64, description="parts of the width that look at others by themselves")
-    dropout: float = Field(0.1, ge=0, lt=1, description="share of captions left out, which guidance needs")
+    dropout: float = Field(0.1, ge=0, le=1, description="share of captions left out, which guidance needs; 1: all")
+    guidance: float = Field(1.5, ge=0, le=100, description="how strongly the prompt counts; 1 is as learnt")
     muon_lr: float = Field(0.02, gt=0, le=1, description="Muon step of hidden matrices")
     lr: float = Field(2e-3, gt=0, le=1, description="AdamW step of all other weights")
     warmup_steps: int = Field(30, ge=1, le=100_000, description="updates over which the steps rise from 0")
@@ -57,6 +58,11 @@ class TokensConfig(FamilyConfig):
     def _heads_share_the_width(self) -> Self:
         if self.width % self.heads:
             raise ValueError(f"{self.heads} heads do not share a width of {self.width}: use a multiple")
+        return self
+
+    @model_validator(mode="after")
+    def _no_captions_no_guidance(self) -> Self:
+        check_dropout(self.dropout, self.guidance)
         return self
 
     @property
@@ -152,7 +158,7 @@ class TokenModel(LossModel):
         Frames that it begins with come back as they are; of them the last ones are seen, as many as fill slots.
         """
         grid, frames = self.tokenizer.grid, self.spec.frames
-        text, count = self.text(request.prompts), len(request.seeds)
+        text, count = heard(self.text(request.prompts), self.config.dropout), len(request.seeds)
         away = self.text([request.avoid] * count) if request.avoid else none_like(text)
         if request.first_frames is None:
             none = torch.zeros(count, 0, dtype=torch.long, device=self.device)
