@@ -9,7 +9,7 @@ from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from t2v_models.config import LabError
-from t2v_models.processes import process_pool
+from t2v_models.processes import WORKERS, check_workers, process_pool
 from t2v_models.shards.manifest import check_folder, is_complete
 from t2v_models.worlds.dataset import DatasetConfig
 from tasks.render import render_shards, render_shards_here, write_manifest
@@ -29,20 +29,20 @@ FLOW_RUN_NAME = "render {config.clips} clips of {config.world} at {config.spec.s
     # Threads only wait; the process pool below does the work. (Prefect's annotation refuses its own runner.)
     task_runner=ThreadPoolTaskRunner(max_workers=16),  # type: ignore[arg-type]
 )
-def dataset(config: DatasetConfig, out: Path, workers: int = 2) -> Path:
+def dataset(config: DatasetConfig, out: Path, workers: int = WORKERS, oversubscribe: bool = False) -> Path:
     """Render a dataset into the folder `out`, or finish one that was interrupted; a complete one is left alone.
 
     Args:
         config: what to render; the clips are a function of it alone.
         out: folder of the shards and their manifest.
         workers: processes that render; they change the time, not the bytes.
+        oversubscribe: allow more of them than CPU cores.
 
     Raises:
-        LabError: a process that renders was killed.
+        LabError: a process that renders was killed; more of them than cores.
     """
     check_starts()
-    if workers < 1:
-        raise LabError(f"workers is {workers}, which must be 1 or more: leave it out for 2")
+    check_workers(workers, oversubscribe)
     try:
         with process_pool(workers) as pool:
             return _render(config, out, lambda first, last: render_shards.submit(pool, out, config, first, last))
@@ -53,7 +53,9 @@ def dataset(config: DatasetConfig, out: Path, workers: int = 2) -> Path:
         ) from error
 
 
-def dataset_on_dask(config: DatasetConfig, out: Path, workers: int = 2, address: str | None = None) -> Path:
+def dataset_on_dask(
+    config: DatasetConfig, out: Path, workers: int = WORKERS, address: str | None = None, oversubscribe: bool = False
+) -> Path:
     """`dataset` with the same bytes on a Dask cluster.
 
     Args:
@@ -61,10 +63,13 @@ def dataset_on_dask(config: DatasetConfig, out: Path, workers: int = 2, address:
         out: a folder that all workers reach under the same absolute path.
         workers: processes of the cluster that is started here, unless there is an address.
         address: of a running scheduler, such as `tcp://host:8786`; t2v-lab must be installed where its workers run.
+        oversubscribe: allow more workers of the cluster that is started here than CPU cores.
 
     Raises:
         LabError: prefect-dask is not installed; there is no cluster at the address, or it is lost.
     """
+    if address is None:
+        check_workers(workers, oversubscribe)
     from tasks.servers.dask import cluster_faults, dask_runner
 
     @flow(name="dataset", flow_run_name=FLOW_RUN_NAME, task_runner=dask_runner(workers, address))  # type: ignore[arg-type]

@@ -26,12 +26,12 @@ from tasks.evaluate import judge_split, log_evaluation, read_evaluation
 from tasks.gate import gate as decide_champion
 from tasks.mlflow.registry import fetch_model
 from tasks.mlflow.tracking import experiment_id
+from tasks.records import experiment_name, training_run
 from tasks.report.console import say
 from tasks.report.progress import conclude, show_artifact
 from tasks.servers.orchestration import check_starts
 from tasks.servers.runtime import WORK
 from tasks.subjects import asked_of, subject, taken, title
-from tasks.train import experiment_name, training_run
 
 
 def _name() -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from t2v_models.processes import WORKERS, check_workers
 from t2v_models.shards.ingest import Ingested
 from t2v_models.shards.ingest import ingest as ingest_clips
 from t2v_models.shards.ingested import IngestOptions
@@ -22,8 +23,9 @@ def ingest(
     options: IngestOptions,
     captions: Path | None = None,
     columns: Mapping[str, str] | None = None,
-    workers: int = 2,
+    workers: int = WORKERS,
     add: bool = False,
+    oversubscribe: bool = False,
 ) -> Ingested:
     """Decode, fit and cut clips into the dataset `out`; a complete one of the same clips is left alone.
 
@@ -35,7 +37,12 @@ def ingest(
         columns: what the table's columns are called, where they have unusual names.
         workers: processes that decode; they change the time, not the bytes.
         add: add the clips to the dataset that is there.
+        oversubscribe: allow more workers than CPU cores.
+
+    Raises:
+        LabError: more workers than cores.
     """
+    check_workers(workers, oversubscribe)
     return _ingest(source, out, options, captions, columns, workers, add)
 
 

@@ -1,140 +1,33 @@
 """The whole lab: render, train every model, judge them beside real clips, report."""
 
-import hashlib
 import shlex
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from graphlib import CycleError, TopologicalSorter
-from operator import not_
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from prefect import Flow, flow
-from pydantic import Field, field_validator, model_validator
 from pydantic_core import to_jsonable_python
 
 from flows.dataset import dataset, dataset_on_dask
 from flows.evaluate import evaluate
+from flows.lab_config import REAL, RENDER, REPORT, LabConfig, check
 from flows.train import train
-from t2v_models.config import Config, near
-from t2v_models.families.build import ModelConfig
-from t2v_models.judging.scores import EvaluateConfig, Evaluation, obeyed
-from t2v_models.leaderboard.gate import GateConfig
-from t2v_models.model import FamilyConfig
+from t2v_models.config import Config
+from t2v_models.judging.scores import Evaluation, obeyed
 from t2v_models.shards.manifest import Manifest
-from t2v_models.training.config import TrainConfig
-from t2v_models.training.launch import check_ranks
-from t2v_models.worlds.dataset import DatasetConfig
 from tasks.mlflow.store import store_name, where_to_look
 from tasks.mlflow.tracking import close_stale, experiment_id
 from tasks.publish import log_lab, publish
+from tasks.records import experiment_name
 from tasks.report import stopwatch
 from tasks.report.console import print_scores
 from tasks.report.progress import conclude, planned
 from tasks.servers.orchestration import check_starts
 from tasks.servers.pools import PoolStage, run_on_pools
 from tasks.servers.runtime import WORK
-from tasks.train import experiment_name
-
-RENDER, REAL, REPORT = "render", "judge real clips", "report"
-"""Stages of every lab; between them each model is trained and judged."""
-
-
-class LabConfig(Config, allow_inf_nan=False):
-    """One experiment: data, models that share it and the same budget, and how they are judged."""
-
-    dataset: DatasetConfig = Field(DatasetConfig(), description="what is rendered")
-    models: tuple[ModelConfig, ...] = Field(
-        min_length=1, description="what is trained on it; one may build on another by its name"
-    )
-    training: TrainConfig = Field(description="how long each of them is trained")
-    minutes: dict[str, float] = Field(
-        {}, exclude_if=not_, description="of models that are trained for another time than that, by their names"
-    )
-    evaluation: EvaluateConfig = Field(EvaluateConfig(), description="how each of them is judged")
-    gate: GateConfig = Field(GateConfig(), description="what a model must show to become champion")
-    workers: int = Field(2, ge=1, description="processes that render")
-    dask: str | None = Field(None, description="render on the Dask scheduler at this address, such as tcp://host:8786")
-    place: Literal["here", "pools"] = Field(
-        "here",
-        description="where stages run: here, one after the other, or as runs of their own on the pools, side by side",
-    )
-
-    @field_validator("models")
-    @classmethod
-    def _one_of_each(cls, models: tuple[ModelConfig, ...]) -> tuple[ModelConfig, ...]:
-        names = [model.name for model in models]
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise ValueError(f"{twice[0]!r} is there twice and the report knows models by name: make two labs of it")
-        return models
-
-    @model_validator(mode="after")
-    def _can_be_ordered(self) -> "LabConfig":
-        try:
-            _ = self.in_order
-        except CycleError as error:
-            raise ValueError(f"models {' and '.join(map(repr, error.args[1][:-1]))} build on each other") from error
-        return self
-
-    @model_validator(mode="after")
-    def _minutes_of_its_models(self) -> "LabConfig":
-        names = [model.name for model in self.models]
-        for name, minutes in self.minutes.items():
-            if name not in names:
-                raise ValueError(f"minutes of {name!r}, which is none of its models: {near(name, names)}")
-            if minutes <= 0:
-                raise ValueError(f"{minutes:g} minutes of {name!r}: give more than 0")
-        return self
-
-    def training_of(self, model: FamilyConfig) -> TrainConfig:
-        """How long a model is trained."""
-        minutes = self.minutes.get(model.name)
-        own = {} if minutes is None else {"minutes": minutes, "steps": None}
-        return self.training.model_copy(update=own)
-
-    def parents_of(self, model: FamilyConfig) -> dict[str, str]:
-        """The models of this lab that a model builds on, by the settings that name them; others are run folders."""
-        names = {other.name for other in self.models}
-        return {key: str(place) for key, place in model.parents.items() if str(place) in names}
-
-    @property
-    def in_order(self) -> list[FamilyConfig]:
-        """The models, each after those it builds on."""
-        named = {model.name: model for model in self.models}
-        order = TopologicalSorter({name: self.parents_of(model).values() for name, model in named.items()})
-        return [named[name] for name in order.static_order()]
-
-    def run_folders(self, work: Path) -> dict[str, Path]:
-        """Where each model is trained: a folder named by all that decides the run."""
-        found: dict[str, Path] = {}
-        for model in self.in_order:
-            parents = [found[parent].name for parent in self.parents_of(model).values()]
-            digest = _digest(self.dataset, model, self.training_of(model), parents)
-            found[model.name] = work / "runs" / f"{model.name}-{digest}"
-        return {model.name: found[model.name] for model in self.models}
-
-    @property
-    def title(self) -> str:
-        """As `gan and frame_gan on 10,000 clips of circles at 32 px`."""
-        data, models = self.dataset, " and ".join(model.name for model in self.models)
-        return f"{models} on {data.clips:,} clips of {data.world} at {data.spec.sides} px"
-
-    @property
-    def plan(self) -> dict[str, float]:
-        """Seconds that each stage may take, in their order: a guess, by which the time left is told."""
-        stages = {RENDER: 5 + self.dataset.clips / 2000, REAL: 20.0}
-        for model in self.in_order:
-            training = self.training_of(model)
-            train = 60 * training.minutes if training.minutes else 0.1 * (training.steps or 0)
-            stages |= {f"train {model.name}": 10 + train, f"judge {model.name}": 40.0}
-        return stages | {REPORT: 10.0}
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Everything that is set, models by name: what MLflow shows, and what tells one lab from another."""
-        return self.model_dump() | {"models": {model.name: model.settings for model in self.models}}
 
 
 class LabResult(Config):
@@ -164,9 +57,7 @@ def lab(config: LabConfig, work: Path = WORK) -> LabResult:
     """
     work = work.absolute()  # workers on the pools have a folder of their own
     check_starts()
-    if config.place == "here":
-        for model in config.models:
-            check_ranks(model, config.training_of(model))
+    check(config)
     close_stale(work)
     experiment_id(work, experiment_name(config.dataset))  # if MLflow is away, that is said before an hour of rendering
     with planned("lab", config.plan) as begin:
@@ -182,7 +73,7 @@ def _lab(config: LabConfig, work: Path, begin: Callable[[str], None]) -> LabResu
     data, real = work / "data" / name, work / "data" / f"{name}-oracle"
     runs = config.run_folders(work)
     if config.dask:
-        dataset_on_dask(config.dataset, data, config.workers, config.dask)
+        dataset_on_dask(config.dataset, data, config.workers, config.dask, config.oversubscribe)
     stages = _stages(config, data, real, runs, work)
 
     @contextmanager
@@ -232,8 +123,8 @@ def _stages(config: LabConfig, data: Path, real: Path, runs: dict[str, Path], wo
     how = {"config": config.evaluation, "work": work, "gate": config.gate}
     stages = [_Stage(REAL, evaluate, how | {"run": "oracle", "out": real, "data": config.dataset}, rendered)]
     if rendered:
-        wanted = {"config": config.dataset, "out": data, "workers": config.workers}
-        stages.insert(0, _Stage(RENDER, dataset, wanted))
+        by = {"workers": config.workers, "oversubscribe": config.oversubscribe}
+        stages.insert(0, _Stage(RENDER, dataset, {"config": config.dataset, "out": data} | by))
     for model in config.in_order:
         run_dir, parents = runs[model.name], config.parents_of(model)
         built = model.model_copy(update={key: runs[parent] for key, parent in parents.items()})
@@ -255,10 +146,3 @@ def summary(result: LabResult, work: Path) -> None:
     example = shlex.join(["t2v", "generate", str(result.run), prompt, "--out", "clip.mp4"])
     print(f"run     {result.run}   try: {example}")
     print(f"mlflow  {result.mlflow}   to look at it: {where_to_look(work)}")
-
-
-def _digest(dataset: Config, model: FamilyConfig, training: Config, parents: Sequence[str]) -> str:
-    """8 hex digits that name a run by all that decides it; settings by their first names, so that labs of before keep
-    their folders."""
-    parts = [c.model_dump_json(by_alias=True) for c in (dataset, model, training)]
-    return hashlib.sha256("\n".join([*parts, *parents]).encode()).hexdigest()[:8]

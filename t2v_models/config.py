@@ -36,8 +36,9 @@ class LabError(Exception):
     """
 
 
-class Config(BaseModel, frozen=True, extra="forbid"):
-    """A frozen record that refuses unknown keys, so that a misspelt key never falls back to a default."""
+class Config(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """A frozen record that refuses unknown keys, so that a misspelt key never falls back to a default, and numbers that
+    are none."""
 
 
 def near(word: str, allowed: Iterable[str]) -> str:

@@ -8,10 +8,31 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection
 from typing import Any
 
+from t2v_models.config import LabError
+
 
 def cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+WORKERS = min(2, cores())
+"""Processes that render or decode, unless another number is asked for."""
+
+
+def check_workers(count: int, oversubscribe: bool) -> None:
+    """See that so many processes find a core each, before any of them is started.
+
+    Raises:
+        LabError: they do not, and that was not asked for by name.
+    """
+    if count < 1:
+        raise LabError(f"workers is {count}, which must be 1 or more: leave it out for {WORKERS}")
+    if count > (there := cores()) and not oversubscribe:
+        raise LabError(
+            f"{count} workers on {there} CPU cores would wait for each other: use {there} or fewer, or ask for "
+            "oversubscribe"
+        )
 
 
 class Died(Exception):

@@ -20,6 +20,7 @@ from t2v_models.sampler import PIPELINE
 from tasks.mlflow.finished_runs import attach, known
 from tasks.mlflow.store import run_page
 from tasks.publish import read_verdicts, shown_clips
+from tasks.records import training_run
 from tasks.report.compare_page import Side, shared_splits, word_of, write_comparison_page
 from tasks.report.console import print_table
 from tasks.report.judged_run import JudgedRun
@@ -27,7 +28,6 @@ from tasks.report.page import NAMES
 from tasks.report.progress import show_artifact
 from tasks.report.stopwatch import working
 from tasks.samplers import source
-from tasks.train import training_run
 
 
 def compared(folders: Sequence[Path], work: Path | None = None) -> list[Side]:

@@ -30,10 +30,10 @@ from tasks.mlflow.finished_runs import add_scores, known
 from tasks.mlflow.registry import model_id, version_with
 from tasks.mlflow.store import client
 from tasks.mlflow.tracking import track
+from tasks.records import experiment_name, write_record
 from tasks.report.console import progress
 from tasks.report.stopwatch import Stopwatch, working
 from tasks.subjects import Asked, Subject
-from tasks.train import experiment_name, write_record
 
 Figures = dict[str, Score]
 

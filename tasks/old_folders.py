@@ -14,7 +14,7 @@ from t2v_models.config import LabError
 from t2v_models.files import stamps, writing
 from t2v_models.shards.manifest import MANIFEST, read_manifest
 from tasks.mlflow.old_runs import Runs
-from tasks.train import read_record
+from tasks.records import read_record
 
 DIGEST = 36
 """Characters of a dataset's digest that MLflow keeps."""

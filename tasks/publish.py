@@ -23,12 +23,12 @@ from t2v_models.training import run_log
 from tasks.mlflow.finished_runs import adopt, attach, known
 from tasks.mlflow.store import run_page, where_to_look
 from tasks.mlflow.tracking import track
+from tasks.records import experiment_name, read_record, write_record
 from tasks.report.chart import Chart
 from tasks.report.lab import ModelReport, Report, write_report
 from tasks.report.page import NAMES, Clip
 from tasks.report.progress import show_artifact
 from tasks.report.stopwatch import working
-from tasks.train import experiment_name, read_record, write_record
 
 ABOUT_REAL = "real clips of the same prompts, read by the same reader: the ceiling"
 

@@ -34,9 +34,9 @@ from t2v_models.text.wordnet import WordNet
 from t2v_models.worlds.dataset import DatasetConfig, world_of
 from t2v_models.worlds.splits import NEEDS, SPLITS, Split
 from tasks.fitted import Fitted
+from tasks.records import read_record
 from tasks.report.console import progress
 from tasks.samplers import Archive, Source, source
-from tasks.train import read_record
 
 Asked = tuple[list[str], list[int]]
 """Prompts and seeds, one of each per clip."""

@@ -1,10 +1,8 @@
 """Training as a Prefect task: data, loop, and what MLflow is told about it."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
-import yaml
 from prefect import task
 from prefect.artifacts import create_link_artifact
 from prefect.cache_policies import NO_CACHE
@@ -15,7 +13,6 @@ from t2v_models.families.build import ModelConfig
 from t2v_models.judging.metrics import WATCHED
 from t2v_models.leaderboard.milestones import Milestones
 from t2v_models.shards.buckets import shares_of
-from t2v_models.shards.ingested import DataConfig
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.remote import is_url, local_folder, open_data
 from t2v_models.shards.store import ClipStore
@@ -24,6 +21,7 @@ from t2v_models.training.config import TrainConfig
 from tasks.mlflow.finished_runs import known
 from tasks.mlflow.store import client, run_page
 from tasks.mlflow.tracking import Tracker, close_stale, track
+from tasks.records import experiment_name, read_record, write_record
 from tasks.report.console import progress, say
 from tasks.report.progress import conclude, show_artifact
 from tasks.report.stopwatch import working
@@ -97,30 +95,6 @@ def plan(manifest: Manifest, model: ModelConfig, config: TrainConfig) -> str:
     ranks = "1 process" if config.ranks == 1 else f"{config.ranks} processes"
     how = f"{length} of batches of {model.batch_size}, {ranks}, {config.precision}"
     return "; ".join(filter(None, [data, f"{model.name} for {how}", model.plan(spec)]))
-
-
-def experiment_name(data: DataConfig) -> str:
-    """Runs that may be compared with each other share an experiment: one for each world and size."""
-    return f"{data.world}-{data.spec.sides}px"
-
-
-def read_record(run_dir: Path) -> dict[str, str]:
-    """Which MLflow run a run folder belongs to (`run_id`), and its registered model once there is one (`model`)."""
-    path = run_dir / "mlflow.json"
-    record: dict[str, str] = json.loads(path.read_text()) if path.is_file() else {}
-    return record
-
-
-def training_run(run: Path) -> str | None:
-    """The MLflow run that trained a run folder, also one inside a logged model; None if unknown."""
-    inside = run.parent.parent / "MLmodel"
-    record: dict[str, str] = yaml.safe_load(inside.read_text()) if inside.is_file() else read_record(run)
-    return record.get("run_id")
-
-
-def write_record(run_dir: Path, **record: str) -> None:
-    """See `read_record`."""
-    files.write(run_dir / "mlflow.json", json.dumps(record, indent=2))
 
 
 def reporter(run: RunConfig, run_dir: Path, tracker: Tracker, show: Callable[[float, str], None]) -> run_log.Log:

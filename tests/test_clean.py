@@ -22,9 +22,10 @@ from t2v_models.worlds.dataset import DatasetConfig
 from tasks.mlflow.old_runs import runs_before
 from tasks.mlflow.store import client
 from tasks.mlflow.tracking import track
+from tasks.records import read_record
 from tasks.servers import up_note
 from tasks.servers.old_runs import runs_before as flow_runs_before
-from tasks.train import read_record, train_model
+from tasks.train import train_model
 from tests.runs import SMALL
 from tests.tiny import OPTIONS, noise, put, rendered
 

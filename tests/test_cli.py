@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import typer
 
-from flows.cli.main import app, main
+from flows.cli.main import app
 from flows.cli.profiles import profile
 from flows.cli.settings import lab_config, model_config
 from t2v_models import checkpoint as checkpoints
@@ -18,6 +18,7 @@ from t2v_models.clips.media import load_npz
 from t2v_models.config import LabError
 from t2v_models.families.build import FAMILIES
 from t2v_models.text.encoders import ENCODERS
+from tests.commands import ended
 from tests.runs import train
 
 
@@ -29,19 +30,9 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_dir
 
 
-def t2v(*arguments: object, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Exit code of the command."""
-    monkeypatch.setattr(sys, "argv", ["t2v", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    return int(ended.value.code or 0)
-
-
 @pytest.mark.parametrize("name", FAMILIES | ENCODERS)
-def test_settings_names_all_that_set_may_change(
-    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert t2v("settings", name, "--json", monkeypatch=monkeypatch) == 0
+def test_settings_names_all_that_set_may_change(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended("settings", name, "--json") == 0
     *table, schema = capsys.readouterr().out.splitlines()
     head = next(line for line in table if "setting" in line)
     setting, default, allowed = map(head.index, ("setting", "default", "allowed"))
@@ -62,10 +53,8 @@ def test_settings_names_all_that_set_may_change(
     assert json.loads(schema)["properties"].keys() == fields
 
 
-def test_settings_of_no_model_are_the_families_and_text_encoders_there_are(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert t2v("settings", "--json", monkeypatch=monkeypatch) == 0
+def test_settings_of_no_model_are_the_families_and_text_encoders_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended("settings", "--json") == 0
     *lines, last = capsys.readouterr().out.splitlines()
     names = [*FAMILIES, *ENCODERS]
     assert [line.split()[0] for line in lines if line.startswith(" ")] == names
@@ -148,7 +137,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
     monkeypatch.chdir(tmp_path)
     places = {"OUT": str(tmp_path / "out"), "DATA": str(data), "RUN": str(run), "FILE": __file__}
     filled = [next((a.replace(k, v) for k, v in places.items() if a.startswith(k)), a) for a in arguments]
-    assert t2v(*filled, monkeypatch=monkeypatch) == 2
+    assert ended(*filled) == 2
     said = capsys.readouterr().err.strip()
     assert said.count("\n") == 0, said
     assert re.search(sentence, said), said
@@ -185,21 +174,21 @@ def test_a_mistake_in_what_is_varied_is_one_sentence(setting: str, sentence: str
 
 
 def test_a_half_written_dataset_is_named_with_the_way_out(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     half = tmp_path / "half"
     half.mkdir()
     (half / "shard-00000.tar").write_bytes((data / "shard-00000.tar").read_bytes())
-    assert t2v("train", half, "--out", tmp_path / "run", "--steps", 1, monkeypatch=monkeypatch) == 2
+    assert ended("train", half, "--out", tmp_path / "run", "--steps", 1) == 2
     assert "half-written: run `t2v render` again" in capsys.readouterr().err
 
 
 def test_generate_writes_clips_that_do_not_depend_on_their_batch(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prompts = ["circle moving left", "circle moving up-right"]
     out = tmp_path / "x.npz"
-    assert t2v("generate", run, *prompts, "--count", 8, "--out", out, "--json", monkeypatch=monkeypatch) == 0
+    assert ended("generate", run, *prompts, "--count", 8, "--out", out, "--json") == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     frames, asked, seeds = load_npz(out)
     spec = checkpoints.load(run)[0].spec
@@ -211,61 +200,57 @@ def test_generate_writes_clips_that_do_not_depend_on_their_batch(
         == ([p for p in prompts for _ in range(8)], [*range(8)] * 2)
     )
     one = tmp_path / "one.npz"
-    assert t2v("generate", run, prompts[1], "--count", 1, "--seed", 3, "--out", one, monkeypatch=monkeypatch) == 0
+    assert ended("generate", run, prompts[1], "--count", 1, "--seed", 3, "--out", one) == 0
     np.testing.assert_allclose(load_npz(one)[0][0].astype(int), frames[8 + 3].astype(int), atol=1)
 
 
-def test_generate_goes_from_one_prompt_and_seed_to_another(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_generate_goes_from_one_prompt_and_seed_to_another(run: Path, tmp_path: Path) -> None:
     way, ends = tmp_path / "way.npz", tmp_path / "ends.npz"
     one, other = "circle moving left", "circle moving right"
     turn = ("--to", other, "--seed", 3, "--to-seed", 4, "--count", 3)
-    assert t2v("generate", run, one, *turn, "--out", way, monkeypatch=monkeypatch) == 0
-    assert t2v("generate", run, one, other, "--seed", 3, "--count", 2, "--out", ends, monkeypatch=monkeypatch) == 0
+    assert ended("generate", run, one, *turn, "--out", way) == 0
+    assert ended("generate", run, one, other, "--seed", 3, "--count", 2, "--out", ends) == 0
     frames, asked, seeds = load_npz(way)
     assert asked == [f"{one} to {other}, seed 3 to 4, {share} %" for share in (0, 50, 100)]
     assert seeds == [3, -1, 4]
     np.testing.assert_allclose(frames[[0, 2]].astype(int), load_npz(ends)[0][[0, 3]].astype(int), atol=1)
-    assert t2v("generate", run, one, *turn, "--out", tmp_path / "way.png", monkeypatch=monkeypatch) == 0
+    assert ended("generate", run, one, *turn, "--out", tmp_path / "way.png") == 0
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "gif", "webp", "png"])
 def test_generate_writes_every_format(
-    suffix: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    suffix: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / f"clip.{suffix}"
-    assert t2v("generate", run, "circle shrinking", "--count", 1, "--out", out, monkeypatch=monkeypatch) == 0
+    assert ended("generate", run, "circle shrinking", "--count", 1, "--out", out) == 0
     assert capsys.readouterr().out.strip() == str(out)
     assert out.stat().st_size > 100
 
 
-def test_verify_names_damage_and_exits_with_1(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_verify_names_damage_and_exits_with_1(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     copy = tmp_path / "copy"
     copy.mkdir()
     for path in data.iterdir():
         (copy / path.name).write_bytes(path.read_bytes())
-    assert t2v("verify", copy, "--json", monkeypatch=monkeypatch) == 0
+    assert ended("verify", copy, "--json") == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["damages"] == []
     shard = copy / "shard-00001.tar"
     shard.write_bytes(shard.read_bytes()[:-2000])
-    assert t2v("verify", copy, "--json", monkeypatch=monkeypatch) == 1
+    assert ended("verify", copy, "--json") == 1
     assert any("shard-00001.tar" in d for d in json.loads(capsys.readouterr().out.splitlines()[-1])["damages"])
     (copy / "manifest.parquet").unlink()
     (copy / "manifest.parquet").mkdir()
-    assert t2v("verify", copy, "--json", monkeypatch=monkeypatch) == 1
+    assert ended("verify", copy, "--json") == 1
     found = json.loads(capsys.readouterr().out.splitlines()[-1])["damages"]
     assert found[0] == "manifest.parquet is no file"
     assert any("shard-00001.tar" in d for d in found[1:])
 
 
-def test_every_command_has_a_help_page(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_has_a_help_page(capsys: pytest.CaptureFixture[str]) -> None:
     commands = typer.main.get_command(app).commands
     assert {"run", "ingest", "play"} <= set(commands)
     for command in commands:
-        assert t2v(command, "--help", monkeypatch=monkeypatch) == 0
+        assert ended(command, "--help") == 0
         assert "Usage: " in capsys.readouterr().out
 
 

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from flows.lab import LabConfig
+from flows.lab_config import LabConfig
 from t2v_models.config import flatten, in_words, near
 from t2v_models.families.build import FAMILIES, ModelConfig
 from t2v_models.worlds.dataset import DatasetConfig

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flows.lab import LabConfig
+from flows.lab_config import LabConfig
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.judging.scores import SUITE_VERSION, EvaluateConfig, Evaluation
 from tasks.evaluate import judge_split, log_evaluation
 from tasks.mlflow.store import client
 from tasks.publish import log_lab
+from tasks.records import read_record
 from tasks.report.progress import reported
 from tasks.servers.orchestration import AUTOMATIONS, POOLS, set_up
 from tasks.subjects import asked_of, subject
-from tasks.train import read_record
 from tests.grammar import oracle
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # prefect's and mlflow's own

@@ -8,7 +8,8 @@ from prefect.utilities.callables import parameter_schema
 from prefect.utilities.schema_tools.validation import validate
 from pydantic import ValidationError
 
-from flows.lab import LabConfig, _stages
+from flows.lab import _stages
+from flows.lab_config import LabConfig
 from t2v_models.config import in_words
 from t2v_models.families.build import FAMILIES
 from t2v_models.model import FamilyConfig

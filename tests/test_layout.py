@@ -12,7 +12,7 @@ import yaml
 from prefect.flows import load_flow_from_entrypoint
 
 from flows.cli.profiles import profile
-from flows.lab import LabConfig
+from flows.lab_config import LabConfig
 
 ROOT = Path(__file__).parents[1]
 DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]

@@ -26,7 +26,8 @@ from tasks.mlflow.registry import _registered, fetch_model, model_id
 from tasks.mlflow.server import settings
 from tasks.mlflow.store import run_page, tracking_uri
 from tasks.mlflow.tracking import close_stale, experiment_id, track
-from tasks.train import read_record, reporter, train_model
+from tasks.records import read_record
+from tasks.train import reporter, train_model
 from tests.runs import SMALL, run_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's own; our lines are checked by the other tests

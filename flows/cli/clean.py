@@ -43,13 +43,12 @@ def clean(
     so does all that people have ingested. What was deleted in MLflow's UI
     before is then gone for good.
     """
-    from tasks.servers.runtime import prefect_api, prepare
+    from tasks.servers.runtime import prefect_api
     from tasks.servers.up_note import running
 
     before = _before(older_than)
     if not work.is_dir():
         raise LabError(f"--work {work} does not exist: name the folder that is to be cleaned")
-    prepare(work)
     with prefect_api(work):
         from tasks import old_folders
         from tasks.mlflow import old_runs

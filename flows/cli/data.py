@@ -8,10 +8,13 @@ import typer
 from flows.cli.options import Data, Json, Work, folder_to_write, print_json
 from t2v_models.clips.spec import height_and_width
 from t2v_models.config import LabError
+from t2v_models.processes import WORKERS, check_workers
 from t2v_models.worlds.listed import described, world_named
 from tasks.servers.runtime import WORK
 
 commands = typer.Typer()
+
+Oversubscribe = Annotated[bool, typer.Option("--oversubscribe", help="Allow more workers than CPU cores.")]
 
 SEVERAL = "as 64,64x36"
 SHOWN_KINDS = 12
@@ -49,7 +52,8 @@ def render(
     drifting: Annotated[bool, typer.Option("--drifting", help="The background drifts by a pixel a frame.")] = False,
     background_named: Annotated[bool, typer.Option("--background-named", help="Captions say it, too.")] = False,
     codec: Annotated[str, typer.Option(help="lz4: fastest; webp: lossless too, slow, plays in any browser.")] = "lz4",
-    workers: Annotated[int, typer.Option(help="Processes that render; the bytes are the same for any number.")] = 2,
+    workers: Annotated[int, typer.Option(help="Processes that render; the bytes are the same for any.")] = WORKERS,
+    oversubscribe: Oversubscribe = False,
     runner: Annotated[
         str, typer.Option(help="local, or dask: a cluster of --workers, or the one at an address.")
     ] = "local",
@@ -96,16 +100,17 @@ def render(
 
     if runner not in ("local", "dask"):
         raise LabError(f"unknown runner {runner!r}: {near(runner, ('local', 'dask'))}")
-    from tasks.servers.runtime import prefect_api, prepare
+    if dask_address is None:
+        check_workers(workers, oversubscribe)
+    from tasks.servers.runtime import prefect_api
 
-    prepare(work)
     with prefect_api(work):
         from flows.dataset import dataset, dataset_on_dask
 
         if runner == "dask":
-            dataset_on_dask(config, out, workers, dask_address)
+            dataset_on_dask(config, out, workers, dask_address, oversubscribe)
         else:
-            dataset(config, out, workers)
+            dataset(config, out, workers, oversubscribe)
     from t2v_models.shards.manifest import Manifest
 
     manifest = Manifest.load(out)
@@ -150,7 +155,8 @@ def ingest(
     ] = None,
     validation: Annotated[float, typer.Option(help="Share of the files kept for OUT/validation.")] = 0.05,
     codec: Annotated[str, typer.Option(help="lz4: fastest; webp: lossless too, slow, plays in any browser.")] = "lz4",
-    workers: Annotated[int, typer.Option(min=1, help="Processes that decode; the bytes are the same for any.")] = 2,
+    workers: Annotated[int, typer.Option(help="Processes that decode; the bytes are the same for any.")] = WORKERS,
+    oversubscribe: Oversubscribe = False,
     add: Annotated[
         bool, typer.Option("--add", help="Add the clips to the dataset in OUT, in new shards and with its options.")
     ] = False,
@@ -187,6 +193,7 @@ def ingest(
     from t2v_models.shards.ingested import IngestOptions
     from t2v_models.shards.unpack import tars_of
 
+    check_workers(workers, oversubscribe)
     there = options_of(out) if add else None
     height, width = height_and_width(size if _said(ctx, "size") or not there else there.spec.sides)
     spec = _given(ctx, {"frames": frames, "fps": fps}, there and there.spec) | {"height": height, "width": width}
@@ -201,13 +208,12 @@ def ingest(
     columns = dict(_named(given) for given in column or ())
     if not tars_of(source):
         look(source, out, options, captions, columns, add)  # before the server is started: a mistake is said at once
-    from tasks.servers.runtime import prefect_api, prepare
+    from tasks.servers.runtime import prefect_api
 
-    prepare(work)
     with prefect_api(work):
         from flows.ingest import ingest as ingest_flow
 
-        result = ingest_flow(source, out, options, captions, columns, workers, add)
+        result = ingest_flow(source, out, options, captions, columns, workers, add, oversubscribe)
     print(f"{result.sources:,} files: {result.train:,} clips in {out}, {result.validation:,} in {out / 'validation'}")
     told = _tell(out)
     print_json(as_json, {"data": str(out), **vars(result), "reasons": told})

@@ -75,7 +75,7 @@ def _clips(data: str, like: Path | None, count: int, seed: int, work: Path) -> "
         if makes_clips(data):
             told = None
             if like:
-                from tasks.subjects import dataset_like  # imports Prefect, which makes a folder in the user's home
+                from tasks.subjects import dataset_like
 
                 told = dataset_like(like)
             return Made.of(source(run_folder(data, work), told), count, seed)

@@ -49,7 +49,7 @@ def generate(
         raise LabError(f"--to and --to-seed go from one prompt and {len(prompts)} were given: give one")
     data = None
     if like:
-        from tasks.subjects import dataset_like  # imports Prefect, which makes a folder in the user's home
+        from tasks.subjects import dataset_like
 
         data = dataset_like(like)
     found = source(run_folder(run, work), data)

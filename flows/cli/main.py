@@ -81,16 +81,15 @@ def run(
     t2v run --set training.seed=1                       another run of its own
     """
     from flows.cli.profiles import profile as parameters_of
-    from tasks.servers.runtime import prefect_api, prepare
+    from flows.lab_config import check
+    from tasks.servers.runtime import prefect_api
 
-    parameters = parameters_of(profile)
-    prepare(work)
-    if set_:
-        lab_config(parameters, set_)  # a mistake is said before the server is started
+    config = lab_config(parameters_of(profile), set_ or [])
+    check(config)  # a mistake is said before the server is started
     with prefect_api(work):
         from flows.lab import lab, summary
 
-        result = lab(lab_config(parameters, set_ or []), work)
+        result = lab(config, work)
     summary(result, work)
     print_json(as_json, result.model_dump(mode="json"))
 
@@ -130,7 +129,8 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a model on a dataset, tracked in MLflow. The same command again resumes."""
-    from t2v_models.shards.buckets import mix_of, shares_of
+    from t2v_models.checkpoint import RunConfig
+    from t2v_models.shards.buckets import mix_of
     from t2v_models.shards.remote import open_data
     from t2v_models.training.config import TrainConfig
     from t2v_models.training.launch import check_ranks
@@ -144,14 +144,12 @@ def train(
     if out is None:
         out = Path("runs") / f"{data.rstrip('/').rsplit('/', 1)[-1]}-{model}"
         check_writable(out, "give --out, for the run would go to")
-    # before the server is started: a missing dataset is said at once
+    # before the server is started: a missing dataset, or a model that cannot be built for it, is said at once
     manifest = open_data(data, work / "cache", cache_gib, out).manifest
-    shares_of(manifest, training.mix)
     training.augment.check(manifest)
-    config.check_shapes(tuple(dict.fromkeys((manifest.spec, *manifest.shapes))))
-    from tasks.servers.runtime import prefect_api, prepare
+    RunConfig.of(manifest, config, seed, training.mix).build()
+    from tasks.servers.runtime import prefect_api
 
-    prepare(work)
     with prefect_api(work):
         from flows.train import train as train_flow
 
@@ -233,14 +231,13 @@ def evaluate(
     """
     from t2v_models.config import near
     from t2v_models.judging.scores import TIERS, EvaluateConfig
-    from tasks.servers.runtime import prefect_api, prepare
+    from tasks.servers.runtime import prefect_api
 
     if tier not in TIERS:
         raise LabError(f"unknown tier {tier!r}: {near(tier, TIERS)}")
     count = TIERS[tier] if clips_per_prompt is None else clips_per_prompt
     asked = {"splits": split, "clips_per_prompt": count, "seed": seed, "guidance": guidance, "steps": steps}
     config = EvaluateConfig.model_validate(asked | {"wordnet": wordnet})
-    prepare(work)
     from tasks.subjects import asked_of, dataset_like, own_clips_in, subject, taken
 
     folder = run_folder(run, work)
@@ -282,10 +279,8 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Set evaluated runs side by side: differences with intervals, prompts that got better or worse, their clips."""
-    from tasks.servers.runtime import prefect_api, prepare
-
-    prepare(work)
     from tasks.compare import compared, markdown_table, print_differences
+    from tasks.servers.runtime import prefect_api
 
     folders = [run_folder(run, work) for run in runs]
     sides = compared(folders, work)  # before the server is started: a run without an evaluation is said at once
@@ -337,9 +332,6 @@ def up(
     ] = None,
 ) -> None:
     """Start the Prefect server and UI, the MLflow UI, the deployments and their workers; Ctrl-C stops all."""
-    from tasks.servers.runtime import prepare
-
-    prepare(work)
     from flows.cli.up import serve
 
     serve(work, prefect_port, mlflow_port, postgres)

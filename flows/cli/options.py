@@ -10,6 +10,7 @@ import typer
 from t2v_models.config import LabError
 from t2v_models.files import check_writable
 from t2v_models.sampler import is_uri
+from tasks.servers.runtime import prepare
 
 
 def folder_to_write(option: typer.CallbackParam, folder: Path | None) -> Path | None:
@@ -27,7 +28,16 @@ def file_to_write(option: typer.CallbackParam, file: Path) -> Path:
     return file
 
 
-Work = Annotated[Path, typer.Option(help="Folder of Prefect's and MLflow's state; nothing is written elsewhere.")]
+def prepared(work: Path) -> Path:
+    """Of the option `--work`: what Prefect and MLflow read on import is set before any command may import them."""
+    prepare(work)
+    return work
+
+
+Work = Annotated[
+    Path,
+    typer.Option(help="Folder of Prefect's and MLflow's state; nothing is written elsewhere.", callback=prepared),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")]
 Data = Annotated[str, typer.Argument(help="Folder or URL (s3://, http://, ...) of a dataset made by 't2v render'.")]
 WordNetFolder = Annotated[
@@ -67,9 +77,6 @@ def run_folder(run: str, work: Path) -> Path:
     """A run folder as given, or the one inside an MLflow model."""
     if not is_uri(run):
         return Path(run)
-    from tasks.servers.runtime import prepare
-
-    prepare(work)
     from tasks.mlflow.registry import fetch_model
 
     return fetch_model(work, run)

@@ -26,9 +26,6 @@ def play(
     work: Work = WORK,
 ) -> None:
     """Open a page where models answer prompts, with the reader's verdict drawn on every clip; Ctrl-C stops it."""
-    from tasks.servers.runtime import prepare
-
-    prepare(work)
     from flows.cli.playground import serve
     from tasks.play import runs_in
     from tasks.subjects import dataset_like
@@ -46,9 +43,6 @@ def serve(
     """Answer prompts with clips as 'mlflow models serve' does, but no web page of others; Ctrl-C stops it."""
     if not is_uri(model):
         raise LabError(f"{model!r} is no model URI: name a registered model, as models:/t2v-gan@champion")
-    from tasks.servers.runtime import prepare
-
-    prepare(work)
     from tasks.mlflow.registry import fetch_model
     from tasks.mlflow.serving import serve_model
     from tasks.report.console import say

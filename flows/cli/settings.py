@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from t2v_models.config import LabError, in_words, near
 
 if TYPE_CHECKING:
-    from flows.lab import LabConfig
+    from flows.lab_config import LabConfig
     from t2v_models.model import FamilyConfig
     from t2v_models.shards.augment import AugmentConfig
 
@@ -54,7 +54,7 @@ def augment_config(given: Sequence[str]) -> "AugmentConfig":
 
 def lab_config(parameters: dict[str, Any], given: Sequence[str]) -> "LabConfig":
     """The configuration of a lab with settings such as `training.minutes=5` or `models.gan.batch_size=144`."""
-    from flows.lab import LabConfig
+    from flows.lab_config import LabConfig
 
     for key, value in settings(given).items():
         parameters = _changed(parameters, key.split("."), value, key)

@@ -91,4 +91,4 @@ BASELINES: dict[str, Callable[[DatasetConfig, Sequence[str], Sequence[int]], Fra
     "frozen": frozen, "blank": blank, "noise": noise,
 }  # fmt: skip
 CEILING = "oracle"
-"""The others are floors."""
+FLOORS = tuple(name for name in BASELINES if name != CEILING)

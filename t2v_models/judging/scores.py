@@ -47,6 +47,7 @@ class EvaluateConfig(Config):
     )
     steps: int | None = Field(
         None,
+        ge=1,
         exclude_if=lambda steps: steps is None,
         description="evaluations of the network for one clip, if not as the model has it",
     )

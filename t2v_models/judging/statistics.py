@@ -13,8 +13,8 @@ from t2v_models.config import Config
 Z95 = 1.959963984540054
 
 
-class Score(Config):
-    """A figure with its 95 % interval and the number of clips it rests on."""
+class Score(Config, allow_inf_nan=True):
+    """A figure with its 95 % interval and the number of clips it rests on; NaN where nothing is known."""
 
     value: float
     low: float

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from t2v_models.judging.baselines import BASELINES, CEILING, real
+from t2v_models.judging.baselines import BASELINES, CEILING, FLOORS, real
 from t2v_models.judging.memorisation import UNSEEN_PER_CLIP, nearest, training_paths, unseen_paths
 from t2v_models.judging.statistics import Score
 from t2v_models.judging.truth import Judged, Real, Truth
@@ -16,7 +16,6 @@ from t2v_models.worlds.dataset import DatasetConfig
 
 REAL_SEED, OTHER_SEED = 2_000_000_000, 3_000_000_000
 """Seeds of the two sets of real clips: beyond those of any evaluation."""
-FLOORS = ("unconditional", "retrieval", "independent", "frozen", "blank", "noise")
 FLOOR_CLIPS = 8
 """Clips per prompt of each floor: they are far from the scores they bound."""
 

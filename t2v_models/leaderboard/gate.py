@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pydantic import Field, field_validator
 
 from t2v_models.config import Config, LabError, near
+from t2v_models.judging.baselines import FLOORS
 from t2v_models.judging.metrics import METRICS
 from t2v_models.judging.scores import Scores, shown
 from t2v_models.judging.statistics import Score, newcombe
@@ -52,6 +53,13 @@ class GateConfig(Config):
                 raise LabError(f"the gate cannot compare {name!r}: unknown split {split!r}, {near(split, SPLITS)}")
             if metric not in RISING:
                 raise LabError(f"the gate cannot compare {name!r}: unknown metric {metric!r}, {near(metric, RISING)}")
+        return value
+
+    @field_validator("floor")
+    @classmethod
+    def _judged(cls, value: str | None) -> str | None:
+        if value is not None and value not in FLOORS:
+            raise LabError(f"the gate's floor {value!r} is no baseline beside models: {near(value, FLOORS)}")
         return value
 
 

@@ -9,7 +9,7 @@ from t2v_models.config import Config
 from t2v_models.shards.augment import NOTHING, AugmentConfig
 
 
-class TrainConfig(Config, allow_inf_nan=False):
+class TrainConfig(Config):
     """How long and how a model is trained; what it learns is the model's and the data's business."""
 
     steps: int | None = Field(None, ge=1, description="updates to make; give this or minutes")

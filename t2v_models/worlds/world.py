@@ -30,7 +30,7 @@ class Scene(Config):
     objects: tuple[SerializeAsAny[Config], ...]
 
 
-class Reading(Config):
+class Reading(Config, allow_inf_nan=True):
     """What one clip shows beside what it should. Numbers are nan where it is invalid or its prompt does not ask for
     them; a world leaves out what it does not measure."""
 

@@ -12,11 +12,10 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from t2v_models.config import Config
-from t2v_models.judging.baselines import CEILING
+from t2v_models.judging.baselines import CEILING, FLOORS
 from t2v_models.judging.metrics import HEADLINES, OWN_HEADLINES, deciding, metric_of
 from t2v_models.judging.scores import MOST_WORDS, Evaluation, interval, pleases, shown
 from t2v_models.judging.statistics import Score
-from t2v_models.judging.suite import FLOORS
 from t2v_models.text.wordnet import understood_as
 from tasks.report.progress import reported, run_logger
 

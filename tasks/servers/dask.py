@@ -21,7 +21,7 @@ def dask_runner(workers: int, address: str | None) -> "DaskTaskRunner":
 
     Raises:
         LabError: prefect-dask is not installed; nothing answers at the address, or its workers lack t2v-lab or there
-            are none; fewer than one worker.
+            are none.
     """
     try:
         import distributed
@@ -30,8 +30,6 @@ def dask_runner(workers: int, address: str | None) -> "DaskTaskRunner":
         raise LabError("Dask is not installed here: install t2v-lab[dask], or use the runner 'local'") from error
     logging.getLogger("distributed").setLevel(logging.ERROR)  # it would tell of each worker that leaves at the end
     if address is None:
-        if workers < 1:
-            raise LabError(f"workers is {workers}, which must be 1 or more: leave it out for 2")
         cluster = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": "ERROR"}
         return DaskTaskRunner(cluster_kwargs=cluster)
     try:

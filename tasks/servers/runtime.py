@@ -69,20 +69,16 @@ def prepare(work: Path) -> None:
     """Set the environment of this process and its children, except what the user has set.
 
     Prefect's state goes to `work/prefect`, telemetry is off, and the terminal hears warnings only, one line each; run
-    logs of level INFO still reach the Prefect API. Call it before Prefect or MLflow are imported.
+    logs of level INFO still reach the Prefect API. Prefect starts no server by itself: that would answer every page.
 
-    Raises:
-        LabError: `work` is no folder, or one that cannot be written.
+    Nothing is written. Call it before Prefect or MLflow are imported: the option `--work` of every command does.
     """
-    files.check_writable(Path(work), "--work")
     home = Path(work).absolute() / "prefect"
-    with files.writing(home):  # Prefect, once imported, warns where the folder above its own is missing
-        home.mkdir(parents=True, exist_ok=True)
     settings = {
         "PREFECT_HOME": str(home),
         "PREFECT_PROFILES_PATH": str(home / "profiles.toml"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(READY_SECONDS),
+        "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_CLASS": f"{__name__}.{OneLineHandler.__name__}",
         "PREFECT_CLI_PROMPT": "false",
@@ -100,10 +96,6 @@ def prepare(work: Path) -> None:
         settings |= {"PREFECT_API_URL": f"{found.prefect}/api", "MLFLOW_TRACKING_URI": found.mlflow}
     for name, value in settings.items():
         os.environ.setdefault(name, value)
-    with files.writing(home):
-        Path(os.environ["PREFECT_HOME"]).mkdir(
-            parents=True, exist_ok=True
-        )  # Prefect warns on import where it is missing
 
 
 @contextmanager
@@ -114,8 +106,12 @@ def prefect_api(work: Path) -> Iterator[str]:
     database and `server.log` in `work/prefect`, and stopped at the end, when every state of this run is recorded.
 
     Raises:
-        LabError: the given server does not answer, or ours does not start.
+        LabError: the given server does not answer, or ours does not start; `work` is no folder that can be written.
     """
+    files.check_writable(Path(work), "--work")
+    home = Path(work).absolute() / "prefect"
+    with files.writing(home):  # Prefect, once imported, warns where the folder above its own is missing
+        home.mkdir(parents=True, exist_ok=True)
     given = os.environ.get("PREFECT_API_URL")
     if given:
         check_prefect(given)
@@ -125,7 +121,6 @@ def prefect_api(work: Path) -> Iterator[str]:
         with temporary_settings({PREFECT_API_URL: given}), _for_all_threads():
             yield given
         return
-    home = Path(work).absolute() / "prefect"
     with ExitStack() as stack:
         url = stack.enter_context(api_server(home))
         stack.enter_context(asking(url, home))

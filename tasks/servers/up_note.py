@@ -30,8 +30,11 @@ def running(work: Path) -> Running | None:
 
 
 def written(work: Path) -> Running | None:
-    """The note as it stands; after a kill it names processes that nobody looks after any more."""
-    with suppress(FileNotFoundError, ValidationError):
+    """The note as it stands; after a kill it names processes that nobody looks after any more.
+
+    None also where it cannot be read: who is to write there is told of it.
+    """
+    with suppress(OSError, ValidationError):
         return Running.model_validate_json(_note(work).read_bytes())
     return None
 
