@@ -181,32 +181,6 @@ def test_a_given_server_is_used_by_a_prefect_that_was_imported_before(monkeypatc
         assert PREFECT_API_URL.value() == given
 
 
-@pytest.mark.parametrize("command", ["evaluate oracle", "generate RUN circle --out clip.mp4"])
-def test_a_command_that_samples_imports_no_prefect_that_is_not_prepared(command: str, tmp_path):
-    """Prefect reads on import where its server is, and makes a folder in the user's home."""
-    script = f"""
-import sys
-from flows.cli.main import main
-from tasks.servers import runtime
-def look(*_):
-    assert "prefect" not in sys.modules
-    sys.exit(7)
-runtime.prepare = look
-sys.argv = ["t2v", *{command.split()!r}, "--work", "work"]
-try:
-    main()
-finally:
-    assert "prefect" not in sys.modules
-"""
-    ended = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-    )
-    assert ended.returncode in (7, 2), ended.stderr.decode()[-500:]
-
-
 def test_prepare_keeps_what_the_user_has_set(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "environ", {"PREFECT_HOME": "/elsewhere"})
     prepare(tmp_path)

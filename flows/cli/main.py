@@ -146,8 +146,7 @@ def train(
         check_writable(out, "give --out, for the run would go to")
     # before the server is started: a missing dataset, or a model that cannot be built for it, is said at once
     manifest = open_data(data, work / "cache", cache_gib, out).manifest
-    training.augment.check(manifest)
-    RunConfig.of(manifest, config, seed, training.mix).build()
+    RunConfig.of(manifest, config, seed, training.mix, training.augment).build()
     from tasks.servers.runtime import prefect_api
 
     with prefect_api(work):

@@ -46,6 +46,8 @@ def serve(work: Path, prefect_port: int, mlflow_port: int, postgres: str | None 
         raise LabError(
             f"there is no prefect.yaml in {ROOT}: run 't2v up' from a checkout installed with 'pip install -e .'"
         )
+    if prefect_port == mlflow_port != 0:
+        raise LabError(f"--prefect-port and --mlflow-port are both {prefect_port}: give each its own, or 0 for any")
     work = work.absolute()
     if already := up_note.running(work):
         raise LabError(

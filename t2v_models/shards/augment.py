@@ -32,7 +32,7 @@ SIDE_SIGNS = "左右"
 """The same in Chinese and Japanese, where no blanks part words."""
 
 
-class AugmentConfig(Config, allow_inf_nan=False):
+class AugmentConfig(Config):
     """How clips are varied while a model trains on them; by default they are not."""
 
     crop: float = Field(1, gt=0, le=1, description="least share of a frame's area that is kept, scaled to the whole")
