@@ -19,6 +19,7 @@ from t2v_models.leaderboard.gate import GateConfig
 from t2v_models.model import FamilyConfig, VideoModel
 from t2v_models.processes import WORKERS, check_workers
 from t2v_models.sampler import RoundTrip, refuse_wishes
+from t2v_models.text.wordnet import WordNet
 from t2v_models.training.config import TrainConfig
 from t2v_models.training.launch import check_ranks
 from t2v_models.worlds.dataset import DatasetConfig
@@ -145,6 +146,8 @@ def check(config: LabConfig) -> None:
     for shape in config.training.mix:
         if shape not in (names := [spec.name for spec in shapes]):
             raise LabError(f"training.mix: the dataset has no clips of the shape {shape}: {near(shape, names)}")
+    if config.evaluation.wordnet:
+        WordNet(config.evaluation.wordnet)
     prompt, built = next(iter(asked.values()))[0][0], dict[str, VideoModel]()
     for model in config.in_order:
         if here:

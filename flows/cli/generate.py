@@ -54,7 +54,7 @@ def generate(
         data = dataset_like(like)
     found = source(run_folder(run, work), data)
     sampler = found.sampler
-    meant = in_known_words([*prompts, *([to] if to else [])], found.vocabulary, wordnet)
+    meant = in_known_words([*prompts, *(() if to is None else (to,))], found.vocabulary, wordnet)
     if on_the_way:
         ends = (prompts[0], prompts[0] if to is None else to), (seed, seed if to_seed is None else to_seed)
         known = meant[ends[0][0]], meant[ends[0][1]]
