@@ -18,7 +18,7 @@ from tasks.report.stopwatch import working
 
 @flow(flow_run_name="ingest {source}", validate_parameters=False)
 def ingest(
-    source: Path,
+    source: str,
     out: Path,
     options: IngestOptions,
     captions: Path | None = None,
@@ -30,7 +30,7 @@ def ingest(
     """Decode, fit and cut clips into the dataset `out`; a complete one of the same clips is left alone.
 
     Args:
-        source: a folder of clips or of WebDataset tars, a table that names them, or one of these.
+        source: a folder of clips or of WebDataset tars, a table that names them, one of these, or the URL of tars.
         out: folder of the dataset.
         options: how files become clips.
         captions: a table for a folder of clips; without it, captions stand in text files beside them.
@@ -46,9 +46,9 @@ def ingest(
     return _ingest(source, out, options, captions, columns, workers, add)
 
 
-@task(task_run_name="ingest {source.name}", cache_policy=NO_CACHE)
+@task(task_run_name="ingest {source}", cache_policy=NO_CACHE)
 def _ingest(
-    source: Path,
+    source: str,
     out: Path,
     options: IngestOptions,
     captions: Path | None,

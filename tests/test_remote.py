@@ -258,7 +258,7 @@ def test_what_is_damaged_missing_or_changed_there_is_said(served: Served, data: 
     with pytest.raises(LabError, match="shard-00000.tar at .* is damaged: its bytes are not those the manifest names"):
         store.frames([0])
     served.put("shard-00001.tar", None)
-    with pytest.raises(LabError, match="shard-00001.tar at .* is not there: is this the address of a"):
+    with pytest.raises(LabError, match="shard-00001.tar at .* is not there: is this its address"):
         store.frames([40])
     damage = verify_at(served.url, tmp_path / "cache", lambda done, total: None)
     assert [sentence.split(" at ")[0] for sentence in damage] == ["shard-00000.tar", "shard-00001.tar"]
@@ -266,7 +266,7 @@ def test_what_is_damaged_missing_or_changed_there_is_said(served: Served, data: 
     served.put("manifest.parquet", b"<html>404</html>")
     with pytest.raises(LabError, match="manifest.parquet at .* is damaged or is none: upload it again"):
         RemoteStore(served.url, tmp_path / "cache")
-    with pytest.raises(LabError, match="manifest.parquet at .* is not there: is this the address"):
+    with pytest.raises(LabError, match="manifest.parquet at .* is not there: is this its address"):
         RemoteStore(served.url.replace("tiny", "none"), tmp_path / "cache")
     for url in ("what://ever", "http://127.0.0.1:1/nothing/listens"):
         with pytest.raises(LabError, match=r"manifest.parquet at .* cannot be read \(.*\): is this"):
@@ -419,7 +419,7 @@ def test_commands_take_urls(
     assert t2v("verify", served.url) == 1
     assert "shard-00002.tar at" in capsys.readouterr().out
     assert t2v("train", served.url + "/none", "--out", tmp_path / "run", "--steps", 1) == 2
-    assert "is this the address of a dataset?" in capsys.readouterr().err
+    assert "is this its address?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["render", "ingest", "export", "verify"])

@@ -5,14 +5,17 @@ import json
 import tarfile
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 from PIL import Image
 
 from t2v_models.clips.media import to_mp4, to_webp
+from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.shards.export import to_npz
 from t2v_models.shards.ingest import Ingested, ingest
+from t2v_models.shards.ingested import IngestOptions
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.unpack import as_folder, tars_of
 from tests.tiny import OPTIONS, TINY, clips, noise, put, rejects, rendered, smooth
@@ -30,7 +33,7 @@ def test_samples_become_clips_with_their_captions(tmp_path: Path) -> None:
     })  # fmt: skip
     pack(shards / "00001.tgz", {"./in/a.npz": to_npz(noise(1), 10), "./in/a.txt": b"a dog runs"}
          | frames | {"000000003.json": b'{"text": "a tree"}', "000000003.cls": b"7"}, "w:gz")  # fmt: skip
-    with as_folder(shards, tmp_path / "out") as folder:
+    with as_folder(str(shards), tmp_path / "out") as folder:
         found = ingest(folder, tmp_path / "out", OPTIONS)
     assert found == Ingested(4, 3, 0, 2)
     manifest = Manifest.load(tmp_path / "out")
@@ -47,15 +50,15 @@ def test_samples_become_clips_with_their_captions(tmp_path: Path) -> None:
 def test_one_tar_may_be_named_and_what_is_no_tar_stays_what_it_is(tmp_path: Path) -> None:
     tar = tmp_path / "one.tar"
     pack(tar, {"a.webp": to_webp(noise(0), 10), "a.txt": b"a cat"})
-    with as_folder(tar, tmp_path / "out") as folder:
+    with as_folder(str(tar), tmp_path / "out") as folder:
         assert ingest(folder, tmp_path / "out", OPTIONS).train == 1
     clip = put(tmp_path / "plain", "b.webp", to_webp(noise(0), 10))
     for source in (clip, clip.parent, tmp_path / "nothing"):
-        with as_folder(source, tmp_path / "other") as folder:
+        with as_folder(str(source), tmp_path / "other") as folder:
             assert folder == source
     own = rendered(tmp_path / "own", TINY.model_copy(update={"clips": 4}))
     with pytest.raises(LabError, match="is a dataset already: train on it"):
-        tars_of(own)
+        tars_of(str(own))
 
 
 @pytest.mark.parametrize(
@@ -75,15 +78,59 @@ def test_a_bad_tar_is_one_sentence_and_leaves_nothing(
     tar = tmp_path / "shards" / "bad.tar"
     pack(tar, members)
     tar.write_bytes(tar.read_bytes()[: -cut or None])
-    with pytest.raises(LabError, match=sentence), as_folder(tar.parent, tmp_path / "out"):
+    with pytest.raises(LabError, match=sentence), as_folder(str(tar.parent), tmp_path / "out"):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["shards"]
+
+
+def test_tars_by_url_and_by_braces_are_fetched_one_by_one(tmp_path: Path) -> None:
+    """As img2dataset writes them, behind a URL that fsspec knows."""
+    for number in range(3):
+        members = {f"{number:05d}{i:04d}.jpg": picture(9 * number + i) for i in range(2)}
+        members |= {name.replace("jpg", "txt"): f"picture {name[:9]}".encode() for name in members}
+        pack(tmp_path / f"{number:05d}.tar", members | {f"{number:05d}9999.json": b'{"caption": "it failed to load"}'})
+        fsspec.filesystem("memory").put(str(tmp_path / f"{number:05d}.tar"), f"/images/{number:05d}.tar")
+    options = IngestOptions(spec=ClipSpec(size=16, frames=1), validation=0)
+    for source, out in (("memory://images/{00000..00002}.tar", "url"), (f"{tmp_path}/{{00000..00002}}.tar", "here")):
+        with as_folder(source, tmp_path / out) as folder:
+            assert ingest(folder, tmp_path / out, options).train == 6
+        told = rejects(tmp_path / out)
+        assert told == {f"0000{i}/0000{i}9999.txt": "a caption without a clip of its name beside it" for i in range(3)}
+    np.testing.assert_array_equal(clips(tmp_path / "url"), clips(tmp_path / "here"))
+    assert Manifest.load(tmp_path / "url").captions[-1] == "picture 000020001"
+    for source, sentence in (
+        ("memory://images/{00002..00003}.tar", "00003.tar at memory://images is not there: is this its address"),
+        (f"{tmp_path}/{{00002..00003}}.tar", "there is no tar .*00003.tar: of 2 that"),
+        ("https://host/films", "https://host/films is no tar: by URL or by braces"),
+        (f"{tmp_path}/{{00002..", "the braces of .* do not match"),
+    ):
+        with pytest.raises(LabError, match=sentence), as_folder(source, tmp_path / "other"):
+            pass
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".tar") == ["here", "url"]
+
+
+def test_tars_of_one_name_in_two_folders_stay_apart(tmp_path: Path) -> None:
+    for number, side in enumerate(("a", "b")):
+        (tmp_path / side).mkdir()
+        pack(tmp_path / side / "0.tar", {"x.webp": to_webp(noise(number), 10), "x.txt": b"a cat"})
+    with as_folder(f"{tmp_path}/{{a,b}}/0.tar", tmp_path / "out") as folder:
+        assert sorted(path.name for path in folder.iterdir()) == ["a-0", "b-0"]
+
+
+def test_shards_without_captions_are_one_sentence(tmp_path: Path) -> None:
+    pack(tmp_path / "a.tar", {f"{i}.webp": to_webp(noise(i), 10) for i in range(3)})
+    with (
+        pytest.raises(LabError, match=r"holds no clip with a caption \(3 rejected; the first, a/0.webp: no caption"),
+        as_folder(str(tmp_path / "a.tar"), tmp_path / "out") as folder,
+    ):
+        ingest(folder, tmp_path / "out", OPTIONS)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tar"]
 
 
 def test_what_a_killed_process_unpacked_is_removed(tmp_path: Path) -> None:
     pack(tmp_path / "a.tar", {"a.webp": b"x"})
     (tmp_path / ".out-unpacked-killed" / "old").mkdir(parents=True)
-    with as_folder(tmp_path / "a.tar", tmp_path / "out") as folder:
+    with as_folder(str(tmp_path / "a.tar"), tmp_path / "out") as folder:
         assert [path.name for path in tmp_path.glob(".out-*")] == [folder.name]
 
 
@@ -94,6 +141,12 @@ def pack(tar: Path, members: dict[str, bytes], mode: str = "w") -> None:
             about = tarfile.TarInfo(name)
             about.size = len(content)
             archive.addfile(about, io.BytesIO(content))
+
+
+def picture(seed: int) -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(smooth(seed, 1)[0]).save(content, "JPEG")
+    return content.getvalue()
 
 
 def png(frame: np.ndarray) -> bytes:

@@ -122,7 +122,11 @@ def render(
 def ingest(
     ctx: typer.Context,
     source: Annotated[
-        Path, typer.Argument(help="Folder of clips or of WebDataset tars, a table (.csv, .jsonl, .parquet), or one.")
+        str,
+        typer.Argument(
+            help="Folder of clips or of WebDataset tars, a table (.csv, .jsonl, .parquet), or one of these; or the URL "
+            "of tars."
+        ),
     ],
     out: Annotated[Path, typer.Argument(help="Folder to write the dataset to.", callback=folder_to_write)],
     captions: Annotated[
@@ -179,6 +183,7 @@ def ingest(
     t2v ingest films/a.mp4 data/one                     a single film
     t2v ingest shards data/mine                         WebDataset tars: KEY.mp4
                                                         with KEY.txt or KEY.json
+    t2v ingest 's3://bucket/{000..099}.tar' data/mine   fetched one by one
     t2v ingest films data/mine --add                    those that are new
     t2v ingest list.jsonl data/mine --column path=id --column caption=long
 
@@ -191,6 +196,7 @@ def ingest(
     """
     from t2v_models.shards.ingest import look, options_of
     from t2v_models.shards.ingested import IngestOptions
+    from t2v_models.shards.remote import local_folder
     from t2v_models.shards.unpack import tars_of
 
     check_workers(workers, oversubscribe)
@@ -207,7 +213,8 @@ def ingest(
     options = IngestOptions.model_validate(kept | shape | _given(ctx, others, there))
     columns = dict(_named(given) for given in column or ())
     if not tars_of(source):
-        look(source, out, options, captions, columns, add)  # before the server is started: a mistake is said at once
+        # before the server is started: a mistake is said at once
+        look(local_folder(source), out, options, captions, columns, add)
     from tasks.servers.runtime import prefect_api
 
     with prefect_api(work):

@@ -222,6 +222,13 @@ def fetch(url: str, name: str, path: Path, sha256: str | None = None) -> None:
         raise LabError(f"{name} at {url} {error}") from error
 
 
+def fetch_file(url: str, path: Path) -> None:
+    """`fetch` of a file by its whole URL."""
+    parts = urlsplit(url)
+    folder, _, name = parts.path.rpartition("/")
+    fetch(parts._replace(path=folder).geturl(), name, path)
+
+
 def make_room(cache: Path, limit: int) -> None:
     """Remove the shards that were mapped longest ago, and that nobody uses, until at most `limit` bytes are left."""
     with locked(cache / "room.lock"):
@@ -282,7 +289,7 @@ def _chunks(url: str, name: str) -> Iterator[bytes]:
         reason = str(fault).split("\n")[0] or type(fault).__name__
         absent = isinstance(fault, FileNotFoundError) or getattr(fault, "status", None) == 404
         found = "is not there" if absent else f"cannot be read ({reason})"
-        raise _Unreadable(f"{found}: is this the address of a dataset?") from (error if absent else fault)
+        raise _Unreadable(f"{found}: is this its address?") from (error if absent else fault)
 
 
 def _opened(url: str, name: str) -> IO[bytes]:

@@ -84,7 +84,9 @@ def list_sources(
     if not source.is_dir():
         raise LabError(f"there is no folder, table or clip {source}: name a folder of clips, a table of them or a clip")
     lister = _Lister(source)
-    return lister.of_table(captions, columns, images) if captions else lister.beside(_walk(source, images))
+    if captions:
+        return lister.of_table(captions, columns, images)
+    return lister.beside([*_walk(source, images), *_alone(source)])
 
 
 def source_digest(source: Source) -> str:
@@ -276,6 +278,17 @@ def _walk(root: Path, images: bool) -> Iterator[Path | Reject]:
                 yield Reject(name_in(root, path), None, f"no clip: its suffix is not {', '.join(CLIP_SUFFIXES)}")
     for error in unreadable:
         yield Reject(name_in(root, Path(error.filename)), None, f"it cannot be read: {error.strerror}")
+
+
+def _alone(root: Path) -> Iterator[Reject]:
+    """The captions in a folder and below it that have no clip beside them."""
+    for parent, folders, names in os.walk(root):
+        folders[:] = [folder for folder in folders if not folder.startswith(".")]
+        beside = {Path(name).stem for name in names if not name.lower().endswith(_BESIDE)} | set(folders)
+        for name in sorted(names):
+            frames = name == "caption.txt" and Path(parent) != root
+            if name.endswith(".txt") and not name.startswith(".") and not frames and Path(name).stem not in beside:
+                yield Reject(name_in(root, Path(parent, name)), None, "a caption without a clip of its name beside it")
 
 
 def _is_clip(path: Path) -> bool:

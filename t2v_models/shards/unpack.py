@@ -2,7 +2,8 @@
 
 Members of a tar are one sample if their names agree up to the first dot: `KEY.mp4`, `KEY.txt`, `KEY.json`, as
 video2dataset and img2dataset write them; `KEY.0.jpg`, `KEY.1.jpg`, … are the frames of one clip. Members are copied one
-after the other, so a shard may be larger than the memory; the folder is gone when the clips are stored.
+after the other, so a shard may be larger than the memory; the folder is gone when the clips are stored. A shard behind
+a URL is fetched whole before it is unpacked, and removed after.
 """
 
 import json
@@ -13,43 +14,72 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from tempfile import mkdtemp
+from urllib.parse import urlsplit
+
+from braceexpand import braceexpand
 
 from t2v_models.config import LabError
 from t2v_models.shards.frames import FRAME_SUFFIXES
 from t2v_models.shards.manifest import MANIFEST
 from t2v_models.shards.paths import printable
+from t2v_models.shards.remote import fetch_file, is_url, local_folder
 from t2v_models.shards.sources import CLIP_SUFFIXES
 from t2v_models.shards.tables import COLUMNS
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 
 
-def tars_of(source: Path) -> list[Path]:
-    """The tars that are to be ingested: the one that is named, or all in a folder; none where it holds clips.
+def tars_of(source: str) -> list[str]:
+    """The tars that are to be ingested: those that are named, or all in a folder; none where it holds clips.
+
+    Args:
+        source: a path or a URL; braces stand for several, as `webdataset` has it: `shards/{00000..00099}.tar`.
 
     Raises:
-        LabError: they are the shards of a dataset of ours.
+        LabError: a tar that is not there, a URL of something else, or the shards of a dataset of ours.
     """
+    here = local_folder(source)
+    if not is_url(source) and here.exists():
+        return _tars_here(here)
+    names = _expanded(source)
+    if not is_url(source) and len(names) == 1:
+        return []  # nothing: who reads it says so
+    for name in names:
+        if not urlsplit(name).path.lower().endswith(TAR_SUFFIXES):
+            raise LabError(
+                f"{name} is no tar: by URL or by braces WebDataset tars are ingested, as https://host/{{000..003}}.tar"
+            )
+        if not is_url(name) and not local_folder(name).is_file():
+            raise LabError(f"there is no tar {name}: of {len(names)} that {source} names it is the first")
+    return names
+
+
+def _tars_here(source: Path) -> list[str]:
     if source.is_file():
-        return [source] if source.name.lower().endswith(TAR_SUFFIXES) else []
-    if not source.is_dir():
-        return []
+        return [str(source)] if source.name.lower().endswith(TAR_SUFFIXES) else []
     tars = sorted(path for path in source.iterdir() if path.name.lower().endswith(TAR_SUFFIXES) and path.is_file())
     if tars and (source / MANIFEST).is_file():
         raise LabError(f"{source} is a dataset already: train on it, or 't2v export' it to ingest its clips otherwise")
-    return tars
+    return list(map(str, tars))
+
+
+def _expanded(source: str) -> list[str]:
+    try:
+        return list(braceexpand(source, escape=False))
+    except ValueError as error:
+        raise LabError(f"the braces of {source} do not match: write them as in shards/{{000..003}}.tar") from error
 
 
 @contextmanager
-def as_folder(source: Path, out: Path) -> Iterator[Path]:
+def as_folder(source: str, out: Path) -> Iterator[Path]:
     """What is to be ingested into `out`: `source` itself, or what is in its tars for as long as the block runs.
 
     Raises:
-        LabError: a tar that is none, or that holds what should lie elsewhere; there is no room.
+        LabError: a tar that is none, that cannot be fetched, or that holds what should lie elsewhere; there is no room.
     """
     tars = tars_of(source)
     if not tars:
-        yield source
+        yield local_folder(source)
         return
     beside, start = out.absolute().parent, f".{out.name}-unpacked-"
     try:
@@ -60,21 +90,38 @@ def as_folder(source: Path, out: Path) -> Iterator[Path]:
     except OSError as error:
         raise LabError(f"{beside} cannot be written ({error.strerror}): choose another folder") from error
     try:
-        for tar in tars:
-            unpack(tar, folder / tar.name.split(".")[0])
+        for tar, name in zip(tars, _names(tars), strict=True):
+            if is_url(tar):
+                fetched = folder / ".fetched"
+                fetch_file(tar, fetched)
+                unpack(fetched, folder / name, tar)
+                fetched.unlink()
+            else:
+                unpack(local_folder(tar), folder / name)
         yield folder
     finally:
         shutil.rmtree(folder)
 
 
-def unpack(tar: Path, folder: Path) -> None:
-    """The clips, frames and captions of one tar into a folder; what is nothing of these stays where it is.
+def _names(tars: list[str]) -> list[str]:
+    """What the folders of tars are called: as these up to the first dot, or with that of their folder before it."""
+    paths = [PurePosixPath(urlsplit(tar).path) for tar in tars]
+    names = [path.name.split(".")[0] for path in paths]
+    if len(set(names)) < len(names):
+        names = [f"{path.parent.name}-{name}" for path, name in zip(paths, names, strict=True)]
+    return names
+
+
+def unpack(tar: Path, folder: Path, called: str = "") -> None:
+    """The clips, frames and captions of one tar into a folder; what is nothing of these stays where it is. In sentences
+    it is `called` by its URL, where it came from one.
 
     Raises:
         LabError: it is no tar or is cut short, a member would lie outside, two have one name, a sample is two clips, or
             there is no room.
     """
     kinds: dict[Path, str] = {}
+    called = called or str(tar)
     try:
         with tarfile.open(tar, "r|*") as archive:
             for member in archive:
@@ -87,15 +134,15 @@ def unpack(tar: Path, folder: Path) -> None:
                 with place.open("xb") as stream:
                     shutil.copyfileobj(content, stream)
     except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise LabError(f"{tar} is no tar or is cut short ({error}): fetch it again") from error
+        raise LabError(f"{called} is no tar or is cut short ({error}): fetch it again") from error
     except FileExistsError as error:
         name = printable(Path(error.filename).relative_to(folder).as_posix())
-        raise LabError(f"{tar} holds {name} twice: one sample has one clip, so write the tar again") from error
+        raise LabError(f"{called} holds {name} twice: one sample has one clip, so write the tar again") from error
     except ValueError as error:
-        raise LabError(f"{tar}: {error}") from error
+        raise LabError(f"{called}: {error}") from error
     except OSError as error:
         raise LabError(
-            f"{tar} cannot be unpacked to {folder} ({error.strerror}): make room, or name another OUT"
+            f"{called} cannot be unpacked to {folder} ({error.strerror}): make room, or name another OUT"
         ) from error
     for path in sorted(folder.rglob("*.json")):
         if (captions := _captions(path.read_bytes())) and not path.with_suffix(".txt").exists():
