@@ -11,6 +11,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from t2v_models import checkpoint
+from t2v_models.clips.spec import sides
 from t2v_models.config import LabError, flatten
 from t2v_models.judging.baselines import CEILING
 from t2v_models.judging.metrics import WATCHED, deciding
@@ -95,12 +96,12 @@ def _check_pair(base: Side, other: Side) -> None:
             f"{base.name} was judged by reader {reader} and suite {suite}, {other.name} by reader {other_reader} and "
             f"suite {other_suite}: run 't2v evaluate' again for the older one"
         )
-    sizes = [next(iter(side.clips.values()))[0].frames.shape[:2] for side in (base, other)]
+    sizes = [next(iter(side.clips.values()))[0].frames.shape[:3] for side in (base, other)]
     if sizes[0] != sizes[1]:
-        (t, size), (other_t, other_size) = sizes
+        (t, h, w), (other_t, other_h, other_w) = sizes
         raise LabError(
-            f"{base.name} makes clips of {t} frames at {size} px, {other.name} of {other_t} at {other_size}: "
-            "compare runs on data of one size"
+            f"{base.name} makes clips of {t} frames at {sides(h, w)} px, {other.name} of {other_t} at "
+            f"{sides(other_h, other_w)}: compare runs on data of one shape"
         )
 
 

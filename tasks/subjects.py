@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from t2v_models import checkpoint
-from t2v_models.clips.spec import ClipSpec
+from t2v_models.clips.spec import ClipSpec, in_a_row
 from t2v_models.config import LabError, in_words
 from t2v_models.judging.baselines import BASELINES, CEILING, real
 from t2v_models.judging.learnt import Bounds, reference_of
@@ -90,14 +90,15 @@ def subject(
         data: the dataset a baseline draws from, or that a pipeline or an archive is judged by (by default the world
             that an archive's prompts belong to, at its own size).
         own: folder of ingested clips in place of a dataset; of a run, where they lay when it was trained.
-        wishes: what is asked for beside prompts, as guidance.
+        wishes: what is asked for beside prompts, as guidance, or one of the shapes of the dataset.
         wordnet: folder of WordNet's files, through which words that it does not know are understood.
 
     Raises:
-        LabError: as `samplers.source`; a wish of what makes no clips of prompts; no WordNet there; ingested clips of
-            which there is no judge to be believed; an archive that does not hold clips of the dataset's size and world.
+        LabError: as `samplers.source`; a shape that the dataset has not; a wish of what makes no clips of prompts; no
+            WordNet there; ingested clips of which there is no judge to be believed; an archive that does not hold clips
+            of the dataset's size and world.
     """
-    found = _subject(run, data, own)
+    found = _subject(run, data, own, wishes)
     if found.sampler is None or isinstance(found.sampler, RoundTrip):
         refuse_wishes(found.name, found.data.spec, wishes)
         return found
@@ -106,22 +107,49 @@ def subject(
     return replace(who, sample=lambda prompts, seeds: sample([who.understood(p) for p in prompts], seeds))
 
 
-def _subject(run: Path | str, data: DatasetConfig | None, own: Path | None) -> Subject:
-    """The same, without wishes."""
+def _subject(run: Path | str, data: DatasetConfig | None, own: Path | None, wishes: Request) -> Subject:
+    """The same, without wishes but that for a shape."""
     if own and str(run) in CONTROLS and not Path(run).exists():
-        reference, bounds = _judge_of(own)
+        reference, bounds = _judge_of(own, wishes)
         sample = partial(CONTROLS[str(run)], reference.own)
         return Subject(str(run), str(run), 0, reference.data, sample, reference=reference, bounds=bounds)
     who = source(run, data)
     if isinstance(who.sampler, Archive):
-        return _archive_of_own(who.sampler, own) if own else _archive(who.sampler, data)
+        return _archive_of_own(who.sampler, own, wishes) if own else _archive(who.sampler, data)
     if str(run).startswith(PIPELINE):
-        return _pipeline(who, own)
+        return _pipeline(who, own, wishes)
     assert who.data is not None
-    found = _as_it_is(who, who.data.truth or who.data)
-    if who.data.truth:
-        return replace(found, sample=clips_of(who.sampler, partial(real, who.data.truth)))
-    return _beside_own(found, who.sampler, Path(run), own)
+    one = of_shape(who.data, wishes)
+    found = _as_it_is(who, one)
+    if truth := one.truth:
+        return replace(found, sample=clips_of(who.sampler, partial(real, truth)))
+    return _beside_own(found, who.sampler, Path(run), own, wishes)
+
+
+def of_shape(data: DataConfig, wishes: Request) -> DataConfig:
+    """The dataset of the shape that is asked for, one of those it is made of, or of that of most of its clips.
+
+    Raises:
+        LabError: it has no such clips.
+    """
+    if wishes.size is None or (wishes.frames, *wishes.size) == data.spec.shape[:3]:
+        return data.truth or data
+    for one in data.one_shape:
+        if one.spec.shape[:3] == (wishes.frames, *wishes.size):
+            return one
+    names = in_a_row(one.spec for one in data.one_shape)
+    asked = f"{wishes.size[1]}x{wishes.size[0]}x{wishes.frames}"
+    raise LabError(f"the dataset has no clips of the shape {asked}, so nothing judges them: ask for one of {names}")
+
+
+def shapes_of(place: Path) -> list[str | None]:
+    """The shapes of the clips of a run or of a dataset that can be judged: nothing for that of most, names of others.
+
+    Pictures of people's own are left out: their judge asks about motion.
+    """
+    data = _data_of(place)
+    others = [one.spec for one in data.one_shape if one.spec != data.spec and (data.truth or one.spec.frames > 1)]
+    return [None, *(spec.name for spec in others)]
 
 
 def _as_it_is(who: Source, data: DataConfig) -> Subject:
@@ -131,10 +159,10 @@ def _as_it_is(who: Source, data: DataConfig) -> Subject:
     )  # fmt: skip
 
 
-def _pipeline(who: Source, own: Path | None) -> Subject:
+def _pipeline(who: Source, own: Path | None, wishes: Request) -> Subject:
     """A pipeline of others, beside a dataset of ours."""
     if own:
-        reference, bounds = _judge_of(own)
+        reference, bounds = _judge_of(own, wishes)
         fitted = replace(who, sampler=Fitted(who.sampler, reference.data.spec))
         return replace(_as_it_is(fitted, reference.data), reference=reference, bounds=bounds)
     if who.data is None:
@@ -142,7 +170,7 @@ def _pipeline(who: Source, own: Path | None) -> Subject:
     return _as_it_is(who, who.data)
 
 
-def _beside_own(who: Subject, sampler: Sampler, run: Path, own: Path | None) -> Subject:
+def _beside_own(who: Subject, sampler: Sampler, run: Path, own: Path | None, wishes: Request) -> Subject:
     """A run on people's own clips, with their judge."""
     folder = own or (Path(place) if (place := read_record(run).get("data")) else None)
     if folder is None or not folder.is_dir():
@@ -150,7 +178,7 @@ def _beside_own(who: Subject, sampler: Sampler, run: Path, own: Path | None) -> 
             f"{run} is of ingested clips, whose ground truth is unknown, and where they lie is unknown as well: give "
             "--like with the folder of the dataset"
         )
-    reference, bounds = _judge_of(folder)
+    reference, bounds = _judge_of(folder, wishes)
     if reference.data.digest != who.data.digest:
         raise LabError(
             f"{run} was not trained on the clips in {folder}: give --like with the dataset it was trained on"
@@ -159,9 +187,9 @@ def _beside_own(who: Subject, sampler: Sampler, run: Path, own: Path | None) -> 
     return replace(who, sample=sample, reference=reference, bounds=bounds)
 
 
-def _archive_of_own(archive: Archive, own: Path) -> Subject:
+def _archive_of_own(archive: Archive, own: Path, wishes: Request) -> Subject:
     """Clips from anywhere that answer captions of an ingested dataset."""
-    reference, bounds = _judge_of(own)
+    reference, bounds = _judge_of(own, wishes)
     if archive.shape != reference.data.spec.shape[:3]:
         raise LabError(f"{archive.path} holds clips of another form than {own}: convert them to that")
     asked: dict[Split, Asked] = {"own": (list(archive.prompts), list(map(int, archive.seeds)))}
@@ -169,9 +197,10 @@ def _archive_of_own(archive: Archive, own: Path) -> Subject:
     return Subject(archive.name, archive.sha256, 0, reference.data, sample, asked, reference=reference, bounds=bounds)
 
 
-def _judge_of(folder: Path) -> tuple[Reference, Bounds]:
+def _judge_of(folder: Path, wishes: Request) -> tuple[Reference, Bounds]:
+    spec = of_shape(Manifest.load(folder).config, wishes).spec
     with progress(f"the judge of {folder.name}") as tell:
-        return reference_of(folder, tell)
+        return reference_of(folder, tell, spec=spec)
 
 
 def own_clips_in(like: Path) -> bool:
@@ -184,14 +213,19 @@ def title(run: str) -> str:
     return run if is_uri(run) or run in BASELINES else Path(run).resolve().name.removesuffix(".npz")
 
 
-def dataset_like(like: Path) -> DatasetConfig:
-    """The dataset of a run folder or of a rendered dataset.
+def dataset_like(like: Path, wishes: Request = NO_WISHES) -> DatasetConfig:
+    """The dataset of a run folder or of a rendered dataset, of the shape that is asked for.
 
     Raises:
-        LabError: the folder is neither, or of ingested clips.
+        LabError: the folder is neither, or of ingested clips; it has no clips of the shape.
     """
-    newest = checkpoint.newest(like)
-    return _rendered(newest.run.dataset if newest else Manifest.load(like).config, like)
+    return _rendered(of_shape(_data_of(like), wishes), like)
+
+
+def _data_of(place: Path) -> DataConfig:
+    """Of a run folder or a dataset."""
+    newest = checkpoint.newest(place)
+    return newest.run.dataset if newest else Manifest.load(place).config
 
 
 def _rendered(data: DataConfig, where: Path | str) -> DatasetConfig:

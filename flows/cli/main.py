@@ -12,9 +12,10 @@ from pydantic import ValidationError
 from flows.cli.average import commands as average_commands
 from flows.cli.clean import commands as clean_commands
 from flows.cli.data import commands as data_commands
+from flows.cli.evaluate import commands as evaluate_commands
 from flows.cli.export import commands as export_commands
 from flows.cli.generate import commands as generate_commands
-from flows.cli.options import Data, Json, WordNetFolder, Work, folder_to_write, print_json, run_folder
+from flows.cli.options import Data, Json, Work, folder_to_write, print_json, run_folder
 from flows.cli.play import commands as play_commands
 from flows.cli.settings import augment_config, lab_config, model_config
 from flows.cli.story import commands as story_commands
@@ -39,6 +40,7 @@ INTERRUPTED = 130
 app.add_typer(average_commands)
 app.add_typer(clean_commands)
 app.add_typer(data_commands)
+app.add_typer(evaluate_commands)
 app.add_typer(export_commands)
 app.add_typer(generate_commands)
 app.add_typer(play_commands)
@@ -191,76 +193,6 @@ def settings(
         print_json(as_json, found.model_json_schema())
     else:
         raise LabError(f"unknown model or text encoder {name!r}: {near(name, all_)}")
-
-
-@app.command()
-def evaluate(
-    run: Annotated[
-        str,
-        typer.Argument(
-            help="A run folder, a model URI, an .npz of clips (frames, prompts, seeds), or a baseline: oracle, "
-            "unconditional, retrieval, independent, frozen, blank, noise."
-        ),
-    ],
-    split: Annotated[list[str] | None, typer.Option(help="As s0, s3, s4; may be repeated; all by default.")] = None,
-    tier: Annotated[str, typer.Option(help="Clips per prompt: smoke 8, standard 64, release 256.")] = "standard",
-    clips_per_prompt: Annotated[int | None, typer.Option(help="Clips per prompt, in place of a tier.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the samples' noise.")] = 0,
-    guidance: Annotated[
-        float | None, typer.Option(help="How strongly prompts count, in place of the run's own.")
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Evaluations of the network a clip, likewise.")] = None,
-    like: Annotated[
-        Path | None, typer.Option(help="Run or dataset that a baseline, or an .npz of clips, is judged by.")
-    ] = None,
-    wordnet: WordNetFolder = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder for scores and clips; by default inside the run, or in --work.", callback=folder_to_write
-        ),
-    ] = None,
-    work: Work = WORK,
-    as_json: Json = False,
-) -> None:
-    """Sample a model, read the motion back from the pixels, and score it with intervals.
-
-    Clips of your own are judged by encoders that learn from them first (two minutes of a core, once a dataset), are
-    proven on the clips kept for validation, and are refused where they cannot tell those apart.
-    """
-    from t2v_models.config import near
-    from t2v_models.judging.scores import TIERS, EvaluateConfig
-    from tasks.servers.runtime import prefect_api
-
-    if tier not in TIERS:
-        raise LabError(f"unknown tier {tier!r}: {near(tier, TIERS)}")
-    count = TIERS[tier] if clips_per_prompt is None else clips_per_prompt
-    asked = {"splits": split, "clips_per_prompt": count, "seed": seed, "guidance": guidance, "steps": steps}
-    config = EvaluateConfig.model_validate(asked | {"wordnet": wordnet})
-    from tasks.subjects import asked_of, dataset_like, own_clips_in, subject, taken
-
-    folder = run_folder(run, work)
-    own = like if like and own_clips_in(like) else None
-    data = dataset_like(like) if like and not own else None
-    who = subject(folder, data, own, config.wishes, wordnet)  # before the server: a missing run is said at once
-    taken(who, asked_of(who, config))
-    if out is None:
-        # scores of other splits, numbers of clips or wishes never replace those of the default ones
-        kind = "" if config == EvaluateConfig() else f"-{'-'.join(config.splits or ('all',))}-{count}x-seed{seed}"
-        kind += config.wishes_in_words.replace(" ", "-")
-        here = folder.is_dir()
-        out = folder / f"evaluation{kind}" if here else work / "evaluations" / f"{who.name}-{who.data.digest[:8]}{kind}"
-        check_writable(out, "give --out, for scores would go to")
-    with prefect_api(work):
-        from flows.evaluate import evaluate as evaluate_flow
-
-        result = evaluate_flow(run, config, out, work, data, own=own)
-    from tasks.report.console import print_evaluation
-
-    print_evaluation(result)
-    print(f"verdicts and contact sheets  {out}")
-    told = {"scores", "seconds", "refused", "understood"}
-    print_json(as_json, {"run": run, "out": str(out)} | result.model_dump(mode="json", include=told))
 
 
 @app.command()

@@ -137,3 +137,15 @@ def height_and_width(size: str, what: str = "--size") -> tuple[int, int]:
     if not numbers:
         raise LabError(f"{what} {size!r} is no size: write 64 or, width first, 64x36")
     return int(numbers[2] or numbers[1]), int(numbers[1])
+
+
+def frames_and_size(shape: str) -> tuple[int, tuple[int, int]]:
+    """Of the name of a shape, `64x36x10`: frames, and height and width.
+
+    Raises:
+        LabError: it is none.
+    """
+    numbers = re.fullmatch(r"(\d+)x(\d+)x(\d+)", shape)
+    if not numbers:
+        raise LabError(f"{shape!r} is no shape: write width, height and frames, 64x36x10")
+    return int(numbers[3]), (int(numbers[2]), int(numbers[1]))

@@ -13,6 +13,7 @@ import safetensors.torch
 from pydantic import TypeAdapter
 
 from t2v_models import files
+from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.judging.encoders import BATCH, STEPS, Encoders, train
 from t2v_models.judging.own_clips import OwnClips
@@ -23,7 +24,7 @@ from t2v_models.judging.scores import digest
 from t2v_models.judging.statistics import Score
 
 KEPT = "judge.kept"
-"""In the folder of the dataset."""
+"""In the folder of the dataset; of another shape than that of most clips `judge-64x36x10.kept`."""
 Bounds = dict[str, dict[str, Score]]
 
 _BOUNDS = TypeAdapter(Bounds)
@@ -36,6 +37,7 @@ def reference_of(
     tell: Callable[[float, str], None] = lambda share, note: None,
     steps: int = STEPS,
     batch: int = BATCH,
+    spec: ClipSpec | None = None,
 ) -> tuple[Reference, Bounds]:
     """The proven judge of a dataset, and the figures of its ceiling and floors.
 
@@ -44,12 +46,14 @@ def reference_of(
         tell: told the share done and a note.
         steps: updates of each pair of encoders.
         batch: clips of each.
+        spec: of the clips it judges and learns from, one of the shapes of the dataset; by default that of most.
 
     Raises:
         LabError: the dataset cannot have one, its judge failed a proof, or the folder cannot be written.
     """
-    own = OwnClips.of(folder)
-    path, key = folder / KEPT, f"{own.digest} {steps} {batch} {code_digest()}".encode()
+    own = OwnClips.of(folder, spec)
+    path = folder / (KEPT if own.spec == own.training.spec else f"judge-{own.spec.name}.kept")
+    key = f"{own.digest} {steps} {batch} {code_digest()}".encode()
     content = opened(path, key)
     if not content:
         encoders = train(own.training_views, own.training_captions, own.config.meaning,

@@ -46,11 +46,12 @@ class OwnClips:
     """Of the validation part."""
 
     @classmethod
-    def of(cls, folder: Path) -> "OwnClips":
-        """The dataset in a folder.
+    def of(cls, folder: Path, spec: ClipSpec | None = None) -> "OwnClips":
+        """The dataset in a folder, or its clips of one shape; of several the most common one is judged.
 
         Raises:
-            LabError: it was rendered, has no validation part, too few clips, or too few captions to tell apart.
+            LabError: it was rendered, has no validation part, too few clips, or too few captions to tell apart; its
+                clips are pictures.
         """
         manifest = Manifest.load(folder)
         if manifest.config.truth is not None:
@@ -61,12 +62,20 @@ class OwnClips:
                 "again with --validation 0.1"
             )
         training, validation = ClipStore(manifest), ClipStore(Manifest.load(folder / VALIDATION))
-        learnt, held = (_of_shape(store.manifest, manifest.spec) for store in (training, validation))
+        spec = spec or manifest.spec
+        if spec.frames == 1:
+            raise LabError(
+                f"clips of {spec.name} in {folder} are pictures, and their judge asks about motion as well: ask for a "
+                "shape of several frames, see `t2v evaluate --help`"
+            )
+        config = next(one for one in (manifest.config, *manifest.config.one_shape) if one.spec == spec)
+        learnt, held = (_of_shape(store.manifest, spec) for store in (training, validation))
         count, kept = len(learnt) + len(held), len(held)
         if count < LEAST_CLIPS or kept < LEAST_VALIDATION:
             raise LabError(
-                f"{folder} has {count:,} clips, {kept:,} of them for validation, too few to judge samples by: it takes "
-                f"{LEAST_CLIPS} and {LEAST_VALIDATION}, so add clips or keep a larger share with --validation"
+                f"{_where(folder, manifest, spec)} has {count:,} clips, {kept:,} of them for validation, too few to "
+                f"judge samples by: it takes {LEAST_CLIPS} and {LEAST_VALIDATION}, so add clips or keep a larger share "
+                "with --validation"
             )
         meanings = {manifest.config.meaning(validation.captions[row]) for row in held}
         if len(meanings) < LEAST_CAPTIONS:
@@ -74,9 +83,9 @@ class OwnClips:
                 f"the captions of {folder} kept for validation say {len(meanings)} different things, too few to tell "
                 f"clips apart by: it takes {LEAST_CAPTIONS}, so caption clips by what each shows"
             )
-        digest = f"{manifest.digest}-{validation.manifest.digest}"
+        digest = f"{manifest.digest}-{validation.manifest.digest}{'' if spec == manifest.spec else spec.name}"
         some = (learnt[_some(len(learnt), MOST_TRAINING)], held[_some(kept, MOST_VALIDATION)])
-        return cls(manifest.config, digest, training, validation, *some)
+        return cls(config, digest, training, validation, *some)
 
     @property
     def spec(self) -> ClipSpec:
@@ -121,8 +130,12 @@ class OwnClips:
         return list(self.captions) * max(1, min(clips_per_prompt, MOST_VALIDATION // len(self.captions)))
 
 
+def _where(folder: Path, manifest: Manifest, spec: ClipSpec) -> str:
+    return f"the bucket {spec.name} of {folder}" if len(manifest.shapes) > 1 else str(folder)
+
+
 def _of_shape(manifest: Manifest, spec: ClipSpec) -> Rows:
-    """The clips of a shape: of a dataset of several, those of the most common one are judged."""
+    """The clips of a shape."""
     shapes = list(manifest.shapes)
     return manifest.buckets[shapes.index(spec)] if spec in shapes else np.zeros(0, np.int64)
 
@@ -234,8 +247,7 @@ def blurred(own: OwnClips, prompts: Sequence[str], seeds: Sequence[int]) -> Fram
 
 def noise(own: OwnClips, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
     """Every byte drawn evenly."""
-    shape = (own.spec.frames, *own.validation.frames([0]).shape[2:])
-    return np.stack([np.random.default_rng([s, *b"noise"]).integers(0, 256, shape, np.uint8) for s in seeds])
+    return np.stack([np.random.default_rng([s, *b"noise"]).integers(0, 256, own.spec.shape, np.uint8) for s in seeds])
 
 
 CONTROLS: dict[str, Control] = {

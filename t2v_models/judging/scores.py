@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from t2v_models.clips.spec import frames_and_size
 from t2v_models.config import Config
 from t2v_models.judging.metrics import deciding, metric_of
 from t2v_models.judging.statistics import Score, block_mean, newcombe, wilson
@@ -51,7 +52,11 @@ class EvaluateConfig(Config):
         exclude_if=lambda steps: steps is None,
         description="evaluations of the network for one clip, if not as the model has it",
     )
-
+    shape: str | None = Field(
+        None,
+        exclude_if=lambda shape: shape is None,
+        description="of the clips, as 64x36x10, where the dataset has several; by default that of most",
+    )
     wordnet: Path | None = Field(
         None,
         exclude_if=lambda folder: folder is None,
@@ -60,13 +65,22 @@ class EvaluateConfig(Config):
 
     @property
     def wishes(self) -> Request:
-        """What is asked of a sampler beside prompts."""
-        return Request((), (), guidance=self.guidance, steps=self.steps)
+        """What is asked of a sampler beside prompts.
+
+        Raises:
+            LabError: the shape is none.
+        """
+        frames, size = frames_and_size(self.shape) if self.shape else (None, None)
+        return Request((), (), guidance=self.guidance, steps=self.steps, frames=frames, size=size)
 
     @property
     def wishes_in_words(self) -> str:
         """The same in words, as ` guidance 2 steps 24 wordnet`; empty where there is nothing."""
-        asked = "".join(f" {wish} {getattr(self.wishes, wish):g}" for wish in sorted(self.wishes.wishes))
+        told = {"guidance": self.guidance, "shape": self.shape, "steps": self.steps}
+        words = {
+            wish: value if isinstance(value, str) else f"{value:g}" for wish, value in told.items() if value is not None
+        }
+        asked = "".join(f" {wish} {value}" for wish, value in words.items())
         return f"{asked} wordnet" if self.wordnet else asked
 
 
