@@ -1,9 +1,11 @@
 """Models that learn from clips of several shapes: resumed as unbroken, by any ranks, asked for any of the shapes."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -14,6 +16,8 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.families.build import FAMILIES, ModelConfig
 from t2v_models.families.diffusion.model import DiffusionConfig
+from t2v_models.judging.scores import EvaluateConfig
+from t2v_models.judging.truth import Truth
 from t2v_models.sampler import Request, sample_all
 from t2v_models.shards.export import to_npz
 from t2v_models.shards.ingest import ingest
@@ -23,6 +27,7 @@ from t2v_models.shards.store import ClipStore
 from t2v_models.training.config import TrainConfig
 from t2v_models.training.loop import fit
 from t2v_models.training.run_log import METRICS
+from tasks.subjects import asked_of, dataset_like, shapes_of, subject, taken
 from tests.forked import by_two_ranks
 from tests.runs import SMALL, tensors
 from tests.tiny import BUCKET_SHAPES, BUCKETS, noise, put, rendered
@@ -111,6 +116,39 @@ def test_it_makes_clips_of_any_of_its_shapes_and_of_no_other_size(
     assert sample_all(model, Request(*ask, frames=9)).shape[1:] == BUCKET_SHAPES[2].shape
     with pytest.raises(LabError, match="has not learnt the shape 16x32x4: ask for one of 16x16x6, 32x16x4, 16x16x9"):
         sample_all(model, Request(*ask, size=(32, 16)))
+
+
+def test_each_shape_is_judged_by_itself(folder: Path, tmp_path: Path) -> None:
+    trained(folder, tmp_path / "run", 3)
+    assert shapes_of(tmp_path / "run") == shapes_of(folder) == [None, "16x16x6", "16x16x9"]
+    for spec, named in zip(BUCKET_SHAPES, ("16x16x6", None, "16x16x9"), strict=True):
+        config = EvaluateConfig(shape=named)
+        assert config.wishes_in_words == (f" shape {named}" if named else "")
+        who = subject(tmp_path / "run", wishes=config.wishes)
+        (prompts, seeds), _ = (found := asked_of(who, config))["s0"], taken(who, found)
+        assert who.data.spec == spec and who.sample(prompts[:2], seeds[:2]).shape[1:] == spec.shape
+        real = subject("oracle", dataset_like(folder, config.wishes), wishes=config.wishes)
+        verdicts = Truth(real.data.truth, "s0").judge(real.sample(prompts, seeds), prompts, seeds).verdicts
+        assert real.data.digest == who.data.digest and np.mean([v.right for v in verdicts]) > 0.9
+    with pytest.raises(
+        LabError, match="no clips of the shape 9x9x9, so nothing judges them: ask for one of 16x16x6, 3"
+    ):
+        subject(tmp_path / "run", wishes=EvaluateConfig(shape="9x9x9").wishes)
+    with pytest.raises(LabError, match="'64x36' is no shape: write width, height and frames, 64x36x10"):
+        subject(tmp_path / "run", wishes=EvaluateConfig(shape="64x36").wishes)
+
+
+def test_own_clips_are_judged_by_their_shape(own: Path, tmp_path: Path) -> None:
+    assert shapes_of(own) == [None, "32x16x6"]
+    both = Path(shutil.copytree(own, tmp_path / "own"))
+    shutil.copytree(own, both / "validation")
+    for name, sentence in (
+        ("32x16x1", "clips of 32x16x1 in .*own are pictures, and their judge asks about motion as well"),
+        ("32x16x6", "the bucket 32x16x6 of .*own has 10 clips, 5 of them for validation, too few"),
+        ("64x36x6", "no clips of the shape 64x36x6"),
+    ):
+        with pytest.raises(LabError, match=sentence):
+            subject("oracle", own=both, wishes=EvaluateConfig(shape=name).wishes)
 
 
 def test_families_of_one_shape_refuse_in_a_sentence(folder: Path) -> None:
