@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2v_models.clips.media import enlarge, to_webp
+from t2v_models.clips.spec import frames_and_size
 from t2v_models.config import LabError
 from t2v_models.judging.baselines import oracle
 from t2v_models.judging.overlay import draw_verdict
 from t2v_models.judging.verdicts import Verdict, judge
-from t2v_models.sampler import is_uri, repeat, sample_frames
+from t2v_models.sampler import NO_WISHES, Request, is_uri, repeat, sample_frames
 from t2v_models.text.split import words
 from t2v_models.text.wordnet import WordNet
 from t2v_models.worlds.dataset import DatasetConfig, world_of
@@ -52,6 +53,12 @@ class Player:
     def prompts(self) -> tuple[str, ...]:
         """What it was trained on, or some of that."""
         return self.source.prompts
+
+    @property
+    def shapes(self) -> tuple[str, ...]:
+        """Names of those it makes, its own first."""
+        own, data = self.source.sampler.spec, self.source.data
+        return tuple(dict.fromkeys([own.name, *(one.spec.name for one in (data.one_shape if data else ()))]))
 
     @property
     def held_out(self) -> tuple[str, ...]:
@@ -142,31 +149,42 @@ def whole(what: str, value: object) -> int:
 
 
 def show(
-    sides: Sequence[Player | None], prompt: str, seed: int, count: int, wordnet: WordNet | None = None
+    sides: Sequence[Player | None], prompt: str, seed: int, count: int, wordnet: WordNet | None = None,
+    shape: str | None = None,
 ) -> str:  # fmt: skip
-    """Clips of one prompt as HTML, a column for each side; None stands for real clips. Words that a model does not
-    know are understood through `wordnet`, if there is one.
+    """Clips of one prompt as HTML, a column for each side; None stands for real clips.
+
+    Args:
+        sides: who makes them.
+        prompt: of all.
+        seed: of the first.
+        count: a side.
+        wordnet: through which words that a model does not know are understood, if there is one.
+        shape: of all clips, as 64x36x10; by default of each side its own.
 
     Raises:
-        LabError: a word that a model does not know; a seed or a number of clips that the page does not offer.
+        LabError: a word that a model does not know, a shape that it does not make; a seed or a number of clips that the
+            page does not offer.
     """
     if count > MOST_CLIPS:
         raise LabError(f"{count} clips were asked for: the page shows at most {MOST_CLIPS} a model")
     first = next(side for side in sides if side)
     prompts, seeds = repeat([prompt], count, seed)
-    shown = "".join(_side(side, first, prompts, seeds, wordnet) for side in sides)
-    return f'<div class="sides sides-{len(sides)}">{shown}</div>'
+    columns = "".join(_side(side, first, prompts, seeds, wordnet, shape) for side in sides)
+    return f'<div class="sides sides-{len(sides)}">{columns}</div>'
 
 
 def _side(
-    side: Player | None, first: Player, prompts: list[str], seeds: list[int], wordnet: WordNet | None
-) -> str:  # fmt: skip
+    side: Player | None, first: Player, prompts: list[str], seeds: list[int], wordnet: WordNet | None, shape: str | None
+) -> str:
     of = (side or first).source
-    spec = of.sampler.spec
+    length, size = frames_and_size(shape or of.sampler.spec.name)
+    spec = of.sampler.spec.model_copy(update={"frames": length, "height": size[0], "width": size[1]})
+    wishes = Request((), (), frames=length, size=size) if shape else NO_WISHES
     name, about = (side.name, side.source.about) if side else (REAL, "what a perfect model would show")
     if side:
         asked = wordnet.understood(prompts[0], of.vocabulary) if wordnet else prompts[0]
-        frames = sample_frames(of.sampler, [asked] * len(prompts), seeds)
+        frames = sample_frames(of.sampler, [asked] * len(prompts), seeds, wishes)
         about += f"; understood as {asked!r}" if asked != prompts[0] else ""
     else:
         frames = oracle(spec, prompts, seeds, _world(of, prompts[0]))
@@ -196,7 +214,7 @@ def _world(of: Source, prompt: str) -> World:
 
 
 def _figure(frames: NDArray[np.uint8], verdict: Verdict | None, seed: int, fps: float) -> str:
-    scale = max(1, SHOWN_SIZE // frames.shape[1])
+    scale = max(1, SHOWN_SIZE // max(frames.shape[1:3]))
     drawn = draw_verdict(frames, verdict, scale) if verdict else enlarge(frames, scale)
     data = base64.b64encode(to_webp(np.concatenate([drawn, drawn[-1:].repeat(HELD_FRAMES, 0)]), fps)).decode()
     if verdict is None:

@@ -1,6 +1,8 @@
 """Models that learn from clips of several shapes: resumed as unbroken, by any ranks, asked for any of the shapes."""
 
+import base64
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +14,7 @@ from PIL import Image
 
 from t2v_models import checkpoint as checkpoints
 from t2v_models.checkpoint import RunConfig
+from t2v_models.clips.media import decode
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.families.build import FAMILIES, ModelConfig
@@ -27,6 +30,8 @@ from t2v_models.shards.store import ClipStore
 from t2v_models.training.config import TrainConfig
 from t2v_models.training.loop import fit
 from t2v_models.training.run_log import METRICS
+from t2v_models.training.validation import OTHERS, sheet, watcher
+from tasks.play import player, show
 from tasks.subjects import asked_of, dataset_like, shapes_of, subject, taken
 from tests.forked import by_two_ranks
 from tests.runs import SMALL, tensors
@@ -118,8 +123,22 @@ def test_it_makes_clips_of_any_of_its_shapes_and_of_no_other_size(
         sample_all(model, Request(*ask, size=(32, 16)))
 
 
-def test_each_shape_is_judged_by_itself(folder: Path, tmp_path: Path) -> None:
+def test_each_shape_is_judged_shown_and_played(folder: Path, tmp_path: Path) -> None:
     trained(folder, tmp_path / "run", 3)
+    model, last = checkpoints.load(tmp_path / "run")
+    watcher(last.run, ClipStore(Manifest.load(folder)), tmp_path / "run")(3, model)
+    with Image.open(sheet(tmp_path / "run", 3)) as picture:
+        rows = len(last.run.dataset.watched) + 2 * OTHERS
+        assert picture.height == 2 * 20 + rows * 96 + 12 * (rows - 1), "each clip in its own form, none cut"
+        assert picture.width > 9 * 96 + 8 * 2, "the longest is there with all frames"
+    who = player(str(tmp_path / "run"), tmp_path)
+    assert who.shapes == ("32x16x4", "16x16x6", "16x16x9")
+    for shape, length in ((None, 4), *zip(who.shapes, (4, 6, 9), strict=True)):
+        html = show([who, None], "circle moving left", 0, 1, shape=shape)
+        clips = [decode(base64.b64decode(clip)) for clip in re.findall(r"base64,([^\"]+)", html)]
+        assert len(clips) == 2 and len({clip.shape[1:] for clip in clips}) == 1 and len(clips[1]) == length
+    with pytest.raises(LabError, match="has not learnt the shape 9x9x9"):
+        show([who], "circle moving left", 0, 1, shape="9x9x9")
     assert shapes_of(tmp_path / "run") == shapes_of(folder) == [None, "16x16x6", "16x16x9"]
     for spec, named in zip(BUCKET_SHAPES, ("16x16x6", None, "16x16x9"), strict=True):
         config = EvaluateConfig(shape=named)

@@ -153,6 +153,7 @@ def test_the_server_turns_prompts_into_clips(server: str, run: Path) -> None:
     assert ask(server, [PROMPT], seed=3).json()["predictions"] == rows[:1], "a clip does not depend on its batch mates"
     plain = httpx.post(f"{server}/invocations", json={"prompt": PROMPT, "seed": 3, "count": 1}, timeout=120)
     assert plain.json() == rows[:1], "the short form that a person types"
+    assert ask(server, [PROMPT], seed=3, shape="16x16x6").json()["predictions"] == rows[:1]
     webp = ask(server, [PROMPT], seed=3, format="webp").json()["predictions"][0]
     exact = sample_frames(load_run(run), [PROMPT], [3])[0]
     assert np.array_equal(media.decode(base64.b64decode(webp["data_base64"]), fps=10), exact)
@@ -162,6 +163,8 @@ def test_the_server_turns_prompts_into_clips(server: str, run: Path) -> None:
     ("prompts", "params", "reason"),
     [
         (["circle moving lefft"], {}, "not trained on the word 'lefft' of prompt 'circle moving lefft': did you mean"),
+        ([PROMPT], {"shape": "64x36x6"}, "cannot take another size than 16 x 16 px"),
+        ([PROMPT], {"shape": "64x36"}, "is no shape: write width, height and frames"),
         ([""], {}, "prompt '' has no words: use some of bouncing, circle"),
         (["?!"], {}, "has no words"),
         ([], {}, "prompts: should have at least 1 of them, not 0"),

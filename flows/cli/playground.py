@@ -98,7 +98,7 @@ def page(
 ) -> gr.Blocks:  # fmt: skip
     """The page for these models."""
 
-    def answer(prompt: Any, seed: Any, count: Any, run: Any, other: Any) -> str:
+    def answer(prompt: Any, seed: Any, count: Any, run: Any, other: Any, shape: Any = None) -> str:
         """The clips, or why there are none. A program may send anything that JSON can hold."""
         try:
             if run not in runs or other not in (NOTHING, REAL, *runs):
@@ -107,7 +107,9 @@ def page(
             if other != NOTHING:
                 sides.append(None if other == REAL else player(other, work, like))
             seed = 0 if seed is None else seed  # its field is empty
-            return show(sides, str(prompt), whole("seed", seed), whole("number of clips", count), wordnet)
+            known = player(run, work, like).shapes  # of a model chosen just now, the field has not heard yet
+            asked = shape if shape in known[1:] else None
+            return show(sides, str(prompt), whole("seed", seed), whole("number of clips", count), wordnet, asked)
         except LabError as error:
             return f'<div class="mistake">{escape(str(error))}</div>'
 
@@ -123,15 +125,21 @@ def page(
             gr.Dataset(samples=rows[2], visible=bool(rows[2])),
         )
 
+    def shapes_of(run: str, shape: str | None = None) -> gr.Dropdown:
+        known = player(run, work, like).shapes
+        return gr.Dropdown(list(known), value=shape if shape in known else known[0], visible=len(known) > 1)
+
     def start(request: gr.Request) -> tuple[Any, ...]:
-        """What the address asks for: `?prompt=…&seed=…&count=…&model=…&beside=…`."""
+        """What the address asks for: `?prompt=…&seed=…&count=…&model=…&beside=…&shape=…`."""
         asked = request.query_params
         run, other = asked.get("model", runs[0]), asked.get("beside", beside or NOTHING)
         run = run if run in runs else runs[0]
         other = other if other in (*runs, REAL) else NOTHING
         prompt = asked.get("prompt", player(run, work, like).prompts[0])
         seed, count = _number(asked.get("seed"), 0, 2**53), min(_number(asked.get("count"), 4, MOST_CLIPS) or 1, 12)
-        return prompt, run, other, seed, count, answer(prompt, seed, count, run, other), *suggest(prompt, run)
+        shape = asked.get("shape")
+        clips = answer(prompt, seed, count, run, other, shape)
+        return prompt, run, other, seed, count, shapes_of(run, shape), clips, *suggest(prompt, run)
 
     blocks = gr.Blocks(title="t2v playground", analytics_enabled=False)
     with blocks:
@@ -149,17 +157,19 @@ def page(
             run = gr.Dropdown(named, value=runs[0], label="Model", scale=3, elem_id="model")
             apart = [(NOTHING, NOTHING), (REAL, REAL), *named]
             other = gr.Dropdown(apart, value=NOTHING, label="Beside it", scale=3, elem_id="beside")
+            shape = gr.Dropdown([], label="Width, height, frames", scale=2, elem_id="shape", visible=False)
             seed = gr.Number(0, label="Seed of the first clip", precision=0, minimum=0, scale=2, elem_id="seed")
             count = gr.Slider(1, MOST_CLIPS, 4, step=1, label="Clips", scale=2)
             dice = gr.Button("Another seed", scale=1, min_width=120, elem_id="dice")
         clips = gr.HTML(elem_id="clips")
         trained, held = _chips("Prompts it was trained on"), _chips("Prompts it was never trained on")
-        asked, suggestions = [prompt, seed, count, run, other], [word, trained, held]
-        blocks.load(start, None, [prompt, run, other, seed, count, clips, *suggestions], show_progress="hidden")
-        ask = [prompt.submit, go.click, run.input, other.input, seed.submit, count.release]
+        asked, suggestions = [prompt, seed, count, run, other, shape], [word, trained, held]
+        blocks.load(start, None, [prompt, run, other, seed, count, shape, clips, *suggestions], show_progress="hidden")
+        ask = [prompt.submit, go.click, run.input, other.input, shape.input, seed.submit, count.release]
         raw = {"fn": answer, "inputs": asked, "outputs": clips, "preprocess": False}
         gr.on(ask, **raw)
         gr.on([prompt.change, run.input], suggest, [prompt, run], suggestions, show_progress="hidden")
+        run.input(shapes_of, run, shape, show_progress="hidden")
         dice.click(another_seed, None, seed, show_progress="hidden").then(**raw)
         word.click(lambda row: row[0], word, prompt, show_progress="hidden")
         for row in (trained, held):

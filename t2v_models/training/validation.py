@@ -12,14 +12,17 @@ from t2v_models.judging.baselines import real
 from t2v_models.judging.metrics import summarise
 from t2v_models.judging.verdicts import judge
 from t2v_models.model import VideoModel
-from t2v_models.sampler import Frames, clips_of, repeat
+from t2v_models.sampler import Frames, Request, clips_of, repeat, sample_frames
 from t2v_models.shards.store import ClipStore
 from t2v_models.training.run_log import Watch, history
+from t2v_models.worlds.dataset import DatasetConfig
 
 CLIPS = 8
 """Clips of each prompt that are read while training: the smoke tier."""
 PROMPTS = 64
 """The most prompts that are watched: more would cost more than they tell."""
+OTHERS = 2
+"""Of these, those that are shown in each further shape of the dataset as well."""
 
 
 def can_judge(run: RunConfig) -> bool:
@@ -45,8 +48,9 @@ def watcher(run: RunConfig, store: ClipStore, run_dir: Path) -> Watch:
     def watch(step: int, model: VideoModel) -> dict[str, float]:
         frames = clips_of(model, clips)(asked, seeds)
         verdicts = judge(frames, asked, seeds, "s0", truth.rules) if truth else []
-        marks = [v.mark for v in verdicts[::CLIPS]] or None
-        files.write(sheet(run_dir, step), contact_sheet(list(frames[::CLIPS]), prompts, marks))
+        more, lines, others = _of_other_shapes(model, prompts, truth)
+        marks = [*(v.mark for v in verdicts[::CLIPS]), *others] or None
+        files.write(sheet(run_dir, step), contact_sheet([*frames[::CLIPS], *more], [*prompts, *lines], marks))
         scores = summarise(verdicts) if verdicts else {}
         watched = {f"watch/{name}": score.value for name, score in scores.items()}
         rows = history(run_dir)
@@ -54,6 +58,24 @@ def watcher(run: RunConfig, store: ClipStore, run_dir: Path) -> Watch:
         return watched | health.of_history(rows) | (health.of_clips(verdicts, truth.rules) if truth else {})
 
     return watch
+
+
+def _of_other_shapes(
+    model: VideoModel, prompts: Sequence[str], truth: DatasetConfig | None
+) -> tuple[list[Frames], list[str], list[str]]:
+    """A few clips of every other shape that a model makes, to be looked at: captions that name it, and marks."""
+    clips: list[Frames] = []
+    lines: list[str] = []
+    marks: list[str] = []
+    some = prompts[:OTHERS]
+    for spec in model.shapes:
+        if spec != model.spec:
+            wishes = Request((), (), frames=spec.frames, size=(spec.height, spec.width))
+            frames = sample_frames(model, some, [0] * len(some), wishes)
+            clips += list(frames)
+            lines += [f"{prompt}\n{spec.name}" for prompt in some]
+            marks += [v.mark for v in judge(frames, some, [0] * len(some), "s0", truth.rules)] if truth else []
+    return clips, lines, marks
 
 
 def _stored(store: ClipStore, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:

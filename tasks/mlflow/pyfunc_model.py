@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError
 
 from t2v_models import generate, sampler
 from t2v_models.clips import media
+from t2v_models.clips.spec import frames_and_size
 from t2v_models.config import Config, LabError, in_words
 
 MOST_CLIPS = 64
@@ -30,6 +31,14 @@ class Asked(Config):
     seed: int = Field(0, ge=0, lt=2**62)
     count: int = Field(1, ge=1, le=MOST_CLIPS)
     format: Literal["mp4", "webp"] = "mp4"
+    shape: str = ""
+    """Width, height and frames, `64x36x10`, of a model that makes others than its own."""
+
+    @property
+    def wishes(self) -> sampler.Request:
+        """What is asked for beside prompts."""
+        frames, size = frames_and_size(self.shape) if self.shape else (None, None)
+        return sampler.Request((), (), frames=frames, size=size)
 
 
 class TextToVideo(PythonModel):
@@ -62,7 +71,7 @@ class TextToVideo(PythonModel):
                 f"{len(asked.prompts)} prompts with count {asked.count} are {len(prompts)} clips: an answer holds at "
                 f"most {MOST_CLIPS}, ask again for the rest"
             )
-        clips = sampler.sample_frames(self.model, prompts, seeds)
+        clips = sampler.sample_frames(self.model, prompts, seeds, asked.wishes)
         mime, encode = ENCODERS[asked.format]
         return pd.DataFrame(
             {

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from t2v_models.clips.spec import in_a_row
 from t2v_models.config import LabError, near
 from tasks.mlflow.origin import source
 from tasks.mlflow.store import client, environment, faults, first_line, made_by_another, store_name, tracking_uri
@@ -72,10 +73,12 @@ def log_model(uri: str, run_id: str, run_dir: Path, name: str, example_prompt: s
     store = mlflow.MlflowClient(uri, registry_uri=uri)
     _registered(store, name, ABOUT.format(name=name, prompt=example_prompt))
     minutes, clips = newest.seconds / 60, newest.run.spec
+    several = in_a_row(dict.fromkeys(one.spec for one in newest.run.dataset.one_shape))
     made = store.create_model_version(
         name, info.model_uri, run_id, tags={WEIGHTS_TAG: newest.sha256}, model_id=info.model_id,
         description=f"{newest.step:,} updates in {minutes:.1f} min on {newest.run.dataset.world}: clips of "
-        f"{clips.frames} frames at {clips.sides} px, such as `{example_prompt}`",
+        f"{clips.frames} frames at {clips.sides} px, such as `{example_prompt}`"
+        + (f"; asked for by the parameter `shape`: {several}" if "," in several else ""),
     )  # fmt: skip
     store.set_registered_model_alias(name, "challenger", made.version)
     _name_what_exists(store, name)
@@ -207,12 +210,11 @@ def _signature() -> "ModelSignature":
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
+    asked = {"seed": ("long", 0), "count": ("long", 1), "format": ("string", "mp4"), "shape": ("string", "")}
     clip = {"prompt": "string", "seed": "long", "mime": "string", "data_base64": "string"}
     clip |= {"frames": "long", "height": "long", "width": "long"}
     return ModelSignature(
         inputs=Schema([ColSpec("string", "prompt")]),
         outputs=Schema([ColSpec(kind, column) for column, kind in clip.items()]),
-        params=ParamSchema(
-            [ParamSpec("seed", "long", 0), ParamSpec("count", "long", 1), ParamSpec("format", "string", "mp4")]
-        ),
+        params=ParamSchema([ParamSpec(name, *kind) for name, kind in asked.items()]),
     )
