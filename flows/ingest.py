@@ -6,13 +6,18 @@ from pathlib import Path
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from t2v_models.clips.spec import sides
 from t2v_models.processes import WORKERS, check_workers
+from t2v_models.shards.forms import with_chosen_sizes
 from t2v_models.shards.ingest import Ingested
 from t2v_models.shards.ingest import ingest as ingest_clips
 from t2v_models.shards.ingested import IngestOptions
 from t2v_models.shards.isolated import isolated
+from t2v_models.shards.sources import list_sources
+from t2v_models.shards.spool import spool_path
 from t2v_models.shards.unpack import as_folder
-from tasks.report.console import progress
+from t2v_models.shards.windows import Job
+from tasks.report.console import progress, say
 from tasks.report.stopwatch import working
 
 
@@ -26,6 +31,7 @@ def ingest(
     workers: int = WORKERS,
     add: bool = False,
     oversubscribe: bool = False,
+    choose: bool = False,
 ) -> Ingested:
     """Decode, fit and cut clips into the dataset `out`; a complete one of the same clips is left alone.
 
@@ -38,12 +44,13 @@ def ingest(
         workers: processes that decode; they change the time, not the bytes.
         add: add the clips to the dataset that is there.
         oversubscribe: allow more workers than CPU cores.
+        choose: sizes by the forms of the files, of about as many pixels as the one in the options.
 
     Raises:
         LabError: more workers than cores.
     """
     check_workers(workers, oversubscribe)
-    return _ingest(source, out, options, captions, columns, workers, add)
+    return _ingest(source, out, options, captions, columns, workers, add, choose)
 
 
 @task(task_run_name="ingest {source}", cache_policy=NO_CACHE)
@@ -55,9 +62,17 @@ def _ingest(
     columns: Mapping[str, str] | None,
     workers: int,
     add: bool,
+    choose: bool,
 ) -> Ingested:
+    mapper = isolated(workers)
     with working("ingest"), as_folder(source, out) as folder, progress("ingest") as show:
+        if choose:
+            listing = list_sources(folder, captions, columns, options.takes_images)
+            jobs = [Job(item, spool_path(out, number)) for number, item in enumerate(listing.sources)]
+            options, files = with_chosen_sizes(options, jobs, mapper)
+            told = ", ".join(f"{sides(*size)} for {count:,}" for size, count in files.items())
+            say(f"ingest   sizes by the forms of the files: {told}")
         return ingest_clips(
-            folder, out, options, captions, columns, isolated(workers),
+            folder, out, options, captions, columns, mapper,
             lambda done, total: show(done / total, f"file {min(int(done) + 1, total):,} of {total:,}"), add,
         )  # fmt: skip

@@ -11,12 +11,16 @@ from t2v_models.clips.media import to_webp
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.shards.export import export, to_npz
+from t2v_models.shards.forms import chosen, with_chosen_sizes
 from t2v_models.shards.ingest import ingest
 from t2v_models.shards.ingested import IngestOptions
+from t2v_models.shards.isolated import in_turn
 from t2v_models.shards.manifest import Manifest
+from t2v_models.shards.sources import Source, list_sources
+from t2v_models.shards.spool import spool_path
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.verify import verify
-from t2v_models.shards.windows import nearest
+from t2v_models.shards.windows import Job, nearest
 from tests.tiny import noise, put, put_frames, rejects
 
 
@@ -108,3 +112,31 @@ def test_without_a_length_of_one_pictures_stay_frames(source: Path, tmp_path: Pa
     assert {path for path in rejects(tmp_path / "out") if path.startswith("pictures")} == {"pictures"}
     with pytest.raises(ValidationError, match="the shape 16x16x4 is named twice"):
         IngestOptions(shapes=(ClipSpec(size=16, frames=4), ClipSpec(size=16, frames=4)))
+
+
+def test_sizes_are_chosen_by_the_forms_of_the_files() -> None:
+    wide, tall, square = 16 / 9, 9 / 16, 1.0
+    assert chosen([square] * 9, 64 * 64) == [(64, 64)]
+    assert chosen([wide] * 9 + [tall] * 5, 64 * 64) == [(48, 88), (88, 48)]
+    assert chosen([wide] * 9 + [tall] * 5 + [square] * 7 + [2.4], 64 * 64) == [(48, 88), (64, 64), (88, 48)]
+    forms = list(np.exp(np.random.default_rng(0).normal(0.2, 0.4, 300)))
+    for pixels in (32 * 32, 64 * 64, 256 * 256):
+        sizes = chosen(forms, pixels)
+        assert 2 <= len(sizes) <= 5 and all(h % 8 == w % 8 == 0 for h, w in sizes)
+        assert all(abs(h * w / pixels - 1) < 0.16 for h, w in sizes)
+        kept = [max(min(form * h / w, w / h / form) for h, w in sizes) for form in forms]
+        assert np.mean(kept) > 0.85
+
+
+def test_an_ingest_chooses_its_sizes(source: Path, tmp_path: Path) -> None:
+    sources = [*list_sources(source, images=True).sources, Source("none.mp4", source / "none.mp4", ())]
+    jobs = [Job(item, spool_path(tmp_path, number)) for number, item in enumerate(sources)]
+    options = IngestOptions(shapes=tuple(shapes([(24, 24)], [6, 4, 1])), validation=0)
+    found, files = with_chosen_sizes(options, jobs, in_turn)
+    assert files == {(16, 32): 4, (24, 24): 3}
+    assert [spec.name for spec in found.shapes] == [f"{size}x{t}" for size in ("32x16", "24x24") for t in (6, 4, 1)]
+    assert ingest(source, tmp_path / "out", found).train == 8
+    alone, _ = with_chosen_sizes(IngestOptions(spec=ClipSpec(size=24, frames=4)), jobs[1:2], in_turn)
+    assert alone.spec.name == "32x16x4" and not alone.shapes
+    with pytest.raises(LabError, match="none of 1 files can be opened"):
+        with_chosen_sizes(options, jobs[-1:], in_turn)

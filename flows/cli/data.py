@@ -17,6 +17,8 @@ commands = typer.Typer()
 Oversubscribe = Annotated[bool, typer.Option("--oversubscribe", help="Allow more workers than CPU cores.")]
 
 SEVERAL = "as 64,64x36"
+AUTO = "auto"
+"""Of `ingest --sizes`."""
 SHOWN_KINDS = 12
 """Reasons that are printed; all are in the tables."""
 
@@ -141,7 +143,8 @@ def ingest(
     size: Annotated[str, typer.Option(help="In pixels, 16 to 512: 64, or width first 64x36.")] = "64",
     frames: Annotated[int, typer.Option(help="Frames per clip, 1 to 256; 1 for images.")] = 10,
     sizes: Annotated[
-        str | None, typer.Option(help=f"Several, {SEVERAL}: each file gets the one nearest to its own form.")
+        str | None,
+        typer.Option(help=f"Several, {SEVERAL}: each file gets that nearest to its form. auto: chosen by the files."),
     ] = None,
     lengths: Annotated[
         str | None,
@@ -178,6 +181,9 @@ def ingest(
     t2v ingest films data/mine --sizes 64x36,36x64,48 --lengths 20,10,1
                                                         several shapes, and
                                                         pictures
+    t2v ingest films data/mine --sizes auto --size 64   by the forms of the
+                                                        films, of about 64 x 64
+                                                        pixels each
     t2v ingest films data/mine --fit letterbox          black bars, all is kept
     t2v ingest films data/mine --validation 0.2         a fifth of the files
     t2v ingest films/a.mp4 data/one                     a single film
@@ -196,23 +202,26 @@ def ingest(
     """
     from t2v_models.shards.ingest import look, options_of
     from t2v_models.shards.ingested import IngestOptions
+    from t2v_models.shards.manifest import Manifest
     from t2v_models.shards.remote import local_folder
     from t2v_models.shards.unpack import tars_of
 
     check_workers(workers, oversubscribe)
-    there = options_of(out) if add else None
+    there, choose = options_of(out) if add else None, sizes == AUTO
+    if choose and add:
+        raise LabError(f"--sizes auto chooses for a new dataset: leave it out, added clips get the sizes of {out}")
     height, width = height_and_width(size if _said(ctx, "size") or not there else there.spec.sides)
     spec = _given(ctx, {"frames": frames, "fps": fps}, there and there.spec) | {"height": height, "width": width}
     shape: dict[str, Any] = {"spec": spec}
     if sizes or lengths:
-        shape = {"shapes": _shapes(sizes or size, lengths or str(frames), fps)}
+        shape = {"shapes": _shapes(size if choose else sizes or size, lengths or str(frames), fps)}
     elif there and there.shapes and not any(_said(ctx, option) for option in ("size", "frames", "fps")):
         shape = {}
     others = {"fit": fit, "stride": stride, "source_fps": source_fps, "validation": validation, "codec": codec}
     kept = there.model_dump() if there else {}
     options = IngestOptions.model_validate(kept | shape | _given(ctx, others, there))
     columns = dict(_named(given) for given in column or ())
-    if not tars_of(source):
+    if not tars_of(source) and not choose:
         # before the server is started: a mistake is said at once
         look(local_folder(source), out, options, captions, columns, add)
     from tasks.servers.runtime import prefect_api
@@ -220,10 +229,14 @@ def ingest(
     with prefect_api(work):
         from flows.ingest import ingest as ingest_flow
 
-        result = ingest_flow(source, out, options, captions, columns, workers, add, oversubscribe)
+        result = ingest_flow(source, out, options, captions, columns, workers, add, oversubscribe, choose)
     print(f"{result.sources:,} files: {result.train:,} clips in {out}, {result.validation:,} in {out / 'validation'}")
+    buckets = Manifest.load(out).config.buckets
+    if buckets:
+        print("  " + ", ".join(f"{bucket.clips:,} of {bucket.spec.name}" for bucket in buckets))
     told = _tell(out)
-    print_json(as_json, {"data": str(out), **vars(result), "reasons": told})
+    shapes = {bucket.spec.name: bucket.clips for bucket in buckets}
+    print_json(as_json, {"data": str(out), **vars(result), "reasons": told} | ({"shapes": shapes} if shapes else {}))
 
 
 def _shapes(sizes: str, lengths: str, fps: int) -> list[dict[str, int]]:

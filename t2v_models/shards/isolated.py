@@ -5,21 +5,33 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
+from typing import Protocol, TypeVar
 
 from t2v_models.config import LabError
 from t2v_models.processes import Died, in_process, process_pool
 from t2v_models.shards.spool import share_done
-from t2v_models.shards.windows import Job, Windows
+from t2v_models.shards.windows import Job
 
 LOOK_SECONDS = 0.5
 """How often it is looked how far the film is that is waited for."""
 
-Work = Callable[[Job], Windows]
-Mapper = Callable[[Work, list[Job], Callable[[float], None]], Generator[Windows, None, None]]
-"""Gives what becomes of each job, in their order; meanwhile calls with the share of the next that is done, 0–1."""
+Result = TypeVar("Result")
+Work = Callable[[Job], Result]
 
 
-def in_turn(work: Work, jobs: list[Job], on_share: Callable[[float], None]) -> Generator[Windows, None, None]:
+class Mapper(Protocol):
+    """Gives what becomes of each job, in their order, or why nothing does; meanwhile calls with the share of the next
+    that is done, 0–1."""
+
+    def __call__(
+        self, work: Work[Result], jobs: list[Job], on_share: Callable[[float], None]
+    ) -> Generator[Result | str, None, None]:
+        """Of these jobs."""
+
+
+def in_turn(
+    work: Work[Result], jobs: list[Job], on_share: Callable[[float], None]
+) -> Generator[Result | str, None, None]:
     """In this process."""
     yield from map(work, jobs)
 
@@ -31,16 +43,18 @@ def isolated(workers: int) -> Mapper:
     runs out, and a film must not be lost for that.
     """
 
-    def run(work: Work, jobs: list[Job], on_share: Callable[[float], None]) -> Generator[Windows, None, None]:
+    def run(
+        work: Work[Result], jobs: list[Job], on_share: Callable[[float], None]
+    ) -> Generator[Result | str, None, None]:
         rest = iter(jobs)
         pool = process_pool(workers)
-        waiting: list[tuple[Job, Future[Windows]]] = []
+        waiting: list[tuple[Job, Future[Result]]] = []
 
-        def submit(job: Job) -> Future[Windows]:
+        def submit(job: Job) -> Future[Result]:
             try:
                 return pool.submit(work, job)
             except BrokenProcessPool as error:  # since the last result was asked for: as what was at work then
-                broken: Future[Windows] = Future()
+                broken: Future[Result] = Future()
                 broken.set_exception(error)
                 return broken
 
@@ -52,6 +66,7 @@ def isolated(workers: int) -> Mapper:
                 job, future = waiting[0]
                 while not wait([future], LOOK_SECONDS).done:
                     on_share(share_done(job.spool))
+                result: Result | str
                 try:
                     result = future.result()
                 except (BrokenProcessPool, MemoryError) as error:
@@ -69,10 +84,10 @@ def isolated(workers: int) -> Mapper:
     return run
 
 
-def _alone(work: Work, job: Job) -> Windows:
+def _alone(work: Work[Result], job: Job) -> Result | str:
     """Try once more what was at work when a process died: it may have been another file's fault."""
     try:
-        result: Windows = in_process(work, job)
+        result: Result = in_process(work, job)
         return result
     except MemoryError:
         return "memory ran out while it was decoded, with no other file beside it"
