@@ -69,8 +69,8 @@ def evaluate(
     if tier not in TIERS:
         raise LabError(f"unknown tier {tier!r}: {near(tier, TIERS)}")
     count = TIERS[tier] if clips_per_prompt is None else clips_per_prompt
-    asked = {"splits": split, "clips_per_prompt": count, "seed": seed, "guidance": guidance, "steps": steps}
-    asked |= {"wordnet": wordnet}
+    asked: dict[str, object] = {"splits": split, "clips_per_prompt": count, "seed": seed, "guidance": guidance}
+    asked |= {"steps": steps, "wordnet": wordnet}
     EvaluateConfig.model_validate(asked)
     from tasks.report.console import print_evaluation
     from tasks.subjects import asked_of, dataset_like, own_clips_in, shapes_of, subject, taken
