@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import repeat
 from pathlib import Path
 from typing import IO
@@ -116,7 +117,7 @@ def write_shard(folder: Path, config: DatasetConfig, index: int) -> bool:
     if is_whole(folder, config, index):
         return False
     one, indices = config.in_shard(index)
-    one.rules.check_no_leak(one, one.prompts)
+    _check_no_leak(one)
     clips = _rendered(one, indices, shape_facts(one.spec) if config.buckets else ())
     first = one.first + indices.start
     write_sidecar(
@@ -268,6 +269,16 @@ def is_being_written(temporary: Path) -> bool:
         return lives and process.create_time() <= written
     except (psutil.NoSuchProcess, FileNotFoundError):
         return False
+
+
+@lru_cache(8)
+def _check_no_leak(config: DatasetConfig) -> None:
+    """Once a process: a world of thousands of captions takes as long for it as for a tenth of a shard.
+
+    Raises:
+        LabError: a caption means something held out.
+    """
+    config.rules.check_no_leak(config, config.prompts)
 
 
 def _rendered(config: DatasetConfig, indices: range, shape: tuple[int, ...]) -> Iterator[PackedClip]:

@@ -201,7 +201,7 @@ def motions_of(
     action: Action, drawn: Mapping[str, Floats], shapes: Sequence[Shape], colours: Sequence[Colour]
 ) -> list[Motion]:
     """The motions of n clips, given their numbers as `Draw.drawn` has them."""
-    columns = {name: np.broadcast_to(values, len(shapes)).tolist() for name, values in drawn.items()}
+    columns = {name: values.tolist() for name, values in drawn.items()}
     rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
     return [
         Motion(action=action, shape=shape, colour=colour, start=(row.pop("x"), row.pop("y")), **row)

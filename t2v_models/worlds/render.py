@@ -20,6 +20,7 @@ WINDOW_PIXELS = 48_000
 """Drawn in one go: so few that the numbers of one step are still in the cache in the next."""
 
 
+
 @dataclass(frozen=True)
 class Sprite:
     """A clip but for its background: in every frame the square window that holds the object."""
@@ -39,12 +40,16 @@ class Sprite:
 
     def paint_over(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Draw the object over what is in a clip already, and return it."""
+        import cv2
+
         runs = self._runs(frames)
-        shade = 255 - runs[self.places]
-        if shade.any():
-            through = np.repeat(255 - self.opacity, 3, -1)
-            shade = ((shade.astype(np.uint16) * through + 127) // 255).astype(np.uint8)
-        runs[self.places] = self.windows - shade
+        shade = cv2.bitwise_not(runs[self.places].reshape(-1, self.windows.shape[2]))
+        windows = self.windows
+        if cv2.hasNonZero(shade):
+            through = cv2.cvtColor(cv2.bitwise_not(self.opacity.reshape(-1, self.opacity.shape[2])), cv2.COLOR_GRAY2RGB)
+            shade = cv2.multiply(shade, through.reshape(shade.shape), scale=1 / 255)  # rounded; no product is a tie
+            windows = windows - shade.reshape(windows.shape)
+        runs[self.places] = windows
         return frames
 
     def _runs(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
