@@ -1,17 +1,24 @@
 """Does the judge of clips without truth rank models as the judge that knows it does? On a rendered world both can say.
 
-    python benchmarks/judges.py           models from bad to good: a quarter of an hour on one core
-    python benchmarks/judges.py --tiny    the same code in seconds, nothing trained but the judge
+    python benchmarks/judges.py                  models from bad to good: a quarter of an hour on one core
+    python benchmarks/judges.py --world pairs    the same of two objects
+    python benchmarks/judges.py --tiny           the same code in seconds, nothing trained but the judge
+    python benchmarks/judges.py --own data/icons    of an ingested dataset the judge's range and its price alone
 
-Clips of `shapes` are written to files and ingested like anybody's. Each model answers the captions that are kept for
+Clips of a world are written to files and ingested like anybody's. Each model answers the captions that are kept for
 validation; the judge that learnt from the training part says how often the own caption is the nearest, the reader of
 the world how often all that was asked is shown. One JSON line a model, then Spearman's rank correlation of both
 figures. Its interval is of the bootstrap: models are drawn anew, and of each of them the clips.
+
+First come the judge's own figures: how far real clips lie above those of other captions, what its controls get, and
+the CPU seconds that judging takes.
 """
 
 import argparse
 import os
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -29,8 +36,10 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.families.build import FAMILIES
 from t2v_models.generate import load_run
 from t2v_models.judging.encoders import BATCH, STEPS
-from t2v_models.judging.learnt import reference_of
+from t2v_models.judging.learnt import Bounds, reference_of
 from t2v_models.judging.own_clips import CONTROLS, OwnClips
+from t2v_models.judging.reference import Reference
+from t2v_models.judging.statistics import newcombe
 from t2v_models.judging.truth import Truth
 from t2v_models.judging.verdicts import Verdict
 from t2v_models.sampler import sample_frames
@@ -43,6 +52,7 @@ from t2v_models.shards.write import write_shard
 from t2v_models.training.config import TrainConfig
 from t2v_models.training.loop import fit
 from t2v_models.worlds.dataset import DatasetConfig
+from t2v_models.worlds.listed import WORLDS
 
 Frames = NDArray[np.uint8]
 Sample = Callable[[Sequence[str], Sequence[int]], Frames]
@@ -53,6 +63,11 @@ WRONG = (0.1, 0.25, 0.5, 0.75)
 """Shares of clips with a wrong caption."""
 TRAINED = (("gan", 50), ("gan", 150), ("gan", 500), ("gan", 1500), ("frame_gan", 200), ("diffusion", 40))
 """Families, and updates."""
+JUDGED = 1000
+RANGE = ("r_precision_1", "r_precision_appearance", "r_precision_motion")
+GATES = {"r_precision_1": 50}
+TOLD = (*RANGE, "own_pixels", "own_motion", "energy", "sharpness", "copy_rate")
+"""Figures of controls that are told."""
 PAIRS: dict[str, tuple[Says, Says]] = {
     "all that was asked": (lambda v: v.success, lambda v: v.right),
     "all that was asked, by looks and by motion": (lambda v: v.success, lambda v: v.success),
@@ -144,11 +159,39 @@ def _spearman(pairs: Shares) -> float:
     return float(np.cov(ranks.T, bias=True)[0, 1] / spread) if spread else np.nan
 
 
-def figures(folder: Path, size: Size) -> Iterator[Figure]:
-    """A line a model, and the correlations."""
-    config = DatasetConfig(world="shapes", clips=size.clips, spec=size.spec)
+def judge_of(data: Path, judge: tuple[int, int]) -> tuple[Reference, Bounds, float]:
+    """The judge of an ingested dataset, what it was proven on, and the CPU seconds of learning and proof; about none
+    where it is kept from before."""
+    start = time.process_time()
+    reference, bounds = reference_of(data, steps=judge[0], batch=judge[1])
+    return reference, bounds, time.process_time() - start
+
+
+def of_itself(reference: Reference, bounds: Bounds, seconds: float) -> Iterator[Figure]:
+    """What a judge tells apart, and what that takes."""
+    for figure in RANGE:
+        ceiling, floor = bounds["oracle"][figure], bounds["unconditional"][figure]
+        gap = newcombe(ceiling, floor)
+        yield {"figure": f"ceiling less floor of {figure}", "points": 100 * gap.value, "low": 100 * gap.low,
+               "high": 100 * gap.high, "clips": ceiling.n, "gate": GATES.get(figure)}  # fmt: skip
+    for name, scores in bounds.items():
+        yield {"figure": "control", "control": name} | {key: scores[key].value for key in TOLD if key in scores}
+    prompts = (list(reference.own.captions) * JUDGED)[:JUDGED]
+    clips = np.concatenate([CONTROLS["oracle"](reference.own, prompts[i : i + 250], range(i, i + 250))
+                            for i in range(0, JUDGED, 250)])  # fmt: skip
+    start = time.process_time()
+    judged = reference.judge(clips, prompts, range(JUDGED))
+    reference.figures(judged, judged)
+    yield {"figure": f"judging {JUDGED:,} clips", "cpu_seconds": time.process_time() - start, "gate": 30,
+           "learning_and_proof_cpu_seconds": seconds, "training_clips": len(reference.own.training_rows)}  # fmt: skip
+
+
+def figures(folder: Path, world: str, size: Size) -> Iterator[Figure]:
+    """The judge's own figures, a line a model, and the correlations."""
+    config = DatasetConfig(world=world, clips=size.clips, spec=size.spec)
     data = own_dataset(folder, config)
-    reference, _ = reference_of(data, steps=size.judge[0], batch=size.judge[1])
+    reference, bounds, seconds = judge_of(data, size.judge)
+    yield from of_itself(reference, bounds, seconds)
     prompts = reference.own.asked(1)[: size.asked]
     seeds = range(len(prompts))
     said: dict[str, dict[str, Mapping[str, Shares]]] = {}
@@ -177,7 +220,14 @@ def figures(folder: Path, size: Size) -> Iterator[Figure]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--world", default="shapes", choices=WORLDS, help="of whose clips")
+    parser.add_argument("--own", type=Path, help="an ingested dataset, of whose judge alone figures are told")
     parser.add_argument("--tiny", action="store_true", help="try the code: nothing is trained but the judge")
+    asked = parser.parse_args()
+    if asked.own:
+        for figure in of_itself(*judge_of(asked.own, (STEPS, BATCH))):
+            tell(figure)
+        sys.exit()
     with tempfile.TemporaryDirectory() as place:
-        for figure in figures(Path(place), TINY if parser.parse_args().tiny else WHOLE):
+        for figure in figures(Path(place), asked.world, TINY if asked.tiny else WHOLE):
             tell(figure)
