@@ -90,6 +90,18 @@ def test_it_lies_behind_the_objects_and_comes_off_again() -> None:
         assert np.quantile(off, 0.99) <= 3  # but where an object hides it in all frames
 
 
+@pytest.mark.parametrize("drifting", [False, True])
+def test_noisy_clips_are_still_read_and_their_pattern_named(drifting: bool) -> None:
+    config = data("shapes", "stripes", drifting=drifting, size=64)
+    frames, captions, _ = clips(config, 30)
+    asked, rng = [config.rules.parse(caption) for caption in captions], np.random.default_rng(0)
+    for level, least in ((0.03, 0.99), (0.05, 0.8)):
+        noisy = np.clip(np.rint(frames + rng.normal(0, 255 * level, frames.shape)), 0, 255).astype(np.uint8)
+        found = config.rules.read(noisy, asked)
+        assert share([r.success for r in found]) >= least, [r.fault for r in found if r.fault]
+        assert share([taken_off(clip, drifting=drifting)[1] == "stripes" for clip in noisy]) >= least
+
+
 def test_captions_name_the_background_on_request() -> None:
     config = data("stories", "mixed", named=True)
     world, plain = config.rules, data("stories", "plain")

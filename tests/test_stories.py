@@ -1,6 +1,6 @@
 """The world of motions in sequence: its grammar and splits, its laws, and the proofs of the eye that reads them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
@@ -31,6 +31,7 @@ from t2v_models.worlds.splits import Split
 from t2v_models.worlds.story_prompts import UNSEEN_WORDING, WORDINGS, Story, fault, parse, say, starts
 from t2v_models.worlds.story_scenes import STORY_NUMBERS, draw_story, path
 from t2v_models.worlds.world import Frames, Reading, drawn
+from tests.spoilt import CHANGES, Change
 from tests.tiny import rendered
 
 WORLD = WORLDS["stories"]
@@ -92,35 +93,7 @@ def test_captions_in_another_order_have_the_same_words_and_are_wrong() -> None:
     assert share([r.fault == n and r.in_order == 0 for r, n in zip(found, named, strict=True)]) >= 0.99
 
 
-Change = Callable[[Story, int], tuple[Story, str] | None]
-
-
-def exchanged(story: Story, k: int) -> tuple[Story, str] | None:
-    at = k % len(story.actions)
-    other = ACTIONS[k % len(ACTIONS)]
-    if other in story.actions:
-        return None
-    actions = (*story.actions[:at], other, *story.actions[at + 1 :])
-    told = f"part {at + 1} moves like {other!r}, asked for {story.actions[at]!r}"
-    return replace(story, actions=actions), told
-
-
-def missing(story: Story, k: int) -> tuple[Story, str] | None:
-    at = k % len(story.actions)
-    rest = story.actions[:at] + story.actions[at + 1 :]
-    return replace(story, actions=rest), f"part {at + 1} ({story.actions[at]!r}) is missing"
-
-
-def added(story: Story, k: int) -> tuple[Story, str] | None:
-    at = k % (len(story.actions) + 1)
-    other = ACTIONS[k % len(ACTIONS)]
-    if other in story.actions:
-        return None
-    actions = (*story.actions[:at], other, *story.actions[at:])
-    return replace(story, actions=actions), f"part {at + 1} ({other!r}) is added"
-
-
-@pytest.mark.parametrize("change", [exchanged, missing, added])
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_a_part_that_is_missing_added_or_exchanged_is_named(change: Change) -> None:
     asked = clips()[1]
     changed = [(story, found) for k, story in enumerate(asked) if (found := change(story, k))]

@@ -20,7 +20,6 @@ WINDOW_PIXELS = 48_000
 """Drawn in one go: so few that the numbers of one step are still in the cache in the next."""
 
 
-
 @dataclass(frozen=True)
 class Sprite:
     """A clip but for its background: in every frame the square window that holds the object."""
@@ -44,12 +43,11 @@ class Sprite:
 
         runs = self._runs(frames)
         shade = cv2.bitwise_not(runs[self.places].reshape(-1, self.windows.shape[2]))
-        windows = self.windows
+        runs[self.places] = self.windows
         if cv2.hasNonZero(shade):
             through = cv2.cvtColor(cv2.bitwise_not(self.opacity.reshape(-1, self.opacity.shape[2])), cv2.COLOR_GRAY2RGB)
             shade = cv2.multiply(shade, through.reshape(shade.shape), scale=1 / 255)  # rounded; no product is a tie
-            windows = windows - shade.reshape(windows.shape)
-        runs[self.places] = windows
+            runs[self.places] = self.windows - np.asarray(shade, np.uint8).reshape(self.windows.shape)
         return frames
 
     def _runs(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:

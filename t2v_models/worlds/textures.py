@@ -29,10 +29,16 @@ MOST_PALE = 62
 """Darkness up to which a pixel may be background."""
 PALEST = 0.2
 """Share of the frames, the palest, in the last of which a pixel's background is taken: the palest of all is noise."""
+WITHIN = 4.0
+STEP_OF_NOISE = 0.954
+"""Standard deviations by which frames are as pale as the palest; and the median of the absolute difference of two
+numbers with normal noise of 1."""
 DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
 """Along x and y: of drifting patterns, px a frame."""
 CELLS = 8
 """Of a noise, along either side."""
+FIVE_PER_CENT = 1.645
+"""Standard deviations beyond which a twentieth of normal noise lies."""
 EVEN, ONE_WAY, BETWEEN = 2.0, 0.05, 0.1
 """Of a pattern as it is seen: range, in levels, of one that is plain; share of its variance that is left in one
 that changes along one direction only; share of its pixels that lie between its two colours in one that has two."""
@@ -106,15 +112,28 @@ def taken_off(clip: Frames, *, drifting: bool) -> tuple[Frames, Kind]:
     dark = 255 - clip
     drift = _drift(dark) if drifting else (0, 0)
     still = np.stack([moved(frame, drift, -t) for t, frame in enumerate(dark)]) if drift != (0, 0) else dark
-    darkest = still.max(-1)
-    at = np.argsort(darkest, 0, kind="stable")[int(PALEST * (len(still) - 1))]
-    pattern = np.take_along_axis(still, at[None, ..., None], 0)[0].astype(np.float32)
+    pattern, noise = _palest(still)
     hidden = dilate(pattern.max(-1)[None, None] > MOST_PALE)
     pattern = _filled(pattern, hidden[0, 0])
     shown = np.stack([moved(pattern, drift, t) for t in range(len(clip))]) if drift != (0, 0) else pattern[None]
     share = ((dark - shown) / (FULL - shown)).max(-1, keepdims=True)
     alone = dark - shown * (1 - np.clip(share, 0, 1))
-    return 255 - np.rint(np.clip(alone, 0, 255)).astype(np.uint8), kind_of(pattern, ~dilate(hidden)[0, 0])
+    return 255 - np.rint(np.clip(alone, 0, 255)).astype(np.uint8), kind_of(pattern, ~dilate(hidden)[0, 0], noise)
+
+
+def _palest(still: NDArray[np.uint8]) -> tuple[Floats, float]:
+    """The pattern `(h, w, 3)` that frames `(t, h, w, 3)` show where they are palest, and the noise left in it, levels.
+
+    In noise the mean of all frames that are as pale as those, within `WITHIN` standard deviations; else those alone.
+    """
+    darkest = still.max(-1).astype(np.int16)
+    palest = np.partition(darkest, int(PALEST * (len(still) - 1)), 0)[int(PALEST * (len(still) - 1))]
+    steps = np.abs(np.diff(darkest, axis=0))
+    noise = float(np.median(steps)) / STEP_OF_NOISE if len(steps) else 0.0
+    seen = (np.abs(darkest - palest) <= WITHIN * noise).astype(np.float32)
+    count = seen.sum(0)
+    pattern = np.einsum("thwc,thw->hwc", still.astype(np.float32), seen) / count[..., None]
+    return pattern, noise / float(np.sqrt(np.median(count)))
 
 
 def _filled(pattern: Floats, hidden: NDArray[np.bool_]) -> Floats:
@@ -136,15 +155,15 @@ def _drift(dark: NDArray[np.uint8]) -> tuple[int, int]:
     return best if change(best) < change((0, 0)) else (0, 0)
 
 
-def kind_of(pattern: Floats, known: NDArray[np.bool_]) -> Kind:
-    """What a pattern `(h, w, 3)` of darkness looks like, where it is known."""
+def kind_of(pattern: Floats, known: NDArray[np.bool_], noise: float = 0.0) -> Kind:
+    """What a pattern `(h, w, 3)` of darkness with so much noise looks like, where it is known."""
     if not known.any():
         return "plain"
     rows, columns = np.nonzero(known)
     away = pattern[known] - pattern[known].mean(0)
     value = away @ np.linalg.eigh(away.T @ away)[1][:, -1]  # along the line between its colours
-    low, high = np.percentile(value, [5, 95])
-    if high - low < EVEN:
+    low, high = np.percentile(value, [5, 95]) + FIVE_PER_CENT * noise * np.array([1, -1])
+    if high - low < EVEN + 2 * noise:
         return "plain"
     between = ((value > low + (high - low) / 4) & (value < high - (high - low) / 4)).mean()
     height, width = known.shape
@@ -153,6 +172,6 @@ def kind_of(pattern: Floats, known: NDArray[np.bool_]) -> Kind:
         float((value - (np.bincount(line, value) / np.maximum(np.bincount(line), 1))[line]).var())
         for line in (rows, columns, diagonal)
     )
-    if left < ONE_WAY * float(value.var()):
+    if left - noise**2 < ONE_WAY * (float(value.var()) - noise**2):
         return "stripes" if between < BETWEEN else "gradient"
     return "checker" if between < BETWEEN else "noise"
