@@ -45,6 +45,8 @@ class Request:
     """Evaluations of the network for one clip."""
     avoid: str | None = None
     """What none of the clips should show: a negative prompt."""
+    motion: tuple[float, float] | None = None
+    """px a frame to the right and down that what an image model shows is to move."""
 
     def __post_init__(self) -> None:
         assert len(self.prompts) == len(self.seeds), (len(self.prompts), len(self.seeds))
@@ -141,6 +143,7 @@ WISHES = {
     "guidance": "guidance: leave --guidance out",
     "steps": "a number of steps: leave --steps out",
     "avoid": "a negative prompt: leave --avoid out",
+    "motion": "a motion: leave --motion out",
 }
 
 

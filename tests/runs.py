@@ -17,6 +17,9 @@ from t2v_models.training.config import TrainConfig
 from t2v_models.training.loop import fit
 
 SMALL = {name: family.tiny() for name, family in FAMILIES.items()}
+SMALL["image_model"] = SMALL["diffusion"].model_copy(
+    update={"network": "factorised", "space_attention": True, "images": 1.0}
+)
 
 
 def built(config: FamilyConfig, spec: ClipSpec, captions: Sequence[str]) -> VideoModel:

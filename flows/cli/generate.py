@@ -30,6 +30,10 @@ def generate(
     guidance: Annotated[float | None, typer.Option(help="How strongly the prompt counts, where it can be set.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Evaluations of the network a clip, likewise.")] = None,
     avoid: Annotated[str | None, typer.Option(help="What no clip should show, where the model is guided.")] = None,
+    motion: Annotated[
+        str | None,
+        typer.Option(help="px a frame to the right and down, as 2,0 or -1.5,1, of what an image model shows."),
+    ] = None,
     like: Annotated[Path | None, typer.Option(help="Run or dataset that a baseline draws from.")] = None,
     wordnet: WordNetFolder = None,
     work: Work = WORK,
@@ -74,6 +78,7 @@ def generate(
             guidance,
             steps,
             avoid,
+            _px_a_frame(motion),
         )
         clips = sample_all(sampler, wanted)
     paths = save_clips(out, clips, asked, seeds, sampler.spec.fps, understood)
@@ -81,3 +86,18 @@ def generate(
     print_json(
         as_json, {"out": [str(path) for path in paths], "prompts": asked, "seeds": seeds, "understood": understood}
     )
+
+
+def _px_a_frame(motion: str | None) -> tuple[float, float] | None:
+    """To the right and down.
+
+    Raises:
+        LabError: no two numbers.
+    """
+    if motion is None:
+        return None
+    try:
+        across, down = (float(number) for number in motion.split(","))
+    except ValueError as error:
+        raise LabError(f"--motion {motion!r} is not two numbers: write px a frame right and down, as -1.5,0") from error
+    return across, down

@@ -20,6 +20,7 @@ from flows.cli.play import commands as play_commands
 from flows.cli.settings import augment_config, lab_config, model_config
 from flows.cli.story import commands as story_commands
 from flows.cli.tokens import commands as tokens_commands
+from flows.cli.tune import commands as tune_commands
 from t2v_models.config import LabError, in_words
 from t2v_models.files import check_writable
 from tasks.servers.runtime import WORK
@@ -46,6 +47,7 @@ app.add_typer(generate_commands)
 app.add_typer(play_commands)
 app.add_typer(story_commands)
 app.add_typer(tokens_commands)
+app.add_typer(tune_commands)
 
 
 def main() -> NoReturn:

@@ -38,6 +38,9 @@ class DiffusionSettings(FamilyConfig):
     blocks: int = Field(2, ge=1, le=64, description="residual blocks at each resolution, down and up; layers")
     condition: int = Field(256, ge=8, le=8192, multiple_of=2, description="length of the vector of level and text")
     cross_attention: bool = Field(False, description="folded looks at every word, as the other networks always do")
+    space_attention: bool = Field(
+        False, description="factorised: places of a frame look at each other, for 't2v tune' and --motion"
+    )
     upsampler_width: int = Field(24, ge=4, le=1024, description="channels of the upsampler")
     balance: float = Field(0.5, ge=0, le=1, description="how far quick changes are made as large as what is still")
     prediction: Prediction = Field("x0", description="what the denoiser's network says: clip, noise, v or velocity")
@@ -108,6 +111,12 @@ class DiffusionSettings(FamilyConfig):
         if len(powers) == 1 or len(set(powers)) < len(powers):
             raise ValueError(f"another average is blended from two or more, of powers that differ, as {KEPT}")
         return powers
+
+    @model_validator(mode="after")
+    def _space_is_where_frames_are(self) -> Self:
+        if self.space_attention and self.network != "factorised":
+            raise ValueError(f"space_attention is for network factorised (found {self.network})")
+        return self
 
     @classmethod
     def tiny(cls) -> Self:

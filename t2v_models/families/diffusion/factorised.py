@@ -6,6 +6,7 @@ other, nor of when they are, so that they are learnt as pictures are (Ho et al. 
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from t2v_models.families.diffusion.attention import WAVES, Attention, positions
 from t2v_models.families.diffusion.condition import Modulate
 from t2v_models.families.diffusion.folded import Shape
-from t2v_models.families.diffusion.unet import Stage, Told, Unet, beside, normalise
+from t2v_models.families.diffusion.unet import Sight, Stage, Told, Unet, beside, normalise
 from t2v_models.text.encoder import Text
 
 
@@ -24,48 +25,75 @@ class Factorised(Unet):
 
     def __init__(
         self, shape: Shape, text: int, patch: int, widths: Sequence[int], blocks: int, condition: int,
-        given: bool = False,
+        given: bool = False, space_attention: bool = False,
     ) -> None:  # fmt: skip
         channels, _, *size = shape
         more = (channels + 1) if given else 0
         both = channels + more, channels
-        super().__init__(both, (size[0], size[1]), text, patch, widths, blocks, condition, True, TimedStage)
+        stage = partial(TimedStage, space_attention=space_attention)
+        super().__init__(both, (size[0], size[1]), text, patch, widths, blocks, condition, True, stage)
         self.given = more
         self.when = nn.Sequential(
             nn.Linear(condition + 2 * WAVES, condition), nn.SiLU(), nn.Linear(condition, condition)
         )
 
     def forward(
-        self, x: Tensor, level: Tensor, text: Text, given: Tensor | None = None, alone: Tensor | None = None
-    ) -> Tensor:
-        """As of `Folded`; frames of clips that are `alone`, `(b,)` bool, do not depend on each other."""
+        self, x: Tensor, level: Tensor, text: Text, given: Tensor | None = None, alone: Tensor | None = None,
+        sight: Sight = "own",
+    ) -> Tensor:  # fmt: skip
+        """As of `Folded`; frames of clips that are `alone`, `(b,)` or `(1,)` bool, do not depend on each other but by
+        what the `sight` of their places adds."""
         frames = x.shape[2]
         condition = self.condition(level, text)[:, None].expand(-1, frames, -1)  # (b, t, m)
         if frames > 1:
             place = positions(frames, condition).expand(len(x), -1, -1)
             condition = condition + _unless(alone, self.when(torch.cat([condition, place], 2)))
-        told = Told(condition.flatten(0, 1), text, frames, alone)
+        told = Told(condition.flatten(0, 1), text, frames, alone, sight)
         pictures = beside(x, given, self.given).transpose(1, 2).flatten(0, 1)  # (b t, c, h, w)
         return self.pictures(pictures, told).view(len(x), frames, *x.shape[1:2], *x.shape[3:]).transpose(1, 2)
 
 
 class TimedStage(Stage):
-    """After the blocks for each frame, attention over the frames at each place."""
+    """After the blocks for each frame, attention over its places if asked for, then over the frames at each place."""
 
-    def __init__(self, width: int, size: tuple[int, int], blocks: int, condition: int) -> None:
+    def __init__(
+        self, width: int, size: tuple[int, int], blocks: int, condition: int, space_attention: bool
+    ) -> None:  # fmt: skip
         super().__init__(width, size, blocks, condition)
+        self.places = PlaceAttention(width, condition) if space_attention else None
         self.modulate = Modulate(condition, width)
         self.attention = Attention(width, width)
 
     def forward(self, h: Tensor, told: Told) -> Tensor:
         """`(b t, width, h, w)`."""
         h = super().forward(h, told)
+        h = h + self.places(h, told) if self.places else h
         if told.frames == 1:
             return h
         inner = self.modulate(normalise(h), told.vector).unflatten(0, (-1, told.frames))  # (b, t, width, h, w)
         rows = inner.permute(0, 3, 4, 1, 2).flatten(0, 2)  # (b h w, t, width)
         found = self.attention(rows, rows).unflatten(0, (len(inner), *h.shape[2:])).permute(0, 3, 4, 1, 2)
         return h + _unless(told.alone, found).flatten(0, 1)
+
+
+class PlaceAttention(nn.Module):
+    """Every place of a frame looks at all places of some frame: its own, or others of the clip."""
+
+    def __init__(self, width: int, condition: int) -> None:
+        super().__init__()
+        self.modulate = Modulate(condition, width)
+        self.attention = Attention(width, width)
+
+    def forward(self, h: Tensor, told: Told) -> Tensor:
+        """What is to be added to `(b t, width, h, w)`."""
+        inner = self.modulate(normalise(h), told.vector).flatten(2).transpose(1, 2)  # (b t, h w, width)
+        seen = inner
+        if told.sight != "own":
+            clips = inner.unflatten(0, (-1, told.frames))
+            frame = torch.arange(told.frames, device=h.device)
+            which = [0 * frame] if told.sight == "first" else [0 * frame, (frame - 1).clamp_min(0)]
+            seen = torch.cat([clips[:, one] for one in which], 2).flatten(0, 1)
+        return self.attention(inner, seen).transpose(1, 2).view_as(h)
 
 
 def _unless(alone: Tensor | None, added: Tensor) -> Tensor:

@@ -22,11 +22,13 @@ from t2v_models.families.diffusion.config import KEPT, DiffusionSettings
 from t2v_models.families.diffusion.guidance import Guidance, dynamic_threshold
 from t2v_models.families.diffusion.known_frames import KnownFrames, projected, random_mask, reconstruction_guidance
 from t2v_models.families.diffusion.loss import ExpectedError, distance
+from t2v_models.families.diffusion.motion import APART, check_motion, in_motion
 from t2v_models.families.diffusion.networks import Network, network_of
 from t2v_models.families.diffusion.parts import one_frame, stratified
 from t2v_models.families.diffusion.precondition import Preconditioned
-from t2v_models.families.diffusion.samplers import Churn, Denoise, Draw, sample, steps_of
+from t2v_models.families.diffusion.samplers import Churn, Denoise, Draw, euler, sample, steps_of
 from t2v_models.families.diffusion.standardise import Standardise
+from t2v_models.families.diffusion.unet import Sight
 from t2v_models.families.diffusion.upsampler import Upsampler, enlarge, reduction, shrink
 from t2v_models.families.ema import Average, blend, power_share
 from t2v_models.families.muon import Muon
@@ -71,19 +73,27 @@ class Diffusion(LossModel):
         self.factor = reduction(spec.height, spec.width, config.base_size)
         height, width = spec.height // self.factor, spec.width // self.factor
         self.shape = 3, spec.frames, height, width
-        self.standardise = Standardise(spec.frames, height, width, config.balance)
+        still = config.images == 1  # pictures have no quick changes, and are the same whatever clip they are from
+        self.standardise = Standardise(spec.frames, height, width, 0.0 if still else config.balance)
         network = network_of(
             config.network, self.shape, self.text.width, config.patch, config.widths, config.blocks, config.condition,
-            config.given > 0, config.cross_attention,
+            config.given > 0, config.cross_attention, config.space_attention,
         )  # fmt: skip
         if network.any_length:
             self.able = self.able | {"frames"}
+        if config.space_attention and self.is_of_images:
+            self.able = self.able | {"motion"}
         self.denoiser = Preconditioned(network, config.prediction)
         self.upsampler = Upsampler(self.factor, config.upsampler_width) if self.factor > 1 else None
         learnt = [network for network in (self.denoiser, self.upsampler) if network]
         self.average = Average(learnt)
         self.kept = nn.ModuleList(Average(learnt) for _ in config.ema_kept)
         self.expected = ExpectedError(config.weight, config.training_levels.low, config.training_levels.high)
+
+    @property
+    def is_of_images(self) -> bool:
+        """Whether it has learnt single frames only: those of a clip then know nothing of each other."""
+        return self.config.images == 1 or self.spec.frames == 1
 
     def new_optimizers(self) -> dict[str, Optimizer]:
         """One a network."""
@@ -180,6 +190,8 @@ class Diffusion(LossModel):
         if request.steps is not None and request.steps < 1:
             raise LabError(f"{self.name} makes a clip in 1 step or more (found {request.steps})")
         self._check_memory(request)
+        if request.motion is not None:
+            check_motion(request.motion, request.frames or self.spec.frames, request.first_frames is not None)
         check_guidance(self.name, self.text, self._guidance(request), self.config.dropout, request.avoid)
 
     def _check_memory(self, request: Request) -> None:
@@ -216,7 +228,10 @@ class Diffusion(LossModel):
             draw = self._noise(request.seeds, request.frames, request.size)
             text = heard(self.text(request.prompts), self.config.dropout)
             away = none_like(text) if request.avoid is None else self.text([request.avoid] * len(request.prompts))
-            return self._sampled(text, away, draw, self._guidance(request), request.steps, given)
+            scale = self._guidance(request)
+            if request.motion is not None:
+                return self._moved(text, away, draw, scale, request.steps, request.motion)
+            return self._sampled(text, away, draw, scale, request.steps, given)
 
     def interpolate(self, prompts: tuple[str, str], seeds: tuple[int, int], count: int) -> Frames:
         """`sampler.Interpolates`: tokens are mixed in proportion, noises along a quarter circle."""
@@ -240,22 +255,46 @@ class Diffusion(LossModel):
     ) -> Tensor:
         """Clips of texts, guided away from others, at full size; `calls` of the denoiser, by default as configured."""
         config = self.config
-        upsampler = self.average[1] if self.upsampler else None
         denoise = self._denoise(text, away, scale, given and KnownFrames(shrink(given.video, self.factor), given.known))
         steps = steps_of(config.sampler, calls or config.steps)
         sigmas = config.sampling_levels.falling(steps).to(self.device)
         x = sample(config.sampler, denoise, sigmas[0] * draw(), sigmas, draw, Churn(config.churn))
-        video = self.standardise.back(x)
-        video = (enlarge(upsampler, video) if upsampler else video).clamp(-1, 1)
+        video = self.enlarged(self.standardise.back(x))
         return given.over(video) if given else video
 
-    def _denoise(self, text: Text, away: Text, scale: float, given: KnownFrames | None) -> Denoise:
+    def _moved(
+        self, text: Text, away: Text, draw: Draw, scale: float, calls: int | None, motion: tuple[float, float]
+    ) -> Tensor:
+        """Clips whose frames are pictures that look at the first one, which begins each moved by so many px a frame."""
+        config = self.config
+        sigmas = config.sampling_levels.falling(calls or config.steps).to(self.device)
+        apart = int((sigmas > APART).sum().clamp(1, len(sigmas) - 2))
+        noise = draw()
+        first = self._denoise(text, away, scale, None)
+        x = euler(first, sigmas[0] * noise[:, :, :1], sigmas[: apart + 1], draw)
+        clean = first(x, sigmas[apart].expand(len(x)))
+        step = motion[0] / self.factor, motion[1] / self.factor
+        x = in_motion(clean, (x - clean), noise.shape[2], step)
+        looking = self._denoise(text, away, scale, None, "first")
+        return self.enlarged(self.standardise.back(euler(looking, x, sigmas[apart:], draw)))
+
+    def enlarged(self, small: Tensor) -> Tensor:
+        """Clips at full size, in [-1, 1]."""
+        return (enlarge(self.average[1], small) if self.upsampler else small).clamp(-1, 1)
+
+    def _denoise(
+        self, text: Text, away: Text, scale: float, given: KnownFrames | None, sight: Sight = "own"
+    ) -> Denoise:
         """The averaged denoiser with all that the configuration, the text and small known frames ask of it."""
         config, denoiser, back = self.config, self.average[0], self.standardise.back
         guidance = Guidance(scale, config.guidance_low, config.guidance_high, config.guidance_rescale)
         channels = self._channels(given)
         twice = channels if channels is None else torch.cat([channels, channels])
-        denoise = guidance(_with(denoiser, text, channels), _with(denoiser, beside(text, away), twice))
+        apart = self.is_of_images and "frames" in self.able
+        alone = torch.ones(1, dtype=torch.bool, device=self.device) if apart else None
+        denoise = guidance(
+            _with(denoiser, text, channels, alone, sight), _with(denoiser, beside(text, away), twice, alone, sight)
+        )
         if share := config.threshold:
             denoise = projected(denoise, lambda x: self.standardise(dynamic_threshold(back(x), share)))
         if given and not config.given:
@@ -274,9 +313,11 @@ class Diffusion(LossModel):
         return self.config.guidance if request.guidance is None else request.guidance
 
 
-def _with(denoiser: nn.Module, text: Text, given: Tensor | None) -> Denoise:
+def _with(denoiser: nn.Module, text: Text, given: Tensor | None, alone: Tensor | None, sight: Sight) -> Denoise:
+    more = (given, alone) if sight == "own" else (given, alone, sight)  # which not every network has
+
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        clean: Tensor = denoiser(x, sigma, text, given)
+        clean: Tensor = denoiser(x, sigma, text, *more)
         return clean
 
     return denoise

@@ -13,7 +13,7 @@ NetworkName = Literal["folded", "factorised", "transformer"]
 
 def network_of(
     name: NetworkName, shape: Shape, text: int, patch: int, widths: Sequence[int], blocks: int, condition: int,
-    sees_frames: bool, looks_at_words: bool,
+    sees_frames: bool, looks_at_words: bool, space_attention: bool,
 ) -> Network:  # fmt: skip
     """A fresh network for clips of a shape and texts of a width; the arguments are explained there.
 
@@ -24,6 +24,6 @@ def network_of(
         case "folded":
             return Folded(shape, text, patch, widths, blocks, condition, sees_frames, looks_at_words)
         case "factorised":
-            return Factorised(shape, text, patch, widths, blocks, condition, sees_frames)
+            return Factorised(shape, text, patch, widths, blocks, condition, sees_frames, space_attention)
         case "transformer":
             return Transformer(shape, text, patch, widths[-1], blocks, condition, sees_frames)

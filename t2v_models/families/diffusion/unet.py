@@ -6,6 +6,7 @@ Letters in shapes: n pictures, c channels, h and w pixels, m the width of the co
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,10 @@ SMALL = 0.01
 """Of the usual size are the last weights at the start: the network then adds almost nothing, yet all of it learns."""
 
 
+Sight = Literal["own", "first", "first and previous"]
+"""The frame's own; those of the clip's first frame, in all frames; those of the first frame and of the one before."""
+
+
 @dataclass(frozen=True)
 class Told:
     """What pictures are told."""
@@ -32,6 +37,8 @@ class Told:
     """Pictures that make a clip; they follow each other."""
     alone: Tensor | None = None
     """`(clips,)` bool: those whose frames do not see each other."""
+    sight: Sight = "own"
+    """Whose places the places of a frame look at."""
 
 
 class Stage(nn.Module):

@@ -1,0 +1,234 @@
+"""One clip is learnt by a model of images, which then shows its motion of other things (Wu et al. 2022,
+arXiv:2212.11565, Tune-A-Video).
+
+The image model's network looks at clips: its convolutions see each frame by itself, places of a frame look at those of
+the first frame and of the frame before, and attention over the frames is added, which begins at almost nothing. Only
+that and the query projections learn. A clip starts from the noise that leads to the one clip: the way of DDIM, gone
+backwards (section 4.3 there; Song et al. 2020, arXiv:2010.02502, section 4.3).
+
+Letters in shapes: b clips, t frames, h and w pixels.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal, Self, final
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.optim import AdamW, Optimizer
+
+from t2v_models.batch import Batch, Metrics, to_video
+from t2v_models.clips.spec import ClipSpec
+from t2v_models.config import LabError
+from t2v_models.distributed.collectives import all_reduce_tensor
+from t2v_models.families import rates
+from t2v_models.families.diffusion.guidance import Guidance
+from t2v_models.families.diffusion.loss import distance
+from t2v_models.families.diffusion.model import Diffusion
+from t2v_models.families.diffusion.parts import stratified
+from t2v_models.families.diffusion.samplers import Denoise, dpm2m, heun
+from t2v_models.families.diffusion.upsampler import shrink
+from t2v_models.families.interpolation import noise_of
+from t2v_models.families.parents import fitting
+from t2v_models.families.texts import beside, check_guidance, left_out, none_like
+from t2v_models.model import FamilyConfig, Loss, LossModel, VideoModel
+from t2v_models.sampler import Request
+from t2v_models.text.encoder import Text
+from t2v_models.text.words import WordsConfig
+
+QUERIES = re.compile(r".*(places|to_text)\.attention\.query\..*")
+TIME = re.compile(r"network\.((down|up)\.\d+\.(attention|modulate)|when)\..*")
+"""Attention over frames, and what tells a frame its place in the clip."""
+ADDED = re.compile(r"network\.((down|up)\.\d+\.attention\.leave|when\.2)\..*")
+"""Where these enter the network. An image model never learnt them, so they are no change of its weights."""
+SMALL = 0.001
+"""Deviation of these at the start: all that learns then does so from the first update on."""
+
+
+class TunedConfig(FamilyConfig):
+    """A minute or two of a processor for a clip of 32 px."""
+
+    about = "one clip learnt by a diffusion of images, to show its motion of other things: made by 't2v tune'"
+
+    name: Literal["tuned"] = "tuned"
+    batch_size: int = Field(1, ge=1, description="clips per update, over all ranks")
+    image: Path = Field(
+        Path("diffusion"),
+        description="run folder of a diffusion with images=1 and space_attention, or its name in the lab",
+    )
+    lr: float = Field(1e-3, gt=0, le=1, description="AdamW step")
+    warmup_steps: int = Field(10, ge=1, le=100_000, description="updates over which the step rises from 0")
+    decay: float = Field(0.5, gt=0, le=1, description="share of the run, its end, over which it falls to 0")
+    dropout: float = Field(0.5, ge=0, lt=1, description="share of updates without the caption: motion is of no words")
+    steps: int = Field(25, ge=1, le=1000, description="evaluations of the network for one clip, and back to its noise")
+    guidance: float = Field(3.0, ge=0, le=100, description="how strongly the prompt counts; 1 is as learnt")
+    variety: float = Field(0.1, ge=0, le=1, description="share of the first noise that a seed draws, not the clip's")
+
+    @model_validator(mode="after")
+    def _the_words_of_the_image_model(self) -> Self:
+        if self.text_encoder != WordsConfig():
+            raise ValueError("tuned reads captions as its image model does: leave text_encoder out")
+        return self
+
+    @classmethod
+    def tiny(cls) -> Self:
+        return cls.model_validate({"image": "image_model", "batch_size": 4, "steps": 2, "threads": 1})
+
+    @property
+    def parents(self) -> dict[str, Path]:
+        return {"image": self.image}
+
+    def with_captions(self, captions: Sequence[str]) -> Self:
+        """The same: what reads captions is the image model's."""
+        return self
+
+    def build(self, spec: ClipSpec, parents: Mapping[str, VideoModel]) -> "Tuned":
+        return Tuned(self, spec, parents["image"])
+
+
+@final
+class Tuned(LossModel):
+    """A frozen image model, and what one clip changes of it.
+
+    Raises:
+        LabError: what is to be the image model is none, is of another size, or has no attention within frames.
+    """
+
+    able = frozenset({"guidance", "steps", "avoid"})
+    frozen = ("image",)
+
+    def __init__(self, config: TunedConfig, spec: ClipSpec, image: VideoModel):
+        super().__init__()
+        self.config: TunedConfig = config
+        self.spec = spec
+        self.image = fitting(image, Diffusion, "diffusion", "image", spec, config.image).requires_grad_(False)
+        check_image_model(self.image, config.image)
+        self.text = self.image.text
+        learnt = {
+            name: weight
+            for name, weight in self._network.named_parameters()
+            if QUERIES.fullmatch(name) or TIME.fullmatch(name)
+        }
+        self.names = tuple(learnt)
+        self.denoiser = nn.ParameterList(
+            SMALL * torch.randn_like(weight) if ADDED.fullmatch(name) else torch.zeros_like(weight)
+            for name, weight in learnt.items()
+        )
+        self.register_buffer("clip", torch.zeros(1, *self._shape))
+        self.register_buffer("is_seen", torch.tensor(False))
+        self.clip: Tensor
+        self.is_seen: Tensor
+
+    @property
+    def _network(self) -> nn.Module:
+        """As a denoiser, of averaged weights."""
+        return self.image.average[0]
+
+    @property
+    def _shape(self) -> tuple[int, int, int, int]:
+        colours, _, height, width = self.image.shape
+        return colours, self.spec.frames, height, width
+
+    def new_optimizers(self) -> dict[str, Optimizer]:
+        """One."""
+        optimizers: dict[str, Optimizer] = {
+            "denoiser": AdamW(self.denoiser.parameters(), self.config.lr, (0.9, 0.98), weight_decay=0.0)
+        }
+        rates.remember(optimizers.values())
+        return optimizers
+
+    def training_step(self, batch: Batch, step: int, progress: float) -> Metrics:
+        """One step; the very first keeps the clip, the first of its batch."""
+        if not self.is_seen:
+            for caption in dict.fromkeys(batch.all_captions):
+                self.text.check(caption)
+            self.see(all_reduce_tensor(to_video(batch.frames[:1]) * (batch.bounds[0] == 0)))
+        return super().training_step(batch, step, progress)
+
+    def see(self, video: Tensor) -> None:
+        """Keep the one clip, `(1, 3, t, h, w)` in [-1, 1]: it begins all others."""
+        self.clip.copy_(self._standard(video))
+        self.is_seen.fill_(True)
+
+    def _standard(self, video: Tensor) -> Tensor:
+        """Clips as the image model has its frames."""
+        small: Tensor = self.image.standardise(shrink(video, self.image.factor))
+        return small
+
+    def losses(self, part: Batch, step: int, progress: float) -> dict[str, Loss]:
+        """As of `Diffusion`, at one noise level a clip."""
+        x0 = self._standard(to_video(part.frames))
+        sigma = self.image.config.training_levels.at(stratified(part)).to(x0)
+        noisy = x0 + sigma.view(-1, 1, 1, 1, 1) * part.randn(*x0.shape[1:])
+        text = left_out(self.text(part.captions), part.rand() < self.config.dropout)
+        error = self._denoise(text)(noisy, sigma) - x0
+        counted = distance(error / self.image.expected(sigma).view(-1, 1, 1, 1, 1), self.image.config.distance)
+        return {"denoiser": Loss(counted.mean((1, 2, 3, 4)).sum(), len(x0))}
+
+    def _denoise(self, text: Text) -> Denoise:
+        """The image model's network with what was learnt of the clip."""
+        own = dict(self._network.named_parameters())
+        changed = {
+            name: change if ADDED.fullmatch(name) else own[name] + change
+            for name, change in zip(self.names, self.denoiser, strict=True)
+        }
+
+        def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+            told = x, sigma, text, None, None, "first and previous"
+            clean: Tensor = functional_call(self._network, changed, told)
+            return clean
+
+        return denoise
+
+    def before_step(self, step: int, progress: float) -> None:
+        """Rates as `rates` says."""
+        rates.follow(self.optimizers.values(), step, progress, self.config.warmup_steps, self.config.decay)
+
+    def check(self, request: Request) -> None:
+        """As every model; guidance needs an image model that learnt with captions left out.
+
+        Raises:
+            LabError: so.
+        """
+        super().check(request)
+        if request.steps is not None and request.steps < 1:
+            raise LabError(f"{self.name} makes a clip in 1 step or more (found {request.steps})")
+        check_guidance(self.name, self.text, self._guidance(request), self.image.config.dropout, request.avoid)
+
+    @torch.no_grad()
+    def make(self, request: Request) -> Tensor:
+        """From the noise of the one clip, with a share of noise that is a clip's own."""
+        text = self.text(request.prompts)
+        away = none_like(text) if request.avoid is None else self.text([request.avoid] * len(request.prompts))
+        sigmas = self.image.config.sampling_levels.falling(request.steps or self.config.steps).to(self.device)
+        fresh = sigmas[0] * noise_of(request.seeds, self._shape, self.device)
+        share = self.config.variety
+        x = (1 - share**2) ** 0.5 * self._noise(sigmas, none_like(text)) + share * fresh
+        denoise = Guidance(self._guidance(request))(self._denoise(text), self._denoise(beside(text, away)))
+        return self.image.enlarged(self.image.standardise.back(dpm2m(denoise, x, sigmas, lambda: fresh)))
+
+    def _noise(self, sigmas: Tensor, nothing: Text) -> Tensor:
+        """What leads to the clip at these falling levels, `(1, 3, t, h, w)`: the same way up, without text."""
+        nothing = Text(nothing.embeddings[:1], nothing.mask[:1])
+        return heun(self._denoise(nothing), self.clip, sigmas[:-1].flip(0), lambda: self.clip)
+
+    def _guidance(self, request: Request) -> float:
+        return self.config.guidance if request.guidance is None else request.guidance
+
+
+def check_image_model(image: Diffusion, place: Path) -> None:
+    """See that it learnt images, by a network that can be made to look from frame to frame.
+
+    Raises:
+        LabError: it did not.
+    """
+    if not image.is_of_images:
+        raise LabError(f"{place} is a diffusion of clips, not of images: train one with --set images=1")
+    if not image.config.space_attention:
+        raise LabError(
+            f"{place} has no attention within frames, which tuning turns to other frames: train it with "
+            "--set space_attention=true"
+        )
