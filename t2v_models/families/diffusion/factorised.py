@@ -93,7 +93,8 @@ class PlaceAttention(nn.Module):
             frame = torch.arange(told.frames, device=h.device)
             which = [0 * frame] if told.sight == "first" else [0 * frame, (frame - 1).clamp_min(0)]
             seen = torch.cat([clips[:, one] for one in which], 2).flatten(0, 1)
-        return self.attention(inner, seen).transpose(1, 2).view_as(h)
+        found: Tensor = self.attention(inner, seen).transpose(1, 2).reshape(h.shape)
+        return found
 
 
 def _unless(alone: Tensor | None, added: Tensor) -> Tensor:
