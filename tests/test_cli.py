@@ -18,6 +18,7 @@ from t2v_models.clips.media import load_npz
 from t2v_models.config import LabError
 from t2v_models.families.build import FAMILIES
 from t2v_models.text.encoders import ENCODERS
+from t2v_models.worlds.splits import SPLITS
 from tests.commands import ended
 from tests.runs import train
 
@@ -56,10 +57,10 @@ def test_settings_names_all_that_set_may_change(name: str, capsys: pytest.Captur
 def test_settings_of_no_model_are_the_families_and_text_encoders_there_are(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended("settings", "--json") == 0
     *lines, last = capsys.readouterr().out.splitlines()
-    names = [*FAMILIES, *ENCODERS]
+    names = [*FAMILIES, *ENCODERS, *SPLITS]
     assert [line.split()[0] for line in lines if line.startswith(" ")] == names
     told = json.loads(last)
-    assert [*told["models"], *told["text_encoders"]] == names
+    assert [*told["models"], *told["text_encoders"], *told["splits"]] == names
     for config in (FAMILIES | ENCODERS).values():
         assert any(line.endswith(config.about) for line in lines)
 

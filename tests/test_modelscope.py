@@ -10,11 +10,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from t2v_models import library
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.families.modelscope.model import ModelscopeConfig
 from t2v_models.families.modelscope.words import tokenizer_of
-from t2v_models.families.pretrained import library
 from t2v_models.generate import load_run
 from t2v_models.sampler import Request, sample_all
 from t2v_models.text.split import words

@@ -237,6 +237,8 @@ def test_of_several_captions_one_is_drawn_for_every_run(tmp_path: Path) -> None:
     assert drawn["a dog"] == 400
     assert all(40 <= drawn[line] <= 95 for line in ("a cat", "one pet", "a tom")), "each a third of 200"
     assert equal(next(batches(store, 6, 2, 3, start=7)), found[7])
+    for workers in (0, 2):
+        assert all(map(equal, found[:9], batches(store, 6, 2, 3, workers=workers)))
     halves = [next(batches(store, 6, 2, 3, start=7, share=Share(rank, 2))) for rank in (0, 1)]
     assert halves[0].captions + halves[1].captions == found[7].captions
     assert any(x.captions != y.captions for x, y in zip(found, islice(batches(store, 6, 2, 4), 100), strict=False))

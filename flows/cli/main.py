@@ -21,7 +21,7 @@ from flows.cli.settings import augment_config, lab_config, model_config
 from flows.cli.story import commands as story_commands
 from flows.cli.tokens import commands as tokens_commands
 from flows.cli.tune import commands as tune_commands
-from t2v_models.config import LabError, in_words
+from t2v_models.config import LabError, in_words, near
 from t2v_models.files import check_writable
 from tasks.servers.runtime import WORK
 
@@ -168,26 +168,27 @@ def settings(
     name: Annotated[str | None, typer.Argument(help="A family, a text encoder, or augment; by default all.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Families of models and text encoders; of one, its settings: defaults, what is allowed, what each is.
+    """Families of models, text encoders and splits; of one, its settings: defaults, what is allowed, what each is.
 
     \b
     t2v train DATA --model gan --set width=64            a setting of a family
-    t2v train DATA --set text_encoder=static             another text encoder
+    t2v train DATA --set text_encoder=static             another text encoder; transformers:FOLDER
     t2v train DATA --set text_encoder.positions=8        a setting of it
     t2v train DATA --augment crop=0.8                    clips are varied
     """
-    from t2v_models.config import near
     from t2v_models.families.build import FAMILIES
     from t2v_models.shards.augment import AugmentConfig
     from t2v_models.text.encoders import ENCODERS
+    from t2v_models.worlds.splits import SPLITS
     from tasks.report.console import print_settings
 
     if name is None:
         about = {
             "models": {family: config.about for family, config in FAMILIES.items()},
             "text_encoders": {encoder: config.about for encoder, config in ENCODERS.items()},
+            "splits": dict(SPLITS),
         }
-        for head, lines in zip(("--model", "--set text_encoder="), about.values(), strict=True):
+        for head, lines in zip(("--model", "--set text_encoder=", "--split"), about.values(), strict=True):
             print(head, *(f"  {one:<16} {what}" for one, what in lines.items()), sep="\n")
         print_json(as_json, about)
     elif found := (all_ := FAMILIES | ENCODERS | {"augment": AugmentConfig}).get(name):

@@ -6,10 +6,11 @@ first linear layer of each network that is told them.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import not_
+from pathlib import Path
 from typing import ClassVar, Self
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from t2v_models.config import Config, LabError
+from t2v_models.text.kept import Kept, kept
 from t2v_models.text.split import words
 
 
@@ -76,12 +78,16 @@ class TextEncoder(nn.Module, ABC):
 
     vocabulary: tuple[str, ...] = ()
     """The words it knows; empty where it takes any."""
+    digest: str = ""
+    """Of the files of a frozen encoder, which need see no caption twice; empty where there are none."""
 
     def __init__(self, width: int, positions: int) -> None:
         super().__init__()
         self.width = width + positions
         self.positions = positions
         self._sum = lru_cache(4096)(self._summed)
+        self._once = lru_cache(512)(self.tokens)
+        self._kept: Kept | None = None
         self.register_buffer("place", torch.empty(0), persistent=False)  # says which device the model is on
         self.place: Tensor
 
@@ -100,6 +106,20 @@ class TextEncoder(nn.Module, ABC):
             LabError: it has no words, or one that a closed vocabulary does not hold.
         """
         self._placed(prompt)
+
+    def remember(self, captions: Iterable[str], file: Path) -> None:
+        """Keep the vectors of captions in a file, or take them from it: a frozen encoder sees each of them once.
+
+        Raises:
+            LabError: the file cannot be written, or a caption that `check` refuses.
+        """
+        if self.digest:
+            different = list(dict.fromkeys(captions))
+            self._kept = kept(file, self.digest, different, self.width - self.positions, self.tokens)
+            self.rest()
+
+    def rest(self) -> None:
+        """Give back the memory of what is not needed while captions are known; it is loaded again for others."""
 
     def forward(self, prompts: Sequence[str]) -> Text:
         """Vectors of every token, on the device of the model.
@@ -125,7 +145,8 @@ class TextEncoder(nn.Module, ABC):
                 f"use some of {', '.join(self.vocabulary[:40])}" if self.vocabulary else "say what the clip should show"
             )
             raise LabError(f"prompt {prompt!r} has no words: {use}")
-        tokens = self.tokens(prompt).to(torch.get_default_dtype())
+        known = self._kept is not None and prompt in self._kept
+        tokens = (self._kept[prompt] if known else self._once(prompt)).to(torch.get_default_dtype())
         if not self.positions:
             return tokens
         place = torch.arange(len(tokens)).clamp(max=self.positions - 1)

@@ -6,20 +6,30 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from t2v_models.text.encoder import TextConfig
+from t2v_models.text.network import TransformersConfig
 from t2v_models.text.static import StaticConfig
 from t2v_models.text.words import WordsConfig
 
-ENCODERS: dict[str, type[TextConfig]] = {"words": WordsConfig, "static": StaticConfig}
+ENCODERS: dict[str, type[TextConfig]] = {
+    "words": WordsConfig, "static": StaticConfig, "transformers": TransformersConfig
+}  # fmt: skip
 """The configuration of each, by the name it is chosen with."""
 
 
 def _by_name(value: object) -> object:
-    """A name alone stands for the defaults of that encoder, settings without a name for those of `words`."""
+    """A name alone stands for the defaults of that encoder, `name:FOLDER` for those beside its folder, settings without
+    a name for those of `words`."""
     if isinstance(value, Mapping):
-        return {"name": "words"} | dict(value)
-    return {"name": value} if isinstance(value, str) else value
+        value = {"name": "words"} | dict(value)
+        return value | _named(value["name"]) if isinstance(value["name"], str) else value
+    return _named(value) if isinstance(value, str) else value
 
 
-AnyConfig = Annotated[WordsConfig | StaticConfig, Field(discriminator="name")]
+def _named(value: str) -> dict[str, str]:
+    name, colon, folder = value.partition(":")
+    return {"name": name, "folder": folder} if colon else {"name": name}
+
+
+AnyConfig = Annotated[WordsConfig | StaticConfig | TransformersConfig, Field(discriminator="name")]
 EncoderConfig = Annotated[AnyConfig, BeforeValidator(_by_name, json_schema_input_type=str | AnyConfig)]
 """The settings of an encoder, told apart by `name`."""

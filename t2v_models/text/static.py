@@ -60,7 +60,7 @@ class StaticConfig(TextConfig):
                 f"the vectors in {weights} are others than those that the model was trained with "
                 f"(sha256 {sha256[:12]}… instead of {self.sha256[:12]}…): bring back the files it had"
             )
-        return Static(*encoder, self.positions)
+        return Static(*encoder, sha256, self.positions)
 
     def _files(self) -> tuple[Path, Path]:
         """Of the tokenizer and the vectors."""
@@ -85,11 +85,13 @@ class Static(TextEncoder):
     Args:
         pieces: cuts words.
         vectors: of all pieces, `(n, w)`.
+        digest: of the files of both.
         positions: as for every encoder.
     """
 
-    def __init__(self, pieces: Pieces, vectors: Tensor, positions: int = 0):
+    def __init__(self, pieces: Pieces, vectors: Tensor, digest: str, positions: int = 0):
         super().__init__(vectors.shape[1], positions)
+        self.digest = digest
         self._pieces, self._vectors = pieces, vectors
         self._scale = 1 / float(torch.linalg.vector_norm(vectors.float(), dim=1).mean())
 

@@ -7,7 +7,7 @@ the same batches and draw the same noise, so they learn what one process would.
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import cache
@@ -25,6 +25,7 @@ from t2v_models.files import locked, remove, writing
 from t2v_models.machine import device_type, keep_memory, matrix_gflops, threads
 from t2v_models.model import VideoModel
 from t2v_models.processes import cores
+from t2v_models.sampler import RoundTrip
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.stream import DeviceClips, batches, resident
 from t2v_models.shards.tokens import TokenStore
@@ -32,6 +33,8 @@ from t2v_models.training.clock import Clock
 from t2v_models.training.config import TrainConfig
 from t2v_models.training.run_log import METRICS, Log, RunLog, Watch, print_metrics
 
+VECTORS = "captions.vectors"
+"""File in a run folder: what a frozen text encoder says of the captions."""
 LOCK_SECONDS = 20.0
 """How long a run waits for the folder: the ranks of a killed one need a moment to notice."""
 
@@ -62,6 +65,7 @@ def fit(
         step, seconds = (last.step, last.seconds) if last else (0, 0.0)
         if last and config.progress(step, seconds) >= 1:
             return last
+        _encode_once(model, store.manifest.captions, run_dir)
         share, block = collectives.share(), store.manifest.block
         learnt = _learnt(run, store, device)
         stream = batches(learnt, size, group, run.seed, step, share, 1, block, run.mix, run.augment)
@@ -127,6 +131,18 @@ def _begin(run: RunConfig, run_dir: Path, device: torch.device) -> tuple[VideoMo
     return model, last
 
 
+def _encode_once(model: VideoModel, captions: Sequence[str], run_dir: Path) -> None:
+    """Let a frozen text encoder see every caption once: rank 0 keeps what it says in a file, which all ranks read."""
+    if isinstance(model, RoundTrip):
+        return  # it needs none
+    lines, file = [line for caption in captions for line in caption.split("\n")], run_dir / VECTORS
+    if collectives.is_rank_zero():
+        model.text.remember(lines, file)
+    collectives.broadcast(None)
+    if not collectives.is_rank_zero():
+        model.text.remember(lines, file)
+
+
 @contextmanager
 def _sole_trainer(run_dir: Path) -> Iterator[None]:
     """Rank 0 holds the folder, so that what a killed run left behind cannot write into it beside its successor."""
@@ -141,7 +157,7 @@ def _sole_trainer(run_dir: Path) -> Iterator[None]:
 def _tidy(run_dir: Path) -> None:
     """Remove what a killed run was writing, and end its last line, so that it spoils no other."""
     folder = checkpoints.folder(run_dir)
-    for temporary in folder.glob("*.tmp"):
+    for temporary in (*folder.glob("*.tmp"), *run_dir.glob(f"{VECTORS}.*.tmp")):
         remove(temporary)
     for weights in folder.glob("*.safetensors"):
         if not weights.with_suffix(".json").exists():

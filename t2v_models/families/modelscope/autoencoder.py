@@ -16,6 +16,7 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from t2v_models import library
 from t2v_models.batch import Batch, to_frames, to_video
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
@@ -24,7 +25,6 @@ from t2v_models.families.diffusion.parts import one_frame
 from t2v_models.families.ema import Average, power_share
 from t2v_models.families.layers import at_least_float32
 from t2v_models.families.muon import Muon
-from t2v_models.families.pretrained import library
 from t2v_models.machine import threads
 from t2v_models.model import FamilyConfig, Loss, LossModel, VideoModel
 from t2v_models.sampler import Frames, Request

@@ -6,10 +6,10 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from t2v_models import library
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.families.modelscope.autoencoder import in_groups
-from t2v_models.families.pretrained import library
 from t2v_models.model import FamilyConfig
 from t2v_models.text.split import words
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from t2v_models import library
 from t2v_models.batch import Batch, Metrics, to_video
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
@@ -31,7 +32,6 @@ from t2v_models.families.modelscope.folder import save_whole
 from t2v_models.families.modelscope.latents import Standard
 from t2v_models.families.modelscope.words import tokenizer_of
 from t2v_models.families.parents import fitting
-from t2v_models.families.pretrained import library
 from t2v_models.families.texts import check_guidance
 from t2v_models.model import Loss, LossModel, VideoModel
 from t2v_models.sampler import Request

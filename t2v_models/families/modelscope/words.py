@@ -7,7 +7,7 @@ A token is a word, as `text.split.words` has it, between one that begins and one
 from collections.abc import Sequence
 from typing import Any
 
-from t2v_models.families.pretrained import library
+from t2v_models import library
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 BETWEEN = r"[^\p{L}\p{M}\p{N}]"

@@ -14,9 +14,9 @@ import numpy as np
 import psutil
 import torch
 
+from t2v_models import library
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
-from t2v_models.families.pretrained import library
 from t2v_models.families.pretrained.config import PipelineConfig
 from t2v_models.families.pretrained.folder import PipelineFolder
 from t2v_models.files import bytes_in_words

@@ -1,4 +1,4 @@
-"""diffusers and transformers, the extra `pretrained`: imported only when asked for, without a network or a word."""
+"""The packages of the extra `pretrained`, imported only when asked for, without a network or a word."""
 
 import os
 import warnings
