@@ -186,7 +186,7 @@ def settings(
         about = {
             "models": {family: config.about for family, config in FAMILIES.items()},
             "text_encoders": {encoder: config.about for encoder, config in ENCODERS.items()},
-            "splits": dict(SPLITS),
+            "splits": {str(split): what for split, what in SPLITS.items()},
         }
         for head, lines in zip(("--model", "--set text_encoder=", "--split"), about.values(), strict=True):
             print(head, *(f"  {one:<16} {what}" for one, what in lines.items()), sep="\n")

@@ -145,8 +145,8 @@ class TextEncoder(nn.Module, ABC):
                 f"use some of {', '.join(self.vocabulary[:40])}" if self.vocabulary else "say what the clip should show"
             )
             raise LabError(f"prompt {prompt!r} has no words: {use}")
-        known = self._kept is not None and prompt in self._kept
-        tokens = (self._kept[prompt] if known else self._once(prompt)).to(torch.get_default_dtype())
+        found = self._kept[prompt] if self._kept and prompt in self._kept else self._once(prompt)
+        tokens = found.to(torch.get_default_dtype())
         if not self.positions:
             return tokens
         place = torch.arange(len(tokens)).clamp(max=self.positions - 1)

@@ -68,18 +68,20 @@ def kept(file: Path, encoder: str, captions: Sequence[str], width: int, tokens: 
 
 
 def _make(file: Path, key: bytes, captions: Sequence[str], tokens: Callable[[str], Tensor]) -> None:
-    digest, lengths, size = hashlib.sha256(key), [], 0
+    digest, size = hashlib.sha256(key), 0
+    lengths: list[int] = []
     with files.atomic(file) as out:
         for caption in captions:
-            found = tokens(caption).float().contiguous().numpy()
-            size += found.nbytes
+            vectors = tokens(caption).float()
+            found = vectors.numpy().tobytes()
+            size += len(found)
             if size > MOST_BYTES:
                 log.warning(
                     "the vectors of %d captions take more than %s: those of the first %d are kept, the others are made "
                     "each time they come", len(captions), files.bytes_in_words(MOST_BYTES), len(lengths),
                 )  # fmt: skip
                 break
-            lengths.append(len(found))
+            lengths.append(len(vectors))
             digest.update(found)
             out.write(found)
         end = np.array([*lengths, len(lengths)], np.int64).tobytes()
