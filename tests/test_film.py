@@ -123,6 +123,33 @@ def test_every_picture_is_shown_as_long_as_the_film_says_the_last_too(durations:
     assert seconds == pytest.approx([d / 10 for d in durations], abs=0.002)
 
 
+@pytest.mark.parametrize("suffix", ["mkv", "mp4", "mov"])
+def test_sound_that_goes_on_does_not_hold_the_last_picture(tmp_path: Path, suffix: str) -> None:
+    """Of H.264 in Matroska FFmpeg takes the length of the whole film for that of its pictures."""
+    silent, path = write(tmp_path / f"silent.{suffix}", [bar(i / 5) for i in range(6)]), tmp_path / f"a.{suffix}"
+    with av.open(str(silent)) as source, av.open(str(path), "w") as out:
+        pictured, sound = out.add_stream_from_template(source.streams.video[0]), out.add_stream("aac", rate=48000)
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = pictured
+                out.mux(packet)
+        for _ in range(94):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+            frame.sample_rate = 48000
+            out.mux(sound.encode(frame))
+    assert [picture.seconds for picture in pictures(path)] == pytest.approx([0.1] * 6, abs=0.002)
+
+
+@pytest.mark.parametrize(("count", "rate"), [(2, 5), (9, 100)])
+def test_the_last_picture_of_a_film_that_tells_no_rate_is_as_long_as_the_shortest(
+    tmp_path: Path, count: int, rate: int
+) -> None:
+    path = write(tmp_path / "a.wmv", [bar(i / 9) for i in range(count)], "wmv2", rate=rate)
+    for picture in shown(path, 10, told := Told()):
+        assert picture.seconds == pytest.approx(1 / rate, abs=0.0011)
+    assert told.lost is None
+
+
 @pytest.mark.parametrize("seconds", [0, 0.01, 0.02, 0.5])
 @pytest.mark.parametrize("kind", ["gif", "webp"])
 def test_hasty_pictures_are_shown_as_browsers_show_them(tmp_path: Path, kind: str, seconds: float) -> None:
@@ -309,7 +336,7 @@ def tagged(
     y, cb, cr = planes
     values = [16 + 219 * y, 128 + 224 * cb, 128 + 224 * cr]
     with av.open(str(path), "w") as container:
-        codec = "libvpx-vp9" if path.suffix == ".webm" else "libx264"
+        codec = {".webm": "libvpx-vp9", ".mov": "prores_ks"}.get(path.suffix, "libx264")
         stream = container.add_stream(codec, rate=10, options={"crf": "1"} if codec == "libx264" else {"b": "4M"})
         stream.height, stream.width, stream.pix_fmt = size, size * 2, kind
         context = stream.codec_context
@@ -369,6 +396,14 @@ def test_hdr_in_webm(tmp_path: Path) -> None:
             coder = ["-c:v", "libvpx-vp9", "-pix_fmt", "yuv420p10le", "-b:v", "4M"]
             subprocess.run(["ffmpeg", "-v", "error", "-i", path, *coder, deep], check=True)
             assert seen(deep).astype(int) == pytest.approx(255, abs=3)
+
+
+def test_hdr_that_only_the_container_tells_of(tmp_path: Path) -> None:
+    """Pictures of ProRes say that they do not know; as do those of HEVC and H.264 by some cameras."""
+    for transfer, white in ((PQ, pq(203)), (HLG, 0.75)):
+        path = tagged(tmp_path / f"{transfer}.mov", (white, 0, 0), 64, "yuv422p10le", transfer, BT2020, BT2020)
+        assert seen(path).astype(int) == pytest.approx(255, abs=3)
+        assert noticed(path) == ["it is HDR: mapped so that diffuse white is white"]
 
 
 def test_a_wide_gamut_is_mapped(tmp_path: Path) -> None:

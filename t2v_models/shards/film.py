@@ -4,6 +4,7 @@ What is done with each peculiarity of films, and why, is listed in `docs/own-cli
 """
 
 import heapq
+import math
 import re
 from collections import deque
 from collections.abc import Iterator
@@ -20,10 +21,10 @@ from av.codec.codec import UnknownCodecError
 from av.sidedata.sidedata import Type
 from av.stream import Disposition
 from av.video.frame import PictureType
-from av.video.reformatter import ColorTrc
+from av.video.reformatter import ColorPrimaries, ColorTrc
 from PIL import Image
 
-from t2v_models.shards.colour import rgb, tell_colours
+from t2v_models.shards.colour import UNSPECIFIED, rgb, tell_colours
 from t2v_models.shards.damage import Signs
 from t2v_models.shards.picture import MOST_PIXELS, Shown, Told, check_size
 from t2v_models.shards.said import fault_of, listening, sign_in
@@ -53,6 +54,8 @@ SANE = STRICT | {"err_detect": "crccheck+bitstream+buffer+aggressive"}
 OF_DECODER = {"mpeg1video": MILD, "mpeg2video": MILD, "h264": SANE}
 BETTER = {"vp9": "libvpx-vp9", "vp8": "libvpx"}
 """Decoders by the coders' makers, which read transparency and, of VP9, notice nearly every wrong bit."""
+COLOURS = {"color_trc": ColorTrc.UNSPECIFIED, "color_primaries": ColorPrimaries.UNSPECIFIED, "colorspace": UNSPECIFIED}
+"""What is told of colours, and what stands there where nothing is told."""
 
 
 Type._missing_ = classmethod(lambda kinds, number: kinds.VIDEO_HINT)  # type: ignore[assignment]
@@ -91,6 +94,7 @@ def film(path: Path, told: Told) -> Iterator[Shown]:
         if stream.codec_context.width:  # which may show only when pictures are decoded
             check_size(stream.codec_context.width, stream.codec_context.height)
         step = float(1 / stream.average_rate) if stream.average_rate else USUAL_STEP
+        colours = {name: getattr(stream.codec_context, name) for name in COLOURS}  # decoders may write over them
         decoder, turns = _decoder(path, stream)
         signs = Signs(path, container, stream)
         frames = _in_order(_timed(_decoded(container.demux(stream), decoder, signs, path.stat().st_size, told), step))
@@ -101,12 +105,15 @@ def film(path: Path, told: Told) -> Iterator[Shown]:
             raise ValueError(NO_ALPHA.format("hevc"))
         if not (signs.checked or is_checked(path, container.format.name)):
             told.unchecked(stream.codec_context.codec.canonical_name)
-        start = before.time
+        start, shortest = before.time, math.inf
         before.damage = before.damage or before.gap  # a picture that should have come first is missing
-        show = partial(_shown, stream, turns, told)
+        show = partial(_shown, stream, colours, turns, told)
         for frame in frames:
-            yield show(before, frame.time - before.time, frame.gap)
+            seconds = frame.time - before.time
+            shortest = min(shortest, seconds or shortest)
+            yield show(before, seconds, frame.gap)
             before = frame
+        step = shortest if not stream.average_rate and shortest < math.inf else step
         last = before.frame.duration * float(before.frame.time_base or 0) or step
         promised = 0.0 if is_piped(path) else _promised(container, stream)
         missing = promised - max(before.time, before.time - start) - last
@@ -125,7 +132,7 @@ def _decoder(path: Path, stream: Any) -> tuple[Any, list[Image.Transpose] | None
     if not deep and (name == "libvpx-vp9" or (name and transparent)):  # PyAV's libvpx knows 8 bits only
         with suppress(UnknownCodecError):
             decoder = av.CodecContext.create(name, "r")
-            for tag in ("color_trc", "color_primaries", "colorspace", "color_range"):
+            for tag in (*COLOURS, "color_range"):
                 setattr(decoder, tag, getattr(stream.codec_context, tag))
             with _opened(path) as again, suppress(av.FFmpegError):
                 first = next(again.decode(again.streams[stream.index]), None)
@@ -241,11 +248,15 @@ def _in_order(frames: Iterator[_Frame]) -> Iterator[_Frame]:
 
 
 def _shown(
-    stream: Any, turns: list[Image.Transpose] | None, told: Told, frame: _Frame, seconds: float, gap: str | None
-) -> Shown:
+    stream: Any, colours: dict[str, int], turns: list[Image.Transpose] | None, told: Told, frame: _Frame,
+    seconds: float, gap: str | None,
+) -> Shown:  # fmt: skip
     beside: Any = frame.frame.side_data
     if frame.frame.color_trc == ColorTrc.UNSPECIFIED and beside.get(Type.DOVI_RPU_BUFFER) is not None:
         raise ValueError(NO_DOLBY_VISION)
+    for name, untold in COLOURS.items():
+        if getattr(frame.frame, name) == untold:
+            setattr(frame.frame, name, colours[name])
     tell_colours(frame.frame, told)
     if frame.frame.interlaced_frame:
         told.note("it is marked as interlaced: where what moves has combs, deinterlace it first")
@@ -280,12 +291,13 @@ def _turns(frame: av.VideoFrame) -> list[Image.Transpose]:
 
 
 def _promised(container: Any, stream: Any) -> float:
-    """How long the film is, by what its file says of it: seconds; 0 if it says nothing."""
-    if stream.duration is not None:
-        return float(stream.duration * stream.time_base)
+    """How long the film is, by what its file says of its pictures: seconds; 0 if it says nothing."""
     if parts := re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", "")):  # Matroska's, of one track
         return 3600 * int(parts[1]) + 60 * int(parts[2]) + float(parts[3])
-    if container.duration is not None and len(container.streams) == 1:
+    alone = len(container.streams) == 1
+    if stream.duration is not None and (alone or container.format.name != UNTIMED):  # its sound may be longer
+        return float(stream.duration * stream.time_base)
+    if container.duration is not None and alone:
         return float(container.duration / av.time_base)
     return 0.0
 
