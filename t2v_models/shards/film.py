@@ -39,6 +39,8 @@ LEAST_MISSED = 0.05
 """Seconds at a film's end: less may come of rounding where pictures are shown for a millisecond."""
 UNTIMED = "matroska,webm"
 """The container that tells how long the film is, but not how long each picture is shown."""
+OF_ALL = (UNTIMED, "asf")
+"""Containers in which the length of pictures is that of the whole film, of which sound may be longer."""
 DOLBY_VISION = ("dvh1", "dvhe", "dva1", "dvav", "dav1")
 """What mp4 calls films whose colours only Dolby Vision's own data can tell; others can be shown without."""
 NO_DOLBY_VISION = "its colours are Dolby Vision's own (profile 5), which cannot be read here: convert it"
@@ -295,7 +297,7 @@ def _promised(container: Any, stream: Any) -> float:
     if parts := re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", "")):  # Matroska's, of one track
         return 3600 * int(parts[1]) + 60 * int(parts[2]) + float(parts[3])
     alone = len(container.streams) == 1
-    if stream.duration is not None and (alone or container.format.name != UNTIMED):  # its sound may be longer
+    if stream.duration is not None and (alone or container.format.name not in OF_ALL):
         return float(stream.duration * stream.time_base)
     if container.duration is not None and alone:
         return float(container.duration / av.time_base)
