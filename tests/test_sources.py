@@ -170,7 +170,17 @@ def test_long_and_broken_lines_in_quotes_are_captions_and_words_for_none_are_not
 def test_captions_that_are_none_are_named(tmp_path: Path) -> None:
     source = tmp_path / "source"
     for i, caption in enumerate(
-        (b"\xff\xfe\x00cat", b"", b"  \n", "😀 !".encode(), b"x" * 3000, None, b"\xef\xbb\xbffine")
+        (
+            b"\xff\xfe\x00cat",
+            b"",
+            b"  \n",
+            "😀 !".encode(),
+            b"x" * 3000,
+            None,
+            b"\xef\xbb\xbffine",
+            b"a \0 cat",
+            b"\x1b[1m",
+        )
     ):
         put(source, f"{i}.webp", to_webp(noise(i), 10), caption)
     pq.write_table(
@@ -181,11 +191,13 @@ def test_captions_that_are_none_are_named(tmp_path: Path) -> None:
     reasons = rejects(tmp_path / "out")
     assert reasons["0.webp"] == "its caption is not UTF-8: byte 0 cannot be read"
     assert all("no word" in reasons[f"{i}.webp"] for i in (1, 2, 3))
+    assert reasons["7.webp"] == "its caption holds the control character U+0000, which is no text"
+    assert reasons["8.webp"] == "its caption holds the control character U+001B, which is no text"
     notices = [row for row in pq.read_table(tmp_path / "out" / NOTICES).to_pylist() if "caption" in row["notice"]]
     assert notices == [{"path": "4.webp", "notice": "its caption of 3,000 characters is cut to 2,000"}]
     assert reasons["5.webp"] == "no caption: there is no 5.txt and no table was given"
     assert Manifest.load(tmp_path / "out").captions == ["x" * 2000, "fine"]
-    with pytest.raises(LabError, match="holds no clip with a caption .7 rejected"):
+    with pytest.raises(LabError, match="holds no clip with a caption .9 rejected"):
         ingest(source, tmp_path / "other", OPTIONS, tmp_path / "t.parquet")
 
 

@@ -2,6 +2,7 @@
 group."""
 
 import math
+import unicodedata
 
 from t2v_models.text.split import words
 
@@ -31,6 +32,8 @@ def read_caption(caption: object) -> str:
         raise ValueError(f"its caption holds half a character, a lone surrogate, in place {error.start}") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"its caption is not UTF-8: byte {error.start} cannot be read") from error
+    if control := next((c for c in text if unicodedata.category(c) == "Cc"), None):
+        raise ValueError(f"its caption holds the control character U+{ord(control):04X}, which is no text")
     if not words(shortened(text)):
         raise ValueError("its caption has no word: no letter or digit of any script")
     if text.casefold() in NO_CAPTION:
