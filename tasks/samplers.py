@@ -71,6 +71,11 @@ class Made:
         """Of all clips."""
         return self.sampler.spec
 
+    @property
+    def shapes(self) -> tuple[ClipSpec]:
+        """The one that it makes unasked."""
+        return (self.spec,)
+
     def frames(self, rows: Sequence[int]) -> Frames:
         """Clips of these numbers, `(b, t, h, w, 3)`."""
         return sample_frames(self.sampler, [self.captions[row] for row in rows], [self.seeds[row] for row in rows])

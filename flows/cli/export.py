@@ -23,7 +23,11 @@ def export(
     data: Annotated[str, typer.Argument(help="A dataset, or what makes clips: a run, diffusers:FOLDER, an .npz, ...")],
     out: Annotated[Path, typer.Argument(help="Folder to write the files to.", callback=folder_to_write)],
     kind: Annotated[
-        str, typer.Option(help="mp4, gif, webp, npz, png: a folder of frames a clip; or diffusers.")
+        str,
+        typer.Option(
+            help="mp4, gif, webp, npz, png: a folder of frames a clip; finetrainers, diffusion-pipe, musubi-tuner, "
+            "SimpleTuner: as these read it; or diffusers."
+        ),
     ] = "mp4",
     like: Annotated[Path | None, typer.Option(help="Run or dataset whose prompts a pipeline answers.")] = None,
     count: Annotated[int, typer.Option(min=1, help="Of a model: clips for each prompt.")] = 4,
@@ -40,6 +44,8 @@ def export(
     t2v export s3://bucket/circles arrays --kind npz    from a URL
     t2v export runs/a films --count 16                  what a model makes of
                                                         its training prompts
+    t2v export data/mine tuned --kind musubi-tuner      with the file that its
+                                                        loader is given
     t2v export diffusers:models/wan films --like data/circles
     t2v export runs/m pipe --kind diffusers             the model itself
 
@@ -48,6 +54,7 @@ def export(
     """
     from t2v_models.shards.export import KINDS
     from t2v_models.shards.export import export as export_clips
+    from t2v_models.shards.layouts import LAYOUTS, export_for
     from tasks.report.console import progress
 
     if kind == PIPELINE:
@@ -55,12 +62,18 @@ def export(
         print(f"{out} is a pipeline of diffusers: its README.md says how to ask it; here it is named {name}")
         print_json(as_json, {"data": data, "out": str(out), "pipeline": name})
         return
-    if kind not in KINDS:
-        raise LabError(f"unknown kind {kind!r}: {near(kind, (*KINDS, PIPELINE))}")
+    if kind not in (*KINDS, *LAYOUTS):
+        raise LabError(f"unknown kind {kind!r}: {near(kind, (*KINDS, *LAYOUTS, PIPELINE))}")
     clips = _clips(data, like, count, seed, work)
+
+    def tell(done: int, total: int) -> None:
+        show(done / total, f"clip {done:,} of {total:,}")
+
     with progress("export") as show:
-        done = export_clips(clips, out, kind, lambda done, total: show(done / total, f"clip {done:,} of {total:,}"))
-    print(f"{done:,} clips as {kind} in {out}")
+        done = export_for(kind, clips, out, tell) if kind in LAYOUTS else export_clips(clips, out, kind, tell)
+    print(
+        f"{done:,} clips as {kind} in {out}" + (f": name {out / LAYOUTS[kind].config} to it" if kind in LAYOUTS else "")
+    )
     print_json(as_json, {"data": data, "out": str(out), "clips": done})
 
 

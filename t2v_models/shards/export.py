@@ -4,7 +4,7 @@
 """
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -38,16 +38,33 @@ class Captioned(Protocol):
 
     @property
     def spec(self) -> ClipSpec:
-        """Of all clips."""
+        """Of all clips, or of the most."""
+
+    @property
+    def shapes(self) -> Sequence[ClipSpec]:
+        """One, or several."""
 
     def frames(self, rows: Sequence[int]) -> NDArray[np.uint8]:
         """Clips of these numbers, `(b, t, h, w, 3)`."""
 
 
 def export(
-    store: Captioned, out: Path, kind: str, on_clip: Callable[[int, int], None] = lambda done, total: None
+    store: Captioned,
+    out: Path,
+    kind: str,
+    on_clip: Callable[[int, int], None] = lambda done, total: None,
+    captions: Sequence[str] | None = None,
+    beside: Set[str] = frozenset(),
 ) -> int:
     """Write every clip as `KEY.KIND`, or as frames in a folder `KEY`, with its caption in `KEY.txt`.
+
+    Args:
+        store: the clips.
+        out: the folder.
+        kind: of the files.
+        on_clip: is told how many are written, of how many.
+        captions: in place of those of the clips.
+        beside: names of other files that may be there.
 
     Returns:
         The number of clips.
@@ -59,8 +76,8 @@ def export(
     """
     if kind not in KINDS:
         raise LabError(f"unknown kind {kind!r}: {near(kind, KINDS)}")
-    _require_own(out, store, kind)
-    for row, caption in enumerate(store.captions):
+    _require_own(out, store, kind, beside)
+    for row, caption in enumerate(store.captions if captions is None else captions):
         frames = store.frames([row])[0]
         for name, content in _files(frames, store.spec.fps, kind):
             write(out / f"{clip_key(row)}{name}", content)
@@ -69,16 +86,16 @@ def export(
     return len(store.captions)
 
 
-def _require_own(out: Path, store: Captioned, kind: str) -> None:
+def _require_own(out: Path, store: Captioned, kind: str, beside: Set[str]) -> None:
     """Refuse a folder with files that this export would not write; those of a killed one are removed."""
     own = "" if kind == "png" else f".{kind}"
     names = {clip_key(row) + suffix for row in range(len(store.captions)) for suffix in (own, ".txt")}
-    frames = {_frame_name(number) for number in range(store.spec.frames)}
+    frames = {_frame_name(number) for number in range(max(spec.frames for spec in store.shapes))}
     for folder in (out, *(path for path in out.glob("*") if kind == "png" and path.is_dir())):
         clear_stale(folder / "[0-9]*")
         allowed = names if folder == out else frames
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-            if path.name not in allowed:
+            if path.name not in allowed | beside:
                 raise LabError(f"{out} holds other files ({path.relative_to(out)}): choose an empty folder")
 
 

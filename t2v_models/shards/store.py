@@ -38,6 +38,11 @@ class ClipStore:
         """Of all clips, or of the most."""
         return self.manifest.spec
 
+    @property
+    def shapes(self) -> tuple[ClipSpec, ...]:
+        """Of its clips: one, or several."""
+        return self.manifest.shapes
+
     def spec_of(self, row: int) -> ClipSpec:
         """Of a clip."""
         shapes = self.manifest.shapes
