@@ -82,8 +82,8 @@ def following(manifest: "Manifest") -> NDArray[np.int64]:
     table = manifest.table
     if "source" not in table.column_names:
         return np.full(len(table), -1, np.int64)
-    source, caption = (table[name].unify_dictionaries().combine_chunks() for name in ("source", "caption"))
-    kinds = len(manifest.shapes) * caption.indices.to_numpy().astype(np.int64) + manifest.bucket_of
+    source = table["source"].unify_dictionaries().combine_chunks()
+    kinds = len(manifest.shapes) * manifest.caption_codes.astype(np.int64) + manifest.bucket_of
     films = np.unique(source.indices.to_numpy() * (kinds.max() + 1) + kinds, return_inverse=True)[1]
     start = table["source_frame"].to_numpy()
     frames = np.array([spec.frames for spec in manifest.shapes])[manifest.bucket_of]

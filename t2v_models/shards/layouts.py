@@ -7,7 +7,7 @@ and the clips are written whole. Where each rule stands is in docs/own-clips.md.
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,7 +121,7 @@ def _simple_tuner(out: Path, shapes: Shapes) -> str:
     return json.dumps([clips, texts], indent=2)
 
 
-def _toml(values: dict[str, object], head: str = "") -> str:
+def _toml(values: Mapping[str, object], head: str = "") -> str:
     """A table of TOML, whose words, numbers and lists are those of JSON."""
     lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
     return "\n".join([head, *lines] if head else lines) + "\n\n"

@@ -27,7 +27,7 @@ class ClipStore:
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
         self.captions = tuple(manifest.captions)
-        self._offset, self._length = (manifest.table[c].to_pylist() for c in ("frames_offset", "frames_size"))
+        self._offset, self._length = (manifest.table[c].to_numpy() for c in ("frames_offset", "frames_size"))
         self._open = lru_cache(OPEN_SHARDS)(self._map)
 
     def __len__(self) -> int:
@@ -75,8 +75,8 @@ class ClipStore:
 
     def stored(self, row: int) -> memoryview:
         """The bytes of a clip as they lie in its shard, not copied."""
-        offset = self._offset[row]
-        return self._open(self.manifest.shard_of(row))[offset : offset + self._length[row]]
+        offset = int(self._offset[row])
+        return self._open(self.manifest.shard_of(row))[offset : offset + int(self._length[row])]
 
     def _pixels(self, row: int) -> NDArray[np.uint8]:
         try:

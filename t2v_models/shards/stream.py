@@ -6,7 +6,7 @@ The state of a stream is one integer, the number of batches taken: nothing else 
 import logging
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from itertools import count
@@ -30,7 +30,7 @@ AHEAD = 2
 """Batches made ready before they are asked for."""
 
 
-def order(captions: Sequence[str], group: int, seed: int, epoch: int) -> NDArray[np.int64]:
+def order(captions: Sequence[Hashable], group: int, seed: int, epoch: int) -> NDArray[np.int64]:
     """The clips of one epoch as runs of `group` clips of one caption, int64; a pure function of its arguments.
 
     Within each caption clips are permuted and cut into runs; round r holds run r of every caption that has one, in
@@ -55,7 +55,7 @@ def order(captions: Sequence[str], group: int, seed: int, epoch: int) -> NDArray
 
 
 def blocked_order(
-    captions: Sequence[str], starts: Sequence[int], block: int, group: int, seed: int, epoch: int
+    captions: Sequence[Hashable], starts: Sequence[int], block: int, group: int, seed: int, epoch: int
 ) -> NDArray[np.int64]:
     """An epoch that goes through `block` shards at a time: blocks in random order, each in an `order` of its own.
 
@@ -96,8 +96,7 @@ class Epochs:
 
     def __init__(self, manifest: Manifest, number: int, group: int, seed: int, block: int | None) -> None:
         self._rows = manifest.buckets[number]
-        all_captions = manifest.captions
-        captions = [all_captions[row] for row in self._rows]
+        captions = manifest.caption_codes[self._rows].tolist()
         starts = np.searchsorted(self._rows, [row for row in manifest.starts[:-1] if manifest.bucket_of[row] == number])
 
         @lru_cache(maxsize=2)
