@@ -81,6 +81,7 @@ class Manifest:
     def captions(self) -> list[str]:
         """Caption of every clip; of one with several, each is a line of it. Equal ones are one object."""
         words = self._caption.dictionary.to_numpy(zero_copy_only=False)
+        pa.default_memory_pool().release_unused()
         captions: list[str] = words[self.caption_codes].tolist()
         return captions
 
@@ -92,7 +93,8 @@ class Manifest:
 
     @cached_property
     def _caption(self) -> pa.DictionaryArray:
-        return self.table["caption"].unify_dictionaries().combine_chunks()
+        column = self.table["caption"]
+        return column.chunk(0) if column.num_chunks == 1 else column.unify_dictionaries().combine_chunks()
 
     @cached_property
     def shapes(self) -> tuple[ClipSpec, ...]:
