@@ -8,6 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from t2v_models.batch import Batch
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.families.diffusion.model import Diffusion, DiffusionConfig
@@ -231,6 +232,45 @@ def test_without_reduction_there_is_no_upsampler():
     model = fresh(base_size=16)
     assert set(model.training_step(batch(0), 0, 0.0)) == {"loss/denoiser", "error"}
     assert model.make(Request(CAPTIONS, (0, 1))).shape == (2, 3, 4, 16, 16)
+
+
+@cache
+def of_every_third() -> Diffusion:
+    """Of clips that grow lighter by 20 a frame."""
+    model = fresh(every=3, base_size=16)
+    for step in range(STEPS):
+        model.training_step(brighter(step), step, step / STEPS)
+    return model
+
+
+def brighter(number: int) -> Batch:
+    plain = batch(number)
+    rise = (20 * torch.arange(SPEC.frames)).view(-1, 1, 1, 1).to(torch.uint8)
+    return Batch(plain.frames - 60 + rise, plain.all_captions, seed=number)
+
+
+def test_frames_between_those_of_the_denoiser_are_drawn_by_the_upsampler():
+    model = of_every_third()
+    assert model.shape[1] == 2
+    light = 127.5 * model.make(Request(CAPTIONS * 8, tuple(range(16)))).mean((0, 1, 3, 4))
+    assert light.diff().tolist() == pytest.approx([20, 20, 20], abs=4)
+    assert lighter_right(model, "light right").mean() > 0.1 > lighter_right(model, "light left").mean()
+
+
+def test_frames_that_are_known_come_back_whether_the_denoiser_makes_them_or_not():
+    first = brighter(500).frames[:2, :2].numpy()
+    clips = of_every_third().sample(Request(CAPTIONS, (0, 1), first_frames=first))
+    assert np.array_equal(clips[:, :2], first) and clips.shape[1] == SPEC.frames
+
+
+def test_steps_that_miss_the_last_frame_are_refused_with_the_nearest_lengths():
+    with pytest.raises(LabError, match=r"steps of 2 frames .* of 4 to the last: use 3 or 5 frames"):
+        fresh(every=2)
+    with pytest.raises(LabError, match="use 4 or 7 frames"):
+        fresh(every=3, network="factorised").check(Request(CAPTIONS[:1], (0,), frames=6))
+    assert fresh(every=3, network="factorised").sample(Request(CAPTIONS[:1], (0,), frames=7)).shape[1] == 7
+    with pytest.raises(ValidationError, match="single frames, which have none between"):
+        DiffusionConfig(every=3, images=1, network="factorised")
 
 
 def test_its_plan_says_what_size_it_denoises_and_why():

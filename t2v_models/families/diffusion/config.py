@@ -12,7 +12,7 @@ from t2v_models.families.diffusion.networks import NetworkName
 from t2v_models.families.diffusion.noise_levels import NoiseLevels
 from t2v_models.families.diffusion.precondition import Prediction
 from t2v_models.families.diffusion.samplers import CHURNED, SamplerName
-from t2v_models.families.diffusion.upsampler import reduction
+from t2v_models.families.diffusion.upsampler import check_length, reduction
 from t2v_models.families.texts import check_dropout
 from t2v_models.model import FamilyConfig
 
@@ -28,6 +28,13 @@ class DiffusionSettings(FamilyConfig):
     name: Literal["diffusion"] = "diffusion"
     batch_size: int = Field(64, ge=1, description="clips per update, over all ranks")
     base_size: int = Field(16, ge=4, le=512, description="least height of the small clips that are made first")
+    every: int = Field(
+        1,
+        ge=1,
+        le=64,
+        exclude_if=(1).__eq__,
+        description="small clips have each so many-th frame; the upsampler draws those between",
+    )
     network: NetworkName = Field(
         "folded", description="of the denoiser: time in channels, frames and attention over time, or patches"
     )
@@ -113,6 +120,14 @@ class DiffusionSettings(FamilyConfig):
         return powers
 
     @model_validator(mode="after")
+    def _pictures_have_none_between(self) -> Self:
+        if self.every > 1 and self.images == 1:
+            raise ValueError(
+                f"images 1 learns single frames, which have none between: use every 1 (found {self.every})"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _space_is_where_frames_are(self) -> Self:
         if self.space_attention and self.network != "factorised":
             raise ValueError(f"space_attention is for network factorised (found {self.network})")
@@ -127,6 +142,8 @@ class DiffusionSettings(FamilyConfig):
 
     def check_shapes(self, shapes: Sequence[ClipSpec]) -> None:
         """As every family; `factorised` and `transformer` take any length, and sizes that their cells divide."""
+        for spec in shapes:
+            check_length(spec.frames, self.every)
         if self.network == "folded":
             if len(shapes) > 1:
                 raise LabError(
@@ -145,7 +162,8 @@ class DiffusionSettings(FamilyConfig):
 
     def plan(self, spec: ClipSpec) -> str:
         factor = reduction(spec.height, spec.width, self.base_size)
-        small = f"denoises clips of {sides(spec.height // factor, spec.width // factor)} px"
+        few = f"{(spec.frames - 1) // self.every + 1} of {spec.frames} frames, " if self.every > 1 else ""
+        small = f"denoises {few}clips of {sides(spec.height // factor, spec.width // factor)} px"
         if factor == 1:
             return f"{small}, their own size, which base_size {self.base_size} leaves no whole part of"
         return f"{small} and enlarges their frames {factor} times: the least from base_size {self.base_size} on"

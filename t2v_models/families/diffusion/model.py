@@ -29,7 +29,7 @@ from t2v_models.families.diffusion.precondition import Preconditioned
 from t2v_models.families.diffusion.samplers import Churn, Denoise, Draw, euler, sample, steps_of
 from t2v_models.families.diffusion.standardise import Standardise
 from t2v_models.families.diffusion.unet import Sight
-from t2v_models.families.diffusion.upsampler import Upsampler, enlarge, reduction, shrink
+from t2v_models.families.diffusion.upsampler import Upsampler, check_length, enlarge, on_the_way, reduction, shrink
 from t2v_models.families.ema import Average, blend, power_share
 from t2v_models.families.muon import Muon
 from t2v_models.families.texts import beside, check_guidance, heard, left_out, mixed, none_like
@@ -72,9 +72,11 @@ class Diffusion(LossModel):
         self.text = config.text_encoder.build()
         self.factor = reduction(spec.height, spec.width, config.base_size)
         height, width = spec.height // self.factor, spec.width // self.factor
-        self.shape = 3, spec.frames, height, width
+        self.every = config.every if spec.frames > 1 else 1
+        check_length(spec.frames, self.every)
+        self.shape = 3, self._made(spec.frames), height, width
         still = config.images == 1  # pictures have no quick changes, and are the same whatever clip they are from
-        self.standardise = Standardise(spec.frames, height, width, 0.0 if still else config.balance)
+        self.standardise = Standardise(self.shape[1], height, width, 0.0 if still else config.balance)
         network = network_of(
             config.network, self.shape, self.text.width, config.patch, config.widths, config.blocks, config.condition,
             config.given > 0, config.cross_attention, config.space_attention,
@@ -84,11 +86,16 @@ class Diffusion(LossModel):
         if config.space_attention and self.is_of_images:
             self.able = self.able | {"motion"}
         self.denoiser = Preconditioned(network, config.prediction)
-        self.upsampler = Upsampler(self.factor, config.upsampler_width) if self.factor > 1 else None
+        more = self.factor > 1 or self.every > 1
+        self.upsampler = Upsampler(self.factor, config.upsampler_width, self.every > 1) if more else None
         learnt = [network for network in (self.denoiser, self.upsampler) if network]
         self.average = Average(learnt)
         self.kept = nn.ModuleList(Average(learnt) for _ in config.ema_kept)
         self.expected = ExpectedError(config.weight, config.training_levels.low, config.training_levels.high)
+
+    def _made(self, frames: int) -> int:
+        """How many of so many frames the denoiser makes."""
+        return (frames - 1) // self.every + 1
 
     @property
     def is_of_images(self) -> bool:
@@ -111,13 +118,13 @@ class Diffusion(LossModel):
     def training_step(self, batch: Batch, step: int, progress: float) -> Metrics:
         """One step of both networks; the very first looks at the data."""
         if not self.standardise.is_measured:
-            self.standardise.measure(shrink(to_video(batch.frames), self.factor))
+            self.standardise.measure(shrink(to_video(batch.frames), self.factor, self.every))
         return super().training_step(batch, step, progress)
 
     def losses(self, part: Batch, step: int, progress: float) -> dict[str, Loss]:
         """Of the denoiser at one noise level a clip; of the upsampler at one frame a clip."""
         video = to_video(part.frames)
-        small = shrink(video, self.factor)
+        small = shrink(video, self.factor, self.every)
         learnt = one_frame(part, small) if self._learns_images(step, progress) else small
         found = {"denoiser": self._denoiser_loss(part, learnt)}
         if self.upsampler:
@@ -146,8 +153,14 @@ class Diffusion(LossModel):
     def _upsampler_loss(self, upsampler: Upsampler, part: Batch, small: Tensor, video: Tensor) -> Loss:
         rows = torch.arange(len(video), device=self.device)
         frame = (part.rand() * video.shape[2]).long()
-        noise = FORGIVEN * part.rand()[:, None, None, None] * part.randn(*small.shape[1:2], *small.shape[3:])
-        error = upsampler(small[rows, :, frame] + noise) - video[rows, :, frame]
+        before, after, share = on_the_way(frame, self.every)
+
+        def seen(place: Tensor) -> Tensor:
+            noise = FORGIVEN * part.rand()[:, None, None, None] * part.randn(*small.shape[1:2], *small.shape[3:])
+            return small[rows, :, place] + noise
+
+        made = upsampler(seen(before), seen(after), share) if self.every > 1 else upsampler(seen(frame))
+        error = made - video[rows, :, frame]
         return Loss(error.square().mean((1, 2, 3)).sum(), len(video))
 
     def before_step(self, step: int, progress: float) -> None:
@@ -189,6 +202,7 @@ class Diffusion(LossModel):
         super().check(request)
         if request.steps is not None and request.steps < 1:
             raise LabError(f"{self.name} makes a clip in 1 step or more (found {request.steps})")
+        check_length(request.frames or self.spec.frames, self.every)
         self._check_memory(request)
         if request.motion is not None:
             check_motion(request.motion, request.frames or self.spec.frames, request.first_frames is not None)
@@ -246,7 +260,11 @@ class Diffusion(LossModel):
     def _noise(self, seeds: Sequence[int], frames: int | None = None, size: tuple[int, int] | None = None) -> Draw:
         """What draws standard noise for small clips, of their own length and size or others, row i by `seeds[i]`."""
         colours, length, *small = self.shape
-        shape = colours, frames or length, *((side // self.factor for side in size) if size else small)
+        shape = (
+            colours,
+            self._made(frames) if frames else length,
+            *((side // self.factor for side in size) if size else small),
+        )
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         return lambda: torch.stack([torch.randn(shape, generator=own) for own in generators]).to(self.device)
 
@@ -255,7 +273,9 @@ class Diffusion(LossModel):
     ) -> Tensor:
         """Clips of texts, guided away from others, at full size; `calls` of the denoiser, by default as configured."""
         config = self.config
-        denoise = self._denoise(text, away, scale, given and KnownFrames(shrink(given.video, self.factor), given.known))
+        every = self.every
+        small = given and KnownFrames(shrink(given.video, self.factor, every), given.known[:, ::every])
+        denoise = self._denoise(text, away, scale, small)
         steps = steps_of(config.sampler, calls or config.steps)
         sigmas = config.sampling_levels.falling(steps).to(self.device)
         x = sample(config.sampler, denoise, sigmas[0] * draw(), sigmas, draw, Churn(config.churn))
@@ -280,7 +300,7 @@ class Diffusion(LossModel):
 
     def enlarged(self, small: Tensor) -> Tensor:
         """Clips at full size, in [-1, 1]."""
-        return (enlarge(self.average[1], small) if self.upsampler else small).clamp(-1, 1)
+        return (enlarge(self.average[1], small, self.every) if self.upsampler else small).clamp(-1, 1)
 
     def _denoise(
         self, text: Text, away: Text, scale: float, given: KnownFrames | None, sight: Sight = "own"

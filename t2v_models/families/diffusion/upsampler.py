@@ -1,24 +1,33 @@
-"""The second step of a cascade: small frames to full ones.
+"""The second step of a cascade: small frames to full ones, and to those between them where not every frame was made.
 
-It works frame by frame and adds what regression can know: where an edge lies within a coarse pixel. What is made of
-nothing, motion first of all, is the base's. Its input is slightly noisy in training, so that it forgives the base its
-errors (Ho et al. 2022, arXiv:2106.15282, conditioning augmentation).
+It works frame by frame and adds what regression can know: where an edge lies within a coarse pixel, and where it is on
+the way from one frame to the next (Ho et al. 2022, arXiv:2210.02303, section 2.3, where both are diffusions). What is
+made of nothing, motion first of all, is the base's. Its input is slightly noisy in training, so that it forgives the
+base its errors (Ho et al. 2022, arXiv:2106.15282, conditioning augmentation).
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from t2v_models.config import LabError
+
 BLOCKS = 3
 
 
 class Upsampler(nn.Module):
-    """Frames `(n, 3, h, w)` in [-1, 1] to `(n, 3, factor h, factor w)`; at the start little more than enlarged."""
+    """Frames `(n, 3, h, w)` in [-1, 1] to `(n, 3, factor h, factor w)`; at the start little more than enlarged.
 
-    def __init__(self, factor: int, width: int) -> None:
+    Args:
+        factor: of both sides.
+        width: channels.
+        between: whether it draws frames on the way from one to another, of which it sees both.
+    """
+
+    def __init__(self, factor: int, width: int, between: bool = False) -> None:
         super().__init__()
         self.factor = factor
-        self.enter = nn.Conv2d(3, width, 3, padding=1)
+        self.enter = nn.Conv2d(7 if between else 3, width, 3, padding=1)
         self.blocks = nn.ModuleList(
             nn.Sequential(
                 nn.SiLU(), nn.Conv2d(width, width, 3, padding=1), nn.SiLU(), nn.Conv2d(width, width, 3, padding=1)
@@ -28,18 +37,50 @@ class Upsampler(nn.Module):
         self.leave = nn.Conv2d(width, 3 * factor**2, 3, padding=1)
         self.leave.weight.data.mul_(0.01)
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """Each frame by itself."""
-        h = self.enter(frames.contiguous(memory_format=torch.channels_last))
+    def forward(self, frames: Tensor, others: Tensor | None = None, share: Tensor | None = None) -> Tensor:
+        """Each frame by itself, or the one that is a share `(n,)` of the way on from it to the other."""
+        seen = frames
+        if others is not None and share is not None:
+            way = share.to(frames).view(-1, 1, 1, 1)
+            seen = torch.cat([frames, others, way.expand_as(frames[:, :1])], 1)
+            frames = torch.lerp(frames, others, way)
+        h = self.enter(seen.contiguous(memory_format=torch.channels_last))
         for block in self.blocks:
             h = h + block(h)
         enlarged = F.interpolate(frames, scale_factor=self.factor, mode="bilinear")
         return enlarged + F.pixel_shuffle(self.leave(F.silu(h)), self.factor).to(frames.dtype)
 
 
-def enlarge(upsampler: nn.Module, video: Tensor) -> Tensor:
-    """Clips `(b, 3, t, h, w)` at full size, one at a time, which stays in a core's cache."""
-    return torch.stack([upsampler(clip.transpose(0, 1)).transpose(0, 1) for clip in video])
+def enlarge(upsampler: nn.Module, video: Tensor, every: int = 1) -> Tensor:
+    """Clips `(b, 3, t, h, w)` at full size and with all frames, of which each `every`-th is there; one at a time, which
+    stays in a core's cache."""
+    if every == 1:
+        return torch.stack([upsampler(clip.transpose(0, 1)).transpose(0, 1) for clip in video])
+    frames = torch.arange((video.shape[2] - 1) * every + 1, device=video.device)
+    before, after, share = on_the_way(frames, every)
+    clips = (clip.transpose(0, 1) for clip in video)
+    return torch.stack([upsampler(clip[before], clip[after], share).transpose(0, 1) for clip in clips])
+
+
+def on_the_way(frames: Tensor, every: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of the numbers of frames `(n,)` those of the small frames before and after, and how far it is from one to the
+    other, 0 to 1."""
+    before = frames // every
+    return before, before + (frames % every > 0).long(), (frames % every) / every
+
+
+def check_length(frames: int, every: int) -> None:
+    """See that a clip begins and ends with a frame that is made first.
+
+    Raises:
+        LabError: it does not; the nearest lengths that do.
+    """
+    if (frames - 1) % every:
+        less = (frames - 1) // every * every + 1
+        raise LabError(
+            f"diffusion: steps of {every} frames (every={every}) do not lead from the first of {frames} to the last: "
+            f"use {less} or {less + every} frames, or another every"
+        )
 
 
 def reduction(height: int, width: int, base: int) -> int:
@@ -48,6 +89,6 @@ def reduction(height: int, width: int, base: int) -> int:
     return max(factor for factor in range(1, most + 1) if height % factor == width % factor == 0)
 
 
-def shrink(video: Tensor, factor: int) -> Tensor:
-    """Averages over squares of `factor` pixels a side, of `(b, 3, t, h, w)`."""
-    return F.avg_pool3d(video, (1, factor, factor)) if factor > 1 else video
+def shrink(video: Tensor, factor: int, every: int = 1) -> Tensor:
+    """Averages over squares of `factor` pixels a side of each `every`-th frame, of `(b, 3, t, h, w)`."""
+    return F.avg_pool3d(video[:, :, ::every], (1, factor, factor)) if factor > 1 else video[:, :, ::every]
