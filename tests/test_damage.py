@@ -147,6 +147,16 @@ def test_a_film_that_is_cut_is_told_and_its_beginning_kept(whole: dict[str, Path
     assert frozen(clips) == 0
 
 
+@pytest.mark.parametrize("lost", [0, 300])
+def test_a_short_ogg_whose_pages_were_all_read_on_opening_tells_of_them(whole: dict[str, Path], lost: int) -> None:
+    """FFmpeg says so while it looks what there is, which is not listened to."""
+    content = whole["vp8.ogv"].read_bytes()
+    place = len(content) // 2
+    with tempfile.TemporaryDirectory() as folder:
+        path = put(Path(folder), "a.ogv", content[:place] + bytes(300 - lost) + content[place + 300 :], None)
+        assert broken(path, "ogg", 0)
+
+
 def test_a_gif_that_is_cut_is_told_wherever_it_ends(tmp_path: Path) -> None:
     frames, path = [Image.fromarray(frame) for frame in noisy(6)], tmp_path / "a.gif"
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=100)

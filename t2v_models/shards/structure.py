@@ -3,6 +3,7 @@ come too early. Demuxers read on at the next part that looks right, and seldom s
 """
 
 import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from mmap import ACCESS_READ, mmap
@@ -26,6 +27,8 @@ TAG = re.compile(rb"[\x08\x09\x12].{7}\0\0\0", re.DOTALL)
 """The head of a piece of FLV: sound, pictures or data."""
 TS_PACKETS = {188: 0, 192: 4, 204: 0}
 """Lengths of a transport stream's packets, and where in them its mark, a G, stands."""
+TURNED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+"""Every byte with its bits in the other order."""
 
 
 def broken(path: Path, container: str, track: int) -> list[range]:
@@ -35,7 +38,8 @@ def broken(path: Path, container: str, track: int) -> list[range]:
         track: what a transport stream calls its pictures: its PID.
     """
     walks: dict[str, Callable[[mmap], Iterable[range]]] = {
-        "matroska,webm": broken_clusters, "avi": _avi, "flv": _flv, "asf": _asf, "mpegts": partial(_ts, track)
+        "matroska,webm": broken_clusters, "avi": _avi, "flv": _flv, "asf": _asf, "mpegts": partial(_ts, track),
+        "ogg": _ogg,
     }  # fmt: skip
     walk = walks.get(container)
     if walk is None:
@@ -210,6 +214,29 @@ def _ps_ends(data: mmap) -> bool:
     while at + 6 <= len(data) and data[at : at + 3] == b"\0\0\1" and data[at + 3] > 0xBA:
         at += 6 + int.from_bytes(data[at + 4 : at + 6], "big")
     return at <= len(data) and (at == len(data) or not any(data[at:]) or data[at : at + 4] == b"\0\0\1\xb9")
+
+
+def _ogg(data: mmap) -> Iterator[range]:
+    """Pages of Ogg and their checksums: RFC 3533, section 6. FFmpeg looks at them, but may have done so on opening."""
+    at = max(0, data.find(b"OggS"))
+    while at < len(data):
+        after = _ogg_next(data, at)
+        if after is None:
+            pages = (found.start() for found in re.finditer(b"OggS", data[at + 1 :]))
+            after = next((at + 1 + page for page in pages if _ogg_next(data, at + 1 + page)), len(data))
+            yield range(at, after)
+        at = after
+
+
+def _ogg_next(data: mmap, at: int) -> int | None:
+    """Where the page behind this one begins; None where this is none or has a wrong checksum."""
+    lengths = data[at + 27 : at + 27 + data[at + 26]] if at + 27 <= len(data) else b""
+    after = at + 27 + len(lengths) + sum(lengths)
+    if data[at : at + 4] != b"OggS" or after > len(data):
+        return None
+    page = data[at : at + 22] + bytes(4) + data[at + 26 : after]
+    turned = ~zlib.crc32(page.translate(TURNED), 0xFFFFFFFF) & 0xFFFFFFFF  # Ogg counts bits from the other side
+    return after if int(f"{turned:032b}"[::-1], 2) == int.from_bytes(data[at + 22 : at + 26], "little") else None
 
 
 def _ogg_ends(data: mmap) -> bool:
