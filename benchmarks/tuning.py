@@ -244,7 +244,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("tuning"), help="folder of tuned runs and sheets of clips")
     parser.add_argument("--clips", type=int, default=4, help="clips to tune on")
     parser.add_argument("--edits", type=int, default=16, help="prompts for each of them")
-    parser.add_argument("--steps", type=int, default=200, help="updates of tuning")
+    parser.add_argument("--steps", type=int, default=240, help="updates of tuning")
     parser.add_argument("--only", choices=("tuned", "moved"), help="one of the two tables")
     asked = parser.parse_args()
     torch.set_num_threads(1)

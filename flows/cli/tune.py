@@ -13,8 +13,8 @@ from tasks.servers.runtime import WORK
 
 commands = typer.Typer()
 
-STEPS = 200
-"""Updates, a minute or two of a core for a clip of 32 px."""
+STEPS = 240
+"""Updates, half a minute of a core for a clip of 32 px."""
 
 
 @commands.command()

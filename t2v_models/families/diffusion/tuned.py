@@ -49,7 +49,7 @@ SMALL = 0.001
 
 
 class TunedConfig(FamilyConfig):
-    """A minute or two of a processor for a clip of 32 px."""
+    """Half a minute of a processor for a clip of 32 px."""
 
     about = "one clip learnt by a diffusion of images, to show its motion of other things: made by 't2v tune'"
 
@@ -63,8 +63,8 @@ class TunedConfig(FamilyConfig):
     warmup_steps: int = Field(10, ge=1, le=100_000, description="updates over which the step rises from 0")
     decay: float = Field(0.5, gt=0, le=1, description="share of the run, its end, over which it falls to 0")
     dropout: float = Field(0.5, ge=0, lt=1, description="share of updates without the caption: motion is of no words")
-    steps: int = Field(25, ge=1, le=1000, description="evaluations of the network for one clip, and back to its noise")
-    guidance: float = Field(3.0, ge=0, le=100, description="how strongly the prompt counts; 1 is as learnt")
+    steps: int = Field(12, ge=1, le=1000, description="evaluations of the network for one clip, and back to its noise")
+    guidance: float = Field(2.0, ge=0, le=100, description="how strongly the prompt counts; 1 is as learnt")
     variety: float = Field(0.1, ge=0, le=1, description="share of the first noise that a seed draws, not the clip's")
 
     @model_validator(mode="after")
