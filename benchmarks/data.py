@@ -13,6 +13,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,12 @@ from PIL import Image, ImageDraw
 from torch.utils.data import DataLoader, Dataset
 
 from t2v_models.batch import to_video
+from t2v_models.clips.spec import Bucket, ClipSpec
 from t2v_models.processes import process_pool
 from t2v_models.shards.codec import decoded, packed
 from t2v_models.shards.manifest import Manifest, finish
 from t2v_models.shards.store import ClipStore
+from t2v_models.shards.stream import batches
 from t2v_models.shards.verify import verify
 from t2v_models.shards.write import shard_name, write_shard
 from t2v_models.worlds.dataset import DatasetConfig, draw_clips
@@ -285,6 +288,29 @@ def reading(work: Path) -> Iterator[Figure]:
     }  # fmt: skip
 
 
+def mixing(work: Path) -> Iterator[Figure]:
+    """Batches of three shapes in turns against batches of one, of as many pixels."""
+    sizes = (ClipSpec(size=64), ClipSpec(height=32, width=128), ClipSpec(height=128, width=32))
+    one = CONFIG.model_copy(update={"clips": 3000})
+    mixed = DatasetConfig(buckets=tuple(Bucket(spec=spec, clips=1000) for spec in sizes))
+    stores = {}
+    for name, config in (("one", one), ("mixed", mixed)):
+        for index in range(config.shards):
+            write_shard(work / name, config, index)
+        stores[name] = ClipStore(finish(work / name, config))
+
+    def read_all(name: str) -> None:
+        for _ in islice(batches(stores[name], 16, 1, 0, workers=0), 3000 // 16):
+            pass
+
+    found = in_turns(9, mixed=lambda turn: read_all("mixed"), one=lambda turn: read_all("one"))
+    yield {
+        "figure": "mixed buckets against one shape, CPU seconds", "ratio": found["mixed"] / found["one"], "gate": 1.1,
+        "target": 1.02, "limit": "the baseline", "clips_per_second": 3000 / found["mixed"],
+        "baseline_clips_per_second": 3000 / found["one"],
+    }  # fmt: skip
+
+
 def verifying(work: Path) -> Iterator[Figure]:
     """`verify` against sha256 of the same files."""
     folder = work / "data"
@@ -364,6 +390,7 @@ GROUPS = {
     "codecs": codecs,
     "workers": workers,
     "read": reading,
+    "mix": mixing,
     "verify": verifying,
     "truth": truth,
     "memory": memory,
