@@ -53,6 +53,13 @@ def train(data: Path, run_dir: Path, steps: int, name: str = "gan", **changes: o
     return fit(run_of(data, SMALL[name]), ClipStore(Manifest.load(data)), config, run_dir, quiet)
 
 
+def train_on(store: ClipStore, run_dir: Path, steps: int, name: str = "gan") -> checkpoints.Checkpoint:
+    """A run on clips from anywhere."""
+    config = TrainConfig(steps=steps, log_every=1, probe_seconds=0)
+    model = SMALL[name].model_copy(update={"batch_size": 8})
+    return fit(RunConfig.of(store.manifest, model, 0), store, config, run_dir, quiet)
+
+
 def tensors(run_dir: Path) -> dict[str, Tensor]:
     model, last = checkpoints.load(run_dir)
     checkpoints.restore(model, last, run_dir)

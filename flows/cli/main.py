@@ -15,7 +15,7 @@ from flows.cli.data import commands as data_commands
 from flows.cli.evaluate import commands as evaluate_commands
 from flows.cli.export import commands as export_commands
 from flows.cli.generate import commands as generate_commands
-from flows.cli.options import Data, Json, Work, folder_to_write, print_json, run_folder
+from flows.cli.options import DataOrTars, Json, Work, folder_to_write, print_json, run_folder
 from flows.cli.play import commands as play_commands
 from flows.cli.settings import augment_config, lab_config, model_config
 from flows.cli.story import commands as story_commands
@@ -100,7 +100,7 @@ def run(
 
 @app.command()
 def train(
-    data: Data,
+    data: DataOrTars,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -132,7 +132,14 @@ def train(
     work: Work = WORK,
     as_json: Json = False,
 ) -> None:
-    """Train a model on a dataset, tracked in MLflow. The same command again resumes."""
+    """Train a model on a dataset, tracked in MLflow. The same command again resumes.
+
+    \b
+    t2v train data/circles --model diffusion --minutes 10
+    t2v train data/mixed --model diffusion --set network=factorised --mix 64x36x1=0.2
+    t2v train 'shards/{000..099}.tar' --out runs/theirs    tars of others, where
+                                                           they lie
+    """
     from t2v_models.checkpoint import RunConfig
     from t2v_models.shards.buckets import mix_of
     from t2v_models.shards.remote import open_data
@@ -146,7 +153,7 @@ def train(
     training = TrainConfig.model_validate(length | machine | {"ranks": ranks, "oversubscribe": oversubscribe})
     check_ranks(config, training)
     if out is None:
-        out = Path("runs") / f"{data.rstrip('/').rsplit('/', 1)[-1]}-{model}"
+        out = Path("runs") / f"{_called(data)}-{model}"
         check_writable(out, "give --out, for the run would go to")
     # before the server is started: a missing dataset, or a model that cannot be built for it, is said at once
     manifest = open_data(data, work / "cache", cache_gib, out).manifest
@@ -161,6 +168,12 @@ def train(
     print(f"trained {out}: try {example}")
     print(f"how often it does as asked: {shlex.join(['t2v', 'evaluate', str(out)])}")
     print_json(as_json, {"run": str(out), "data": str(data)})
+
+
+def _called(data: str) -> str:
+    """The last part of the name of a dataset; of tars that of their folder."""
+    parts = data.rstrip("/").split("/")
+    return parts[-1] if not parts[-1].endswith(".tar") else parts[-2] if len(parts) > 1 else "tars"
 
 
 @app.command()

@@ -40,6 +40,13 @@ Work = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")]
 Data = Annotated[str, typer.Argument(help="Folder or URL (s3://, http://, ...) of a dataset made by 't2v render'.")]
+DataOrTars = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="Folder or URL (s3://, http://, ...) of a dataset, or WebDataset tars of .npy or .webp clips.",
+    ),
+]
 WordNetFolder = Annotated[
     Path | None,
     typer.Option(

@@ -8,7 +8,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from t2v_models.config import Config, LabError
 
-Codec = Literal["lz4", "webp"]
+Codec = Literal["lz4", "webp", "npy"]
 """How pixels are stored: `shards.codec`."""
 
 UNIT_SIZE = 64

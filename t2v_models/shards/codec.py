@@ -1,8 +1,9 @@
-"""The pixels of a clip as the bytes of one member of a shard, and back. Both codecs keep every pixel.
+"""The pixels of a clip as the bytes of one member of a shard, and back. All codecs keep every pixel.
 
 `lz4`, the default, is an .npy file in an LZ4 frame (`lz4 -d` opens it): of what pyarrow brings it packs and unpacks
 fastest, at 1.4 times the bytes of zstd. `webp` is an animation that any browser plays, in three quarters of the bytes,
-but 80 times slower to write and 60 times slower to read (figures in docs/log/2026-11.md).
+but 80 times slower to write and 60 times slower to read (figures in docs/log/2026-11.md). `npy` is the same array
+unpacked, as other people's shards have it.
 """
 
 import io
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from t2v_models.clips.spec import ClipSpec, Codec
 
-FRAMES_SUFFIX: dict[Codec, str] = {"lz4": ".npy.lz4", "webp": ".webp"}
+FRAMES_SUFFIX: dict[Codec, str] = {"lz4": ".npy.lz4", "webp": ".webp", "npy": ".npy"}
 """What the names of members with pixels end in."""
 
 Frames = NDArray[np.uint8]
@@ -43,6 +44,8 @@ class Packer:
             from t2v_models.clips import media  # brings decoders of films, which processes that write LZ4 need not load
 
             return media.to_webp(self.frames, self._spec.fps)
+        if self._codec == "npy":
+            return self._content.tobytes()
         content: bytes = _LZ4.compress(self._content, asbytes=True)
         return content
 
@@ -71,6 +74,8 @@ def decoded(stored: Stored, spec: ClipSpec, codec: Codec) -> Frames:
             if pixels.shape != shape:
                 raise ValueError(f"it has shape {pixels.shape}")
             return pixels
+        if codec == "npy":
+            return np.asarray(_without_headers(pa.py_buffer(stored), 1, spec)[0])
         content = _LZ4.decompress(stored, decompressed_size=_npy_size(spec))
     except (OSError, EOFError, SyntaxError, ValueError) as error:
         raise ValueError(f"no clip of {shape}: {error}") from error
@@ -86,7 +91,7 @@ def decoded_batch(stored: Sequence[Stored], spec: ClipSpec, codec: Codec) -> Fra
     Raises:
         ValueError: some bytes are no clip of this size.
     """
-    if codec == "webp" or not stored:
+    if codec != "lz4" or not stored:
         return np.array([decoded(one, spec, codec) for one in stored], np.uint8).reshape(-1, *spec.shape)
     try:
         stream = pa.CompressedInputStream(pa.BufferReader(b"".join(stored)), "lz4")

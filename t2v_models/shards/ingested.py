@@ -41,7 +41,9 @@ class IngestOptions(Config):
     )
     validation: float = Field(0.05, ge=0, lt=1, description="share of the source files kept for validation")
     clips_per_shard: int = Field(500, ge=1, le=100_000, description="clips in one tar file")
-    codec: Codec = Field("lz4", description="how pixels are stored: lz4 is fast, webp plays in any browser")
+    codec: Codec = Field(
+        "lz4", description="how pixels are stored: lz4 is fast, webp plays in any browser, npy is plain"
+    )
     shapes: tuple[ClipSpec, ...] = Field(
         (), exclude_if=not_, description="of clips of several shapes: each file goes to the one nearest to its own"
     )
@@ -102,6 +104,9 @@ class IngestConfig(IngestOptions):
     prompts: tuple[str, ...] = Field(description="some of the captions, to sample a model with while it trains")
     before: tuple[Before, ...] = Field((), exclude_if=not_, description="what it was each time clips were added")
     buckets: tuple[Bucket, ...] = Field((), exclude_if=not_, description="how many clips there are of each shape")
+    tars: tuple[int, ...] = Field(
+        (), exclude_if=not_, description="clips in each of other people's tars, that are learnt from where they lie"
+    )
 
     @property
     def columns(self) -> dict[str, str]:
@@ -138,6 +143,8 @@ class IngestConfig(IngestOptions):
     @property
     def shards(self) -> int:
         """Number of tar files, each of clips of one shape: each time clips are added, they begin ones of their own."""
+        if self.tars:
+            return len(self.tars)
         ends = [[0] * max(1, len(self.buckets)), *(_counts(state) for state in self.now)]
         return sum(
             -(-(end - start) // self.clips_per_shard)

@@ -314,6 +314,7 @@ def _card(config: DataConfig, shards: tuple[Shard, ...], validated: bool) -> str
         shapes = f"Clips of several shapes, frames x pixels: {', '.join(each)};"
     pixels = {
         "lz4": "an .npy file of uint8 `(frames, height, width, 3)` in an LZ4 frame",
+        "npy": "an .npy file of uint8 `(frames, height, width, 3)`",
         "webp": "a lossless animation",
     }[config.codec]
     return f"""---

@@ -78,14 +78,18 @@ def open_data(data: Path | str, cache: Path, gib: float = CACHE_GIB, out: Path |
     """The dataset in a folder or at a URL as an array of clips.
 
     Args:
-        data: a folder, or a URL of any scheme that fsspec knows.
-        cache: folder for what comes from URLs; any number of processes and datasets may share it.
+        data: a folder, a URL of any scheme that fsspec knows, or WebDataset tars of others (`in_place`).
+        cache: folder for what comes from URLs and for manifests of tars; many processes and datasets may share it.
         gib: the most that the cache may hold, in GiB.
         out: where a run on it is written, if one is.
 
     Raises:
         LabError: there is no dataset, `out` lies in it, or the cache is too small for it or cannot be written.
     """
+    from t2v_models.shards.in_place import manifest_of, tars_in_place  # which is built on what is here
+
+    if tars := tars_in_place(str(data)):
+        return ClipStore(manifest_of(tars, cache))
     if is_url(data):
         return RemoteStore(str(data), cache, gib)
     store = ClipStore(Manifest.load(local_folder(data)))

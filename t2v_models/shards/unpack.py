@@ -145,7 +145,7 @@ def unpack(tar: Path, folder: Path, called: str = "") -> None:
             f"{called} cannot be unpacked to {folder} ({error.strerror}): make room, or name another OUT"
         ) from error
     for path in sorted(folder.rglob("*.json")):
-        if (captions := _captions(path.read_bytes())) and not path.with_suffix(".txt").exists():
+        if (captions := captions_in(path.read_bytes())) and not path.with_suffix(".txt").exists():
             path.with_suffix(".txt").write_text("\n".join(captions), encoding="utf-8", errors="replace")
 
 
@@ -182,7 +182,7 @@ def _check_alone(place: Path, kinds: dict[Path, str]) -> None:
         )
 
 
-def _captions(content: bytes) -> list[str]:
+def captions_in(content: bytes) -> list[str]:
     """What the JSON of a sample says that it shows: as the columns of tables are called, one text or several."""
     try:
         told = json.loads(content)

@@ -49,7 +49,9 @@ class DatasetConfig(Config):
     drifting: bool = Field(False, exclude_if=not_, description="the background drifts by a pixel a frame")
     background_named: bool = Field(False, exclude_if=not_, description="captions end with their background")
     clips_per_shard: int = Field(500, ge=1, le=100_000, description="clips in one tar file")
-    codec: Codec = Field("lz4", description="how pixels are stored: lz4 is fast, webp plays in any browser")
+    codec: Codec = Field(
+        "lz4", description="how pixels are stored: lz4 is fast, webp plays in any browser, npy is plain"
+    )
     buckets: tuple[Bucket, ...] = Field(
         (), exclude_if=not_, description="several shapes and how many clips of each, in place of spec and clips"
     )
