@@ -1,6 +1,7 @@
 """Processes forked from a server that has imported torch and its compiler once, which takes five seconds each time."""
 
 import os
+import signal
 from collections.abc import Callable
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
@@ -38,9 +39,24 @@ def by_two_ranks(work: Callable[..., None], *arguments: Any) -> None:
 
 def by_ranks(world: int, work: Callable[..., None], *arguments: Any) -> None:
     """Have so many processes do the work."""
+    store, processes = _ranks(world, work, arguments)
+    assert [ended(process) for process in processes] == [0] * world, store
+
+
+def until_killed(world: int, work: Callable[..., None], *arguments: Any) -> None:
+    """The same of work that the first of them ends with SIGKILL, whereupon the others are killed as well."""
+    store, processes = _ranks(world, work, arguments)
+    first, *others = processes
+    assert ended(first) == -signal.SIGKILL, store
+    for process in others:
+        process.kill()
+        process.join()
+
+
+def _ranks(world: int, work: Callable[..., None], arguments: tuple[Any, ...]) -> tuple[TCPStore, list[BaseProcess]]:
+    """The store by which they meet, and the processes."""
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # a port found and kept in one step
-    processes = [start(_as_rank, rank, world, store.port, work, arguments) for rank in range(world)]
-    assert [ended(process) for process in processes] == [0] * world
+    return store, [start(_as_rank, rank, world, store.port, work, arguments) for rank in range(world)]
 
 
 def _as_rank(rank: int, world: int, port: int, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:

@@ -2,8 +2,10 @@
 
 import base64
 import json
+import os
 import re
 import shutil
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -29,11 +31,11 @@ from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
 from t2v_models.training.config import TrainConfig
 from t2v_models.training.loop import fit
-from t2v_models.training.run_log import METRICS
+from t2v_models.training.run_log import METRICS, Log
 from t2v_models.training.validation import OTHERS, sheet, watcher
 from tasks.play import player, show
 from tasks.subjects import asked_of, dataset_like, shapes_of, subject, taken
-from tests.forked import by_two_ranks
+from tests.forked import by_two_ranks, until_killed
 from tests.runs import SMALL, tensors
 from tests.tiny import BUCKET_SHAPES, BUCKETS, noise, put, rendered
 
@@ -81,29 +83,43 @@ def test_a_resumed_run_is_bit_for_bit_an_unbroken_one(kind: str, folder: Path, o
 
 def trained(
     data: Path, out: Path, steps: int, model: ModelConfig = FACTORISED, dies_at: int = 0,
-    mix: Mapping[str, float] | None = None,
+    mix: Mapping[str, float] | None = None, log: Log | None = None,
 ) -> None:  # fmt: skip
     """A run, or what a kill leaves of one."""
 
-    def log(step: int, figures: dict[str, float]) -> None:
+    def until(step: int, figures: dict[str, float]) -> None:
         if step == dies_at:
             raise Killed
 
     manifest = Manifest.load(data)
     run = RunConfig.of(manifest, model, 0, mix)
     config = TrainConfig(steps=steps, log_every=1, probe_seconds=0, save_seconds=1e-9)
-    fit(run, ClipStore(manifest), config, out, log)
+    fit(run, ClipStore(manifest), config, out, log or until)
 
 
 def losses(out: Path) -> list[float]:
     return [json.loads(line)["train/loss/denoiser"] for line in (out / METRICS).read_text().splitlines()]
 
 
+def killed(data: Path, out: Path, mix: Mapping[str, float]) -> None:
+    """What a rank does until the first is killed."""
+
+    def log(step: int, figures: dict[str, float]) -> None:
+        if step == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    trained(data, out, 7, mix=mix, log=log)
+
+
 @pytest.mark.slow
-def test_two_ranks_learn_what_one_process_does(folder: Path, tmp_path: Path) -> None:
-    by_two_ranks(trained, folder, tmp_path / "two", 5)
-    trained(folder, tmp_path / "one", 5)
-    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+def test_killed_ranks_are_followed_by_any_number_with_equal_order(own: Path, tmp_path: Path) -> None:
+    """Two kinds of films and pictures: what four ranks began, two take up as if nothing had been."""
+    mix = {"32x16x1": 0.4}
+    until_killed(4, killed, own, tmp_path / "run", mix)
+    assert len(losses(tmp_path / "run")) == 4 and checkpoints.load(tmp_path / "run")[1].step == 3
+    by_two_ranks(trained, own, tmp_path / "run", 7, FACTORISED, 0, mix)
+    trained(own, tmp_path / "one", 7, mix=mix)
+    assert losses(tmp_path / "run")[4:] == pytest.approx(losses(tmp_path / "one")[3:], rel=1e-4)
 
 
 @pytest.mark.parametrize("config", [FACTORISED, TRANSFORMER], ids=lambda config: config.network)

@@ -1,13 +1,17 @@
 """Several shapes in one dataset: a batch is of one, each comes as often as its share, and (seed, k) decides which."""
 
+import json
 import shutil
 from collections import Counter
 from itertools import islice
 from pathlib import Path
 
+import fsspec
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 from pydantic import ValidationError
 
 from t2v_models.clips.spec import ClipSpec
@@ -15,6 +19,7 @@ from t2v_models.config import LabError
 from t2v_models.distributed.collectives import Share
 from t2v_models.shards.buckets import CYCLE, Turns, mix_of, shares_of
 from t2v_models.shards.manifest import Manifest
+from t2v_models.shards.remote import open_data, verify_at
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.stream import DeviceClips, batches
 from t2v_models.shards.verify import verify
@@ -156,7 +161,45 @@ def test_pandas_reads_which_clip_has_which_shape(folder: Path) -> None:
     assert counts == {(16, 16, 6): 20, (32, 16, 4): 40, (16, 16, 9): 14}
 
 
-def test_duckdb_reads_which_clip_has_which_shape(folder: Path) -> None:
-    duckdb = pytest.importorskip("duckdb", reason="duckdb is not installed: it is no dependency")
-    query = f"select count(*) from '{folder / 'manifest.parquet'}' where frames = 9"
-    assert duckdb.sql(query).fetchone() == (14,)
+def test_other_readers_of_parquet_find_the_columns_that_are_documented(folder: Path) -> None:
+    """What `select caption, count(*) from 'manifest.parquet' where frames = 9 group by caption` reads."""
+    path = folder / "manifest.parquet"
+    rows = pq.read_table(path, columns=["caption", "frames"], filters=[("frames", "=", 9)])
+    assert sum(count["counts"].as_py() for count in rows["caption"].value_counts()) == 14
+    plain = pq.ParquetFile(path).schema
+    told = {plain.column(i).name: plain.column(i).physical_type for i in range(len(plain))}
+    assert told["caption"] == told["key"] == "BYTE_ARRAY" and told["frames"] == told["frames_offset"] == "INT64"
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # webdataset 1.0 leaves its tars to the collector
+def test_webdataset_and_hugging_face_find_samples_of_equal_fields(folder: Path) -> None:
+    """The card names all shards as a split; the builder of `datasets` asks of every sample what the first one has."""
+    import webdataset
+
+    front = yaml.safe_load((folder / "README.md").read_text().split("---")[1])
+    (files,) = front["configs"][0]["data_files"]
+    tars = sorted(map(str, folder.glob(files["path"])))
+    assert files["split"] == "train" and len(tars) == BUCKETS.shards
+    samples = list(webdataset.WebDataset(tars, shardshuffle=False))
+    assert {frozenset(key for key in sample if not key.startswith("__")) for sample in samples} == {
+        frozenset({"npy.lz4", "json"})
+    }
+    manifest = Manifest.load(folder)
+    assert [sample["__key__"] for sample in samples] == manifest.table["key"].to_pylist()
+    assert [json.loads(sample["json"])["caption"] for sample in samples] == manifest.captions
+
+
+def test_several_shapes_come_by_url_and_in_any_codec_as_from_a_folder(
+    folder: Path, store: ClipStore, tmp_path: Path
+) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.put(str(folder), "/buckets", recursive=True)
+    assert verify_at("memory://buckets", tmp_path / "cache", lambda done, total: None) == []
+    stores = [open_data("memory://buckets", tmp_path / "cache")]
+    for codec in ("webp", "npy"):
+        other = BUCKETS.model_copy(update={"codec": codec})
+        stores.append(ClipStore(Manifest.load(rendered(tmp_path / codec, other))))
+        assert verify(tmp_path / codec) == []
+    for other in stores:
+        for one, same in zip(batches(store, 8, 2, 3), islice(batches(other, 8, 2, 3), 9), strict=False):
+            assert torch.equal(one.frames, same.frames) and one.captions == same.captions
