@@ -21,6 +21,8 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.families.build import FAMILIES, ModelConfig
 from t2v_models.families.diffusion.model import DiffusionConfig
+from t2v_models.judging.learnt import reference_of
+from t2v_models.judging.own_clips import OwnClips
 from t2v_models.judging.scores import EvaluateConfig
 from t2v_models.judging.truth import Truth
 from t2v_models.sampler import Request, sample_all
@@ -184,6 +186,23 @@ def test_own_clips_are_judged_by_their_shape(own: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(LabError, match=sentence):
             subject("oracle", own=both, wishes=EvaluateConfig(shape=name).wishes)
+
+
+@pytest.mark.slow
+def test_the_judge_of_own_clips_learns_from_one_shape(tmp_path: Path) -> None:
+    for number in range(110):
+        put(tmp_path, f"films/{number}.npz", to_npz(noise(number, 3, 16, 32), 10), f"clip {number % 11}".encode())
+        if number % 4 == 0:
+            put(tmp_path, f"films/{number}-long.npz", to_npz(noise(number, 5), 10), b"a dog")
+    shapes = tuple(ClipSpec(height=16, width=width, frames=t) for width, t in ((16, 5), (32, 3)))
+    ingest(tmp_path / "films", tmp_path / "data", IngestOptions(shapes=shapes, validation=0.2))
+    own = OwnClips.of(tmp_path / "data", shapes[1])
+    assert own.spec == shapes[1] and len(own.rows) + len(own.training_rows) == 110
+    with pytest.raises(LabError, match="no judge of .* can be believed"):  # of noise, after two updates
+        reference_of(tmp_path / "data", steps=2, batch=16, spec=shapes[1])
+    assert [path.name for path in (tmp_path / "data").glob("judge*")] == ["judge.kept"]
+    with pytest.raises(LabError, match="the bucket 16x16x5 of .* has 28 clips"):
+        reference_of(tmp_path / "data", steps=2, batch=16, spec=shapes[0])
 
 
 def test_families_of_one_shape_refuse_in_a_sentence(folder: Path) -> None:
