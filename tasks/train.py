@@ -14,7 +14,8 @@ from t2v_models.judging.metrics import WATCHED
 from t2v_models.leaderboard.milestones import Milestones
 from t2v_models.shards.buckets import shares_of
 from t2v_models.shards.manifest import Manifest
-from t2v_models.shards.remote import is_url, local_folder, open_data
+from t2v_models.shards.opened import open_data
+from t2v_models.shards.remote import is_url, local_folder
 from t2v_models.shards.store import ClipStore
 from t2v_models.training import launch, loop, run_log, validation
 from t2v_models.training.config import TrainConfig

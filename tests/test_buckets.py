@@ -19,7 +19,8 @@ from t2v_models.config import LabError
 from t2v_models.distributed.collectives import Share
 from t2v_models.shards.buckets import CYCLE, Turns, mix_of, shares_of
 from t2v_models.shards.manifest import Manifest
-from t2v_models.shards.remote import open_data, verify_at
+from t2v_models.shards.opened import open_data
+from t2v_models.shards.remote import verify_at
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.stream import DeviceClips, batches
 from t2v_models.shards.verify import verify

@@ -10,7 +10,7 @@ import torch
 
 from t2v_models.clips.media import to_webp
 from t2v_models.config import LabError
-from t2v_models.shards.remote import open_data
+from t2v_models.shards.opened import open_data
 from t2v_models.shards.stream import DeviceClips, batches
 from tests.runs import train_on
 from tests.test_unpack import pack

@@ -29,7 +29,8 @@ from t2v_models.distributed.collectives import Share
 from t2v_models.shards import manifest as manifests
 from t2v_models.shards import remote
 from t2v_models.shards.manifest import Manifest
-from t2v_models.shards.remote import RemoteStore, make_room, open_data, verify_at
+from t2v_models.shards.opened import open_data
+from t2v_models.shards.remote import RemoteStore, make_room, verify_at
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.stream import batches
 from t2v_models.training.config import TrainConfig

@@ -80,7 +80,8 @@ def export(
 def _clips(data: str, like: Path | None, count: int, seed: int, work: Path) -> "Captioned":
     """Of a dataset, which needs no torch, or of what makes clips."""
     from t2v_models.shards.manifest import MANIFEST
-    from t2v_models.shards.remote import is_url, local_folder, open_data
+    from t2v_models.shards.opened import open_data
+    from t2v_models.shards.remote import is_url, local_folder
 
     if not is_url(data) and not (local_folder(data) / MANIFEST).exists():
         from tasks.samplers import Made, makes_clips, source

@@ -142,7 +142,7 @@ def train(
     """
     from t2v_models.checkpoint import RunConfig
     from t2v_models.shards.buckets import mix_of
-    from t2v_models.shards.remote import open_data
+    from t2v_models.shards.opened import open_data
     from t2v_models.training.config import TrainConfig
     from t2v_models.training.launch import check_ranks
 

@@ -30,7 +30,7 @@ def tokens(
     from t2v_models import checkpoint
     from t2v_models.families.parents import fitting
     from t2v_models.families.tokens.tokenizer import VideoTokenizer
-    from t2v_models.shards.remote import open_data
+    from t2v_models.shards.opened import open_data
     from t2v_models.shards.tokens import place, write_tokens
     from tasks.report.console import progress
 

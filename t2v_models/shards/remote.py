@@ -74,30 +74,6 @@ def local_folder(data: Path | str) -> Path:
     return Path(unquote(urlsplit(str(data)).path) if str(data).startswith("file://") else data)
 
 
-def open_data(data: Path | str, cache: Path, gib: float = CACHE_GIB, out: Path | None = None) -> ClipStore:
-    """The dataset in a folder or at a URL as an array of clips.
-
-    Args:
-        data: a folder, a URL of any scheme that fsspec knows, or WebDataset tars of others (`in_place`).
-        cache: folder for what comes from URLs and for manifests of tars; many processes and datasets may share it.
-        gib: the most that the cache may hold, in GiB.
-        out: where a run on it is written, if one is.
-
-    Raises:
-        LabError: there is no dataset, `out` lies in it, or the cache is too small for it or cannot be written.
-    """
-    from t2v_models.shards.in_place import manifest_of, tars_in_place  # which is built on what is here
-
-    if tars := tars_in_place(str(data)):
-        return ClipStore(manifest_of(tars, cache))
-    if is_url(data):
-        return RemoteStore(str(data), cache, gib)
-    store = ClipStore(Manifest.load(local_folder(data)))
-    if out and out.resolve().is_relative_to(local_folder(data).resolve()):
-        raise LabError(f"--out {out} lies in the dataset {data}, whose files are sealed: name a folder beside it")
-    return store
-
-
 class RemoteStore(ClipStore):
     """The dataset at a URL as an array of clips; same rows, same order, same pixels as from a local folder.
 

@@ -31,7 +31,7 @@ from t2v_models.distributed import collectives
 from t2v_models.families.build import ModelConfig
 from t2v_models.machine import device_type
 from t2v_models.processes import cores
-from t2v_models.shards.remote import open_data
+from t2v_models.shards.opened import open_data
 from t2v_models.training.config import TrainConfig
 from t2v_models.training.loop import fit, stop_signals
 from t2v_models.training.run_log import METRICS, Log
