@@ -13,8 +13,7 @@ from t2v_models.config import LabError
 from t2v_models.shards.opened import open_data
 from t2v_models.shards.stream import DeviceClips, batches
 from tests.runs import train_on
-from tests.test_unpack import pack
-from tests.tiny import noise
+from tests.tiny import noise, pack
 
 
 def npy(clip: np.ndarray) -> bytes:

@@ -2,7 +2,6 @@
 
 import io
 import json
-import tarfile
 from pathlib import Path
 
 import fsspec
@@ -18,7 +17,7 @@ from t2v_models.shards.ingest import Ingested, ingest
 from t2v_models.shards.ingested import IngestOptions
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.unpack import as_folder, tars_of
-from tests.tiny import OPTIONS, TINY, clips, noise, put, rejects, rendered, smooth
+from tests.tiny import OPTIONS, TINY, clips, noise, pack, put, rejects, rendered, smooth
 
 
 def test_samples_become_clips_with_their_captions(tmp_path: Path) -> None:
@@ -132,15 +131,6 @@ def test_what_a_killed_process_unpacked_is_removed(tmp_path: Path) -> None:
     (tmp_path / ".out-unpacked-killed" / "old").mkdir(parents=True)
     with as_folder(str(tmp_path / "a.tar"), tmp_path / "out") as folder:
         assert [path.name for path in tmp_path.glob(".out-*")] == [folder.name]
-
-
-def pack(tar: Path, members: dict[str, bytes], mode: str = "w") -> None:
-    tar.parent.mkdir(exist_ok=True)
-    with tarfile.open(tar, mode) as archive:  # type: ignore[call-overload]
-        for name, content in members.items():
-            about = tarfile.TarInfo(name)
-            about.size = len(content)
-            archive.addfile(about, io.BytesIO(content))
 
 
 def picture(seed: int) -> bytes:

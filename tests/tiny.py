@@ -2,6 +2,7 @@
 
 import io
 import os
+import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -53,6 +54,16 @@ def put(folder: Path, name: str, content: bytes, caption: bytes | None = b"a cat
     if caption is not None:
         path.with_suffix(".txt").write_bytes(caption)
     return path
+
+
+def pack(tar: Path, members: dict[str, bytes], mode: str = "w") -> None:
+    """A tar of these members."""
+    tar.parent.mkdir(exist_ok=True)
+    with tarfile.open(tar, mode) as archive:  # type: ignore[call-overload]
+        for name, content in members.items():
+            about = tarfile.TarInfo(name)
+            about.size = len(content)
+            archive.addfile(about, io.BytesIO(content))
 
 
 def put_frames(folder: Path, clip: np.ndarray, caption: str = "a dog runs") -> None:
