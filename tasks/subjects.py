@@ -32,7 +32,7 @@ from t2v_models.shards.manifest import MANIFEST, Manifest
 from t2v_models.text.split import words
 from t2v_models.text.wordnet import WordNet
 from t2v_models.worlds.dataset import DatasetConfig, world_of
-from t2v_models.worlds.splits import NEEDS, SPLITS, Split
+from t2v_models.worlds.splits import BY_DEFAULT, NEEDS, SPLITS, Split
 from tasks.fitted import Fitted
 from tasks.records import read_record
 from tasks.report.console import progress
@@ -288,7 +288,7 @@ def asked_of(who: Subject, config: EvaluateConfig) -> dict[Split, Asked]:
         found = {s: a for s, a in who.asked.items() if s in (config.splits or SPLITS)}
     else:
         found = {}
-        for split in config.splits or SPLITS:
+        for split in config.splits or BY_DEFAULT:
             asked = [p for p in who.data.asked(split) for _ in range(config.clips_per_prompt)]
             if asked:
                 found[split] = asked, [config.seed * 1_000_000 + i for i in range(len(asked))]

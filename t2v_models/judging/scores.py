@@ -32,7 +32,7 @@ class EvaluateConfig(Config):
     splits: tuple[Split, ...] | None = Field(
         None,
         min_length=1,
-        description="; ".join(f"{k}: {v}" for k, v in SPLITS.items()) + "; all by default",
+        description="; ".join(f"{k}: {v}" for k, v in SPLITS.items()) + "; by default all but s7",
     )
     clips_per_prompt: int = Field(64, ge=1, le=4096, description="clips sampled and read for each prompt")
     seed: int = Field(
