@@ -114,7 +114,7 @@ def by_energon(folder: Path, kind: str) -> Clips:
         task_encoder=Encoder(),
     )  # fmt: skip
     loader = iter(get_savable_loader(dataset))
-    return (next(loader) for _ in range(KINDS[kind] // BATCH))  # it repeats without end
+    return (np.asarray(next(loader)) for _ in range(KINDS[kind] // BATCH))  # it repeats without end
 
 
 def by_us(folder: Path, kind: str) -> Clips:
