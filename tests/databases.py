@@ -41,6 +41,7 @@ def _make(work: Path, whose: str) -> None:
     from tasks.servers.runtime import prepare
 
     prepare(work)
+    (work / "prefect").mkdir(parents=True, exist_ok=True)
     if whose == "mlflow":
         from tasks.mlflow.store import client
 

@@ -202,8 +202,12 @@ def test_a_run_that_crashes_every_time_fails_with_the_reason_and_one_that_slept_
     from prefect.states import AwaitingRetry, Crashed, Pending, Running
 
     sleepy, broken, by_hand = run_with(AwaitingRetry()), run_with(AwaitingRetry()), run_with(Crashed(), deployed=False)
-    told = "Traceback\n  File\nModuleNotFoundError: no module named 'x'\nworker: crash\nRuntimeError: Hook subprocess\n"
-    (tmp_path / "worker-cpu.log").write_text(told)
+    record = (
+        "07:42:28.866 | ERROR   | prefect.engine - Execution of flow run '{}' exited with unexpected exception\n{}\n"
+    )
+    ends = [(broken, "Traceback\n  File\nModuleNotFoundError: no module named 'x'"), (sleepy, "ValueError: of another")]
+    hook = "RuntimeError: Hook subprocess\n"
+    (tmp_path / "worker-cpu.log").write_text("".join(record.format(*end) for end in ends) + hook)
 
     def after(run: UUID, *states: object) -> str:
         with get_client(sync_client=True) as client:

@@ -105,6 +105,7 @@ def test_a_finished_run_shows_the_last_progress(server: str, monkeypatch: pytest
 
     @prefect.flow
     def work() -> None:
+        create(40.0, key="told-meanwhile", description="an earlier start, which was killed")
         with reported("told meanwhile") as tell:
             tellers.append(tell)
             time.sleep(0.5)
@@ -114,7 +115,10 @@ def test_a_finished_run_shows_the_last_progress(server: str, monkeypatch: pytest
 
     work()
     with get_client(sync_client=True) as client:
-        found = {artifact.key: artifact for artifact in client.read_artifacts()}
+        artifacts = client.read_artifacts()
+    found = {artifact.key: artifact for artifact in artifacts}
+    keys = [artifact.key for artifact in artifacts]
+    assert keys.count("told-meanwhile") == 1, "what an earlier start has told is not left beside it"
     assert found["told-meanwhile"].data == found["done-before"].data == 100
     assert re.match("told meanwhile: 100%, 40 steps, ", found["told-meanwhile"].description or "")
     assert re.match("done before: 100%, done, ", found["done-before"].description or "")

@@ -160,6 +160,7 @@ class _Told:
         share, text = 100 * done, f"{self._title}: {self._sentence(done, note)}"
         if self._artifact is None:
             key = re.sub(r"[^a-z0-9]+", "-", self._title.lower())
+            _forget_earlier(key)
             artifact = create_progress_artifact(share, key=key, description=text)
             assert isinstance(artifact, UUID)  # a coroutine only inside an event loop
             self._artifact = artifact
@@ -171,6 +172,20 @@ class _Told:
         done = share - (self._first or 0)
         left = f", about {span(seconds * (1 - share) / done)} left" if done > 0 and share < 1 else ""
         return f"{share:.0%}, {note}, {span(seconds)} so far{left}"
+
+
+def _forget_earlier(key: str) -> None:
+    """Remove what an earlier start of this run, which was killed, has told of its progress: it would stand beside."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
+    from prefect.runtime import flow_run
+
+    of_this_run = ArtifactFilter(
+        key=ArtifactFilterKey(any_=[key]), flow_run_id=ArtifactFilterFlowRunId(any_=[UUID(flow_run.id)])
+    )
+    with get_client(sync_client=True) as client:
+        for artifact in client.read_artifacts(artifact_filter=of_this_run):
+            client.delete_artifact(artifact.id)
 
 
 def span(seconds: float) -> str:

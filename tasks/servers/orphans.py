@@ -14,7 +14,9 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
+from uuid import UUID
 
 import httpx
 import psutil
@@ -45,6 +47,10 @@ TOLD_SECONDS = 5
 """In so long the log of a worker has why a process crashed, which the state says before."""
 BURIED = "Flow run infrastructure exited with"
 """So a worker begins what it tells of a process that it buries; that it has crashed was told before."""
+
+RECORD = re.compile(r"\d\d:\d\d:\d\d\.\d+ \|")
+"""How each record of a log begins (Prefect 3.8.8)."""
+EXCEPTION = re.compile(r"[\w.]+(Error|Exception|Exit|Interrupt)\b")
 
 ENGINES = {"prefect.runner._workspace_supervisor", "prefect.engine"}
 """What the process of a run is, before it has found its flow and after (Prefect 3.8.8)."""
@@ -112,7 +118,7 @@ def give_up(logs: Path) -> None:
                 crashes = _crashes(states)
                 if crashes >= CRASHES and _process(run) is None:
                     log = logs / f"worker-{run.work_pool_name}.log"
-                    why = _reason(states, log)
+                    why = _reason(run, states, log)
                     message = (
                         f"crashed {crashes} times and is not started again: {why}; mend that and start a new run, "
                         f"which goes on from what is finished (log: {log})"
@@ -137,19 +143,21 @@ def _crashes(states: list[State]) -> int:
     return crashes
 
 
-def _reason(states: list[State], log: Path) -> str:
+def _reason(run: FlowRun, states: list[State], log: Path) -> str:
     """Why a run has crashed last: what its state says, or where that knows a status only, as 1, what the log says."""
     last = max((state for state in states if state.is_crashed()), key=lambda state: state.timestamp)
     said = (last.message or "").strip().rstrip(".")
-    return said if said and not re.search(r"status code: \d", said) else _last_error(log)
+    return said if said and not re.search(r"status code: \d", said) else _last_error(run.id, log)
 
 
-def _last_error(log: Path) -> str:
-    """The last line of a log that names an exception, or what to do where there is none."""
+def _last_error(run: UUID, log: Path) -> str:
+    """The exception that a run ended with, by the log that it shares with others: the last line of the last record of
+    its end, which goes on to the next record, whosever that is."""
     lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
-    # Prefect imports the flow once more for its hooks, which fails in its turn
-    named = (line for line in reversed(lines) if re.match(r"(?!.*Hook sub)[\w.]+(Error|Exception|Exit|Killed)\b", line))
-    return next(named, "its log names no error, so memory may have run out")
+    ends = [place for place, line in enumerate(lines) if f"flow run '{run}' exited with" in line]
+    record = takewhile(lambda line: not RECORD.match(line), lines[ends[-1] + 1 :] if ends else ())
+    named = [line for line in record if EXCEPTION.match(line)]
+    return named[-1] if named else "the log of its worker names no error of this run"
 
 
 def keep_living(workers: Collection[str]) -> None:
