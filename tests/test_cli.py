@@ -13,12 +13,15 @@ import typer
 from flows.cli.main import app
 from flows.cli.profiles import profile
 from flows.cli.settings import lab_config, model_config
+from flows.lab_config import check
 from t2v_models import checkpoint as checkpoints
 from t2v_models.clips.media import load_npz
-from t2v_models.config import LabError
+from t2v_models.config import Config, LabError
 from t2v_models.families.build import FAMILIES
+from t2v_models.judging.statistics import Score
 from t2v_models.text.encoders import ENCODERS
 from t2v_models.worlds.splits import SPLITS
+from t2v_models.worlds.world import Reading
 from tests.commands import ended
 from tests.runs import train
 
@@ -167,11 +170,42 @@ def test_a_lab_is_varied_from_the_command_line() -> None:
         ("training.seed=2024-13-45", "--set 'training.seed=2024-13-45' is not a number, a word or a list"),
         ("minutes.gan=.inf", "minutes.gan: should be a finite number"),
         ("models.gan.name=[1]", "models.0: unknown model [1]: allowed: gan"),
+        ("evaluation.guidance=.nan", "evaluation.guidance: should be a finite number"),
+        ("evaluation.steps=0", "evaluation.steps: should be greater than or equal to 1"),
+        ("models.gan.lr=.inf", "lr: should be a finite number"),
+        ("gate.floor=unconditionl", "no baseline beside models: did you mean 'unconditional'"),
     ],
 )
 def test_a_mistake_in_what_is_varied_is_one_sentence(setting: str, sentence: str) -> None:
     with pytest.raises(LabError, match=re.escape(sentence)):
         lab_config(profile("smoke"), [setting])
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (["workers=999"], "999 workers on .* cores would wait for each other"),
+        (["evaluation.splits=[s4]"], "split s4 .* the dataset says nothing of size or speed"),
+        (["evaluation.splits=[s0]", "gate.figure=s3/valid"], "the gate decides by s3/valid, and s3 is not judged"),
+        (["evaluation.guidance=2"], "gan cannot take guidance"),
+        (["training.mix={16x16x9: 1}"], "the dataset has no clips of the shape 16x16x9"),
+        (["models=[{name: phenaki, tokenizer: nowhere}]"], "nowhere .*does not exist"),
+    ],
+)
+def test_what_a_lab_names_and_asks_for_is_looked_at_before_anything_starts(settings: list[str], sentence: str) -> None:
+    config = lab_config(profile("smoke"), settings)
+    with pytest.raises(LabError, match=sentence):
+        check(config)
+
+
+def test_no_setting_takes_a_number_that_is_none() -> None:
+    """Figures may be NaN, where nothing is known; settings may not, nor be infinite."""
+
+    def kinds(config: type[Config]) -> set[type[Config]]:
+        return {config}.union(*(kinds(kind) for kind in config.__subclasses__()))
+
+    free = {kind for kind in kinds(Config) if kind.model_config.get("allow_inf_nan") is not False}
+    assert free <= kinds(Score) | kinds(Reading)
 
 
 def test_a_half_written_dataset_is_named_with_the_way_out(

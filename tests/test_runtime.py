@@ -9,15 +9,18 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
+from base64 import b64encode
 from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
 import pytest
 
 from t2v_models.config import LabError
-from tasks.servers.runtime import OneLineHandler, prefect_api, prepare
+from tasks.servers.runtime import OneLineHandler, check_prefect, prefect_api, prepare
 
 PATIENCE_SECONDS = 600
 """The longest that anything here may take on a busy machine; only what hangs is waited for so long."""
@@ -168,6 +171,30 @@ def test_a_given_server_that_does_not_answer_is_one_sentence(monkeypatch, tmp_pa
     monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{port}/api")
     with pytest.raises(LabError, match=f"127.0.0.1:{port}/api, but no Prefect server answers"), prefect_api(tmp_path):
         pass
+
+
+def test_a_given_server_that_wants_a_password_is_one_sentence(monkeypatch, tmp_path):
+    """As Prefect's with PREFECT_SERVER_API_AUTH_STRING, which says to everybody that it is well."""
+
+    class Guarded(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            known = self.headers["Authorization"] == f"Basic {b64encode(b'ann:secret').decode()}"
+            self.send_response(200 if known or self.path == "/api/health" else 401)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Guarded) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/api"
+        monkeypatch.setenv("PREFECT_API_AUTH_STRING", "ann:secret")
+        check_prefect(url)
+        monkeypatch.setenv("PREFECT_API_AUTH_STRING", "ann:wrong")
+        with pytest.raises(LabError, match=f"{url} wants a password: set PREFECT_API_AUTH_STRING") as found:
+            check_prefect(url)
+        assert "wrong" not in str(found.value)
+        server.shutdown()
 
 
 def test_a_given_server_is_used_by_a_prefect_that_was_imported_before(monkeypatch, tmp_path):

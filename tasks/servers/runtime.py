@@ -10,7 +10,6 @@ import selectors
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -247,13 +246,19 @@ def check_prefect(url: str) -> None:
     """Ask a Prefect server that was given.
 
     Raises:
-        LabError: it does not answer.
+        LabError: it does not answer, or wants another password.
     """
     import httpx
 
-    deadline = time.monotonic() + 10
+    user, _, password = os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")
     try:
-        httpx.get(f"{url.rstrip('/')}/health", timeout=deadline - time.monotonic()).raise_for_status()
+        with httpx.Client(base_url=url, timeout=10, auth=(user, password) if user else None) as client:
+            client.get("health").raise_for_status()  # which asks nobody for a password
+            refused = client.get("admin/version").status_code == httpx.codes.UNAUTHORIZED
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise LabError(f"PREFECT_API_URL is {url}, but no Prefect server answers there ({error}); start it or unset "
                        "the variable, and the run starts its own") from error  # fmt: skip
+    if refused:
+        raise LabError(
+            f"the Prefect server at {url} wants a password: set PREFECT_API_AUTH_STRING as where it was started"
+        )
