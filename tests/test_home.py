@@ -32,6 +32,7 @@ COMMANDS = {
     "generate": "oracle PROMPT --like DATA --out x.npz --count 1",
     "story": "RUN PROMPT --out x.npz",
     "tokens": "DATA RUN",
+    "tune": "RUN clips/a.npz PROMPT --out out",
     "average": "RUN --power 8 --out out",
     "play": "--port 0",
     "serve": "models:/x/1 --port 0",

@@ -55,9 +55,8 @@ def tune(
     spec = image.spec.model_copy(update={"frames": len(frames)})
     config.build(spec, {"image": image})  # a run that cannot be tuned is told before anything is written
     data = dataset_of(frames, caption, spec.fps, out / "clip")
-    from tasks.servers.runtime import prefect_api, prepare
+    from tasks.servers.runtime import prefect_api
 
-    prepare(work)
     with prefect_api(work):
         from flows.train import train as train_flow
 
