@@ -16,7 +16,7 @@ from t2v_models.shards.export import to_npz
 from t2v_models.shards.ingest import Ingested, ingest
 from t2v_models.shards.ingested import IngestOptions
 from t2v_models.shards.manifest import Manifest
-from t2v_models.shards.unpack import as_folder, tars_of
+from t2v_models.shards.unpack import as_folder, captions_in, tars_of
 from tests.tiny import OPTIONS, TINY, clips, noise, pack, put, rejects, rendered, smooth
 
 
@@ -80,6 +80,11 @@ def test_a_bad_tar_is_one_sentence_and_leaves_nothing(
     with pytest.raises(LabError, match=sentence), as_folder(str(tar.parent), tmp_path / "out"):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["shards"]
+
+
+@pytest.mark.parametrize("told", [b"no JSON", b"\xff", b"[" * 200_000, b"7"])
+def test_a_json_that_tells_nothing_has_no_captions(told: bytes) -> None:
+    assert captions_in(told) == []
 
 
 def test_tars_by_url_and_by_braces_are_fetched_one_by_one(tmp_path: Path) -> None:

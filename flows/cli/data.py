@@ -86,7 +86,8 @@ def render(
     from t2v_models.worlds.dataset import DatasetConfig
 
     held = {} if hold_out is None else {"hold_out": [] if hold_out == "none" else hold_out.split(",")}
-    shapes = _shapes(sizes or size, lengths or str(frames or world_named(world).frames), fps)
+    length = str(frames or world_named(world).frames)
+    shapes = _shapes(size, sizes, length if lengths is None else lengths, fps)
     counts = [clips * (i + 1) // len(shapes) - clips * i // len(shapes) for i in range(len(shapes))]
     several = {"buckets": [{"spec": s, "clips": n} for s, n in zip(shapes, counts, strict=True)]}
     config = DatasetConfig.model_validate(
@@ -94,7 +95,7 @@ def render(
         | {
             "world": world, "seed": seed, "bands": bands, "codec": codec,
             "background": background, "drifting": drifting, "background_named": background_named,
-            "coverage": int(coverage) if coverage and coverage.isdigit() else coverage,
+            "coverage": int(coverage) if coverage and coverage.isdecimal() else coverage,
         }
         | held
     )  # fmt: skip
@@ -213,8 +214,9 @@ def ingest(
     height, width = height_and_width(size if _said(ctx, "size") or not there else there.spec.sides)
     spec = _given(ctx, {"frames": frames, "fps": fps}, there and there.spec) | {"height": height, "width": width}
     shape: dict[str, Any] = {"spec": spec}
-    if sizes or lengths:
-        shape = {"shapes": _shapes(size if choose else sizes or size, lengths or str(frames), fps)}
+    if sizes is not None or lengths is not None:
+        length = str(frames) if lengths is None else lengths
+        shape = {"shapes": _shapes(size, None if choose else sizes, length, fps)}
     elif there and there.shapes and not any(_said(ctx, option) for option in ("size", "frames", "fps")):
         shape = {}
     others = {"fit": fit, "stride": stride, "source_fps": source_fps, "validation": validation, "codec": codec}
@@ -239,19 +241,19 @@ def ingest(
     print_json(as_json, {"data": str(out), **vars(result), "reasons": told} | ({"shapes": shapes} if shapes else {}))
 
 
-def _shapes(sizes: str, lengths: str, fps: int) -> list[dict[str, int]]:
-    """Every size in every length.
+def _shapes(size: str, sizes: str | None, lengths: str, fps: int) -> list[dict[str, int]]:
+    """Every one of `sizes`, or the one `size`, in every length.
 
     Raises:
         LabError: a size or a length that is none.
     """
     for length in lengths.split(","):
-        if not length.isdigit():
+        if not length.isdecimal():
             raise LabError(f"--lengths {lengths!r} holds {length!r}, which is no number of frames: write 10,20")
-    what = "--sizes" if "," in sizes else "--size"
+    what, named = ("--size", size) if sizes is None else ("--sizes", sizes)
     return [
         {"height": height, "width": width, "frames": int(length), "fps": fps}
-        for height, width in (height_and_width(size, what) for size in sizes.split(","))
+        for height, width in (height_and_width(size, what) for size in named.split(","))
         for length in lengths.split(",")
     ]
 

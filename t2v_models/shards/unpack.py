@@ -186,7 +186,7 @@ def captions_in(content: bytes) -> list[str]:
     """What the JSON of a sample says that it shows: as the columns of tables are called, one text or several."""
     try:
         told = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):  # no JSON, or nested too deeply
         return []
     named = {str(name).casefold(): value for name, value in told.items()} if isinstance(told, dict) else {}
     found: object = next((named[name] for name in COLUMNS["caption"] if named.get(name)), [])
