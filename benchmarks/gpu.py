@@ -18,11 +18,11 @@ from typing import Literal
 
 import torch
 from figures import Figure, in_turns, tell
-from training import ArticleLoop, Loop, article_write, fresh
+from training import TRAINED, ArticleLoop, Loop, article_write, fresh
 
 from t2v_models.checkpoint import RunConfig, load
 from t2v_models.clips.spec import ClipSpec
-from t2v_models.families.build import FAMILIES, ModelConfig
+from t2v_models.families.build import ModelConfig
 from t2v_models.families.frame_gan import FrameGanConfig
 from t2v_models.judging.metrics import WATCHED, summarise
 from t2v_models.judging.verdicts import judge
@@ -69,7 +69,7 @@ class Size:
 
     def models(self) -> dict[str, ModelConfig]:
         """Every family as it is by default, or as in tests."""
-        return {name: family() if self.device == "cuda" else family.tiny() for name, family in FAMILIES.items()}
+        return {name: family() if self.device == "cuda" else family.tiny() for name, family in TRAINED.items()}
 
     def dataset(self, folder: Path) -> Manifest:
         """Circles."""

@@ -21,6 +21,10 @@ SMALL["image_model"] = SMALL["diffusion"].model_copy(
     update={"network": "factorised", "space_attention": True, "images": 1.0}
 )
 
+SMALL["video_tokenizer"] = SMALL["video_tokenizer"].model_copy(  # as by default: pixels alone
+    update={"perceptual": 0.0, "frame_adversary": 0.0, "clip_adversary": 0.0}
+)
+
 
 def built(config: FamilyConfig, spec: ClipSpec, captions: Sequence[str]) -> VideoModel:
     """A fresh model, on fresh small ones of the families that its settings name as parents."""

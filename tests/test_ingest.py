@@ -380,8 +380,8 @@ def test_every_model_trains_on_ingested_clips_and_cannot_be_judged(tmp_path: Pat
         put(tmp_path / "files", f"{i}.webp", to_webp(smooth(i), 10), (b"a wave rolls in", b"sand drifts away")[i % 2])
     ingest(tmp_path / "files", tmp_path / "data", OPTIONS)
     manifest = Manifest.load(tmp_path / "data")
-    for model in SMALL.values():
-        folder, run = tmp_path / model.name, run_of(tmp_path / "data", model)
+    for name, model in SMALL.items():
+        folder, run = tmp_path / name, run_of(tmp_path / "data", model)
         loop.fit(
             run, ClipStore(manifest), loop.TrainConfig(steps=1, probe_seconds=0), folder, log=lambda step, figures: None
         )

@@ -26,13 +26,12 @@ def play(
     work: Work = WORK,
 ) -> None:
     """Open a page where models answer prompts, with the reader's verdict drawn on every clip; Ctrl-C stops it."""
+    from flows.cli.playground import serve
     from tasks.play import runs_in
     from tasks.subjects import dataset_like
 
     chosen = [name for name in (run, other) if name] or runs_in(work)
     data = dataset_like(like) if like else None
-    from flows.cli.playground import serve
-
     serve(list(dict.fromkeys(chosen)), other, work, port, data, wordnet)
 
 

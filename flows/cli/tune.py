@@ -42,6 +42,8 @@ def tune(
     t2v tune runs/images clip.gif "blue circle moving left" --out runs/tuned
     t2v generate runs/tuned "red square moving left" --out edited.gif
     """
+    from t2v_models.families.diffusion.model import Diffusion
+    from t2v_models.families.diffusion.tuned import check_image_model
     from t2v_models.generate import load_run
     from t2v_models.shards.one_clip import dataset_of, read_clip
     from t2v_models.training.config import TrainConfig
@@ -49,6 +51,9 @@ def tune(
     if out.resolve() == run.resolve():
         raise LabError(f"--out {out} is the image model itself: name another folder")
     image = load_run(run)
+    if not isinstance(image, Diffusion):
+        raise LabError(f"{run} is a run of {image.name}: tune one of diffusion that learnt images, see --help")
+    check_image_model(image, run)
     image.text.check(caption)
     frames = read_clip(clip, image.spec)
     config = model_config("tuned", [f"image={run.resolve()}", *(set_ or [])])

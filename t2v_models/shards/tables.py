@@ -78,7 +78,8 @@ def table_rows(table: Path, columns: Mapping[str, str] | None = None) -> Iterato
 
 def _csv_rows(table: Path, asked: Mapping[str, str]) -> Iterator[tuple[str, Values]]:
     csv.field_size_limit(LONGEST_CELL)
-    reader = csv.reader(io.StringIO(_text(table), newline=""), strict=True, skipinitialspace=True)
+    lines = io.StringIO(_text(table), newline="").readlines()
+    reader = csv.reader(lines, strict=True, skipinitialspace=True)
     header: list[str] = []
     found: Found | None = None
     line = 1
@@ -89,7 +90,8 @@ def _csv_rows(table: Path, asked: Mapping[str, str]) -> Iterator[tuple[str, Valu
             elif any(map(str.strip, cells)):
                 if len(cells) != len(header):
                     raise _broken(table, line, f"has {len(cells)} cells and the header {len(header)}")
-                if hidden := _hidden(cells, header.index(found["path"])):
+                further = lines[line : reader.line_num]
+                if hidden := _hidden(table, cells, further, header.index(found["path"])):
                     raise _broken(table, line, f"leaves a quote open, in which the row {hidden[:40]!r} lies")
                 values = dict(zip(header, cells, strict=True))
                 yield f"line {line}", {key: values[name] for key, name in found.items()}
@@ -100,14 +102,26 @@ def _csv_rows(table: Path, asked: Mapping[str, str]) -> Iterator[tuple[str, Valu
         _choose(table, header, asked)
 
 
-def _hidden(cells: Sequence[str], place: int) -> str | None:
-    """A line within a cell that is a row itself, if there is one: it has a path like that of the row, where it has."""
+def _hidden(table: Path, cells: Sequence[str], further: Sequence[str], place: int) -> str | None:
+    """Of the further lines that a row goes on in, one that is a row itself, if there is one: where its path would stand
+    is something with a suffix like that of the row's, or a file or folder that is there."""
     suffix = Path(cells[place].strip()).suffix.casefold()
-    for row in (line for cell in cells for line in cell.splitlines()[1:] if suffix):
+    for row in further:
         others = row.split(",")
-        if len(others) >= len(cells) and Path(others[place].strip(' "')).suffix.casefold() == suffix:
-            return row
+        if len(others) < len(cells):
+            continue
+        for path in {others[place].strip(' "\r\n'), others[place - len(cells)].strip(' "\r\n')} - {""}:
+            if (suffix and Path(path).suffix.casefold() == suffix) or _is_there(table.parent / path):
+                return row.strip()
     return None
+
+
+def _is_there(path: Path) -> bool:
+    """Of a name that may be a sentence, too long for any file."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _broken(table: Path, line: int, what: str) -> LabError:

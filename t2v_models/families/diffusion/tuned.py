@@ -70,7 +70,7 @@ class TunedConfig(FamilyConfig):
     @model_validator(mode="after")
     def _the_words_of_the_image_model(self) -> Self:
         if self.text_encoder != WordsConfig():
-            raise ValueError("tuned reads captions as its image model does: leave text_encoder out")
+            raise ValueError("tuned has a text encoder already, its image model's: leave text_encoder out")
         return self
 
     @classmethod

@@ -128,7 +128,7 @@ class VideoTokenizerConfig(FamilyConfig):
 
     @classmethod
     def tiny(cls) -> "VideoTokenizerConfig":
-        against = {"perceptual": 0.1, "frame_adversary": 0.1, "clip_adversary": 0.1, "adversary_width": 4}
+        against = {"perceptual": 0.1, "frame_adversary": 0.01, "clip_adversary": 0.01, "adversary_width": 4}
         small = {"levels": (8, 5), "encoder_width": 16, "decoder_width": 16, "fine_width": 8}
         return cls.model_validate(small | against | {"batch_size": 4, "adversary_from": 0, "threads": 1})
 
