@@ -30,6 +30,8 @@ class Pieces:
             raise ValueError("it is no tokenizer of byte-pair encoding") from error
         if not any(piece.startswith(START) for piece in self._number):
             raise ValueError(f"the words of its tokenizer do not begin with {START}")
+        self.blank = self._number.get(START)
+        """Of the sign of a word's beginning by itself, which says nothing of the word."""
         self._rank = {pair: rank for rank, pair in enumerate(merges)}
         self.of = lru_cache(65536)(self._of)
         """Numbers of the pieces of a word; a letter that is in no piece is told by its bytes, or not at all."""

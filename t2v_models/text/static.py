@@ -99,10 +99,10 @@ class Static(TextEncoder):
         """`(l, w)`.
 
         Raises:
-            LabError: no piece of any word is known.
+            LabError: no piece of any word is known, but for the sign of its beginning.
         """
         numbers = [number for word in words(prompt) for number in self._pieces.of(word)]
-        if not numbers:
+        if set(numbers) <= {self._pieces.blank}:
             raise LabError(f"no part of any word of prompt {prompt!r} is known to the text encoder: use other words")
         return self._vectors[numbers].float() * self._scale
 
