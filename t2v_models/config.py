@@ -41,12 +41,18 @@ class Config(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     are none."""
 
 
-def near(word: str, allowed: Iterable[str]) -> str:
-    """The allowed words, those spelt most like `word` first: for error sentences."""
+def near(word: str, allowed: Iterable[str], before: str = "") -> str:
+    """The allowed words, those spelt most like `word` first: for error sentences.
+
+    Args:
+        word: what was found.
+        allowed: what may stand in its place.
+        before: what those that are proposed begin with, as `training.`.
+    """
     allowed = list(allowed)
     close = difflib.get_close_matches(word, allowed, n=3, cutoff=0.6)
     if close:
-        return f"did you mean {' or '.join(repr(c) for c in close)}?"
+        return f"did you mean {' or '.join(repr(before + c) for c in close)}?"
     return f"allowed: {', '.join(allowed)}"
 
 
@@ -68,7 +74,8 @@ def _in_words(fault: ErrorDetails, config: type[BaseModel] | None) -> str:
     match fault["type"]:
         case "extra_forbidden":
             owner = _config_at(config, fault["loc"][:-1])
-            hint = near(str(fault["loc"][-1]), owner.model_fields) if owner else "see --help for the keys"
+            word = str(fault["loc"][-1])
+            hint = near(word, owner.model_fields, where.removesuffix(word)) if owner else "see --help for the keys"
             return f"unknown key '{where}': {hint}"
         case "missing":
             return f"{where}: is missing"

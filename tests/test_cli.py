@@ -74,6 +74,16 @@ def test_every_text_encoder_can_be_chosen() -> None:
     )
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_settings_of_a_text_encoder_stand_beside_its_name(order: int) -> None:
+    given = ["text_encoder=static", "text_encoder.positions=4", "text_encoder.folder=vectors"][::order]
+    static = model_config("gan", given).text_encoder
+    assert static.model_dump() == {"name": "static", "positions": 4, "folder": Path("vectors"), "sha256": None}
+    network = ["text_encoder=transformers:bert", "text_encoder.positions=4"][::order]
+    found = lab_config(profile("smoke"), [f"models.gan.{setting}" for setting in network]).models[0].text_encoder
+    assert found.model_dump() == {"name": "transformers", "positions": 4, "folder": Path("bert"), "sha256": None}
+
+
 def test_a_setting_within_a_setting_is_set_with_a_dot_and_the_rest_stays() -> None:
     found, default = model_config("diffusion", ["training_levels.mean=3"]), model_config("diffusion", [])
     levels = found.model_dump()["training_levels"]
@@ -166,7 +176,7 @@ def test_a_lab_is_varied_from_the_command_line() -> None:
 @pytest.mark.parametrize(
     ("setting", "sentence"),
     [
-        ("training.minuts=3", "unknown key 'training.minuts': did you mean 'minutes'"),
+        ("training.minuts=3", "unknown key 'training.minuts': did you mean 'training.minutes'?"),
         ("models.gam.width=3", "--set models.gam.width: there is no 'gam', did you mean 'gan'"),
         ("models.gan.widht=3", "models.0: unknown key 'widht': did you mean 'width'"),
         ("training.minutes=3", "training: give either steps or minutes"),

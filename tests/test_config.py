@@ -34,7 +34,10 @@ def test_a_value_out_of_range_is_named_with_what_was_found() -> None:
         ({"models": [{"name": "gam"}]}, "models.0: unknown model 'gam': did you mean 'gan'?"),
         ({"models": [{"width": 3}]}, "models.0: has no key 'name': say which model"),
         ({"models": [{"name": "gan", "widht": 3}]}, "models.0: unknown key 'widht': did you mean 'width'?"),
-        ({"dataset": {"spec": {"heigth": 3}}}, "unknown key 'dataset.spec.heigth': did you mean 'height'?"),
+        (
+            {"dataset": {"spec": {"heigth": 3}}},
+            "unknown key 'dataset.spec.heigth': did you mean 'dataset.spec.height'?",
+        ),
         ({"dataset": 3}, "dataset: should be keys with their values (found 3)"),
         ({"evaluation": {"splits": {"s0": 1}}}, "evaluation.splits: should be a list"),
     ],

@@ -34,7 +34,7 @@ def model_config(name: str, given: Sequence[str]) -> "FamilyConfig":
 
     config = family(name)
     values: dict[str, Any] = {"name": name}
-    for key, value in settings(given).items():
+    for key, value in _wholes_first(given):
         values = _changed(values, key.split("."), value, key)
     try:
         return config.model_validate(values)
@@ -56,12 +56,17 @@ def lab_config(parameters: dict[str, Any], given: Sequence[str]) -> "LabConfig":
     """The configuration of a lab with settings such as `training.minutes=5` or `models.gan.batch_size=144`."""
     from flows.lab_config import LabConfig
 
-    for key, value in settings(given).items():
+    for key, value in _wholes_first(given):
         parameters = _changed(parameters, key.split("."), value, key)
     try:
         return LabConfig.model_validate(parameters)
     except ValidationError as error:
         raise LabError(in_words(error, LabConfig)) from error
+
+
+def _wholes_first(given: Sequence[str]) -> list[tuple[str, Any]]:
+    """Values by key, those within others after them, so that none is lost whatever order they were given in."""
+    return sorted(settings(given).items(), key=lambda setting: setting[0].count("."))
 
 
 def _changed(tree: Any, path: Sequence[str], value: Any, key: str) -> Any:
@@ -74,6 +79,8 @@ def _changed(tree: Any, path: Sequence[str], value: Any, key: str) -> Any:
         if head not in names:
             raise LabError(f"--set {key}: there is no {head!r}, {near(head, names)}")
         return [_changed(item, rest, value, key) if n == head else item for n, item in zip(names, tree, strict=True)]
+    if isinstance(tree, str) and key.split(".")[: -len(path)][-1:] == ["text_encoder"]:
+        tree = {"name": tree}  # a text encoder by its name, or by name:FOLDER
     if not isinstance(tree, dict | None):
         raise LabError(f"--set {key}: {tree!r} has no {head!r} in it, set it as a whole")
     return (tree or {}) | {head: _changed((tree or {}).get(head), rest, value, key)}
