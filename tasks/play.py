@@ -183,6 +183,7 @@ def _side(
     wishes = Request((), (), frames=length, size=size) if shape else NO_WISHES
     name, about = (side.name, side.source.about) if side else (REAL, "what a perfect model would show")
     if side:
+        about += f"; shown: {length} frames at {spec.sides} px" if spec.name != of.sampler.spec.name else ""
         asked = wordnet.understood(prompts[0], of.vocabulary) if wordnet else prompts[0]
         frames = sample_frames(of.sampler, [asked] * len(prompts), seeds, wishes)
         about += f"; understood as {asked!r}" if asked != prompts[0] else ""

@@ -153,6 +153,7 @@ def test_each_shape_is_judged_shown_and_played(folder: Path, tmp_path: Path) -> 
     assert who.shapes == ("32x16x4", "16x16x6", "16x16x9")
     for shape, length in ((None, 4), *zip(who.shapes, (4, 6, 9), strict=True)):
         html = show([who, None], "circle moving left", 0, 1, shape=shape)
+        assert ("; shown: " in html) == (shape in who.shapes[1:]), "not under the model's own shape"
         clips = [decode(base64.b64decode(clip)) for clip in re.findall(r"base64,([^\"]+)", html)]
         assert len(clips) == 2 and len({clip.shape[1:] for clip in clips}) == 1 and len(clips[1]) == length
     with pytest.raises(LabError, match="has not learnt the shape 9x9x9"):

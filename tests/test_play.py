@@ -36,6 +36,17 @@ PROMPTS = DatasetConfig().prompts
 WORDS = vocabulary_of(PROMPTS)
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
+WIDE = """(() => {
+    const clip = document.querySelector('.clip').cloneNode(true), picture = clip.querySelector('img');
+    picture.src = Object.assign(document.createElement('canvas'), {width: 320, height: 160}).toDataURL();
+    document.querySelector('.clips').append(clip);
+    return picture.decode().then(() => {
+        const form = picture.clientWidth / picture.clientHeight;
+        clip.remove();
+        return Math.round(form * 10) / 10;
+    });
+})()"""
+"""The form, on the page, of a clip twice as wide as high."""
 
 
 @pytest.mark.parametrize(
@@ -219,6 +230,7 @@ def test_type_a_prompt_and_see_a_clip_and_its_verdict(work: Path, tmp_path: Path
             assert "seed 41" in words
             assert "2 of 2 right (100.0 %)" in words, "real clips stand beside the model"
             assert page.evaluate("[...document.querySelectorAll('.clip img')].every(i => i.naturalWidth >= 300)")
+            assert page.evaluate(WIDE) == 2, "a clip keeps its own form"
             assert (
                 page.evaluate("document.querySelector('#prompt textarea, #prompt input').value") == "circle moving left"
             )
