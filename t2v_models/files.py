@@ -1,9 +1,11 @@
 """Writing files so that one under its final name is whole, whatever kills the writer."""
 
+import errno
 import fcntl
 import os
 import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +16,9 @@ from t2v_models.config import LabError
 
 BUFFER = 1 << 20
 """Bytes that are written at once: thousands of small writes cost more than making what is written."""
+
+FULL = errno.ENOSPC, errno.EDQUOT
+"""What a system says where there is no space left, on the disk or of a user's share."""
 
 HOST = socket.gethostname().replace(".", "-") or "here"
 """Stands in the names of temporary files: in a folder that several machines share, a process number says too little."""
@@ -29,9 +34,8 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise LabError(
-            f"cannot write {path}: {error.strerror or error}; free some space or choose a folder you may write to"
-        ) from error
+        advice = "free some space or choose a folder" if error.errno in FULL else "choose a folder"
+        raise LabError(f"cannot write {path}: {error.strerror or error}; {advice} you may write to") from error
 
 
 def check_writable(folder: Path, what: str) -> None:
@@ -45,8 +49,20 @@ def check_writable(folder: Path, what: str) -> None:
         LabError: it, or what it would be made in, is no folder or may not be written.
     """
     place = next(p for p in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(p))
-    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):  # also root may not write to what is read-only
+    if not place.is_dir() or not _takes_files(place):
         raise LabError(f"{what} {folder}: {place} is no folder you may write to; name another one")
+
+
+def _takes_files(folder: Path) -> bool:
+    """Whether a file can be made there, by making one without a name: rights alone promise root too much, as in /proc.
+
+    That a disk is full is told when something is written.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError as error:
+        return error.errno in FULL
 
 
 @contextmanager

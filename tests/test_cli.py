@@ -131,6 +131,10 @@ def test_a_setting_within_a_setting_is_set_with_a_dot_and_the_rest_stays() -> No
         (("generate", "OUT/none", "circle moving left", "--out", "OUT/x.npz"), "does not exist.*t2v train"),
         (("generate", "RUN", "circle moving lefft", "--out", "OUT/x.npz"), "'lefft'.*did you mean 'left'"),
         (("generate", "RUN", "circle moving left", "--out", "OUT/x.avi"), r"'\.avi'.*\.mp4"),
+        (
+            ("generate", "RUN", "circle moving left", "--out", "/proc/x.mp4"),
+            "--out /proc/x.mp4 would lie in /proc: /proc is no folder you may write to; name another one",
+        ),
         (("generate", "RUN", "circle moving left", "--to", "", "--out", "OUT/x.npz"), "'' has no words"),
         (("generate", "DATA", "circle moving left", "--out", "OUT/x.npz"), "is a dataset: train .* 't2v train .*/tiny"),
         (("generate", "FILE", "circle moving left", "--out", "OUT/x.npz"), "is a file: name a run folder"),

@@ -24,7 +24,7 @@ def file_to_write(option: typer.CallbackParam, file: Path) -> Path:
     """Of an option that names a file: its folder may be written to, and it is no folder itself."""
     if file.is_dir():
         raise LabError(f"{option.opts[0]} {file} is a folder: name a file")
-    check_writable(file.parent, f"the folder of {option.opts[0]}")
+    check_writable(file.parent, f"{option.opts[0]} {file} would lie in")
     return file
 
 
