@@ -69,6 +69,13 @@ def _counts(files: Sequence[Path]) -> dict[Path, Count]:
         if text != texts[0]:
             both = f"{printable(files[0].name)} and {printable(file.name)}"
             raise ValueError(f"frames {both} differ in more than numbers: {ADVICE}")
+    if all(part[0] == "-" for part in parts):
+        raise ValueError(f"{printable(files[0].name)} begins with what may be a minus: {ADVICE}")
+    if _may_be_decimals(parts, varying):
+        raise ValueError(
+            f"the numbers of {printable(files[0].name)} and the other frames have one order as decimals and another as "
+            f"whole numbers: {ADVICE}"
+        )
     natural = [tuple(int(part[i]) for i in varying) for part in parts]
     readings = _readings(parts, varying)
     for counts in readings:
@@ -91,6 +98,16 @@ def _readings(parts: list[list[str]], varying: list[int]) -> list[Sequence[Count
         return [[Fraction(f"{part[varying[0]]}.{part[varying[1]]}") for part in parts]]
     columns: list[Sequence[Count]] = [[int(part[i]) for part in parts] for i in varying or [1]]
     return [column for column in columns if len(columns) == 1 or len(set(column)) == len(column)]
+
+
+def _may_be_decimals(parts: list[list[str]], varying: list[int]) -> bool:
+    """Whether all that changes stands behind a number and a point, as in 0.25 and 0.5, means another order so, and does
+    not count 1, 2, 3, ..."""
+    if len(varying) != 1 or varying[0] < 3 or any(part[varying[0] - 1] != "." for part in parts):
+        return False
+    digits = [part[varying[0]] for part in parts]
+    whole, decimals = [int(number) for number in digits], [Fraction(f"0.{number}") for number in digits]
+    return _order(whole) != _order(decimals) and max(whole) - min(whole) >= len(whole)
 
 
 def _is_even(counts: Sequence[Count]) -> bool:
