@@ -1,6 +1,5 @@
 """The whole lab: render, train every model, judge them beside real clips, report."""
 
-import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,7 +26,7 @@ from tasks.report.console import print_scores
 from tasks.report.progress import conclude, planned
 from tasks.servers.orchestration import check_starts
 from tasks.servers.pools import PoolStage, run_on_pools
-from tasks.servers.runtime import WORK
+from tasks.servers.runtime import WORK, to_try
 
 
 class LabResult(Config):
@@ -143,6 +142,6 @@ def summary(result: LabResult, work: Path) -> None:
     print(f"time    {result.seconds:.0f} s: {parts}; orchestration {result.orchestration:.1%}")
     print(f"report  {result.report}")
     prompt = Manifest.load(result.data).config.prompts[0]
-    example = shlex.join(["t2v", "generate", str(result.run), prompt, "--out", "clip.mp4"])
+    example = to_try(work, "generate", str(result.run), prompt, "--out", "clip.mp4")
     print(f"run     {result.run}   try: {example}")
     print(f"mlflow  {result.mlflow}   to look at it: {where_to_look(work)}")

@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from t2v_models.config import LabError
-from tasks.servers.runtime import OneLineHandler, check_prefect, prefect_api, prepare
+from tasks.servers.runtime import WORK, OneLineHandler, check_prefect, prefect_api, prepare, to_try
 
 PATIENCE_SECONDS = 600
 """The longest that anything here may take on a busy machine; only what hangs is waited for so long."""
@@ -99,6 +99,11 @@ def counts(work: Path) -> Counter[str]:
             [lines] = database.execute("SELECT count(*) FROM log WHERE message LIKE 'doubling%'").fetchone()
             found["lines"] = lines
     return found
+
+
+def test_a_command_to_try_names_the_work_folder_where_it_is_another() -> None:
+    assert to_try(WORK, "evaluate", "r'o o") == """t2v evaluate 'r'"'"'o o'"""
+    assert to_try(Path("my work"), "evaluate", "run") == "t2v evaluate run --work 'my work'"
 
 
 @pytest.mark.slow

@@ -1,7 +1,6 @@
 """The `t2v` command. Every command calls the same functions as the flows; heavy imports wait until they are needed."""
 
 import re
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -23,7 +22,7 @@ from flows.cli.tokens import commands as tokens_commands
 from flows.cli.tune import commands as tune_commands
 from t2v_models.config import LabError, in_words, near
 from t2v_models.files import check_writable
-from tasks.servers.runtime import WORK
+from tasks.servers.runtime import WORK, to_try
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -164,9 +163,9 @@ def train(
         from flows.train import train as train_flow
 
         train_flow(data, config, training, out, work)
-    example = shlex.join(["t2v", "generate", str(out), manifest.config.prompts[0], "--out", "clip.mp4"])
+    example = to_try(work, "generate", str(out), manifest.config.prompts[0], "--out", "clip.mp4")
     print(f"trained {out}: try {example}")
-    print(f"how often it does as asked: {shlex.join(['t2v', 'evaluate', str(out)])}")
+    print(f"how often it does as asked: {to_try(work, 'evaluate', str(out))}")
     print_json(as_json, {"run": str(out), "data": str(data)})
 
 

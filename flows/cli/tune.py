@@ -1,6 +1,5 @@
 """The command that teaches an image model the motion of one clip: tune."""
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +8,7 @@ import typer
 from flows.cli.options import Json, Work, folder_to_write, print_json
 from flows.cli.settings import model_config
 from t2v_models.config import LabError
-from tasks.servers.runtime import WORK
+from tasks.servers.runtime import WORK, to_try
 
 commands = typer.Typer()
 
@@ -66,5 +65,5 @@ def tune(
         from flows.train import train as train_flow
 
         train_flow(data, config, TrainConfig(steps=steps, seed=seed), out, work)
-    print(f"tuned {out}: try {shlex.join(['t2v', 'generate', str(out), caption, '--out', 'clip.gif'])}")
+    print(f"tuned {out}: try {to_try(work, 'generate', str(out), caption, '--out', 'clip.gif')}")
     print_json(as_json, {"run": str(out), "data": str(data)})

@@ -7,6 +7,7 @@ neither at its top, so that the command line can call it before anything else.
 import logging
 import os
 import selectors
+import shlex
 import socket
 import subprocess
 import sys
@@ -62,6 +63,11 @@ class OneLineHandler(logging.StreamHandler):  # type: ignore[type-arg]
         """`warning: the first line of the message`."""
         first, *_ = record.getMessage().splitlines() or [""]
         return f"{record.levelname.lower()}: {first}"
+
+
+def to_try(work: Path, *arguments: str) -> str:
+    """A command of `t2v` as one types it in a shell, with `--work` where it is not the default."""
+    return shlex.join(["t2v", *arguments, *(() if work == WORK else ("--work", str(work)))])
 
 
 def prepare(work: Path) -> None:
