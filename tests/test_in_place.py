@@ -12,6 +12,7 @@ from t2v_models.clips.media import to_webp
 from t2v_models.config import LabError
 from t2v_models.shards.opened import open_data
 from t2v_models.shards.stream import DeviceClips, batches
+from tests.commands import t2v
 from tests.runs import train_on
 from tests.tiny import noise, pack
 
@@ -60,6 +61,9 @@ def test_a_model_learns_from_them(tmp_path: Path) -> None:
     store = open_data(theirs(tmp_path / "tars"), tmp_path / "cache")
     assert train_on(store, tmp_path / "run", 2).step == 2
     assert train_on(store, tmp_path / "run", 3).step == 3
+    clip = tmp_path / "clip.mp4"
+    t2v("generate", tmp_path / "run", store.manifest.config.prompts[0], "--count", 1, "--out", clip)
+    assert clip.is_file()
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from t2v_models.clips.media import to_webp
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.shards.export import KINDS, export, to_npz
-from t2v_models.shards.ingest import Ingested, ingest
+from t2v_models.shards.ingest import Ingested, ingest, look
 from t2v_models.shards.ingested import IngestOptions
 from t2v_models.shards.isolated import Work, isolated
 from t2v_models.shards.manifest import MANIFEST, Manifest, finish
@@ -74,6 +74,13 @@ def test_every_kind_of_source_becomes_clips_whatever_its_suffix_says(tmp_path: P
     np.testing.assert_array_equal(clips(tmp_path / "out")[[0, 1]], noise(8, 12).reshape(2, 6, 16, 16, 3))
     again = ingest(source, tmp_path / "out", OPTIONS)
     assert again == result
+    wide = OPTIONS.model_copy(update={"spec": OPTIONS.spec.model_copy(update={"width": 32})})
+    for added, sentence in (
+        (False, r"\(spec.width is 16 there and 32 now\)"),
+        (True, "with spec.width 16 and not 32:"),
+    ):
+        with pytest.raises(LabError, match=sentence):
+            look(source, tmp_path / "out", wide, add=added)
     put(source, "one_more.webp", to_webp(noise(9), 10))
     with pytest.raises(LabError, match=r"holds another dataset \(source_sha256 is .* there and .* now\)"):
         ingest(source, tmp_path / "out", OPTIONS)

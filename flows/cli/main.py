@@ -141,6 +141,7 @@ def train(
     """
     from t2v_models.checkpoint import RunConfig
     from t2v_models.shards.buckets import mix_of
+    from t2v_models.shards.in_place import tars_in_place
     from t2v_models.shards.opened import open_data
     from t2v_models.training.config import TrainConfig
     from t2v_models.training.launch import check_ranks
@@ -165,7 +166,8 @@ def train(
         train_flow(data, config, training, out, work)
     example = to_try(work, "generate", str(out), manifest.config.prompts[0], "--out", "clip.mp4")
     print(f"trained {out}: try {example}")
-    print(f"how often it does as asked: {to_try(work, 'evaluate', str(out))}")
+    if not tars_in_place(data):  # no judge learns from these
+        print(f"how often it does as asked: {to_try(work, 'evaluate', str(out))}")
     print_json(as_json, {"run": str(out), "data": str(data)})
 
 

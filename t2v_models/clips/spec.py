@@ -1,7 +1,7 @@
 """The size of a clip and how its pixels are stored: what is true of any clip, whatever it shows."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -83,6 +83,18 @@ class ClipSpec(Config, json_schema_extra=_with_size):
     def unit(self) -> float:
         """Pixels per unit of length: 1 at 64 px, 0.5 at 32 px."""
         return self.short_side / UNIT_SIZE
+
+
+def sides_alike(
+    one: Mapping[str, object], other: Mapping[str, object]
+) -> tuple[Mapping[str, object], Mapping[str, object]]:
+    """Flat settings of two datasets, to be compared: by height and width where only one is square."""
+    return (one, other) if ("spec.size" in one) == ("spec.size" in other) else (_with_sides(one), _with_sides(other))
+
+
+def _with_sides(flat: Mapping[str, object]) -> Mapping[str, object]:
+    both = {f"spec.{side}": flat["spec.size"] for side in ("height", "width") if "spec.size" in flat}
+    return {key: value for key, value in flat.items() if key != "spec.size"} | both
 
 
 class Bucket(Config):

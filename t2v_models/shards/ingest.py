@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from t2v_models.clips.spec import sides_alike
 from t2v_models.config import LabError, flatten
 from t2v_models.files import remove
 from t2v_models.shards.ingest_report import REJECTS, Reject, read_report, write_report
@@ -206,7 +207,8 @@ def _require_same(out: Path, there: DataConfig, options: IngestOptions) -> None:
     Raises:
         LabError: naming those that differ.
     """
-    old, new = flatten(there.model_dump()), flatten(options.model_dump(exclude={"spec"} if options.shapes else None))
+    asked = options.model_dump(exclude={"spec"} if options.shapes else None)
+    old, new = sides_alike(flatten(there.model_dump()), flatten(asked))
     changes = [f"{key} {old.get(key)!r} and not {new[key]!r}" for key in new if old.get(key) != new[key]]
     if changes:
         raise LabError(f"{out} was made with {', '.join(changes)}: leave that out, clips that are added are alike")
@@ -280,9 +282,9 @@ def _require_free(out: Path, wanted: Mapping[str, object]) -> None:
             metadata = read_metadata(path)
             if "config" not in metadata:
                 continue
-            old = flatten(json.loads(metadata["config"]))
-            keys = [key for key, value in wanted.items() if old.get(key) != value]
-            changes = [f"{key} is {old.get(key)!r} there and {wanted[key]!r} now" for key in keys]
+            old, new = sides_alike(flatten(json.loads(metadata["config"])), wanted)
+            keys = [key for key, value in new.items() if old.get(key) != value]
+            changes = [f"{key} is {old.get(key)!r} there and {new[key]!r} now" for key in keys]
             advice = "give --add to add files to it" if keys in ([], ["source_sha256"]) else "delete it"
             if not keys and old.get("before"):
                 changes = ["files were added to it"]

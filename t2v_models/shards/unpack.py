@@ -11,12 +11,13 @@ import shutil
 import tarfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from tempfile import mkdtemp
 from urllib.parse import urlsplit
 
 from braceexpand import braceexpand
+from PIL import Image
 
 from t2v_models.config import LabError
 from t2v_models.shards.frames import FRAME_SUFFIXES
@@ -99,6 +100,8 @@ def as_folder(source: str, out: Path) -> Iterator[Path]:
             else:
                 unpack(local_folder(tar), folder / name)
         yield folder
+    except LabError as error:  # in the words of who asked: the folder is gone when it is read
+        raise LabError(str(error).replace(str(folder), source)) from error
     finally:
         shutil.rmtree(folder)
 
@@ -117,8 +120,8 @@ def unpack(tar: Path, folder: Path, called: str = "") -> None:
     it is `called` by its URL, where it came from one.
 
     Raises:
-        LabError: it is no tar or is cut short, a member would lie outside, two have one name, a sample is two clips, or
-            there is no room.
+        LabError: it is no tar or is cut short, a member would lie outside, two have one name, a sample is two clips or
+            has frames of two sizes, or there is no room.
     """
     kinds: dict[Path, str] = {}
     called = called or str(tar)
@@ -133,6 +136,8 @@ def unpack(tar: Path, folder: Path, called: str = "") -> None:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 with place.open("xb") as stream:
                     shutil.copyfileobj(content, stream)
+        for sample in (sample for sample, suffix in kinds.items() if suffix in FRAME_SUFFIXES):
+            _check_one_size(sample)
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise LabError(f"{called} is no tar or is cut short ({error}): fetch it again") from error
     except FileExistsError as error:
@@ -179,6 +184,24 @@ def _check_alone(place: Path, kinds: dict[Path, str]) -> None:
     if (other := kinds.setdefault(sample, suffix)) != suffix:
         raise ValueError(
             f"its sample {printable(sample.name)} is two clips, {other} and {suffix}: leave one of them out of the tar"
+        )
+
+
+def _check_one_size(sample: Path) -> None:
+    """See that the frames of a sample are of one size. Those that cannot be opened are told of when they are read.
+
+    Raises:
+        ValueError: they are of two.
+    """
+    sizes: dict[str, str] = {}
+    for path in sorted(sample.iterdir()) if sample.is_dir() else ():
+        with suppress(OSError, ValueError, SyntaxError, Image.DecompressionBombError), Image.open(path) as picture:
+            sizes.setdefault("{} x {}".format(*picture.size), path.name)
+    if len(sizes) > 1:
+        (one, first), (other, second) = list(sizes.items())[:2]
+        raise ValueError(
+            f"its sample {printable(sample.name)} has frames of two sizes, {one} in {printable(first)} and {other} in "
+            f"{printable(second)}: write the tar again with frames of one"
         )
 
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic_core import to_json
 
-from t2v_models.clips.spec import ClipSpec, Codec
+from t2v_models.clips.spec import ClipSpec, Codec, sides_alike
 from t2v_models.config import LabError, flatten
 from t2v_models.files import HOST, atomic, remove
 from t2v_models.shards.codec import FRAMES_SUFFIX, Packer
@@ -228,7 +228,8 @@ def require_config(folder: Path, metadata: dict[str, str], config: DataConfig) -
     """
     if metadata.get("config_digest") == config.digest:
         return
-    old, new = flatten(json.loads(metadata.get("config", "{}"))), flatten(config.model_dump(mode="json"))
+    there, asked = flatten(json.loads(metadata.get("config", "{}"))), flatten(config.model_dump(mode="json"))
+    old, new = sides_alike(there, asked)
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     changes = ", ".join(f"{key} is {old.get(key)!r} there and {new.get(key)!r} asked" for key in keys)
     raise LabError(
