@@ -118,6 +118,11 @@ def render(
 
     manifest = Manifest.load(out)
     print(f"{len(manifest.captions):,} clips in {len(manifest.shards)} shards, digest {manifest.digest}, in {out}")
+    if unshown := config.unshown_words:
+        print(
+            f"No clip shows {', '.join(unshown)}: there are {len(config.prompts):,} captions. A model of trained words "
+            "cannot be asked for these, so render more clips to train on them."
+        )
     print_json(as_json, {"data": str(out), "clips": len(manifest.captions), "digest": manifest.digest})
 
 

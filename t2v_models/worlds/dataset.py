@@ -11,6 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from t2v_models.clips.spec import Bucket, ClipSpec, Codec, check_shapes, most_common
 from t2v_models.config import Config, LabError
+from t2v_models.text.split import words
 from t2v_models.worlds.listed import WORLDS, world_named
 from t2v_models.worlds.on_background import OPTIONS, Option, on_background
 from t2v_models.worlds.splits import Coverage, Split
@@ -131,6 +132,16 @@ class DatasetConfig(Config):
         return on_background(self.world, self.background, drifting=self.drifting, named=self.background_named)
 
     @property
+    def unshown_words(self) -> tuple[str, ...]:
+        """Words of captions that no clip has, since there are fewer clips than captions."""
+        shown: set[str] = set()
+        for one in self.one_shape:
+            few = one.prompts if one.clips >= len(one.prompts) else drawn_captions(one, range(one.clips))
+            shown |= {word for prompt in few for word in words(prompt)}
+        every = (word for prompt in self.prompts for word in words(prompt))
+        return tuple(dict.fromkeys(word for word in every if word not in shown))
+
+    @property
     def prompts(self) -> tuple[str, ...]:
         """The captions of the dataset; clip i has prompt i modulo their number, so each is equally frequent. Of one
         with several shapes, those of each."""
@@ -219,14 +230,19 @@ def draw_clips(config: DatasetConfig, indices: range) -> list[tuple[str, Scene]]
     hundredth of the cost of a generator for every clip.
     """
     assert not config.buckets, "ask one of `one_shape`"
-    world, prompts = config.rules, config.prompts
+    world, captions = config.rules, drawn_captions(config, indices)
     indices = range(config.first + indices.start, config.first + indices.stop)
-    captions = [prompts[i % len(prompts)] for i in indices]
     bits = np.random.Philox(config.seed, counter=indices.start * world.numbers // PHILOX_BLOCK)
     whole = bits.random_raw(len(indices) * world.numbers) >> np.uint64(11)  # 53 bits, as many as a float64 tells apart
     numbers = np.ldexp(whole, -53).reshape(-1, world.numbers)
     scenes = world.draw([world.parse(caption) for caption in captions], config.spec, numbers)
     return list(zip(captions, scenes, strict=True))
+
+
+def drawn_captions(config: DatasetConfig, indices: range) -> list[str]:
+    """Of clips of one shape."""
+    prompts = config.prompts
+    return [prompts[(config.first + i) % len(prompts)] for i in indices]
 
 
 def world_of(prompts: Sequence[str], spec: ClipSpec) -> DatasetConfig:
