@@ -180,6 +180,8 @@ def refuse_wishes(
         raise LabError(f"{name} cannot take {WISHES[wish].format(spec)}")
     if request.frames is not None and request.frames < 1:
         raise LabError(f"a clip of {request.frames} frames was asked for: ask for 1 or more")
+    if request.steps is not None and request.steps < 1:
+        raise LabError(f"{name} makes a clip in 1 step or more (found {request.steps})")
     if request.guidance is not None and not isfinite(request.guidance):
         raise LabError(f"guidance is {request.guidance}: give a number, 1 is as learnt")
     if request.first_frames is not None:

@@ -222,6 +222,12 @@ def test_a_wish_is_granted_or_refused_in_one_sentence(config, wish):
 
 
 @each_sampler
+def test_no_clip_is_made_in_no_steps(config):
+    with pytest.raises(LabError, match=r"in 1 step or more \(found 0\)|cannot take a number of steps"):
+        fresh(config, SMALL).check(Request((PROMPTS[0],), (5,), steps=0))
+
+
+@each_sampler
 def test_its_own_length_and_size_are_no_wishes(config):
     model = fresh(config, SMALL)
     model.check(Request((PROMPTS[0],), (5,), frames=SMALL.frames, size=(SMALL.size, SMALL.size)))

@@ -200,8 +200,6 @@ class Diffusion(LossModel):
             LabError: so.
         """
         super().check(request)
-        if request.steps is not None and request.steps < 1:
-            raise LabError(f"{self.name} makes a clip in 1 step or more (found {request.steps})")
         check_length(request.frames or self.spec.frames, self.every)
         self._check_memory(request)
         if request.motion is not None:

@@ -194,8 +194,6 @@ class Tuned(LossModel):
             LabError: so.
         """
         super().check(request)
-        if request.steps is not None and request.steps < 1:
-            raise LabError(f"{self.name} makes a clip in 1 step or more (found {request.steps})")
         check_guidance(self.name, self.text, self._guidance(request), self.image.config.dropout, request.avoid)
 
     @torch.no_grad()

@@ -170,7 +170,7 @@ class Modelscope(LossModel):
         check_guidance(self.name, self.text, guidance, self.config.dropout, request.avoid)
         if guidance < 1:
             raise LabError(f"{self.name} takes guidance from 1, as learnt (found {guidance:g})")
-        if request.steps is not None and not 1 <= request.steps <= LEVELS:
+        if request.steps is not None and request.steps > LEVELS:
             raise LabError(f"{self.name} makes a clip in 1 to {LEVELS:,} steps (found {request.steps})")
         for prompt in {*request.prompts, *filter(None, [request.avoid])}:
             if len(words(prompt)) > self.config.words:
