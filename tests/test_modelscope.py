@@ -141,7 +141,8 @@ def test_what_it_cannot_read_or_make_is_one_sentence(monkeypatch: pytest.MonkeyP
     model = built(small, ClipSpec(size=16, frames=4), [LEFT])
     for wishes, sentence in (
         ({"guidance": 0.5}, "takes guidance from 1"),
-        ({"steps": 0}, "makes a clip in 1 to 1,000"),
+        ({"steps": 0}, "makes a clip in 1 step or more"),
+        ({"steps": 1001}, "makes a clip in 1 to 1,000"),
     ):
         with pytest.raises(LabError, match=sentence):
             model.check(Request((LEFT,), (0,), **wishes))
