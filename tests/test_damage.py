@@ -147,6 +147,27 @@ def test_a_film_that_is_cut_is_told_and_its_beginning_kept(whole: dict[str, Path
     assert frozen(clips) == 0
 
 
+@pytest.mark.parametrize("name", ["wmv2.wmv", "mpeg2.ts", "h264.ts"])
+def test_a_packet_whose_head_is_destroyed_is_missed(whole: dict[str, Path], tmp_path: Path, name: str) -> None:
+    """What is told in it of the pictures, which FFmpeg then leaves out without a word."""
+    content, right = whole[name].read_bytes(), pictures(whole[name])
+    if name.endswith("wmv"):
+        start = int.from_bytes(content[16:24], "little") + 50
+        heads = range(start + 6, len(content) - 3200, 3200)
+    else:
+        track = content.index(b"\0\0\1\xe0", len(content) // 3) // 188 * 188 + 1
+        own = content[track] | 0x40, content[track + 1]
+        heads = range(4, len(content) - 188, 188)
+        heads = [at for at in heads if (content[at - 3], content[at - 2]) == own]
+    for at in heads[2:12]:
+        path = put(tmp_path, f"a.{name}", content[:at] + bytes(64) + content[at + 64 :], None)
+        told = Told()
+        found = list(shown(path, 10, told))
+        assert told.lost or any(picture.damage for picture in found)
+        kept = [fitted(picture, SPEC, "crop") for picture in found if not picture.damage]
+        assert ruined([np.stack(kept)], right) == 0
+
+
 @pytest.mark.parametrize("lost", [0, 300])
 def test_a_short_ogg_whose_pages_were_all_read_on_opening_tells_of_them(whole: dict[str, Path], lost: int) -> None:
     """FFmpeg says so while it looks what there is, which is not listened to."""

@@ -111,6 +111,54 @@ def test_times_in_no_order_are_refused(tmp_path: Path, times: list[int]) -> None
     )
 
 
+@pytest.mark.parametrize("suffix", ["mpg", "ts"])
+@pytest.mark.parametrize("counts", [(3, 20), (16, 16)])
+def test_short_films_laid_one_behind_the_other_are_not_mixed(
+    tmp_path: Path, suffix: str, counts: tuple[int, int]
+) -> None:
+    """Their clocks begin anew, so that the times of both lie over one another."""
+    parts = [write(tmp_path / f"{n}.{suffix}", [bar(0.5)] * n, "mpeg2video", rate=25).read_bytes() for n in counts]
+    path = put(tmp_path, f"a.{suffix}", b"".join(parts), None)
+    with pytest.raises(ValueError, match=r"its clock starts again, at \d\.\d+ s after \d\.\d+ s: join its parts anew"):
+        pictures(path)
+
+
+def with_empty_chunks(avi: bytes, empty: Sequence[int]) -> bytes:
+    """An AVI of key frames without some of them, as programs that record a screen write where nothing changes."""
+    at = first = avi.index(b"movi") + 4
+    chunks, index = b"", b""
+    while avi[at : at + 4] == b"00dc":
+        size = struct.unpack_from("<I", avi, at + 4)[0]
+        code = b"" if len(index) // 16 in empty else avi[at + 8 : at + 8 + size]
+        index += struct.pack("<4s3I", b"00dc", 16, 4 + len(chunks), len(code))
+        chunks += b"00dc" + struct.pack("<I", len(code)) + code + bytes(len(code) % 2)
+        at += 8 + size + size % 2
+    body = avi[8 : first - 8] + struct.pack("<I", 4 + len(chunks)) + b"movi" + chunks
+    body += b"idx1" + struct.pack("<I", len(index)) + index
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def test_empty_chunks_of_an_avi_hold_the_picture_before_them(tmp_path: Path) -> None:
+    """At its end, too."""
+    whole = write(tmp_path / "whole.avi", [bar(i / 17) for i in range(18)], "mjpeg", "yuvj420p").read_bytes()
+    assert with_empty_chunks(whole, []) == whole
+    path, told = put(tmp_path, "a.avi", with_empty_chunks(whole, [3, 4, 15, 16, 17]), None), Told()
+    seconds = [picture.seconds for picture in shown(path, 10, told)]
+    assert seconds == pytest.approx([0.1, 0.1, 0.3] + [0.1] * 9 + [0.4])
+    assert told.lost is None
+
+
+@FFMPEG
+def test_empty_packets_of_theora_hold_the_picture_before_them(tmp_path: Path) -> None:
+    raw, path = np.repeat([bar(0), bar(0.4), bar(0.9)], 12, 0).tobytes(), tmp_path / "a.ogv"
+    command = ["ffmpeg", "-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "64x64", "-r", "10", "-i", "-"]
+    subprocess.run([*command, "-c:v", "libtheora", "-pix_fmt", "yuv420p", str(path)], input=raw, check=True)
+    found = list(shown(path, 10, told := Told()))
+    assert [picture.seconds for picture in found] == pytest.approx([1.2, 1.2, 1.1])  # the command drops the last
+    assert [picture.damage for picture in found] == [None] * 3
+    assert told.lost is None
+
+
 @few
 @given(st.lists(st.integers(1, 9), min_size=4, max_size=12), st.sampled_from(["mp4", "mov", "mkv", "webm"]))
 def test_every_picture_is_shown_as_long_as_the_film_says_the_last_too(durations: list[int], suffix: str) -> None:

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from t2v_models.shards.structure import CUT, broken, is_cut
+from t2v_models.shards.structure import CUT, avi_held, broken, is_cut
 from t2v_models.shards.unread import is_layered
 
 HOLE = bytes(32)
@@ -40,7 +40,9 @@ class Signs:
         kind = container.format.name
         self._holes, self.cut = broken(path, kind, stream.id), is_cut(path, kind)
         """The second is whether the film ends too early: its last picture may then not be whole."""
-        chunks = [e.pos for e in stream.index_entries if e.size] if container.format.name == "avi" else []
+        self.held = float(avi_held(path, stream.index) * stream.time_base) if kind == "avi" else 0.0
+        """Until when, in seconds, empty packets or chunks hold the picture before them."""
+        chunks = [e.pos for e in stream.index_entries if e.size] if kind == "avi" else []
         self._chunks, self._next = {place: number for number, place in enumerate(chunks)}, 0
 
     def of(self, packet: Any) -> str | None:
@@ -66,6 +68,11 @@ class Signs:
                 found = "pictures are missing that the index names"
             self._next = number + 1
         return found
+
+    def hold(self, packet: Any) -> None:
+        """Take note of an empty packet."""
+        if packet.pts is not None:
+            self.held = float((packet.pts + packet.duration) * packet.time_base)
 
     def _has_sums(self, stored: bytes) -> bool:
         """Whether a packet holds a digest of its picture (HEVC), or a checksum of each part (PNG, FFV1)."""

@@ -41,6 +41,8 @@ UNTIMED = "matroska,webm"
 """The container that tells how long the film is, but not how long each picture is shown."""
 OF_ALL = (UNTIMED, "asf")
 """Containers in which the length of pictures is that of the whole film, of which sound may be longer."""
+CLOCKED = ("mpeg", "mpegts")
+"""Containers that are joined by laying one behind the other, and times of decoding that never step back."""
 DOLBY_VISION = ("dvh1", "dvhe", "dva1", "dvav", "dav1")
 """What mp4 calls films whose colours only Dolby Vision's own data can tell; others can be shown without."""
 NO_DOLBY_VISION = "its colours are Dolby Vision's own (profile 5), which cannot be read here: convert it"
@@ -62,6 +64,10 @@ COLOURS = {"color_trc": ColorTrc.UNSPECIFIED, "color_primaries": ColorPrimaries.
 
 Type._missing_ = classmethod(lambda kinds, number: kinds.VIDEO_HINT)  # type: ignore[assignment]
 """PyAV refuses all that lies beside a picture where it knows no name for one part, as Exif and spatial films have."""
+
+
+_Read = tuple[Any, str | None]
+"""A packet, and what its demuxer says is wrong."""
 
 
 @dataclass
@@ -99,7 +105,11 @@ def film(path: Path, told: Told) -> Iterator[Shown]:
         colours = {name: getattr(stream.codec_context, name) for name in COLOURS}  # decoders may write over them
         decoder, turns = _decoder(path, stream)
         signs = Signs(path, container, stream)
-        frames = _in_order(_timed(_decoded(container.demux(stream), decoder, signs, path.stat().st_size, told), step))
+        packets = _read(container.demux(stream))
+        if container.format.name in CLOCKED:
+            packets = _on_one_clock(packets, step)
+        decoded = _decoded(_filled(packets, signs), decoder, signs, path.stat().st_size, told)
+        frames = _in_order(_timed(decoded, step))
         before = next(frames, None)
         if before is None:
             raise ValueError(told.lost or "it has no frames")
@@ -116,7 +126,7 @@ def film(path: Path, told: Told) -> Iterator[Shown]:
             yield show(before, seconds, frame.gap)
             before = frame
         step = shortest if not stream.average_rate and shortest < math.inf else step
-        last = before.frame.duration * float(before.frame.time_base or 0) or step
+        last = max(before.frame.duration * float(before.frame.time_base or 0) or step, signs.held - before.time)
         promised = 0.0 if is_piped(path) else _promised(container, stream)
         missing = promised - max(before.time, before.time - start) - last
         if missing > 0 and container.format.name == UNTIMED and not told.lost:
@@ -151,10 +161,11 @@ def _has_alpha(pixels: Any) -> bool:
     return pixels is not None and any(part.is_alpha for part in pixels.components)
 
 
-def _decoded(packets: Iterator[Any], decoder: Any, signs: Signs, size: int, told: Told) -> Iterator[_Frame]:
-    """Every frame the decoder gives, in its order. Damage lasts until a key frame that was read after it."""
+def _decoded(packets: Iterator[_Read], decoder: Any, signs: Signs, size: int, told: Told) -> Iterator[_Frame]:
+    """Every frame the decoder gives, in its order. Damage lasts until a key frame that was read after it, and not right
+    behind it: what destroys bytes may reach into the next packet."""
     damage, since, gap, key, done = None, -1, None, -1, 0.0
-    read = pairwise(chain(_read(packets), [(None, None)]))  # each packet with the one behind it
+    read = pairwise(chain(packets, [(None, None)]))  # each packet with the one behind it
     for number, ((packet, fault), (after, _)) in enumerate(read):
         frames: list[Any] = []
         with listening() as said:
@@ -182,7 +193,7 @@ def _decoded(packets: Iterator[Any], decoder: Any, signs: Signs, size: int, told
             own = number if frame.opaque is None else frame.opaque
             if frame.is_corrupt:
                 damage, since = fault or "a picture could not be decoded whole", max(since, own)
-            elif (frame.key_frame or own == key) and frame.pict_type in WHOLE and own > since:
+            elif (frame.key_frame or own == key) and frame.pict_type in WHOLE and own > since + 1:
                 damage = None
             yield _Frame(frame, damage, gap, done)
             gap = None
@@ -192,7 +203,7 @@ def _decoded(packets: Iterator[Any], decoder: Any, signs: Signs, size: int, told
         done = max(done, (packet.pos or 0) / size)
 
 
-def _read(packets: Iterator[Any]) -> Iterator[tuple[Any, str | None]]:
+def _read(packets: Iterator[Any]) -> Iterator[_Read]:
     """Every packet with what its demuxer says is wrong; None is the last."""
     packet: Any = True
     while packet is not None:
@@ -203,6 +214,34 @@ def _read(packets: Iterator[Any]) -> Iterator[tuple[Any, str | None]]:
             except av.FFmpegError as error:
                 packet, fault = None, fault_of(error)
         yield packet, fault or sign_in(said)
+
+
+def _on_one_clock(packets: Iterator[_Read], step: float) -> Iterator[_Read]:
+    """The same.
+
+    Raises:
+        ValueError: the order of decoding steps back: films were joined whose times lie over one another.
+    """
+    latest = -math.inf
+    for packet, fault in packets:
+        if packet is not None and packet.dts is not None:
+            time = float(packet.dts * packet.time_base)
+            if time < latest - step / 2:
+                raise ValueError(f"its clock starts again, at {time:.3f} s after {latest:.3f} s: join its parts anew")
+            latest = time
+        yield packet, fault
+
+
+def _filled(packets: Iterator[_Read], signs: Signs) -> Iterator[_Read]:
+    """Those that are not empty, and the last, which ends the film. Theora's empty ones hold the picture before them."""
+    fault = None
+    for (packet, new), (after, _) in pairwise(chain(packets, [(None, None)])):
+        fault = fault or new
+        if packet is None or packet.size or after is None:
+            yield packet, fault
+            fault = None
+        else:
+            signs.hold(packet)
 
 
 def _timed(frames: Iterator[_Frame], step: float) -> Iterator[_Frame]:

@@ -10,7 +10,9 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from t2v_models.shards.asf import broken_packets, is_whole
 from t2v_models.shards.matroska import broken_clusters, has_checksums
 
 CUT = "it ends in the middle of its data: it was cut, or is not complete"
@@ -21,8 +23,6 @@ CHUNK = re.compile(rb"(?:\d\d[a-z]{2}|ix\d\d|JUNK|LIST|RIFF|idx1|rec )", re.DOTA
 """What pieces of an AVI are called behind its head."""
 OF_PICTURES = (b"AVIX", b"movi", b"rec ")
 """Lists in which there are such pieces; others tell who made the film."""
-ASF_HEAD = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
-ASF_FACTS = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 TAG = re.compile(rb"[\x08\x09\x12].{7}\0\0\0", re.DOTALL)
 """The head of a piece of FLV: sound, pictures or data."""
 TS_PACKETS = {188: 0, 192: 4, 204: 0}
@@ -35,11 +35,11 @@ def broken(path: Path, container: str, track: int) -> list[range]:
     """The places, in bytes, where a film's parts do not follow one another.
 
     Args:
-        track: what a transport stream calls its pictures: its PID.
+        track: what a transport stream calls its pictures, its PID, or what WMV does.
     """
     walks: dict[str, Callable[[mmap], Iterable[range]]] = {
-        "matroska,webm": broken_clusters, "avi": _avi, "flv": _flv, "asf": _asf, "mpegts": partial(_ts, track),
-        "ogg": _ogg,
+        "matroska,webm": broken_clusters, "avi": _avi, "flv": _flv, "ogg": _ogg,
+        "asf": partial(broken_packets, track), "mpegts": partial(_ts, track),
     }  # fmt: skip
     walk = walks.get(container)
     if walk is None:
@@ -59,7 +59,7 @@ def is_checked(path: Path, container: str) -> bool:
 def is_cut(path: Path, container: str) -> bool:
     """Whether a film is shorter, in bytes, than it says, or ends amid a part of it."""
     ends: Callable[[mmap], bool] | None = {
-        "avi": _avi_ends, "asf": _asf_ends, "mpegts": _ts_ends, "mpeg": _ps_ends, "ogg": _ogg_ends, "gif": _gif_ends
+        "avi": _avi_ends, "asf": is_whole, "mpegts": _ts_ends, "mpeg": _ps_ends, "ogg": _ogg_ends, "gif": _gif_ends
     }.get(container)  # fmt: skip
     if ends is None:
         return False
@@ -100,6 +100,16 @@ def is_piped(path: Path) -> bool:
     return start[:4] == b"RIFF" and int.from_bytes(start[4:], "little") in UNTOLD
 
 
+def avi_held(path: Path, track: int) -> int:
+    """Chunks of pictures that the index at an AVI's end names, if the last are empty: each holds the picture before it.
+    Else 0."""
+    with path.open("rb") as stream, mmap(stream.fileno(), 0, access=ACCESS_READ) as data:
+        at = data.rfind(b"idx1")
+        index = data[at + 8 : at + 8 + int.from_bytes(data[at + 4 : at + 8], "little")] if at >= 0 else b""
+    named = [index[i : i + 16] for i in range(0, len(index), 16) if index[i : i + 2] == b"%02d" % track]
+    return len(named) if named and not any(named[-1][12:]) else 0
+
+
 def _avi_ends(data: mmap) -> bool:
     size = int.from_bytes(data[4:8], "little")
     return size in UNTOLD or 8 + size <= len(data)
@@ -128,37 +138,6 @@ def _flv_next(data: mmap, at: int) -> int | None:
     return after + 4 if whole else None
 
 
-def _asf(data: mmap) -> Iterator[range]:
-    """Packets of ASF have one size, and begin alike."""
-    _, start, size = _asf_facts(data)
-    if not size or not data[start] & 0x80:
-        return
-    stop = start - 50 + int.from_bytes(data[start - 34 : start - 26], "little")
-    for at in range(start, min(stop, len(data) - 3), size):
-        if data[at : at + 3] != data[start : start + 3]:
-            yield range(at, at + size)
-
-
-def _asf_ends(data: mmap) -> bool:
-    length, _, _ = _asf_facts(data)
-    return length <= len(data)
-
-
-def _asf_facts(data: mmap) -> tuple[int, int, int]:
-    """Bytes of the file, where its packets begin and their size; all 0 where it does not tell."""
-    facts = data.find(ASF_FACTS, 0, 1 << 20)
-    if data[:16] != ASF_HEAD or facts < 0:
-        return 0, 0, 0
-
-    def number(at: int, count: int) -> int:
-        return int.from_bytes(data[at : at + count], "little")
-
-    live, least, most = (number(facts + place, 4) for place in (88, 92, 96))
-    if live & 1:
-        return 0, 0, 0
-    return number(facts + 40, 8), number(16, 8) + 50, least if least == most else 0
-
-
 def _ts(track: int, data: mmap) -> Iterator[range]:
     """Packets of a transport stream are counted, modulo 16: ISO/IEC 13818-1, section 2.4.3."""
     length, mark = _ts_packets(data)
@@ -172,7 +151,8 @@ def _ts(track: int, data: mmap) -> Iterator[range]:
             place, new = at + i * length, (count + bool(control & 0x10)) % 16
             start = place if flags & 0x40 else start
             jumps = control & 0x20 and extra and told & 0x80  # allowed, and told
-            if flags & 0x80 or (count >= 0 and not jumps and control & 15 not in (new, count)):
+            skips = count >= 0 and not jumps and control & 15 not in (new, count)
+            if flags & 0x80 or skips or (flags & 0x40 and not _begins(rows[i])):
                 yield range(before, place + 1)
             count, before = control & 15, start
         if not len(lost):
@@ -180,6 +160,12 @@ def _ts(track: int, data: mmap) -> Iterator[range]:
         hole = at + len(rows) * length
         at = _ts_sync(data, hole, length, mark)
         yield range(start, at + 1)
+
+
+def _begins(packet: NDArray[np.uint8]) -> bool:
+    """Whether what a packet of a transport stream holds begins as a picture's data must: 2.4.3.7."""
+    start = 5 + int(packet[4]) if packet[3] & 0x20 else 4
+    return bool((packet[start : start + 3] == (0, 0, 1)).all())
 
 
 def _ts_sync(data: mmap, at: int, length: int, mark: int) -> int:
