@@ -206,6 +206,29 @@ def test_an_addition_that_was_killed_is_done_again_and_loses_nothing(tmp_path: P
     assert files_in(out) == files_in(whole)
 
 
+def test_an_addition_that_was_killed_between_its_splits_keeps_its_share(tmp_path: Path) -> None:
+    """What is in validation by then counts when it is done again; so it does not where other files are added."""
+    source, out, whole = tmp_path / "source", tmp_path / "out", tmp_path / "whole"
+    options = OPTIONS.model_copy(update={"validation": 0.3})
+    for i in range(4):
+        put(source, f"{i}.webp", to_webp(noise(i), 10))
+    ingest(source, out, options)
+    for i in range(4, 12):
+        put(source, f"{i}.webp", to_webp(noise(i), 10))
+    shutil.copytree(out, whole)
+    ingest(source, whole, options, add=True)
+    shutil.rmtree(out / "validation")
+    shutil.copytree(whole / "validation", out / "validation")
+    other = tmp_path / "other"
+    shutil.copytree(out, other)
+    ingest(source, out, options, add=True)
+    assert sides_of(out) == sides_of(whole)
+    assert verify(out) == verify(out / "validation") == []
+    put(source, "12.webp", to_webp(noise(12), 10))
+    ingest(source, other, options, add=True)
+    assert len(sides_of(other)["validation"]) > len(sides_of(whole)["validation"])
+
+
 def test_a_dataset_of_an_earlier_version_is_read_and_nothing_is_added_to_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,8 @@ from tests.tiny import OPTIONS, clips, noise, put, rejects
     ("a1f b2f 3f9 f4f f5f f6f", "frames 3f9.png and a1f.png differ in more than numbers"),
     ("s1_f1 s1_f2 s1_f3 s2_f1 s2_f2 s2_f3", "the order of its frames cannot be told, for several numbers"),
     ("f1_t50 f2_t40 f3_t30 f4_t20 f5_t10 f6_t0", "the order of its frames cannot be told, for several numbers"),
+    ("f1_t10 f2_t20 f3_t40 f4_t50 f5_t60 f6_t70", "frames are missing after f2_t20.png: the next number is 20 higher"),
+    ("t10_f1 t20_f2 t30_f4 t40_f5 t50_f6 t60_f7", "frames are missing after t20_f2.png: the next number is 2 higher"),
     ("1.9 1.10 1.8 2.1 2.0 2.2", "the order of its frames cannot be told, for several numbers"),
     ("01 1 2 3 4 5", "two frames have the number of 01.png"),
     ("cover 1 2 3 4 5", "frame cover.png has no number, and others have"),

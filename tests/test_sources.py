@@ -22,7 +22,7 @@ from t2v_models.clips.media import to_webp
 from t2v_models.config import LabError
 from t2v_models.shards.export import to_npz
 from t2v_models.shards.ingest import Ingested, ingest
-from t2v_models.shards.ingest_report import NOTICES, REJECTS, Kind, Reject, kinds, write_report
+from t2v_models.shards.ingest_report import NOTICES, REJECTS, Kind, Notice, Reject, kinds, write_report
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.paths import printable
 from t2v_models.shards.sources import Excerpt, list_sources
@@ -85,6 +85,11 @@ def test_a_quote_after_a_blank_is_a_quote(tmp_path: Path) -> None:
     ("t.csv", b'path,caption\na.webp,"a dog\nb.webp,a cat"\n', r"t.csv line 2 leaves a quote open, in which .*b.webp"),
     ("t.csv", b'path,caption,start\na.webp,"a dog,0\nb.webp,a cat",0\n', r"line 2 leaves a quote open, .*b.webp"),
     ("t.csv", b'caption,path\n"a dog,a.webp\na cat",b.webp\n', r"line 2 leaves a quote open, .*b.webp"),
+    ("t.csv", b'path,caption\na,"a dog\nb,a cat"\nc,a bird\n', r"line 2 leaves a quote open, in which .*b,a cat"),
+    ("t.csv", b'caption,path\n"a dog,a\na cat",b\n', r"line 2 leaves a quote open, in which .*a cat.*,b"),
+    ("t.csv", b"path,caption,start_frame,end_frame\na.webp,x,0,9\n", "column start_frame, which seems .* in seconds"),
+    ("t.csv", b"path,caption,start,end_frame\na.webp,x,0,9\n", r"column end_frame, .* is the end with --column end="),
+    ("t.jsonl", b'{"path": "a.webp", "text": "x", "timestamp": [0, 2]}\n', "has the column timestamp, which seems to"),
     ("t.csv", "path,caption\na.webp,a cat\n".encode("utf-16"), "t.csv is not UTF-8 but, it seems, UTF-16: save it"),
     ("t.jsonl", b'{"path": "a.webp", "text": "x", "text": "y"}\n', "t.jsonl line 1 is no JSON .it says 'text' twice."),
     ("t.jsonl", b'{"path": "a.webp", "text": "x"}\n{"path": "b.webp", \n', r"t.jsonl line 2 is no JSON"),
@@ -120,10 +125,28 @@ def test_columns_of_common_names_are_understood_and_others_named(
         table.write_text(text)
     (source,) = list_sources(table, columns=asked).sources
     assert (source.path, source.excerpts) == ("a.webp", (Excerpt("a cat"),))
+    assert list_sources(table, columns=asked).notices == [
+        Notice(f"t.{suffix}", "columns of it that say nothing here: score")
+    ]
     with pytest.raises(LabError, match=r"has no column 'nothing' but"):
         list_sources(table, columns=asked | {"caption": "nothing"})
     with pytest.raises(LabError, match=r"unknown column 'captoin': did you mean 'caption'"):
         list_sources(table, columns={"captoin": "text"})
+
+
+@pytest.mark.parametrize(("header", "row", "part", "unread"), [
+    ("start,duration", "1:30,2.5", (90, 92.5), ""), ("duration", "2.5", (0, None), "duration"),
+    ("start,end,duration", "1,2,9", (1, 2), "duration"), ("start,duration,score", "1,,", (1, None), "score"),
+    ("start,end,start_frame,timestamp", "1,2,7,8", (1, 2), "start_frame, timestamp"),
+])  # fmt: skip
+def test_how_long_a_part_is_counts_where_it_has_a_start_and_no_end(
+    tmp_path: Path, header: str, row: str, part: tuple[float, float | None], unread: str
+) -> None:
+    put(tmp_path, "a.webp", b"film", None)
+    table = put(tmp_path, "t.csv", f"path,caption,{header}\na.webp,a cat,{row}\n".encode(), None)
+    found = list_sources(table)
+    assert found.sources[0].excerpts == (Excerpt("a cat", *part),)
+    assert [told.notice.partition(": ")[2] for told in found.notices] == ([unread] if unread else [])
 
 
 def test_rows_give_several_captions_and_parts_of_a_film(tmp_path: Path) -> None:

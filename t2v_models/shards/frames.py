@@ -78,11 +78,11 @@ def _counts(files: Sequence[Path]) -> dict[Path, Count]:
         )
     natural = [tuple(int(part[i]) for i in varying) for part in parts]
     readings = _readings(parts, varying)
-    for counts in readings:
-        if _order(counts) == _order(natural):
-            if any(_order(other) != _order(counts) and _is_even(other) for other in readings):
-                break  # of two that count, one counts the other way
-            return dict(zip(files, counts, strict=True))
+    alike = [counts for counts in readings if _order(counts) == _order(natural)]
+    others = [counts for counts in readings if counts not in alike]
+    if alike and not any(map(_is_even, others)):  # of two that count, one must not count the other way
+        holed = (counts for counts in alike if not _is_even(counts))  # frames that are numbered anew tell no hole
+        return dict(zip(files, next(holed, alike[0]), strict=True))
     raise ValueError(
         "the order of its frames cannot be told, for several numbers in their names change, as in "
         f"{printable(files[0].name)} and {printable(files[-1].name)}: {ADVICE}"

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -73,7 +74,7 @@ def ingest(
     listing = look(source, out, options, captions, columns, add)
     rejects = listing.rejects
     old = _existing(out) if add else {}
-    sides = _sides(listing.sources, old)
+    sides, half = _sides(listing.sources, old), _half_added(listing.sources, old)
     if add:
         _leave_out(listing, old)
         _keep_reported(listing, out)
@@ -95,7 +96,7 @@ def ingest(
         }
         found = mapper(partial(windows, options), jobs, lambda share: on_source(ended + share, len(jobs)))
         stack.callback(found.close)  # first of all, so that nothing writes what is removed
-        splits, owner, ended = _split(sources, options.validation, sides), _owners(old), 0
+        splits, owner, ended = _split([*half, *sources], options.validation, sides), _owners(old), 0
         for ended, (job, result) in enumerate(zip(jobs, found, strict=True), 1):
             path = job.source.path
             for item in [Reject(path, None, result)] if isinstance(result, str) else result:
@@ -169,6 +170,22 @@ def _sides(sources: list[Source], old: Mapping[Subset, Manifest]) -> dict[str, S
     """Where the files of groups lie in the dataset that is there, as far as the table still names one of each."""
     where = {path: name for name, manifest in old.items() for path in manifest.table["source"].unique().to_pylist()}
     return {item.group: where[item.path] for item in sources if item.group and item.path in where}
+
+
+def _half_added(sources: list[Source], old: Mapping[Subset, Manifest]) -> list[Source]:
+    """Files that are in validation already by an addition of the same ones that was stopped before the others were in
+    training: they count for the share."""
+    if "validation" not in old:
+        return []
+    train, validation = (cast(IngestConfig, old[name].config) for name in ("train", "validation"))
+    if validation.source_sha256 in {state.source_sha256 for state in train.now}:
+        return []
+    first = validation.before[-1].clips if validation.before else 0
+    new = set(old["validation"].table["source"][first:].to_pylist())
+    there = {path for manifest in old.values() for path in manifest.table["source"].unique().to_pylist()} - new
+    asked = [item for item in sources if item.path not in there]
+    same = _digested(asked, [])[1] == validation.source_sha256
+    return [item for item in asked if same and item.path in new]
 
 
 def _existing(out: Path) -> dict[Subset, Manifest]:

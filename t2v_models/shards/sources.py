@@ -140,7 +140,8 @@ class _Lister:
     def of_table(self, table: Path, columns: Mapping[str, str] | None, images: bool) -> Listing:
         """Clips that a table names; rows of one file and the same times are captions of one clip."""
         files: dict[str, _Named | None] = {}  # by where they really lie; None for what must not be opened
-        for row in table_rows(table, columns):
+        unread: list[str] = []
+        for row in table_rows(table, columns, unread):
             if not isinstance(row.path, str) or not row.path or not row.path.isprintable():
                 self._reject(row.place, "it has no path" if row.path is None else "its path is no printable text")
                 continue
@@ -153,6 +154,9 @@ class _Lister:
                     self._reject(row.path, why)
             if named := files[whole]:
                 self._read(row, named)
+        if unread:
+            notice = f"columns of it that say nothing here: {', '.join(map(printable, unread))}"
+            self.found.notices.append(Notice(printable(table.name), notice))
         for named in filter(None, files.values()):
             excerpts = [
                 Excerpt("\n".join(captions), start, None if end == math.inf else end)
@@ -173,6 +177,8 @@ class _Lister:
         """What a row says of its file."""
         try:
             start, end = read_seconds(row.start, "start") or 0.0, read_seconds(row.end, "end")
+            if (duration := read_seconds(row.duration, "duration")) is not None:
+                end = start + duration
             if end is not None and end <= start:
                 raise ValueError(f"it ends at {end:g} s, and starts at {start:g} s")
             group = read_group(row.group)

@@ -23,10 +23,16 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "caption": ("caption", "captions", "text", "prompt", "description"),
     "start": ("start", "start_time", "start_sec", "start_seconds", "start_timestamp", "begin"),
     "end": ("end", "end_time", "end_sec", "end_seconds", "end_timestamp", "stop"),
+    "duration": ("duration", "duration_sec", "duration_seconds"),
     "group": ("group",),
 }
 """What each column may be called besides its own name, which comes first; in any case, with blanks for underscores."""
 NEEDED = ("path", "caption")
+CUTS = {
+    "start": ("start", "begin", "timestamp", "timestamps", "segment", "segments", "trim", "offset"),
+    "end": ("end", "stop"),
+}
+"""Words in the names of columns that seem to say which part of a film is meant."""
 LONGEST_CELL = 2**30
 """Characters of a cell: captions are cut later, and told of."""
 
@@ -46,19 +52,23 @@ class Row:
     """Text, bytes that should be text, or a list of them."""
     start: object
     end: object
+    duration: object
+    """Of the part, where the table has a start and no end."""
     group: object
     """Files of one group are kept for training, or for validation, together."""
 
 
-def table_rows(table: Path, columns: Mapping[str, str] | None = None) -> Iterator[Row]:
+def table_rows(table: Path, columns: Mapping[str, str] | None = None, unread: list[str] | None = None) -> Iterator[Row]:
     """The rows of a table, in order.
 
     Args:
         table: CSV, JSON Lines or Parquet.
         columns: what its columns are called, for those of `COLUMNS` that have unusual names.
+        unread: filled with the names of columns that say nothing here, before the first row is given.
 
     Raises:
-        LabError: there is no such table, it cannot be read, a line of it is broken, or it lacks a column.
+        LabError: there is no such table, it cannot be read, a line of it is broken, it lacks a column, or has one that
+            seems to say which part of a film is meant and is not understood.
     """
     suffix = table.suffix.lower()
     if suffix not in TABLE_SUFFIXES or not table.is_file():
@@ -69,14 +79,14 @@ def table_rows(table: Path, columns: Mapping[str, str] | None = None) -> Iterato
             raise LabError(f"unknown column {key!r}: {near(key, COLUMNS)}")
     rows = {".csv": _csv_rows, ".jsonl": _json_rows, ".parquet": _parquet_rows}[suffix]
     try:
-        for place, values in rows(table, asked):
+        for place, values in rows(table, asked, [] if unread is None else unread):
             found = (values.get(key) for key in COLUMNS)
             yield Row(f"{printable(table.name)} {place}", *found)
     except (OSError, pa.ArrowException) as error:
         raise LabError(f"{printable(str(table))} cannot be read as a table ({error}): write it again") from error
 
 
-def _csv_rows(table: Path, asked: Mapping[str, str]) -> Iterator[tuple[str, Values]]:
+def _csv_rows(table: Path, asked: Mapping[str, str], unread: list[str]) -> Iterator[tuple[str, Values]]:
     csv.field_size_limit(LONGEST_CELL)
     lines = io.StringIO(_text(table), newline="").readlines()
     reader = csv.reader(lines, strict=True, skipinitialspace=True)
@@ -86,7 +96,7 @@ def _csv_rows(table: Path, asked: Mapping[str, str]) -> Iterator[tuple[str, Valu
     try:
         for cells in reader:
             if found is None:
-                header, found = cells, _choose(table, cells, asked)
+                header, found = cells, _choose(table, cells, asked, unread)
             elif any(map(str.strip, cells)):
                 if len(cells) != len(header):
                     raise _broken(table, line, f"has {len(cells)} cells and the header {len(header)}")
@@ -99,19 +109,22 @@ def _csv_rows(table: Path, asked: Mapping[str, str]) -> Iterator[tuple[str, Valu
     except csv.Error as error:
         raise _broken(table, line, f"is no row ({error})") from error
     if found is None:
-        _choose(table, header, asked)
+        _choose(table, header, asked, unread)
 
 
 def _hidden(table: Path, cells: Sequence[str], further: Sequence[str], place: int) -> str | None:
     """Of the further lines that a row goes on in, one that is a row itself, if there is one: where its path would stand
-    is something with a suffix like that of the row's, or a file or folder that is there."""
+    is something with a suffix like that of the row's; one word, where that has none and no blank follows a comma; or a
+    file or folder that is there."""
     suffix = Path(cells[place].strip()).suffix.casefold()
     for row in further:
         others = row.split(",")
         if len(others) < len(cells):
             continue
+        dense = not suffix and not any(cell[:1].isspace() for cell in others[1:])
         for path in {others[place].strip(' "\r\n'), others[place - len(cells)].strip(' "\r\n')} - {""}:
-            if (suffix and Path(path).suffix.casefold() == suffix) or _is_there(table.parent / path):
+            alike = Path(path).suffix.casefold() == suffix and (suffix or (dense and len(path.split()) == 1))
+            if alike or _is_there(table.parent / path):
                 return row.strip()
     return None
 
@@ -131,12 +144,12 @@ def _broken(table: Path, line: int, what: str) -> LabError:
     )
 
 
-def _json_rows(table: Path, asked: Mapping[str, str]) -> Iterator[tuple[str, Values]]:
+def _json_rows(table: Path, asked: Mapping[str, str], unread: list[str]) -> Iterator[tuple[str, Values]]:
     rows: list[tuple[int, Values]] = []
     for number, line in enumerate(_text(table).split("\n"), 1):
         if line.strip():
             rows.append((number, _json(table, number, line)))
-    found = _choose(table, list(dict.fromkeys(name for _, row in rows for name in row)), asked)
+    found = _choose(table, list(dict.fromkeys(name for _, row in rows for name in row)), asked, unread)
     for number, row in rows:
         yield f"line {number}", {key: row.get(name) for key, name in found.items()}
 
@@ -166,10 +179,10 @@ def _text(table: Path) -> str:
     return content.decode("utf-8-sig", "surrogateescape")
 
 
-def _parquet_rows(table: Path, asked: Mapping[str, str]) -> Iterator[tuple[str, Values]]:
+def _parquet_rows(table: Path, asked: Mapping[str, str], unread: list[str]) -> Iterator[tuple[str, Values]]:
     with table.open("rb") as stream:  # pyarrow opens no file whose name is not UTF-8
         file = pq.ParquetFile(stream)
-        found = _choose(table, file.schema_arrow.names, asked)
+        found = _choose(table, file.schema_arrow.names, asked, unread)
         number = 0
         for batch in file.iter_batches(columns=list(found.values())):
             columns = {key: _values(batch.column(name)) for key, name in found.items()}
@@ -195,7 +208,7 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def _choose(table: Path, names: Sequence[str], asked: Mapping[str, str]) -> Found:
+def _choose(table: Path, names: Sequence[str], asked: Mapping[str, str], unread: list[str]) -> Found:
     """Which column is which: as asked, else by its own name, else by the only common name that is there."""
     found: Found = {}
     where, there = printable(str(table)), ", ".join(map(printable, names)) or "none"
@@ -216,6 +229,16 @@ def _choose(table: Path, names: Sequence[str], asked: Mapping[str, str]) -> Foun
             raise LabError(
                 f"{where} has no column {asked.get(key, key)!r} but {there}: "
                 f"name its columns path and caption, or say which it is with --column {key}=NAME"
+            )
+    if "duration" not in asked and ("start" not in found or "end" in found):
+        found.pop("duration", None)  # of the whole film
+    unread += [name for name in names if name.strip() and name not in found.values()]
+    for key, words in CUTS.items():
+        told = key in found or (key == "end" and "duration" in found)
+        if cuts := [name for name in unread if not told and set(_plain(name).split("_")) & set(words)]:
+            raise LabError(
+                f"{where} has the column {printable(cuts[0])}, which seems to say what part of a film is meant: give "
+                f"start and end in seconds or h:mm:ss, say which is the {key} with --column {key}=NAME, or leave it out"
             )
     return found
 
