@@ -85,7 +85,7 @@ def _look(frames: NDArray[np.uint8], wanted: Places, asked: Places) -> Layers:
     label = labels_of(pixels, palette, frames.shape[:4])
     error, flicker = background_of(frames, label)
     layers = _Layer(frames, label, pixels, palette)
-    third = third_object(pixels, palette, label, layers.clear[::2] & layers.clear[1::2], unit)
+    third = third_object(pixels, palette, label.shape, unit)
     hides = layers.uncover()
     shape, core = layers.shape, layers.core
     seen_at = asked.reshape(-1)

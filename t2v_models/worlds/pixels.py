@@ -11,7 +11,7 @@ from t2v_models.worlds.reader import COLOURS, DARKNESS, LEAST_RADIUS, Floats, di
 
 THIRD, WHOLE = 8.0, 3.0
 """px² at 64 px, of what is one px inside of its edge: more of another colour is a third object; and so many times as
-much with its edge."""
+much that is not within two px of both objects."""
 
 Flags = NDArray[np.bool_]
 Places = NDArray[np.intp]
@@ -61,22 +61,22 @@ def labels_of(pixels: Pixels, palette: Places, shape: Sequence[int]) -> NDArray[
     return label
 
 
-def third_object(pixels: Pixels, palette: Places, label: NDArray[np.uint8], clear: Flags, unit: float) -> list[str]:
-    """The colour of a third object of each clip. Where the two meet, seams may have any colour, but are thinner than
-    3 px, so that their inside is empty."""
-    n, t = clear.shape
+def third_object(pixels: Pixels, palette: Places, shape: Sequence[int], unit: float) -> list[str]:
+    """The colour of a third object of each clip. A seam may have any colour, but lies between the two and is thinner
+    than 3 px: its inside is empty, and both of them are near."""
+    n, t, height, width = shape
     clip, shown, least = pixels.frame // t, [""] * n, THIRD * unit**2
-    own = palette[clip]
-    other = (pixels.colour != own[:, 0]) & (pixels.colour != own[:, 1])
-    area = np.bincount(pixels.frame[other], minlength=n * t).reshape(n, t)
+    which = np.where(pixels.colour == palette[clip, 0], 0, np.where(pixels.colour == palette[clip, 1], 1, 2))
+    area = np.bincount(pixels.frame[which == 2], minlength=n * t).reshape(n, t)
     for i in np.flatnonzero((area > least).any(1)):
-        here = np.flatnonzero(other & (clip == i))
-        place = pixels.place[here] - i * label[i].size
-        mask = np.zeros(label.shape[1:], bool)
-        mask.reshape(-1)[place] = True
-        inside = (~dilate(~mask[None])[0]).sum((1, 2))
-        if (inside > least).any() or (area[i, clear[i]] > WHOLE * least).any():
-            shown[i] = COLOURS[np.bincount(pixels.colour[here]).argmax()]
+        here = np.flatnonzero(clip == i)
+        mask = np.zeros((3, t, height, width), bool)
+        mask.reshape(3, -1)[which[here], pixels.place[here] - i * t * height * width] = True
+        first, second = dilate(dilate(mask[:2]))
+        inside = (~dilate(~mask[2:])[0]).sum((1, 2))
+        away = (mask[2] & ~(first & second)).sum((1, 2))
+        if (inside > least).any() or (away > WHOLE * least).any():
+            shown[i] = COLOURS[np.bincount(pixels.colour[here[which[here] == 2]]).argmax()]
     return shown
 
 
