@@ -11,7 +11,8 @@ The sprites are those of the game "The Battle for Wesnoth" by its many artists (
 here. Pictures `horseman-se-run-1.png`, `-2`, ... become `human-loyalists-horseman-se-run.webp`, 10 frames of a second
 on white, with the caption "human loyalists horseman run": a unit and what it does. Where it looks is not said, so many
 captions have several clips. All clips in which one unit attacks, or moves, dies, idles, are one group in `list.csv`: of
-what is kept for validation the verb was seen of other units, but never of this one.
+what is kept for validation the verb was seen of other units, but never of this one. The column `verb` is for
+`examples/verbs.py`, which judges by motion whether a clip shows it.
 """
 
 import argparse
@@ -50,16 +51,16 @@ def sequences(folder: Path) -> dict[Path, list[Path]]:
     return {name: [found[k] for k in sorted(found)] for name, found in sorted(numbered.items()) if len(found) >= LEAST}
 
 
-def said_of(name: Path) -> tuple[str, str] | None:
-    """Caption and group of a name; None where it has no verb. The first word is always of the unit."""
+def said_of(name: Path) -> tuple[str, str, str] | None:
+    """Caption, group and verb of a name; None where it has no verb. The first word is always of the unit."""
     words = [word for word in re.split(r"[-+_]", re.sub(r"\d+$", "", name.name)) if word not in LOOKS]
     at = next((i for i, word in enumerate(words) if i and word in VERB_OF), None)
     if at is None:
         return None
     parts = name.parts
     kin = parts[parts.index("units") + 1] if len(parts) > parts.index("units") + 2 else ""
-    unit = [*kin.split("-"), *words[:at]]
-    return " ".join([*unit, *words[at:]]).strip(), " ".join([*unit, VERB_OF[words[at]]]).strip()
+    unit, verb = [*kin.split("-"), *words[:at]], VERB_OF[words[at]]
+    return " ".join([*unit, *words[at:]]).strip(), " ".join([*unit, verb]).strip(), verb
 
 
 def animated(pictures: Sequence[Path]) -> bytes:
@@ -91,7 +92,7 @@ def main() -> None:
             "wesnoth-1.16-data into"
         )
     asked.out.mkdir(parents=True, exist_ok=True)
-    rows = [("path", "caption", "group")]
+    rows = [("path", "caption", "group", "verb")]
     for name, pictures in found.items():
         units = name.parts.index("units")
         file = "-".join(dict.fromkeys([*name.parts[units + 1 : -1], name.name])) + ".webp"

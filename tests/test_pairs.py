@@ -77,11 +77,13 @@ def test_real_clips_are_right_under_every_prompt(size: int) -> None:
     assert np.mean(right) >= 0.995 and min(right) >= 0.98, right
 
 
-def test_words_that_no_clip_shows_are_told():
+def test_words_that_no_clip_shows_are_told_and_no_model_in_training_is_asked_for_them() -> None:
     few = DatasetConfig(world="pairs", clips=20)
     said = {word for caption, _ in draw_clips(few, range(20)) for word in words(caption)}
     assert set(few.unshown_words) == {word for prompt in few.prompts for word in words(prompt)} - said != set()
-    assert DatasetConfig(world="pairs", clips=len(few.prompts)).unshown_words == ()
+    assert few.watched and all(said.issuperset(words(prompt)) for prompt in few.watched)
+    whole = DatasetConfig(world="pairs", clips=len(few.prompts))
+    assert whole.unshown_words == () and whole.watched == whole.asked("s0")
 
 
 def test_swapped_captions_have_the_same_words_and_are_wrong() -> None:
