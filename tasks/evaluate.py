@@ -24,6 +24,7 @@ from t2v_models.judging.suite import judge_parts, together
 from t2v_models.judging.truth import Judged, Truth
 from t2v_models.judging.verdicts import Verdict, table, verdicts_of
 from t2v_models.text.split import words
+from t2v_models.training.unseen import losses_of
 from t2v_models.worlds.reader import READER_VERSION
 from t2v_models.worlds.splits import Split
 from tasks.mlflow.finished_runs import add_scores, known
@@ -89,7 +90,8 @@ def _scored(
     """The figures of judged clips beside real ones, and those of ceiling and floors."""
     if who.reference:
         beside = judge_parts(partial(CONTROLS[CEILING], who.reference.own), *asked, who.reference)
-        return who.reference.figures(judged, together([part for _, part in beside])), who.bounds
+        figures = who.reference.figures(judged, together([part for _, part in beside]))
+        return figures | losses_of(who.sampler, who.reference.own), who.bounds
     real, bound = cached_real(kept, (truth := _truth(who, split)).data, split, asked[0], tell)
     return truth.figures(judged, real), bound
 

@@ -279,6 +279,10 @@ _WITHOUT_TRUTH = (
                "flickering", "mean", None, lambda v: v.energy),
     _reference("sharpness", "sharpness", "root mean square change from pixel to pixel over that of real clips: "
                "less is blurred, more is noise", "mean", None, lambda v: v.sharpness),
+    _reference("unseen_loss", "loss", "what training lessens, on clips kept for validation whose captions the model "
+               "takes; models of one family alone have it in the same units", "distance", False),
+    _reference("loss_ratio", "loss unseen over seen", "that over the loss on as many training clips with the same "
+               "noise: 1 where nothing is learnt by heart", "ratio", None),
     _reference("diversity", "diversity", "spread of all clips over that of real ones of the same captions", "ratio",
                True),
     _reference("caption_spread", "variety", "spread among clips of one caption over that of all real clips: 0 where "

@@ -1,0 +1,76 @@
+"""The loss of a trained model on clips that it never saw, beside the same on as many that it learnt from."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from t2v_models.batch import Batch
+from t2v_models.config import LabError
+from t2v_models.judging.own_clips import OwnClips, Rows
+from t2v_models.judging.statistics import Score, block_mean
+from t2v_models.machine import threads
+from t2v_models.model import LossModel
+from t2v_models.sampler import RoundTrip
+from t2v_models.shards.store import ClipStore
+
+MOST, PART, PASSES = 512, 16, 4
+"""Clips that are looked at; of each part, which is a block of the interval; and draws of noise for each."""
+
+
+def losses_of(model: object, own: OwnClips) -> dict[str, Score]:
+    """`unseen_loss`, the mean loss of the networks together on clips kept for validation, and `loss_ratio`, that over
+    the loss on training clips with the same noise. Nothing of models that follow no loss, or make nothing of captions,
+    or know the words of too few clips.
+
+    Of the weights as they learn, not of their average.
+    """
+    if not isinstance(model, LossModel) or isinstance(model, RoundTrip):
+        return {}
+    held = _taken(model, own.validation, own.rows)
+    known = _taken(model, own.training, own.training_rows)
+    n = min(len(held), len(known), MOST)
+    if n < 2 * PART:
+        return {}
+    unseen = _losses(model, own.validation, held[_spread(len(held), n)])
+    seen = _losses(model, own.training, known[_spread(len(known), n)])
+    ratio = float(unseen.mean() / seen.mean())
+    off = block_mean(((unseen - ratio * seen) / seen.mean()).tolist(), n)
+    return {
+        "unseen_loss": block_mean(unseen.tolist(), n),
+        "loss_ratio": Score(value=ratio, low=ratio + off.low, high=ratio + off.high, n=n),
+    }
+
+
+def _taken(model: LossModel, store: ClipStore, rows: Rows) -> Rows:
+    """The clips whose caption the model takes."""
+    return np.array([row for row in rows if _takes(model, _caption(store, row))], np.int64)
+
+
+def _takes(model: LossModel, caption: str) -> bool:
+    try:
+        model.text.check(caption)
+    except LabError:
+        return False
+    return True
+
+
+def _caption(store: ClipStore, row: int) -> str:
+    return store.captions[row].split("\n")[0]
+
+
+def _spread(count: int, n: int) -> Rows:
+    return np.linspace(0, count - 1, n).round().astype(np.int64)
+
+
+def _losses(model: LossModel, store: ClipStore, rows: Rows) -> NDArray[np.float64]:
+    """Of each part the mean over draws of noise."""
+    parts = np.array_split(rows, len(rows) // PART)
+    with torch.no_grad(), threads(model.config.threads):
+        return np.array([np.mean([_loss(model, store, part, seed) for seed in range(PASSES)]) for part in parts])
+
+
+def _loss(model: LossModel, store: ClipStore, rows: Rows, seed: int) -> float:
+    frames = torch.from_numpy(store.frames(rows)).to(model.device)
+    captions = tuple(_caption(store, row) for row in rows)
+    found = model.losses(Batch(frames, captions, seed=seed), 0, 1.0)
+    return sum(float(loss.total) / max(loss.count, 1.0) for loss in found.values())
