@@ -163,7 +163,7 @@ def judge_of(data: Path, judge: tuple[int, int]) -> tuple[Reference, Bounds, flo
     """The judge of an ingested dataset, what it was proven on, and the CPU seconds of learning and proof; about none
     where it is kept from before."""
     start = time.process_time()
-    reference, bounds = reference_of(data, steps=judge[0], batch=judge[1])
+    reference, bounds = reference_of(OwnClips.of(data), steps=judge[0], batch=judge[1])
     return reference, bounds, time.process_time() - start
 
 

@@ -12,7 +12,7 @@ from t2v_models.clips.spec import ClipSpec, in_a_row
 from t2v_models.config import LabError, in_words
 from t2v_models.judging.baselines import BASELINES, CEILING, real
 from t2v_models.judging.learnt import Bounds, reference_of
-from t2v_models.judging.own_clips import CONTROLS
+from t2v_models.judging.own_clips import CONTROLS, OwnClips
 from t2v_models.judging.reference import Reference
 from t2v_models.judging.scores import EvaluateConfig, Refusals
 from t2v_models.judging.suite import Sampler as Sample
@@ -178,11 +178,11 @@ def _beside_own(who: Subject, sampler: Sampler, run: Path, own: Path | None, wis
             f"{run} is of ingested clips, whose ground truth is unknown, and where they lie is unknown as well: give "
             "--like with the folder of the dataset"
         )
-    reference, bounds = _judge_of(folder, wishes)
-    if reference.data.digest != who.data.digest:
+    if of_shape(Manifest.load(folder).config, wishes).digest != who.data.digest:
         raise LabError(
             f"{run} was not trained on the clips in {folder}: give --like with the dataset it was trained on"
         )
+    reference, bounds = _judge_of(folder, wishes)
     sample = clips_of(sampler, partial(CONTROLS[CEILING], reference.own))
     return replace(who, sample=sample, reference=reference, bounds=bounds)
 
@@ -199,8 +199,9 @@ def _archive_of_own(archive: Archive, own: Path, wishes: Request) -> Subject:
 
 def _judge_of(folder: Path, wishes: Request) -> tuple[Reference, Bounds]:
     spec = of_shape(Manifest.load(folder).config, wishes).spec
+    own = OwnClips.of(folder, spec)
     with progress(f"the judge of {folder.name}") as tell:
-        return reference_of(folder, tell, spec=spec)
+        return reference_of(own, tell)
 
 
 def own_clips_in(like: Path) -> bool:

@@ -200,10 +200,10 @@ def test_the_judge_of_own_clips_learns_from_one_shape(tmp_path: Path) -> None:
     own = OwnClips.of(tmp_path / "data", shapes[1])
     assert own.spec == shapes[1] and len(own.rows) + len(own.training_rows) == 110
     with pytest.raises(LabError, match="no judge of .* can be believed"):  # of noise, after two updates
-        reference_of(tmp_path / "data", steps=2, batch=16, spec=shapes[1])
+        reference_of(OwnClips.of(tmp_path / "data", shapes[1]), steps=2, batch=16)
     assert [path.name for path in (tmp_path / "data").glob("judge*")] == ["judge.kept"]
     with pytest.raises(LabError, match="the bucket 16x16x5 of .* has 28 clips"):
-        reference_of(tmp_path / "data", steps=2, batch=16, spec=shapes[0])
+        reference_of(OwnClips.of(tmp_path / "data", shapes[0]), steps=2, batch=16)
 
 
 def test_families_of_one_shape_refuse_in_a_sentence(folder: Path) -> None:

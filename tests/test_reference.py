@@ -36,7 +36,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def learnt_judge(data: Path) -> tuple[Reference, Bounds]:
-    return reference_of(data, steps=STEPS, batch=BATCH)
+    return reference_of(OwnClips.of(data), steps=STEPS, batch=BATCH)
 
 
 def test_real_clips_are_the_ceiling_and_clips_of_other_captions_the_floor(
@@ -85,7 +85,7 @@ def test_the_judge_is_learnt_once_and_a_damaged_one_again(
     data: Path, learnt_judge: tuple[Reference, Bounds], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(learnt, "train", lambda *args: pytest.fail("it is kept"))
-    again, bounds = reference_of(data, steps=STEPS, batch=BATCH)
+    again, bounds = reference_of(OwnClips.of(data), steps=STEPS, batch=BATCH)
     assert bounds == learnt_judge[1]
     clips = CONTROLS["oracle"](again.own, CAPTIONS, range(16))
     first, second = (judge.judge(clips, CAPTIONS, range(16)) for judge in (learnt_judge[0], again))
@@ -93,7 +93,7 @@ def test_the_judge_is_learnt_once_and_a_damaged_one_again(
     whole = (data / KEPT).read_bytes()
     (data / KEPT).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(BaseException, match="it is kept"):
-        reference_of(data, steps=STEPS, batch=BATCH)
+        reference_of(OwnClips.of(data), steps=STEPS, batch=BATCH)
     (data / KEPT).write_bytes(whole)
 
 
@@ -117,16 +117,16 @@ def test_equal_seeds_give_equal_encoders(data: Path) -> None:
 @pytest.mark.parametrize(
     ("count", "validation", "captions", "sentence"),
     [
-        (20, 0.4, None, "too few to judge samples by: it takes 100 and 8"),
-        (104, 0.0, None, "keeps no clips for validation"),
-        (104, 0.1, ["a thing moves"] * 104, "say 1 different things"),
+        (20, 0.4, None, "so no figure of samples is told .own caption, .*: their judge takes 100 and 8"),
+        (104, 0.0, None, "keeps no clips for validation, so no figure of samples is told"),
+        (104, 0.1, ["a thing moves"] * 104, "say all the same, so no figure of samples"),
     ],
 )
 def test_a_dataset_that_cannot_have_a_judge_is_one_sentence(
     tmp_path: Path, count: int, validation: float, captions: list[str] | None, sentence: str
 ) -> None:
     with pytest.raises(LabError, match=sentence):
-        reference_of(owned(tmp_path, count, validation, captions))
+        OwnClips.of(owned(tmp_path, count, validation, captions))
 
 
 def test_the_nearest_training_clip_is_found_with_its_distance() -> None:

@@ -13,7 +13,6 @@ import safetensors.torch
 from pydantic import TypeAdapter
 
 from t2v_models import files
-from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.judging.encoders import BATCH, STEPS, Encoders, train
 from t2v_models.judging.own_clips import OwnClips
@@ -33,25 +32,23 @@ _LENGTH = 8
 
 
 def reference_of(
-    folder: Path,
+    own: OwnClips,
     tell: Callable[[float, str], None] = lambda share, note: None,
     steps: int = STEPS,
     batch: int = BATCH,
-    spec: ClipSpec | None = None,
 ) -> tuple[Reference, Bounds]:
     """The proven judge of a dataset, and the figures of its ceiling and floors.
 
     Args:
-        folder: of an ingested dataset.
+        own: the ingested dataset, or its clips of one shape; the judge is kept in its folder.
         tell: told the share done and a note.
         steps: updates of each pair of encoders.
         batch: clips of each.
-        spec: of the clips it judges and learns from, one of the shapes of the dataset; by default that of most.
 
     Raises:
-        LabError: the dataset cannot have one, its judge failed a proof, or the folder cannot be written.
+        LabError: the judge failed a proof, or the folder cannot be written.
     """
-    own = OwnClips.of(folder, spec)
+    folder = own.training.manifest.folder
     path = folder / (KEPT if own.spec == own.training.spec else f"judge-{own.spec.name}.kept")
     key = f"{own.digest} {steps} {batch} {code_digest()}".encode()
     content = opened(path, key)

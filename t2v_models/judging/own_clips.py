@@ -28,6 +28,8 @@ MOST_TRAINING, MOST_VALIDATION = 4000, 2048
 """Clips that are looked at, drawn by chance from larger datasets."""
 LEAST_CLIPS, LEAST_VALIDATION, LEAST_CAPTIONS = 100, 8, 4
 """Fewer clips in all, or for validation, or captions that differ in meaning, and nothing is judged."""
+LEFT_OUT = "no figure of samples is told (own caption, own clip, motion, sharpness, variety, distances, copies, loss)"
+"""What a dataset without a judge goes without."""
 BLUR = 1 / 24
 """Standard deviation of the blur of blurred clips, of the frame's side."""
 
@@ -58,7 +60,7 @@ class OwnClips:
             raise LabError(f"{folder} was rendered: its clips are judged by what is true of them")
         if not (folder / VALIDATION / MANIFEST).is_file():
             raise LabError(
-                f"{folder} keeps no clips for validation, so there is nothing to judge samples by: ingest the clips "
+                f"{folder} keeps no clips for validation, so {LEFT_OUT}: all are taken beside such clips; ingest them "
                 "again with --validation 0.1"
             )
         training, validation = ClipStore(manifest), ClipStore(Manifest.load(folder / VALIDATION))
@@ -73,15 +75,15 @@ class OwnClips:
         count, kept = len(learnt) + len(held), len(held)
         if count < LEAST_CLIPS or kept < LEAST_VALIDATION:
             raise LabError(
-                f"{_where(folder, manifest, spec)} has {count:,} clips, {kept:,} of them for validation, too few to "
-                f"judge samples by: it takes {LEAST_CLIPS} and {LEAST_VALIDATION}, so add clips or keep a larger share "
-                "with --validation"
+                f"{_where(folder, manifest, spec)} has {count:,} clips, {kept:,} of them for validation, so {LEFT_OUT}"
+                f": their judge takes {LEAST_CLIPS} and {LEAST_VALIDATION} to learn and to be proven; add clips or "
+                "keep a larger share with --validation"
             )
         meanings = {manifest.config.meaning(validation.captions[row]) for row in held}
         if len(meanings) < LEAST_CAPTIONS:
             raise LabError(
-                f"the captions of {folder} kept for validation say {len(meanings)} different things, too few to tell "
-                f"clips apart by: it takes {LEAST_CAPTIONS}, so caption clips by what each shows"
+                f"the captions of {folder} kept for validation say {_things(len(meanings))}, so {LEFT_OUT}: it takes "
+                f"{LEAST_CAPTIONS} to tell clips apart by; caption clips by what each shows"
             )
         digest = f"{manifest.digest}-{validation.manifest.digest}{'' if spec == manifest.spec else spec.name}"
         some = (learnt[_some(len(learnt), MOST_TRAINING)], held[_some(kept, MOST_VALIDATION)])
@@ -128,6 +130,10 @@ class OwnClips:
         """Every caption of the validation part, as often as it stands there, and all of that again, `clips_per_prompt`
         times at most and no more than `MOST_VALIDATION` in all."""
         return list(self.captions) * max(1, min(clips_per_prompt, MOST_VALIDATION // len(self.captions)))
+
+
+def _things(count: int) -> str:
+    return "all the same" if count == 1 else f"{count} different things"
 
 
 def _where(folder: Path, manifest: Manifest, spec: ClipSpec) -> str:

@@ -17,22 +17,25 @@ MOST, PART, PASSES = 512, 16, 4
 """Clips that are looked at; of each part, which is a block of the interval; and draws of noise for each."""
 
 
-def losses_of(model: object, own: OwnClips) -> dict[str, Score]:
+def losses_of(model: object, own: OwnClips, most: int = MOST) -> dict[str, Score]:
     """`unseen_loss`, the mean loss of the networks together on clips kept for validation, and `loss_ratio`, that over
     the loss on training clips with the same noise. Nothing of models that follow no loss, or make nothing of captions,
     or know the words of too few clips.
 
-    Of the weights as they learn, not of their average.
+    Of the weights as they learn, not of their average; a model in training goes on as if it had not been asked.
     """
     if not isinstance(model, LossModel) or isinstance(model, RoundTrip):
         return {}
     held = _taken(model, own.validation, own.rows)
     known = _taken(model, own.training, own.training_rows)
-    n = min(len(held), len(known), MOST)
+    n = min(len(held), len(known), most)
     if n < 2 * PART:
         return {}
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     unseen = _losses(model, own.validation, held[_spread(len(held), n)])
     seen = _losses(model, own.training, known[_spread(len(known), n)])
+    for name, buffer in model.named_buffers():  # what a family notes of its errors
+        buffer.copy_(before[name])
     ratio = float(unseen.mean() / seen.mean())
     off = block_mean(((unseen - ratio * seen) / seen.mean()).tolist(), n)
     return {

@@ -7,20 +7,25 @@ from pathlib import Path
 from t2v_models import files
 from t2v_models.checkpoint import RunConfig
 from t2v_models.clips.media import contact_sheet
+from t2v_models.config import LabError
 from t2v_models.judging import health
 from t2v_models.judging.baselines import real
 from t2v_models.judging.metrics import summarise
+from t2v_models.judging.own_clips import OwnClips
 from t2v_models.judging.verdicts import judge
 from t2v_models.model import VideoModel
 from t2v_models.sampler import Frames, Request, clips_of, repeat, sample_frames
 from t2v_models.shards.store import ClipStore
 from t2v_models.training.run_log import Watch, history
+from t2v_models.training.unseen import losses_of
 from t2v_models.worlds.dataset import DatasetConfig
 
 CLIPS = 8
 """Clips of each prompt that are read while training: the smoke tier."""
 PROMPTS = 64
 """The most prompts that are watched: more would cost more than they tell."""
+UNSEEN = 64
+"""Own clips kept for validation whose loss is told, and as many of those learnt from."""
 OTHERS = 2
 """Of these, those that are shown in each further shape of the dataset as well."""
 
@@ -36,11 +41,13 @@ def sheet(run_dir: Path, step: int) -> Path:
 
 
 def watcher(run: RunConfig, store: ClipStore, run_dir: Path) -> Watch:
-    """What `fit` calls: samples the model, draws its clips on a sheet, and reads them where they can be judged.
+    """What `fit` calls: samples the model, draws its clips on a sheet, and reads them where they can be judged; of
+    own clips it tells the loss on those kept for validation.
 
     One that takes clips apart is given real ones: never trained, where they can be drawn, else of those in `store`.
     """
     truth = run.dataset.truth
+    own = None if truth else _own(run, store)
     clips = partial(real, truth) if truth else partial(_stored, store)
     prompts = run.dataset.watched[:PROMPTS]
     asked, seeds = repeat(prompts, CLIPS, seed=0)
@@ -51,7 +58,7 @@ def watcher(run: RunConfig, store: ClipStore, run_dir: Path) -> Watch:
         more, lines, others = _of_other_shapes(model, prompts, truth)
         marks = [*(v.mark for v in verdicts[::CLIPS]), *others] or None
         files.write(sheet(run_dir, step), contact_sheet([*frames[::CLIPS], *more], [*prompts, *lines], marks))
-        scores = summarise(verdicts) if verdicts else {}
+        scores = summarise(verdicts) if verdicts else losses_of(model, own, UNSEEN) if own else {}
         watched = {f"watch/{name}": score.value for name, score in scores.items()}
         rows = history(run_dir)
         rows.setdefault(step, {}).update(watched)
@@ -76,6 +83,14 @@ def _of_other_shapes(
             lines += [f"{prompt}\n{spec.name}" for prompt in some]
             marks += [v.mark for v in judge(frames, some, [0] * len(some), "s0", truth.rules)] if truth else []
     return clips, lines, marks
+
+
+def _own(run: RunConfig, store: ClipStore) -> OwnClips | None:
+    """Own clips with some that are kept for validation, enough to be judged by."""
+    try:
+        return OwnClips.of(store.manifest.folder, run.dataset.spec)
+    except LabError:
+        return None  # `t2v evaluate` says why
 
 
 def _stored(store: ClipStore, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
