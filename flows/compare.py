@@ -5,6 +5,7 @@ from pathlib import Path
 from prefect import flow
 
 from tasks.compare import compared, log_comparison, write_comparison
+from tasks.report.progress import concluded
 from tasks.servers.runtime import WORK
 
 
@@ -20,4 +21,4 @@ def compare(runs: list[str], out: Path, work: Path = WORK) -> Path:
     sides = compared([Path(run) for run in runs], work)
     page = write_comparison(out, sides)
     log_comparison(work, out, sides)
-    return page
+    return concluded(page, f"{' beside '.join(side.name for side in sides)}: {page}")

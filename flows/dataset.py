@@ -14,6 +14,7 @@ from t2v_models.shards.manifest import check_folder, is_complete
 from t2v_models.worlds.dataset import DatasetConfig
 from tasks.render import render_shards, render_shards_here, write_manifest
 from tasks.report.console import progress, say
+from tasks.report.progress import concluded
 from tasks.report.stopwatch import working
 from tasks.servers.orchestration import check_starts
 
@@ -45,12 +46,13 @@ def dataset(config: DatasetConfig, out: Path, workers: int = WORKERS, oversubscr
     check_workers(workers, oversubscribe)
     try:
         with process_pool(workers) as pool:
-            return _render(config, out, lambda first, last: render_shards.submit(pool, out, config, first, last))
+            _render(config, out, lambda first, last: render_shards.submit(pool, out, config, first, last))
     except BrokenProcessPool as error:
         raise LabError(
             f"one of {workers} processes that render was killed, most often because memory was used up: do the same "
             "again with fewer workers, what is rendered is kept"
         ) from error
+    return concluded(out, _rendered(config, out))
 
 
 def dataset_on_dask(
@@ -75,17 +77,18 @@ def dataset_on_dask(
     @flow(name="dataset", flow_run_name=FLOW_RUN_NAME, task_runner=dask_runner(workers, address))  # type: ignore[arg-type]
     def on_dask(config: DatasetConfig, out: Path) -> Path:
         with working("render"):
-            return _render(config, out, lambda first, last: render_shards_here.submit(out, config, first, last))
+            _render(config, out, lambda first, last: render_shards_here.submit(out, config, first, last))
+        return concluded(out, _rendered(config, out))
 
     with cluster_faults():
         return on_dask(config, out.absolute())
 
 
-def _render(config: DatasetConfig, out: Path, submit: Callable[[int, int], PrefectFuture[int]]) -> Path:
+def _render(config: DatasetConfig, out: Path, submit: Callable[[int, int], PrefectFuture[int]]) -> None:
     """Submit groups of shards and wait for them all."""
     if is_complete(out, config):
         say(f"dataset  {out} is complete, nothing to render")
-        return out
+        return
     check_folder(out, config)
     clips_per_task = TASK_PIXELS // (config.spec.frames * config.spec.height * config.spec.width)
     step = max(1, clips_per_task // config.clips_per_shard)
@@ -99,4 +102,7 @@ def _render(config: DatasetConfig, out: Path, submit: Callable[[int, int], Prefe
             future.result()
             show(done / len(groups), f"{config.clips:,} clips into {config.shards} shards")
     write_manifest(out, config)
-    return out
+
+
+def _rendered(config: DatasetConfig, out: Path) -> str:
+    return f"{config.clips:,} clips of {config.world} at {config.spec.sides} px in {out}"

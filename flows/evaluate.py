@@ -28,7 +28,7 @@ from tasks.mlflow.registry import fetch_model
 from tasks.mlflow.tracking import experiment_id
 from tasks.records import experiment_name, training_run
 from tasks.report.console import say
-from tasks.report.progress import conclude, show_artifact
+from tasks.report.progress import concluded, show_artifact
 from tasks.servers.orchestration import check_starts
 from tasks.servers.runtime import WORK
 from tasks.subjects import asked_of, subject, taken, title
@@ -66,7 +66,7 @@ def evaluate(
         say(f"evaluate {out} is up to date")
         if not config.wishes_in_words:
             decide_champion(work, who, done, gate)  # the champion may have been judged anew since
-        return done
+        return concluded(done, obeyed(done))
     files.remove(out / "scores.json")  # until all is judged again: verdicts of one judging, scores of another, mislead
     asked, refused = taken(who, asked_of(who, config))
     for split, refusals in refused.items():
@@ -100,8 +100,7 @@ def evaluate(
     if not config.wishes_in_words:  # a model is served as it is
         decide_champion(work, who, evaluation, gate)
     files.write(out / "scores.json", evaluation.model_dump_json(indent=2))
-    conclude(obeyed(evaluation))
-    return evaluation
+    return concluded(evaluation, obeyed(evaluation))
 
 
 def _with(refusals: Refusals | None, scores: dict[str, Score]) -> dict[str, Score]:

@@ -18,6 +18,7 @@ from t2v_models.shards.spool import spool_path
 from t2v_models.shards.unpack import as_folder
 from t2v_models.shards.windows import Job
 from tasks.report.console import progress, say
+from tasks.report.progress import concluded
 from tasks.report.stopwatch import working
 
 
@@ -50,7 +51,9 @@ def ingest(
         LabError: more workers than cores.
     """
     check_workers(workers, oversubscribe)
-    return _ingest(source, out, options, captions, columns, workers, add, choose)
+    result = _ingest(source, out, options, captions, columns, workers, add, choose)
+    told = f"{result.sources:,} files: {result.train:,} clips in {out}, {result.validation:,} in {out / 'validation'}"
+    return concluded(result, told)
 
 
 @task(task_run_name="ingest {source}", cache_policy=NO_CACHE)

@@ -23,7 +23,7 @@ from tasks.publish import log_lab, publish
 from tasks.records import experiment_name
 from tasks.report import stopwatch
 from tasks.report.console import print_scores
-from tasks.report.progress import conclude, planned
+from tasks.report.progress import concluded, planned
 from tasks.servers.orchestration import check_starts
 from tasks.servers.pools import PoolStage, run_on_pools
 from tasks.servers.runtime import WORK, to_try
@@ -61,8 +61,7 @@ def lab(config: LabConfig, work: Path = WORK) -> LabResult:
     experiment_id(work, experiment_name(config.dataset))  # if MLflow is away, that is said before an hour of rendering
     with planned("lab", config.plan) as begin:
         result = _lab(config, work, begin)
-    conclude(f"{'; '.join(map(obeyed, result.evaluations))}; report {result.report}")
-    return result
+    return concluded(result, f"{'; '.join(map(obeyed, result.evaluations))}; report {result.report}")
 
 
 def _lab(config: LabConfig, work: Path, begin: Callable[[str], None]) -> LabResult:

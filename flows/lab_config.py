@@ -19,6 +19,7 @@ from t2v_models.leaderboard.gate import GateConfig
 from t2v_models.model import FamilyConfig, VideoModel
 from t2v_models.processes import WORKERS, check_workers
 from t2v_models.sampler import RoundTrip, refuse_wishes
+from t2v_models.shards.buckets import check_batches, shares_of
 from t2v_models.text.wordnet import WordNet
 from t2v_models.training.config import TrainConfig
 from t2v_models.training.launch import check_ranks
@@ -130,7 +131,8 @@ def check(config: LabConfig) -> None:
 
     Raises:
         LabError: more processes than cores; a model that cannot be built for these clips, on what it builds on, or
-            cannot be judged as is asked; splits without prompts; a figure to gate by that nobody would judge.
+            cannot be judged as is asked; clips that cannot be mixed or varied as is asked; splits without prompts; a
+            figure to gate by that nobody would judge.
     """
     data, here = config.dataset, config.place == "here"
     if here and config.dask is None:
@@ -143,9 +145,11 @@ def check(config: LabConfig) -> None:
             f"gate.figure to one of {', '.join(asked)}"
         )
     shapes = tuple(one.spec for one in data.one_shape)
-    for shape in config.training.mix:
-        if shape not in (names := [spec.name for spec in shapes]):
-            raise LabError(f"training.mix: the dataset has no clips of the shape {shape}: {near(shape, names)}")
+    clips = {one.spec.name: one.clips for one in data.one_shape}
+    shares = shares_of(clips, config.training.mix)
+    config.training.augment.check_captions(data.prompts)
+    if config.training.augment.offset:
+        raise LabError("training.augment.offset: rendered clips are no parts of longer films, leave it out")
     if config.evaluation.wordnet:
         WordNet(config.evaluation.wordnet)
     prompt, built = next(iter(asked.values()))[0][0], dict[str, VideoModel]()
@@ -153,6 +157,7 @@ def check(config: LabConfig) -> None:
         if here:
             check_ranks(model, config.training_of(model))
         model.check_shapes(shapes)
+        check_batches(clips, shares, model.batch_size)
         on = {key: built.get(str(place)) or checkpoint.load(place)[0] for key, place in model.parents.items()}
         made = built[model.name] = model.with_captions(data.prompts).build(data.spec, on)
         wishes = config.evaluation.wishes

@@ -8,9 +8,10 @@ from prefect.runtime import flow_run
 
 from t2v_models.families.build import ModelConfig
 from t2v_models.training.config import TrainConfig
+from tasks.report.progress import concluded
 from tasks.servers.orchestration import check_starts, end_if_cancelled
 from tasks.servers.runtime import WORK
-from tasks.train import train_model
+from tasks.train import train_model, trained
 
 
 def _name() -> str:
@@ -33,9 +34,10 @@ def train(data: Path | str, model: ModelConfig, training: TrainConfig, out: Path
     """
     check_starts()
     try:
-        return train_model(data, model, training, out, work)
+        train_model(data, model, training, out, work)
     except SystemExit as end:
         if end.code == 128 + signal.SIGTERM:  # all is saved, and MLflow told
             end_if_cancelled("cancelled, and saved; a new run goes on from there")
             signal.raise_signal(signal.SIGTERM)  # for Prefect's own handler
         raise
+    return concluded(out, trained(out))

@@ -79,7 +79,8 @@ class RunConfig(Config):
             )
         augment.check(manifest)
         model.check_shapes(tuple(dict.fromkeys((manifest.spec, *manifest.shapes))))
-        check_batches(manifest, shares_of(manifest, mix or {}), model.batch_size)
+        clips = manifest.clips_by_shape
+        check_batches(clips, shares_of(clips, mix or {}), model.batch_size)
         parents = {}
         for name, run_dir in model.parents.items():
             last = _require(newest(run_dir), run_dir)

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, get_args
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
@@ -70,10 +70,10 @@ def in_words(error: ValidationError, config: type[BaseModel] | None = None) -> s
 
 
 def _in_words(fault: ErrorDetails, config: type[BaseModel] | None) -> str:
-    where, about, found = ".".join(map(str, fault["loc"])), fault.get("ctx", {}), fault["input"]
+    owner, inside = _config_at(config, fault["loc"][:-1]) or (None, [*map(str, fault["loc"][:-1])])
+    where, about, found = ".".join([*inside, *map(str, fault["loc"][-1:])]), fault.get("ctx", {}), fault["input"]
     match fault["type"]:
         case "extra_forbidden":
-            owner = _config_at(config, fault["loc"][:-1])
             word = str(fault["loc"][-1])
             hint = near(word, owner.model_fields, where.removesuffix(word)) if owner else "see --help for the keys"
             return f"unknown key '{where}': {hint}"
@@ -101,17 +101,32 @@ def _in_words(fault: ErrorDetails, config: type[BaseModel] | None) -> str:
     return f"{where}: {what}{shown}" if where else f"{what}{shown}"
 
 
-def _config_at(config: object, place: tuple[int | str, ...]) -> type[BaseModel] | None:
-    """The configuration at a place inside another one; pydantic writes places as keys, positions, names of families."""
+def _config_at(config: object, place: Sequence[int | str]) -> tuple[type[BaseModel], list[str]] | None:
+    """The configuration at a place inside another one, and the keys that lead there.
+
+    Pydantic writes places as keys, positions, and the names of configurations that may stand in the same place, which
+    nobody writes.
+    """
     if isinstance(config, type) and issubclass(config, BaseModel):
         if not place:
-            return config
+            return config, []
         field = config.model_fields.get(str(place[0]))
-        if field:
-            return _config_at(field.annotation, place[1:])
-        return None
-    rest = place[1:] if place and isinstance(place[0], int) else place
-    return next(filter(None, (_config_at(part, rest) for part in get_args(config))), None)
+        return _after(str(place[0]), _config_at(field.annotation, place[1:])) if field else None
+    parts = get_args(config)
+    if place and isinstance(place[0], int):
+        return next(filter(None, (_after(str(place[0]), _config_at(part, place[1:])) for part in parts)), None)
+    named = [part for part in parts if place and _name_of(part) == place[0]]
+    return next(filter(None, (_config_at(part, place[1:] if named else place) for part in named or parts)), None)
+
+
+def _after(key: str, found: tuple[type[BaseModel], list[str]] | None) -> tuple[type[BaseModel], list[str]] | None:
+    return found and (found[0], [key, *found[1]])
+
+
+def _name_of(config: object) -> object:
+    """By which a configuration is told from others in its place."""
+    fields = getattr(config, "model_fields", {})
+    return fields["name"].default if "name" in fields else None
 
 
 def flatten(tree: Mapping[str, object], prefix: str = "") -> dict[str, object]:

@@ -7,7 +7,7 @@ from prefect import task
 from prefect.artifacts import create_link_artifact
 from prefect.cache_policies import NO_CACHE
 
-from t2v_models import files
+from t2v_models import checkpoint, files
 from t2v_models.checkpoint import RunConfig
 from t2v_models.families.build import ModelConfig
 from t2v_models.judging.metrics import WATCHED
@@ -24,7 +24,7 @@ from tasks.mlflow.store import client, run_page
 from tasks.mlflow.tracking import Tracker, close_stale, track
 from tasks.records import experiment_name, read_record, write_record
 from tasks.report.console import progress, say
-from tasks.report.progress import conclude, show_artifact
+from tasks.report.progress import show_artifact
 from tasks.report.stopwatch import working
 
 
@@ -78,7 +78,14 @@ def _train(
         with working(f"register {model.name}"):
             uri = tracker.model(run_dir, "t2v-" + model.name.replace("_", "-"), run.dataset.prompts[0])
         write_record(run_dir, run_id=tracker.run_id, model=uri, data=source)
-        conclude(f"{last.step:,} updates in {last.seconds / 60:.1f} minutes, registered as {uri}")
+
+
+def trained(run_dir: Path) -> str:
+    """What came of a training, in one line."""
+    last = checkpoint.newest(run_dir)
+    assert last is not None, run_dir
+    registered = read_record(run_dir)["model"]
+    return f"{last.step:,} updates in {last.seconds / 60:.1f} minutes, registered as {registered}"
 
 
 def plan(manifest: Manifest, model: ModelConfig, config: TrainConfig) -> str:
@@ -86,7 +93,7 @@ def plan(manifest: Manifest, model: ModelConfig, config: TrainConfig) -> str:
     spec, captions = manifest.spec, len(set(manifest.captions))
     shapes = f"{spec.frames} frames at {spec.sides} px"
     if len(manifest.shapes) > 1:
-        shares = shares_of(manifest, config.mix)
+        shares = shares_of(manifest.clips_by_shape, config.mix)
         each = zip(manifest.shapes, manifest.buckets, shares, strict=True)
         shapes = "the shapes " + ", ".join(
             f"{s.name} ({len(rows):,}, {share:.0%} of batches)" for s, rows, share in each

@@ -125,7 +125,7 @@ def test_sides_are_found_in_any_caption(caption: str, side: str | None) -> None:
 def test_what_would_lie_is_refused(rings: Path, store: ClipStore) -> None:
     flip, later = AugmentConfig(flip=True), AugmentConfig(offset=3)
     flip.check(store.manifest)
-    with pytest.raises(LabError, match=r"the caption 'circle [^']*' of .* names a side .*: leave flip out"):
+    with pytest.raises(LabError, match=r"the caption 'circle [^']*' names a side .*: leave flip out"):
         RunConfig.of(Manifest.load(rings), SMALL["gan"], 0, augment=flip)
     with pytest.raises(LabError, match="no clip of .* has a next one of the same film and caption"):
         later.check(Manifest.load(rings))

@@ -117,8 +117,8 @@ def test_an_epoch_of_a_bucket_has_each_of_its_clips_once(store: ClipStore) -> No
 
 def test_shares_may_be_given(store: ClipStore) -> None:
     manifest = store.manifest
-    assert np.allclose(shares_of(manifest, {}), np.array([20, 40, 14]) / 74)
-    assert np.allclose(shares_of(manifest, mix_of(["16x16x6=0.7"])), [0.7, 0.3 * 40 / 54, 0.3 * 14 / 54])
+    assert np.allclose(shares_of(manifest.clips_by_shape, {}), np.array([20, 40, 14]) / 74)
+    assert np.allclose(shares_of(manifest.clips_by_shape, mix_of(["16x16x6=0.7"])), [0.7, 0.3 * 40 / 54, 0.3 * 14 / 54])
     assert len({b.frames.shape for b in islice(batches(store, 8, 1, 0, mix={"32x16x4": 0, "16x16x6": 1}), 40)}) == 1
     for mix, what in (
         (["16x16x5=1"], "has no clips of the shape 16x16x5: did you mean .*'16x16x6'"),
@@ -127,11 +127,11 @@ def test_shares_may_be_given(store: ClipStore) -> None:
         (["16x16x6"], "--mix '16x16x6' is no share of a bucket"),
     ):
         with pytest.raises(LabError, match=what):
-            shares_of(manifest, mix_of(mix))
+            shares_of(manifest.clips_by_shape, mix_of(mix))
 
 
 def test_mistakes_are_one_sentence(store: ClipStore) -> None:
-    with pytest.raises(LabError, match="bucket 16x16x9 has 14 clips, fewer than a batch of 16: .*--mix 16x16x9=0"):
+    with pytest.raises(LabError, match="bucket 16x16x9 has 14 clips, fewer than a batch of 16: .*mix of 16x16x9=0"):
         batches(store, 16, 1, 0)
     batches(store, 16, 1, 0, mix={"16x16x9": 0})
     twice = [{"spec": {"size": 16, "frames": 5}, "clips": 5}] * 2

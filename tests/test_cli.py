@@ -199,6 +199,9 @@ def test_a_mistake_in_what_is_varied_is_one_sentence(setting: str, sentence: str
         lab_config(profile("smoke"), [setting])
 
 
+BUCKETS = "{buckets: [{spec: {size: 16}, clips: 20}, {spec: {size: 32}, clips: 40}]}"
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
@@ -207,6 +210,12 @@ def test_a_mistake_in_what_is_varied_is_one_sentence(setting: str, sentence: str
         (["evaluation.splits=[s0]", "gate.figure=s3/valid"], "the gate decides by s3/valid, and s3 is not judged"),
         (["evaluation.guidance=2"], "gan cannot take guidance"),
         (["training.mix={16x16x9: 1}"], "the dataset has no clips of the shape 16x16x9"),
+        (
+            ["models=[{name: diffusion, batch_size: 24, network: factorised}]", f"dataset={BUCKETS}"],
+            "16x16x10 has 20 clips, fewer than",
+        ),
+        (["training.augment.flip=true"], "the caption 'circle moving left' names a side .*: leave flip out"),
+        (["training.augment.offset=2"], "training.augment.offset: .* leave it out"),
         (["models=[{name: phenaki, tokenizer: nowhere}]"], "nowhere .*does not exist"),
     ],
 )
@@ -305,6 +314,36 @@ def test_every_command_has_a_help_page(capsys: pytest.CaptureFixture[str]) -> No
     for command in commands:
         assert ended(command, "--help") == 0
         assert "Usage: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("generate", "nowhere", "a"), "missing option '--out'; see 't2v generate --help'"),
+        (("generat", "a"), "no such command 'generat'. Did you mean 'generate', 'render'?; see 't2v --help'"),
+        (("train", "d", "--stepz", "3"), "no such option: --stepz (Possible options: --seed, --set, --steps); see"),
+        (("train", "d", "--steps", "x"), "invalid value for '--steps': Input should be a valid integer"),
+        (("run", "--profile"), "option '--profile' requires an argument; see 't2v COMMAND --help'"),
+    ],
+)
+def test_a_word_too_few_or_unknown_is_one_sentence(given: tuple[str, ...], said: str, capsys) -> None:
+    assert ended(*given) == 2
+    out, errors = capsys.readouterr()
+    assert (out, errors.count("\n")) == ("", 1)
+    assert errors.startswith(f"t2v: {said}")
+
+
+def test_a_misspelt_key_of_a_text_encoder_is_answered_by_what_one_types() -> None:
+    with pytest.raises(LabError, match=r"key 'text_encoder\.positons': did you mean 'text_encoder\.positions'"):
+        model_config("gan", ["text_encoder.positons=3"])
+    with pytest.raises(LabError, match=r"^text_encoder\.positions: should be"):
+        model_config("gan", ["text_encoder.positions=x"])
+
+
+def test_the_command_alone_is_its_help_page(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended() == 2
+    out, errors = capsys.readouterr()
+    assert "Usage: t2v" in out + errors and "t2v: " not in errors
 
 
 def test_ctrl_c_while_libraries_are_read_is_one_line() -> None:

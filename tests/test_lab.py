@@ -16,7 +16,7 @@ from tasks.evaluate import judge_split, log_evaluation
 from tasks.mlflow.store import client
 from tasks.publish import log_lab
 from tasks.records import read_record
-from tasks.report.progress import reported
+from tasks.report.progress import concluded, reported, show_artifact
 from tasks.servers.orchestration import AUTOMATIONS, POOLS, set_up
 from tasks.subjects import asked_of, subject
 from tests.grammar import oracle
@@ -92,7 +92,7 @@ def test_a_finished_run_shows_the_last_progress(server: str, monkeypatch: pytest
     import prefect.artifacts
     from prefect.client.orchestration import get_client
 
-    create = prefect.artifacts.create_progress_artifact
+    create, link = prefect.artifacts.create_progress_artifact, prefect.artifacts.create_link_artifact
 
     def slow(*arguments: Any, **settings: Any) -> Any:
         made = create(*arguments, **settings)
@@ -104,7 +104,9 @@ def test_a_finished_run_shows_the_last_progress(server: str, monkeypatch: pytest
     monkeypatch.setattr(prefect.artifacts, "create_progress_artifact", slow)
 
     @prefect.flow
-    def work() -> None:
+    def work() -> int:
+        show_artifact(link, "http://127.0.0.1/earlier", key="a-link")
+        show_artifact(link, "http://127.0.0.1/later", key="a-link")
         create(40.0, key="told-meanwhile", description="an earlier start, which was killed")
         with reported("told meanwhile") as tell:
             tellers.append(tell)
@@ -112,13 +114,16 @@ def test_a_finished_run_shows_the_last_progress(server: str, monkeypatch: pytest
         tellers.clear()
         with reported("done before"):
             pass
+        return concluded(3, "3 of 3 are done")
 
-    work()
+    assert (work(), concluded(3, "outside of a run")) == (3, 3)
     with get_client(sync_client=True) as client:
         artifacts = client.read_artifacts()
+        states = [run.state for run in client.read_flow_runs() if run.state]
+    assert "Completed('3 of 3 are done')" in map(str, states), "which is the last line of the log"
     found = {artifact.key: artifact for artifact in artifacts}
     keys = [artifact.key for artifact in artifacts]
-    assert keys.count("told-meanwhile") == 1, "what an earlier start has told is not left beside it"
+    assert keys.count("told-meanwhile") == keys.count("a-link") == 1, "what an earlier start has told is not left"
     assert found["told-meanwhile"].data == found["done-before"].data == 100
     assert re.match("told meanwhile: 100%, 40 steps, ", found["told-meanwhile"].description or "")
     assert re.match("done before: 100%, done, ", found["done-before"].description or "")

@@ -7,6 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 from pydantic import ValidationError
+from typer.exceptions import TyperException
 
 from flows.cli.average import commands as average_commands
 from flows.cli.clean import commands as clean_commands
@@ -52,16 +53,24 @@ app.add_typer(tune_commands)
 def main() -> NoReturn:
     """Run the command; a user's mistake is one sentence and exit code 2."""
     try:
-        app()
+        code = app(prog_name="t2v", standalone_mode=False)  # else a word too few would be a box of five lines
     except (LabError, ValidationError) as error:
         sentence = in_words(error) if isinstance(error, ValidationError) else str(error)
         print(f"t2v: {sentence}", file=sys.stderr)
         sys.exit(2)
-    except SystemExit as end:
-        if end.code == INTERRUPTED:
-            print("t2v: stopped; the same command again goes on from here", file=sys.stderr)
-        raise
-    sys.exit(0)
+    except TyperException as error:
+        if sentence := error.format_message():  # the help page, which 't2v' alone asks for, is printed by then
+            said = sentence[0].lower() + sentence[1:].rstrip(".")
+            print(f"t2v: {said}; see '{_asked(error)} --help'", file=sys.stderr)
+        sys.exit(2)
+    if code == INTERRUPTED:
+        print("t2v: stopped; the same command again goes on from here", file=sys.stderr)
+    sys.exit(code)
+
+
+def _asked(error: TyperException) -> str:
+    """The command that was misused, as `t2v train`; some errors know no more than that it was one of ours."""
+    return getattr(getattr(error, "ctx", None), "command_path", "t2v COMMAND")
 
 
 @app.command()

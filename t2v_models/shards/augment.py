@@ -6,7 +6,7 @@ ranks or workers. Validation and judging see clips as they are stored.
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,17 +51,25 @@ class AugmentConfig(Config):
         Raises:
             LabError: a caption names a side and clips are mirrored; clips begin later and none has one to end in.
         """
-        for caption in dict.fromkeys(manifest.captions) if self.flip else ():
-            if side := side_in(caption):
-                raise LabError(
-                    f"the caption {caption!r} of {manifest.folder} names a side ({side}), and mirrored clips would "
-                    "show the other: leave flip out"
-                )
+        self.check_captions(dict.fromkeys(manifest.captions))
         if self.offset and (following(manifest) < 0).all():
             raise LabError(
                 f"no clip of {manifest.folder} has a next one of the same film and caption to end in: leave offset "
                 "out, or ingest longer films"
             )
+
+    def check_captions(self, captions: Iterable[str]) -> None:
+        """See that captions stay true.
+
+        Raises:
+            LabError: one names a side and clips are mirrored.
+        """
+        for caption in captions if self.flip else ():
+            if side := side_in(caption):
+                raise LabError(
+                    f"the caption {caption!r} names a side ({side}), and mirrored clips would show the other: leave "
+                    "flip out"
+                )
 
 
 NOTHING = AugmentConfig()

@@ -5,15 +5,11 @@ A function of (seed, k) alone, so ranks, workers and a resumed run agree. One bu
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from t2v_models.config import LabError, near
-
-if TYPE_CHECKING:  # a served model reads no dataset
-    from t2v_models.shards.manifest import Manifest
 
 CYCLE = 1000
 """Batches in which every bucket has its share, to the next whole batch."""
@@ -53,36 +49,39 @@ class Turns:
         return order
 
 
-def shares_of(manifest: "Manifest", mix: Mapping[str, float]) -> list[float]:
+def shares_of(clips: Mapping[str, int], mix: Mapping[str, float]) -> list[float]:
     """How much of the batches each bucket has: what `mix` says by the shapes' names; the rest as their clips are many.
+
+    Args:
+        clips: of the dataset, by the names of their shapes.
+        mix: shares, of some of them.
 
     Raises:
         LabError: a shape that the dataset has not, or shares that are none of a whole.
     """
-    names, sizes = [spec.name for spec in manifest.shapes], [len(rows) for rows in manifest.buckets]
     for name, share in mix.items():
-        if name not in names:
-            raise LabError(f"{manifest.folder} has no clips of the shape {name}: {near(name, names)}")
+        if name not in clips:
+            raise LabError(f"the dataset has no clips of the shape {name}: {near(name, clips)}")
         if not 0 <= share <= 1:
             raise LabError(f"the bucket {name} was given {share:g} of the batches: give a share from 0 to 1")
-    rest, left = 1 - sum(mix.values()), sum(size for name, size in zip(names, sizes, strict=True) if name not in mix)
+    rest, left = 1 - sum(mix.values()), sum(count for name, count in clips.items() if name not in mix)
     if rest < -1e-9 or (not left and rest > 1e-9):
         told = ", ".join(f"{name}={share:g}" for name, share in mix.items())
         raise LabError(f"the shares of the buckets ({told}) make {1 - rest:g}: they are parts of 1")
-    return [mix.get(name, max(0.0, rest) * size / max(left, 1)) for name, size in zip(names, sizes, strict=True)]
+    return [mix.get(name, max(0.0, rest) * count / max(left, 1)) for name, count in clips.items()]
 
 
-def check_batches(manifest: "Manifest", shares: Sequence[float], batch_size: int) -> None:
+def check_batches(clips: Mapping[str, int], shares: Sequence[float], batch_size: int) -> None:
     """See that each of several buckets that come fills a batch; one alone may come several times in it.
 
     Raises:
         LabError: which does not.
     """
-    for spec, rows, share in zip(manifest.shapes, manifest.buckets, shares, strict=True):
-        if len(manifest.shapes) > 1 and share and len(rows) < batch_size:
+    for (name, count), share in zip(clips.items(), shares, strict=True):
+        if len(clips) > 1 and share and count < batch_size:
             raise LabError(
-                f"the bucket {spec.name} has {len(rows)} clips, fewer than a batch of {batch_size}: use a smaller "
-                f"--set batch_size, more clips of it, or leave it out with --mix {spec.name}=0"
+                f"the bucket {name} has {count} clips, fewer than a batch of {batch_size}: use a smaller batch_size, "
+                f"more clips of it, or leave it out with a mix of {name}=0"
             )
 
 

@@ -166,8 +166,8 @@ def batches(
         _warn_of_short_runs(store.captions, group)
 
     manifest = store.manifest
-    shares = shares_of(manifest, mix or {})
-    check_batches(manifest, shares, batch_size)
+    shares = shares_of(manifest.clips_by_shape, mix or {})
+    check_batches(manifest.clips_by_shape, shares, batch_size)
     turns = Turns(shares, seed, manifest.shapes.index(manifest.spec))
     epochs = [Epochs(manifest, number, group, seed, block) for number in range(len(shares))]
     varied = None

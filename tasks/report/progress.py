@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
 ARTIFACT_SECONDS = 5.0
@@ -26,6 +26,8 @@ AWAY_SECONDS = 60.0
 STARTING = "starting"
 """What is said before anything is told."""
 
+Result = TypeVar("Result")
+
 
 def run_logger() -> "logging.Logger | logging.LoggerAdapter[logging.Logger] | None":
     """The logger of the Prefect run this is called in; None outside one."""
@@ -37,7 +39,7 @@ def run_logger() -> "logging.Logger | logging.LoggerAdapter[logging.Logger] | No
     return get_run_logger() if FlowRunContext.get() or TaskRunContext.get() else None
 
 
-def show_artifact(create: Callable[..., object], *arguments: Any, **settings: Any) -> None:
+def show_artifact(create: Callable[..., object], *arguments: Any, key: str, **settings: Any) -> None:
     """Create an artifact of Prefect; a server that is gone for good costs the artifact, never the run."""
     import httpx
     from prefect.exceptions import PrefectException
@@ -45,7 +47,8 @@ def show_artifact(create: Callable[..., object], *arguments: Any, **settings: An
     deadline = time.monotonic() + AWAY_SECONDS
     while True:
         try:
-            create(*arguments, **settings)
+            _forget_earlier(key)
+            create(*arguments, key=key, **settings)
             return
         except (httpx.HTTPError, PrefectException) as error:
             if time.monotonic() > deadline:
@@ -109,10 +112,15 @@ def planned(title: str, seconds: Mapping[str, float]) -> Iterator[Callable[[str]
             ticking.join()
 
 
-def conclude(sentence: str) -> None:
-    """The last line in the log of a run: what came out."""
-    if log := run_logger():
-        log.info(sentence)
+def concluded(result: Result, sentence: str) -> Result:
+    """What a flow returns: its result with the sentence that says what came out, which stands in the state of the run
+    and with it in the last line of its log. Prefect gives the result to whoever has called the flow.
+    """
+    if run_logger() is None:
+        return result
+    from prefect.states import Completed
+
+    return cast(Result, Completed(message=sentence, data=result))
 
 
 class _Told:
@@ -175,7 +183,7 @@ class _Told:
 
 
 def _forget_earlier(key: str) -> None:
-    """Remove what an earlier start of this run, which was killed, has told of its progress: it would stand beside."""
+    """Remove the artifact that an earlier start of this run, which was killed, has left: it would stand beside."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
     from prefect.runtime import flow_run
