@@ -17,7 +17,7 @@ from flows.train import train
 from t2v_models.config import Config
 from t2v_models.judging.scores import Evaluation, obeyed
 from t2v_models.shards.manifest import Manifest
-from tasks.mlflow.store import store_name, where_to_look
+from tasks.mlflow.store import scores_page, store_name, where_to_look
 from tasks.mlflow.tracking import close_stale, experiment_id
 from tasks.publish import log_lab, publish
 from tasks.records import experiment_name
@@ -140,7 +140,8 @@ def summary(result: LabResult, work: Path) -> None:
     parts = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in result.stages.items())
     print(f"time    {result.seconds:.0f} s: {parts}; orchestration {result.orchestration:.1%}")
     print(f"report  {result.report}")
-    prompt = Manifest.load(result.data).config.prompts[0]
-    example = to_try(work, "generate", str(result.run), prompt, "--out", "clip.mp4")
+    data = Manifest.load(result.data)
+    example = to_try(work, "generate", str(result.run), data.config.prompts[0], "--out", "clip.mp4")
     print(f"run     {result.run}   try: {example}")
-    print(f"mlflow  {result.mlflow}   to look at it: {where_to_look(work)}")
+    page = scores_page(work, experiment_name(data.config)) or where_to_look(work)
+    print(f"mlflow  {result.mlflow}   to look at it: {page}")

@@ -25,7 +25,7 @@ from t2v_models.config import Config, LabError, in_words
 from t2v_models.families.build import ModelConfig
 from t2v_models.model import FamilyConfig, VideoModel
 from t2v_models.shards.augment import NOTHING, AugmentConfig
-from t2v_models.shards.buckets import check_batches, shares_of
+from t2v_models.shards.buckets import check_batches, clips_by_shape, shares_of
 from t2v_models.shards.ingested import DataConfig
 
 if TYPE_CHECKING:  # a served model reads no dataset
@@ -79,7 +79,7 @@ class RunConfig(Config):
             )
         augment.check(manifest)
         model.check_shapes(tuple(dict.fromkeys((manifest.spec, *manifest.shapes))))
-        clips = manifest.clips_by_shape
+        clips = clips_by_shape(manifest)
         check_batches(clips, shares_of(clips, mix or {}), model.batch_size)
         parents = {}
         for name, run_dir in model.parents.items():

@@ -21,7 +21,7 @@ from t2v_models.judging.verdicts import Verdict, verdicts_of
 from t2v_models.shards.manifest import Manifest
 from t2v_models.training import run_log
 from tasks.mlflow.finished_runs import adopt, attach, known
-from tasks.mlflow.store import run_page, where_to_look
+from tasks.mlflow.store import run_page, scores_page, where_to_look
 from tasks.mlflow.tracking import track
 from tasks.records import experiment_name, read_record, write_record
 from tasks.report.chart import Chart
@@ -105,6 +105,10 @@ def log_lab(
     link = f"{run}/artifacts/report/{page.name}" if run else page.resolve().as_uri()
     about = "Clips of every model beside real ones, scores, charts and faults on one page"
     show_artifact(create_link_artifact, link, link_text=str(page), key="report", description=about)
+    if scores := scores_page(work, experiment_name(manifest.config)):
+        about = "Every model trained on clips of this world and size with its scores, the best first"
+        text = "models and scores in MLflow"
+        show_artifact(create_link_artifact, scores, link_text=text, key="mlflow-scores", description=about)
 
 
 def _summary(evaluations: Sequence[Evaluation]) -> str:

@@ -12,7 +12,7 @@ from t2v_models.checkpoint import RunConfig
 from t2v_models.families.build import ModelConfig
 from t2v_models.judging.metrics import WATCHED
 from t2v_models.leaderboard.milestones import Milestones
-from t2v_models.shards.buckets import shares_of
+from t2v_models.shards.buckets import clips_by_shape, shares_of
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.opened import open_data
 from t2v_models.shards.remote import is_url, local_folder
@@ -93,7 +93,7 @@ def plan(manifest: Manifest, model: ModelConfig, config: TrainConfig) -> str:
     spec, captions = manifest.spec, len(set(manifest.captions))
     shapes = f"{spec.frames} frames at {spec.sides} px"
     if len(manifest.shapes) > 1:
-        shares = shares_of(manifest.clips_by_shape, config.mix)
+        shares = shares_of(clips_by_shape(manifest), config.mix)
         each = zip(manifest.shapes, manifest.buckets, shares, strict=True)
         shapes = "the shapes " + ", ".join(
             f"{s.name} ({len(rows):,}, {share:.0%} of batches)" for s, rows, share in each

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.distributed.collectives import Share
-from t2v_models.shards.buckets import CYCLE, Turns, mix_of, shares_of
+from t2v_models.shards.buckets import CYCLE, Turns, clips_by_shape, mix_of, shares_of
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.opened import open_data
 from t2v_models.shards.remote import verify_at
@@ -116,9 +116,9 @@ def test_an_epoch_of_a_bucket_has_each_of_its_clips_once(store: ClipStore) -> No
 
 
 def test_shares_may_be_given(store: ClipStore) -> None:
-    manifest = store.manifest
-    assert np.allclose(shares_of(manifest.clips_by_shape, {}), np.array([20, 40, 14]) / 74)
-    assert np.allclose(shares_of(manifest.clips_by_shape, mix_of(["16x16x6=0.7"])), [0.7, 0.3 * 40 / 54, 0.3 * 14 / 54])
+    clips = clips_by_shape(store.manifest)
+    assert np.allclose(shares_of(clips, {}), np.array([20, 40, 14]) / 74)
+    assert np.allclose(shares_of(clips, mix_of(["16x16x6=0.7"])), [0.7, 0.3 * 40 / 54, 0.3 * 14 / 54])
     assert len({b.frames.shape for b in islice(batches(store, 8, 1, 0, mix={"32x16x4": 0, "16x16x6": 1}), 40)}) == 1
     for mix, what in (
         (["16x16x5=1"], "has no clips of the shape 16x16x5: did you mean .*'16x16x6'"),
@@ -127,7 +127,7 @@ def test_shares_may_be_given(store: ClipStore) -> None:
         (["16x16x6"], "--mix '16x16x6' is no share of a bucket"),
     ):
         with pytest.raises(LabError, match=what):
-            shares_of(manifest.clips_by_shape, mix_of(mix))
+            shares_of(clips, mix_of(mix))
 
 
 def test_mistakes_are_one_sentence(store: ClipStore) -> None:

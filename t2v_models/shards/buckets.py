@@ -5,11 +5,15 @@ A function of (seed, k) alone, so ranks, workers and a resumed run agree. One bu
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from t2v_models.config import LabError, near
+
+if TYPE_CHECKING:  # a served model reads no dataset
+    from t2v_models.shards.manifest import Manifest
 
 CYCLE = 1000
 """Batches in which every bucket has its share, to the next whole batch."""
@@ -47,6 +51,11 @@ class Turns:
             at = int(np.argmax(order == self._first))
             order[0], order[at] = order[at], order[0]
         return order
+
+
+def clips_by_shape(manifest: "Manifest") -> dict[str, int]:
+    """How many clips a dataset has of each shape, by its name."""
+    return {spec.name: len(rows) for spec, rows in zip(manifest.shapes, manifest.buckets, strict=True)}
 
 
 def shares_of(clips: Mapping[str, int], mix: Mapping[str, float]) -> list[float]:

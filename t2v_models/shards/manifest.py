@@ -115,11 +115,6 @@ class Manifest:
         """The clips of every shape."""
         return tuple(np.flatnonzero(self.bucket_of == number) for number in range(len(self.shapes)))
 
-    @property
-    def clips_by_shape(self) -> dict[str, int]:
-        """How many clips of every shape, by its name."""
-        return {spec.name: len(rows) for spec, rows in zip(self.shapes, self.buckets, strict=True)}
-
     @cached_property
     def starts(self) -> list[int]:
         """The first clip of every shard, and behind the last one the number of clips."""

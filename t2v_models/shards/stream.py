@@ -19,7 +19,7 @@ from torch import Tensor
 from t2v_models.batch import Batch, cut
 from t2v_models.distributed.collectives import ALONE, Share
 from t2v_models.shards.augment import NOTHING, AugmentConfig, Varied
-from t2v_models.shards.buckets import Turns, check_batches, shares_of
+from t2v_models.shards.buckets import Turns, check_batches, clips_by_shape, shares_of
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.tokens import TokenStore
@@ -166,8 +166,8 @@ def batches(
         _warn_of_short_runs(store.captions, group)
 
     manifest = store.manifest
-    shares = shares_of(manifest.clips_by_shape, mix or {})
-    check_batches(manifest.clips_by_shape, shares, batch_size)
+    shares = shares_of(clips_by_shape(manifest), mix or {})
+    check_batches(clips_by_shape(manifest), shares, batch_size)
     turns = Turns(shares, seed, manifest.shapes.index(manifest.spec))
     epochs = [Epochs(manifest, number, group, seed, block) for number in range(len(shares))]
     varied = None

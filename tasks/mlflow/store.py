@@ -84,6 +84,13 @@ def run_page(work: Path, run_id: str) -> str | None:
     return f"{server}/#/experiments/{client(work).get_run(run_id).info.experiment_id}/runs/{run_id}"
 
 
+def scores_page(work: Path, experiment: str) -> str | None:
+    """Where a browser shows the models of an experiment that is there with their scores, if the store is a server."""
+    server = _server(work)
+    found = client(work).get_experiment_by_name(experiment) if server else None
+    return found and f"{server}/#/experiments/{found.experiment_id}/runs?viewStateShareKey=scores"
+
+
 def _server(work: Path) -> str | None:
     """The address of the server that the store is, without user and password."""
     address = re.sub("://[^/@]*@", "://", tracking_uri(work))
