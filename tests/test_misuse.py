@@ -1,10 +1,14 @@
 """A command line that is misused: one sentence, which says where to read, and exit code 2."""
 
+import warnings
+from pathlib import Path
+
 import pytest
 
 from flows.cli.settings import model_config
 from t2v_models.config import LabError
 from tests.commands import ended
+from tests.tiny import prepared
 
 
 @pytest.mark.parametrize(
@@ -29,6 +33,12 @@ def test_a_misspelt_key_of_a_text_encoder_is_answered_by_what_one_types() -> Non
         model_config("gan", ["text_encoder.positons=3"])
     with pytest.raises(LabError, match=r"^text_encoder\.positions: should be"):
         model_config("gan", ["text_encoder.positions=x"])
+
+
+def test_a_folder_for_prefect_that_is_not_there_yet_is_no_news(tmp_path: Path) -> None:
+    with warnings.catch_warnings(record=True) as said, prepared(tmp_path / "work"):
+        warnings.warn("Failed to create the Prefect home directory at there", stacklevel=1)
+    assert not said
 
 
 def test_the_command_alone_is_its_help_page(capsys: pytest.CaptureFixture[str]) -> None:

@@ -88,7 +88,7 @@ def scores_page(work: Path, experiment: str) -> str | None:
     """Where a browser shows the models of an experiment that is there with their scores, if the store is a server."""
     server = _server(work)
     found = client(work).get_experiment_by_name(experiment) if server else None
-    return found and f"{server}/#/experiments/{found.experiment_id}/runs?viewStateShareKey=scores"
+    return f"{server}/#/experiments/{found.experiment_id}/runs?viewStateShareKey=scores" if found else None
 
 
 def _server(work: Path) -> str | None:

@@ -11,6 +11,7 @@ import shlex
 import socket
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -101,6 +102,8 @@ def prepare(work: Path) -> None:
         settings |= {"PREFECT_API_URL": f"{found.prefect}/api", "MLFLOW_TRACKING_URI": found.mlflow}
     for name, value in settings.items():
         os.environ.setdefault(name, value)
+    # it is made once a command has something to keep: one that is refused leaves nothing
+    warnings.filterwarnings("ignore", "Failed to create the Prefect home directory")
 
 
 @contextmanager
