@@ -23,7 +23,8 @@ import pytest
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.files import HOST, atomic
-from t2v_models.shards.manifest import MANIFEST, SUMS, Manifest, check_folder, finish, is_complete, rows_digest
+from t2v_models.shards.manifest import MANIFEST, SUMS, Manifest, check_folder, finish, is_complete
+from t2v_models.shards.rows import rows_digest
 from t2v_models.shards.tar import header
 from t2v_models.shards.verify import verify
 from t2v_models.shards.write import (

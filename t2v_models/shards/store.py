@@ -2,7 +2,7 @@
 
 import mmap
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from shlex import quote
 
@@ -26,12 +26,16 @@ class ClipStore:
 
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
-        self.captions = tuple(manifest.captions)
         self._offset, self._length = (manifest.table[c].to_numpy() for c in ("frames_offset", "frames_size"))
         self._open = lru_cache(OPEN_SHARDS)(self._map)
 
     def __len__(self) -> int:
-        return len(self.captions)
+        return len(self.manifest.table)
+
+    @cached_property
+    def captions(self) -> tuple[str, ...]:
+        """Of every clip."""
+        return tuple(self.manifest.captions)
 
     @property
     def spec(self) -> ClipSpec:

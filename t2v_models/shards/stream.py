@@ -5,13 +5,14 @@ The state of a stream is one integer, the number of batches taken: nothing else 
 
 import logging
 import math
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from itertools import count
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -30,7 +31,7 @@ AHEAD = 2
 """Batches made ready before they are asked for."""
 
 
-def order(captions: Sequence[Hashable], group: int, seed: int, epoch: int) -> NDArray[np.int64]:
+def order(captions: Sequence[str] | NDArray[np.int32], group: int, seed: int, epoch: int) -> NDArray[np.int64]:
     """The clips of one epoch as runs of `group` clips of one caption, int64; a pure function of its arguments.
 
     Within each caption clips are permuted and cut into runs; round r holds run r of every caption that has one, in
@@ -38,8 +39,7 @@ def order(captions: Sequence[Hashable], group: int, seed: int, epoch: int) -> ND
     not fill its last run repeats some in it: every clip comes once an epoch, and fewer than `group` of a caption twice
     (more often only where a caption has fewer clips than that). With group 1 the result is a permutation.
     """
-    number = {text: i for i, text in enumerate(dict.fromkeys(captions))}
-    caption = np.fromiter(map(number.__getitem__, captions), np.int64, len(captions))
+    caption = pa.array(captions).dictionary_encode().indices.to_numpy()  # numbered as they come
     rng = np.random.default_rng([seed, epoch])
     shuffled = rng.permutation(len(caption))
     by_caption = shuffled[np.argsort(caption[shuffled], kind="stable")]
@@ -55,7 +55,7 @@ def order(captions: Sequence[Hashable], group: int, seed: int, epoch: int) -> ND
 
 
 def blocked_order(
-    captions: Sequence[Hashable], starts: Sequence[int], block: int, group: int, seed: int, epoch: int
+    captions: Sequence[str] | NDArray[np.int32], starts: Sequence[int], block: int, group: int, seed: int, epoch: int
 ) -> NDArray[np.int64]:
     """An epoch that goes through `block` shards at a time: blocks in random order, each in an `order` of its own.
 
@@ -73,7 +73,7 @@ class DeviceClips:
     """All clips of a store in the memory of a device, for sets that fit: the same batches without reading."""
 
     def __init__(self, store: ClipStore, device: torch.device) -> None:
-        self.manifest, self.captions = store.manifest, store.captions
+        self.manifest = store.manifest
         self._buckets = [
             torch.empty((len(rows), *spec.shape), dtype=torch.uint8, device=device)
             for spec, rows in zip(self.manifest.shapes, self.manifest.buckets, strict=True)
@@ -96,7 +96,7 @@ class Epochs:
 
     def __init__(self, manifest: Manifest, number: int, group: int, seed: int, block: int | None) -> None:
         self._rows = manifest.buckets[number]
-        captions = manifest.caption_codes[self._rows].tolist()
+        captions = manifest.caption_codes[self._rows]
         starts = np.searchsorted(self._rows, [row for row in manifest.starts[:-1] if manifest.bucket_of[row] == number])
 
         @lru_cache(maxsize=2)
@@ -163,7 +163,7 @@ def batches(
     assert 0 <= share.rank < share.world, share
     first, end = cut(batch_size, group, share.world)[share.rank : share.rank + 2]
     if share.rank == 0:
-        _warn_of_short_runs(store.captions, group)
+        _warn_of_short_runs(store.manifest, group)
 
     manifest = store.manifest
     shares = shares_of(clips_by_shape(manifest), mix or {})
@@ -177,7 +177,7 @@ def batches(
     def make(k: int) -> Batch:
         bucket, number = turns.of(k)
         rows = epochs[bucket].batch(number, batch_size)
-        captions = _picked([store.captions[row] for row in rows], group, seed, k)
+        captions = _picked([manifest.caption(row) for row in rows], group, seed, k)
         frames, tokens = (varied.frames(rows, k, first, end), None) if varied else _shown(store, rows[first:end])
         meaning = manifest.config.meaning
         return Batch(frames, captions[first:end], captions[:first], captions[end:], meaning, tokens=tokens)
@@ -202,10 +202,11 @@ def _picked(captions: Sequence[str], group: int, seed: int, k: int) -> tuple[str
     return tuple(choice[int(u * len(choice))] for choice, u in zip(lines, chance, strict=False))
 
 
-def _warn_of_short_runs(captions: Sequence[str], group: int) -> None:
+def _warn_of_short_runs(manifest: Manifest, group: int) -> None:
     """Clips that stand twice in a run of one caption look like a lack of variety, which a model would learn."""
-    clips = Counter(captions).values()
-    if few := sum(count < group for count in clips):
+    clips = np.bincount(manifest.caption_codes)
+    clips = clips[clips > 0]
+    if few := np.count_nonzero(clips < group):
         log.warning(
             "%d of %d captions have fewer than %d clips, which therefore stand more than once in a run of one caption: "
             "bring more clips of each, or train with --set group=1", few, len(clips), group,

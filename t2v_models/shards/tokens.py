@@ -96,7 +96,6 @@ class TokenStore:
             LabError: they are of another dataset or tokenizer, or a file is missing or damaged.
         """
         self.manifest = manifest
-        self.captions = tuple(manifest.captions)
         about = _about(folder)
         again = f"run 't2v tokens {quote(str(manifest.folder))} {quote(str(folder.parent.parent))}' again"
         if about is None or about.dataset != manifest.digest:
