@@ -31,9 +31,9 @@ from t2v_models.shards.ingested import IngestConfig
 from t2v_models.shards.manifest import MANIFEST, Manifest, Shard, dataset_digest, read_manifest
 from t2v_models.shards.paths import printable
 from t2v_models.shards.remote import is_url, local_folder, locked
+from t2v_models.shards.rows import rows_digest
 from t2v_models.shards.split_writer import SHOWN_PROMPTS
 from t2v_models.shards.unpack import TAR_SUFFIXES, captions_in, tars_of
-from t2v_models.shards.rows import rows_digest
 from t2v_models.shards.write import config_metadata, file_sha256, row_schema
 
 CODECS: dict[str, Codec] = {suffix: codec for codec, suffix in FRAMES_SUFFIX.items()}
