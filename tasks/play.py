@@ -192,7 +192,9 @@ def _side(
     try:
         verdicts: Sequence[Verdict | None] = judge(frames, prompts, seeds, "s0", _world(of, prompts[0]))
     except LabError as error:  # the model knows the words, the grammar does not know the sentence
-        verdicts, tally = [None] * len(frames), f"nothing can judge this prompt: {error}"
+        own = of.data and not of.data.truth
+        why = "the clips that the model learnt from are people's own, and nobody knows their truth" if own else error
+        verdicts, tally = [None] * len(frames), f"nothing can judge this prompt: {why}"
     else:
         marks = Counter(v.mark for v in verdicts if v)
         tally = f"{marks['right']} of {len(frames)} right ({percent(marks['right'] / len(frames))})"

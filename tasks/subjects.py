@@ -172,6 +172,11 @@ def _pipeline(who: Source, own: Path | None, wishes: Request) -> Subject:
 
 def _beside_own(who: Subject, sampler: Sampler, run: Path, own: Path | None, wishes: Request) -> Subject:
     """A run on people's own clips, with their judge."""
+    if who.data.tars:
+        raise LabError(
+            f"{run} learnt from tars where they lie, which keep no clips for validation, so nothing judges it: "
+            "'t2v ingest' the tars and train on that dataset"
+        )
     folder = own or (Path(place) if (place := read_record(run).get("data")) else None)
     if folder is None or not folder.is_dir():
         raise LabError(

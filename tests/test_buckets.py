@@ -124,6 +124,7 @@ def test_shares_may_be_given(store: ClipStore) -> None:
         (["16x16x5=1"], "has no clips of the shape 16x16x5: did you mean .*'16x16x6'"),
         (["16x16x6=2"], "was given 2 of the batches: give a share from 0 to 1"),
         (["16x16x6=0.7", "32x16x4=0.7"], "make 1.4: they are parts of 1"),
+        (["16x16x6=0.7", "16x16x6=0.2"], "--mix gives 16x16x6 twice, 0.7 and 0.2: give each shape one share"),
         (["16x16x6"], "--mix '16x16x6' is no share of a bucket"),
     ):
         with pytest.raises(LabError, match=what):

@@ -79,6 +79,8 @@ def test_settings_of_a_text_encoder_stand_beside_its_name(order: int) -> None:
     given = ["text_encoder=static", "text_encoder.positions=4", "text_encoder.folder=vectors"][::order]
     static = model_config("gan", given).text_encoder
     assert static.model_dump() == {"name": "static", "positions": 4, "folder": Path("vectors"), "sha256": None}
+    with pytest.raises(LabError, match="text_encoder: names two folders, there and vectors: give one"):
+        model_config("gan", ["text_encoder=static:there", "text_encoder.folder=vectors"][::order])
     network = ["text_encoder=transformers:bert", "text_encoder.positions=4"][::order]
     found = lab_config(profile("smoke"), [f"models.gan.{setting}" for setting in network]).models[0].text_encoder
     assert found.model_dump() == {"name": "transformers", "positions": 4, "folder": Path("bert"), "sha256": None}
@@ -180,6 +182,7 @@ def test_a_lab_is_varied_from_the_command_line() -> None:
 @pytest.mark.parametrize(
     ("setting", "sentence"),
     [
+        ("models.gan.text_encoder.positons=3", "models.0: unknown key 'text_encoder.positons': did you mean"),
         ("training.minuts=3", "unknown key 'training.minuts': did you mean 'training.minutes'?"),
         ("models.gam.width=3", "--set models.gam.width: there is no 'gam', did you mean 'gan'"),
         ("models.gan.widht=3", "models.0: unknown key 'widht': did you mean 'width'"),

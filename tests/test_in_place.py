@@ -12,6 +12,7 @@ from t2v_models.clips.media import to_webp
 from t2v_models.config import LabError
 from t2v_models.shards.opened import open_data
 from t2v_models.shards.stream import DeviceClips, batches
+from tasks.subjects import subject
 from tests.commands import t2v
 from tests.runs import train_on
 from tests.tiny import noise, pack
@@ -64,6 +65,8 @@ def test_a_model_learns_from_them(tmp_path: Path) -> None:
     clip = tmp_path / "clip.mp4"
     t2v("generate", tmp_path / "run", store.manifest.config.prompts[0], "--count", 1, "--out", clip)
     assert clip.is_file()
+    with pytest.raises(LabError, match="learnt from tars where they lie, .* so nothing judges it: 't2v ingest'"):
+        subject(tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -78,7 +81,7 @@ def test_a_model_learns_from_them(tmp_path: Path) -> None:
         ({"a.npy": npy(noise(0) / 2), "a.txt": b"a"}, "an array of float64"),
         ({"a.npy": b"no array", "a.txt": b"a"}, "sample a does not fit"),
         ({"a.npy": npy(noise(0)), "a.txt": b"a", "b.npy": npy(noise(0, 5)), "b.txt": b"b"},
-         "sample b does not fit, where those before it are 16x16x6"),
+         r"sample b does not fit, where those before it are 16x16x6 \(no clip of \(6, 16, 16, 3\): 3,"),
         ({"a.npy": npy(noise(0)), "a.txt": b"a", "b.webp": to_webp(noise(0), 10), "b.txt": b"b"},
          "sample b does not fit.* stored as webp and those before it as npy"),
         ({"a.npy": npy(noise(0)), "./a.npy": b"x", "a.txt": b"a"}, "holds ./a.npy twice"),

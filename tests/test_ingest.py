@@ -283,6 +283,10 @@ def test_folders_that_cannot_be_used_are_said(tmp_path: Path, data: Path) -> Non
     with pytest.raises(LabError, match=r"no clip of .* can be used \(1 rejected; the first, bad.mp4: "):
         ingest(source, tmp_path / "out", OPTIONS)
     assert list(rejects(tmp_path / "out")) == ["bad.mp4"]
+    for name in ("few.gif", "less.gif"):
+        put(source, name, TO_FILE["gif"](noise(len(name), 3), 10))
+    with pytest.raises(LabError, match=r"\(3 rejected; 2 as few.gif: it has 3 frames at 10"):
+        ingest(source, tmp_path / "short", OPTIONS)
     with pytest.raises(LabError, match="lies inside"):
         ingest(source, source / "out", OPTIONS)
     with pytest.raises(LabError, match="holds another dataset"):

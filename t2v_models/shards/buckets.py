@@ -111,11 +111,13 @@ def mix_of(given: Sequence[str]) -> dict[str, float]:
     """Of `64x36x1=0.2` and so on, as they are given on the command line.
 
     Raises:
-        LabError: one is not of that form.
+        LabError: one is not of that form, or a shape comes twice.
     """
-    found = {}
+    found: dict[str, float] = {}
     for text in given:
         name, _, share = text.partition("=")
+        if name in found:
+            raise LabError(f"--mix gives {name} twice, {found[name]:g} and {share}: give each shape one share")
         try:
             found[name] = float(share)
         except ValueError as error:

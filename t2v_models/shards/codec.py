@@ -64,6 +64,8 @@ def decoded(stored: Stored, spec: ClipSpec, codec: Codec) -> Frames:
         ValueError: the bytes are no clip of this size.
     """
     shape = spec.shape
+    if codec == "npy":
+        return np.asarray(_without_headers(pa.py_buffer(stored), 1, spec)[0])
     try:
         if codec == "webp":
             pixels = _animation(stored, spec.fps)
@@ -72,8 +74,6 @@ def decoded(stored: Stored, spec: ClipSpec, codec: Codec) -> Frames:
             if pixels.shape != shape:
                 raise ValueError(f"it has shape {pixels.shape}")
             return pixels
-        if codec == "npy":
-            return np.asarray(_without_headers(pa.py_buffer(stored), 1, spec)[0])
         content = _LZ4.decompress(stored, decompressed_size=_npy_size(spec))
     except (OSError, EOFError, SyntaxError, ValueError) as error:
         raise ValueError(f"no clip of {shape}: {error}") from error

@@ -6,6 +6,8 @@ of their own in the folder `validation` of the first. Clips are a function of th
 
 import hashlib
 import json
+import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -326,4 +328,11 @@ def _finished(out: Path, sources: int) -> Ingested | None:
 
 
 def _reasons(rejects: list[Reject]) -> str:
-    return f" ({len(rejects)} rejected; the first, {rejects[0].path}: {rejects[0].reason})" if rejects else ""
+    """Of what kind most are, by one of them: a file that is no film may come before all films."""
+    if not rejects:
+        return ""
+    kinds = [re.sub(r"[0-9]+", "0", reject.reason) for reject in rejects]
+    most, count = Counter(kinds).most_common(1)[0]
+    one = rejects[kinds.index(most)]
+    others = f"{count} as" if count < len(rejects) else "the first,"
+    return f" ({len(rejects)} rejected; {others} {one.path}: {one.reason})"

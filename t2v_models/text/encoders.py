@@ -18,10 +18,18 @@ ENCODERS: dict[str, type[TextConfig]] = {
 
 def _by_name(value: object) -> object:
     """A name alone stands for the defaults of that encoder, `name:FOLDER` for those beside its folder, settings without
-    a name for those of `words`."""
+    a name for those of `words`.
+
+    Raises:
+        ValueError: it names two folders.
+    """
     if isinstance(value, Mapping):
         value = {"name": "words"} | dict(value)
-        return value | _named(value["name"]) if isinstance(value["name"], str) else value
+        named = _named(value["name"]) if isinstance(value["name"], str) else {}
+        both = [str(found["folder"]) for found in (named, value) if found.get("folder")]
+        if len(set(both)) > 1:
+            raise ValueError(f"names two folders, {both[0]} and {both[1]}: give one")
+        return value | named
     return _named(value) if isinstance(value, str) else value
 
 

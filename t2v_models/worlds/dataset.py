@@ -31,6 +31,7 @@ class DatasetConfig(Config):
     """Of `t2v`: what makes such a dataset."""
     split: ClassVar[Literal["train"]] = "train"
     known: ClassVar[str] = "caption, the motion and the path in pixels"
+    tars: ClassVar[tuple[()]] = ()
     """The same in words."""
 
     world: str = Field(
