@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tracemalloc
 from collections import Counter
 from itertools import islice
 from pathlib import Path
@@ -155,14 +156,6 @@ def test_a_row_of_another_shape_than_its_clip_is_told(folder: Path, tmp_path: Pa
         ClipStore(manifest).frames([0])
 
 
-def test_pandas_reads_which_clip_has_which_shape(folder: Path) -> None:
-    import pandas
-
-    table = pandas.read_parquet(folder / "manifest.parquet")
-    counts = table.groupby(["width", "height", "frames"]).size().to_dict()
-    assert counts == {(16, 16, 6): 20, (32, 16, 4): 40, (16, 16, 9): 14}
-
-
 def test_other_readers_of_parquet_find_the_columns_that_are_documented(folder: Path) -> None:
     """What `select caption, count(*) from 'manifest.parquet' where frames = 9 group by caption` reads."""
     path = folder / "manifest.parquet"
@@ -189,6 +182,20 @@ def test_webdataset_and_hugging_face_find_samples_of_equal_fields(folder: Path) 
     manifest = Manifest.load(folder)
     assert [sample["__key__"] for sample in samples] == manifest.table["key"].to_pylist()
     assert [json.loads(sample["json"])["caption"] for sample in samples] == manifest.captions
+
+
+def test_memory_does_not_grow_with_the_batches_that_were_read(store: ClipStore) -> None:
+    tracemalloc.start()
+    try:
+        stream, held = batches(store, 8, 2, 0), []
+        for k in range(1, 241):
+            next(stream)
+            if k in (80, 240):
+                held.append(tracemalloc.get_traced_memory()[0])
+        stream.close()
+    finally:
+        tracemalloc.stop()
+    assert held[1] - held[0] < 50_000, held
 
 
 def test_several_shapes_come_by_url_and_in_any_codec_as_from_a_folder(

@@ -115,7 +115,7 @@ def _animation(stored: Stored, fps: float) -> Frames:
         from t2v_models.clips import media
 
         return media.decode(bytes(stored), fps)
-    times = [max(1, round(milliseconds / 1000 * fps)) for milliseconds in film.durations.tolist()]
+    times = [max(1, round(milliseconds / 1000 * fps)) for milliseconds in film.durations]
     pixels = np.stack([frame[..., 2::-1] for frame in film.frames]).repeat(times, 0)
     return np.ascontiguousarray(pixels)
 

@@ -38,7 +38,7 @@ def rows_digest(table: pa.Table) -> str:
         chunks = [chunk.dictionary_decode() if is_dictionary(column.type) else chunk for chunk in column.chunks]
         if is_string(chunks[0].type):
             lengths = np.concatenate([[0], *(pc.binary_length(chunk) for chunk in chunks)])
-            digest.update(np.cumsum(lengths, dtype=np.int32))
+            digest.update(np.cumsum(lengths, dtype=np.int32).data)
         for chunk in chunks:
             digest.update(_values(chunk))
     return digest.hexdigest()
