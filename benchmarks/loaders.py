@@ -221,8 +221,11 @@ def main() -> None:
     pythons = {"ours": sys.executable, "webdataset": sys.executable, "mosaic": given.mosaic, "energon": given.energon}
     with tempfile.TemporaryDirectory() as folder:
         write_all(Path(folder))
+        rows = []
         for kind in KINDS:
+            rates = []
             for name, python in pythons.items():
+                rates.append("–")
                 if python:
                     paths = {} if name in ("mosaic", "energon") else {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
                     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | paths
@@ -231,6 +234,17 @@ def main() -> None:
                     )
                     told = done.stderr if done.returncode else done.stdout
                     print(name, kind, told.splitlines()[-1], f"load {os.getloadavg()[0]:.1f}", flush=True)
+                    if not done.returncode:
+                        found = json.loads(told.splitlines()[-1])
+                        rates[-1] = f"{found['clips_per_second']:,.0f} ({found['clips_per_cpu_second']:,.0f})"
+            rows.append(f"| {kind} | {' | '.join(rates)} |")
+        print(
+            "\nclips a second by the clock (and of the CPU):\n",
+            f"| | {' | '.join(pythons)} |",
+            "|---|---|---|---|---|",
+            *rows,
+            sep="\n",
+        )
 
 
 if __name__ == "__main__":
