@@ -182,7 +182,7 @@ def test_own_clips_are_judged_by_their_shape(own: Path, tmp_path: Path) -> None:
     shutil.copytree(own, both / "validation")
     for name, sentence in (
         ("32x16x1", "clips of 32x16x1 in .*own are pictures, and their judge asks about motion as well"),
-        ("32x16x6", "the bucket 32x16x6 of .*own has 10 clips, 5 of them for validation, too few"),
+        ("32x16x6", "the bucket 32x16x6 of .*own has 10 clips, 5 of them for validation, so no figure"),
         ("64x36x6", "no clips of the shape 64x36x6"),
     ):
         with pytest.raises(LabError, match=sentence):
@@ -200,10 +200,10 @@ def test_the_judge_of_own_clips_learns_from_one_shape(tmp_path: Path) -> None:
     own = OwnClips.of(tmp_path / "data", shapes[1])
     assert own.spec == shapes[1] and len(own.rows) + len(own.training_rows) == 110
     with pytest.raises(LabError, match="no judge of .* can be believed"):  # of noise, after two updates
-        reference_of(OwnClips.of(tmp_path / "data", shapes[1]), steps=2, batch=16)
+        reference_of(own, steps=2, batch=16)
     assert [path.name for path in (tmp_path / "data").glob("judge*")] == ["judge.kept"]
     with pytest.raises(LabError, match="the bucket 16x16x5 of .* has 28 clips"):
-        reference_of(OwnClips.of(tmp_path / "data", shapes[0]), steps=2, batch=16)
+        OwnClips.of(tmp_path / "data", shapes[0])
 
 
 def test_families_of_one_shape_refuse_in_a_sentence(folder: Path) -> None:
