@@ -69,7 +69,7 @@ def story(
     print("\n".join(str(path) for path in paths))
     told = list(tell(truth.rules, prompts, parts)) if judge and truth else []
     for number, one in enumerate(told, 1):
-        jumps = f"; jumps into it {one.jumps}" if one.jumps and one.jumps.n else ""
+        jumps = f"; jumps into it {one.jumps}" if one.jumps else ""
         print(f"{number}. {one.prompt}: right {one.right}, n {one.right.n}{jumps}")
     judged = [
         {"prompt": one.prompt, "right": one.right.model_dump(), "jumps": one.jumps and one.jumps.model_dump()}
