@@ -65,7 +65,7 @@ def main() -> NoReturn:
         sys.exit(2)
     if code == INTERRUPTED:
         print("t2v: stopped; the same command again goes on from here", file=sys.stderr)
-    sys.exit(code)
+    sys.exit(code or 0)  # a command that ends returns nothing
 
 
 def _asked(error: TyperException) -> str:
