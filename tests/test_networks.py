@@ -143,6 +143,18 @@ def test_tokens_say_more_than_their_sum(make: Make) -> None:
     assert (network(x, LEVEL, one) - network(x, LEVEL, alike)).abs().max() > 1e-5
 
 
+@pytest.mark.parametrize("attends", [False, True])
+def test_places_far_apart_see_each_other_by_attention_alone(attends: bool) -> None:
+    """One resolution with one block: four cells of two pixels are all that convolutions reach."""
+    torch.manual_seed(0)
+    network = lively(Folded(SHAPE, WORDS, 2, (8,), 1, 16, space_attention=attends))
+    x, corner = clips(), torch.zeros(2, *SHAPE)
+    corner[..., 0, 0] = 1
+    moved = network(x + corner, LEVEL, TEXT) - network(x, LEVEL, TEXT)
+    assert moved[..., 0, 0].abs().max() > 1e-3
+    assert bool(moved[..., -1, -1].abs().max() > 1e-6) == attends
+
+
 @each
 def test_a_vector_is_a_text_of_one_token(make: Make) -> None:
     network, x = make(), clips()

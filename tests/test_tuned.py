@@ -62,7 +62,7 @@ def test_captions_in_words_that_the_image_model_does_not_know_are_refused() -> N
         (SMALL["diffusion"], "is a diffusion of clips, not of images: train one with --set images=1"),
         (
             SMALL["image_model"].model_copy(update={"space_attention": False}),
-            "has no attention within frames, .* train it with --set space_attention=true",
+            "has no attention within frames, .* train it with --set network=factorised --set space_attention=true",
         ),
     ],
 )
@@ -71,9 +71,9 @@ def test_what_cannot_be_tuned_is_one_sentence(image: FamilyConfig, sentence: str
         tuned(image)
 
 
-def test_space_attention_is_for_networks_of_frames() -> None:
-    with pytest.raises(ValueError, match="space_attention is for network factorised .found folded."):
-        SMALL["diffusion"].model_validate({"space_attention": True})
+def test_a_transformer_needs_no_space_attention() -> None:
+    with pytest.raises(ValueError, match="space_attention is for network folded or factorised"):
+        SMALL["diffusion"].model_validate({"network": "transformer", "space_attention": True})
 
 
 def test_what_moves_by_whole_pixels_keeps_them() -> None:

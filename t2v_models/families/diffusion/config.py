@@ -46,7 +46,7 @@ class DiffusionSettings(FamilyConfig):
     condition: int = Field(256, ge=8, le=8192, multiple_of=2, description="length of the vector of level and text")
     cross_attention: bool = Field(False, description="folded looks at every word, as the other networks always do")
     space_attention: bool = Field(
-        False, description="factorised: places of a frame look at each other, for 't2v tune' and --motion"
+        False, description="places of a picture look at each other; 't2v tune' and --motion need it, with factorised"
     )
     upsampler_width: int = Field(24, ge=4, le=1024, description="channels of the upsampler")
     balance: float = Field(0.5, ge=0, le=1, description="how far quick changes are made as large as what is still")
@@ -128,9 +128,9 @@ class DiffusionSettings(FamilyConfig):
         return self
 
     @model_validator(mode="after")
-    def _space_is_where_frames_are(self) -> Self:
-        if self.space_attention and self.network != "factorised":
-            raise ValueError(f"space_attention is for network factorised (found {self.network})")
+    def _no_more_than_all(self) -> Self:
+        if self.space_attention and self.network == "transformer":
+            raise ValueError("space_attention is for network folded or factorised: a transformer looks everywhere")
         return self
 
     @classmethod

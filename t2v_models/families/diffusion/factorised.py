@@ -6,7 +6,6 @@ other, nor of when they are, so that they are learnt as pictures are (Ho et al. 
 """
 
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -30,8 +29,9 @@ class Factorised(Unet):
         channels, _, *size = shape
         more = (channels + 1) if given else 0
         both = channels + more, channels
-        stage = partial(TimedStage, space_attention=space_attention)
-        super().__init__(both, (size[0], size[1]), text, patch, widths, blocks, condition, True, stage)
+        super().__init__(
+            both, (size[0], size[1]), text, patch, widths, blocks, condition, True, space_attention, TimedStage
+        )
         self.given = more
         self.when = nn.Sequential(
             nn.Linear(condition + 2 * WAVES, condition), nn.SiLU(), nn.Linear(condition, condition)
@@ -54,47 +54,24 @@ class Factorised(Unet):
 
 
 class TimedStage(Stage):
-    """After the blocks for each frame, attention over its places if asked for, then over the frames at each place."""
+    """As it is, for each frame, then attention over the frames at each place."""
 
     def __init__(
         self, width: int, size: tuple[int, int], blocks: int, condition: int, space_attention: bool
     ) -> None:  # fmt: skip
-        super().__init__(width, size, blocks, condition)
-        self.places = PlaceAttention(width, condition) if space_attention else None
+        super().__init__(width, size, blocks, condition, space_attention)
         self.modulate = Modulate(condition, width)
         self.attention = Attention(width, width)
 
     def forward(self, h: Tensor, told: Told) -> Tensor:
         """`(b t, width, h, w)`."""
         h = super().forward(h, told)
-        h = h + self.places(h, told) if self.places else h
         if told.frames == 1:
             return h
         inner = self.modulate(normalise(h), told.vector).unflatten(0, (-1, told.frames))  # (b, t, width, h, w)
         rows = inner.permute(0, 3, 4, 1, 2).flatten(0, 2)  # (b h w, t, width)
         found = self.attention(rows, rows).unflatten(0, (len(inner), *h.shape[2:])).permute(0, 3, 4, 1, 2)
         return h + _unless(told.alone, found).flatten(0, 1)
-
-
-class PlaceAttention(nn.Module):
-    """Every place of a frame looks at all places of some frame: its own, or others of the clip."""
-
-    def __init__(self, width: int, condition: int) -> None:
-        super().__init__()
-        self.modulate = Modulate(condition, width)
-        self.attention = Attention(width, width)
-
-    def forward(self, h: Tensor, told: Told) -> Tensor:
-        """What is to be added to `(b t, width, h, w)`."""
-        inner = self.modulate(normalise(h), told.vector).flatten(2).transpose(1, 2)  # (b t, h w, width)
-        seen = inner
-        if told.sight != "own":
-            clips = inner.unflatten(0, (-1, told.frames))
-            frame = torch.arange(told.frames, device=h.device)
-            which = [0 * frame] if told.sight == "first" else [0 * frame, (frame - 1).clamp_min(0)]
-            seen = torch.cat([clips[:, one] for one in which], 2).flatten(0, 1)
-        found: Tensor = self.attention(inner, seen).transpose(1, 2).reshape(h.shape)
-        return found
 
 
 def _unless(alone: Tensor | None, added: Tensor) -> Tensor:

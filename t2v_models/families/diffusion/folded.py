@@ -28,6 +28,7 @@ class Folded(Unet):
         condition: m.
         given: whether it sees known frames.
         looks: whether it looks at every token of the text.
+        space_attention: whether places look at each other.
 
     Raises:
         LabError: a size that patch and halvings do not divide.
@@ -37,12 +38,12 @@ class Folded(Unet):
 
     def __init__(
         self, shape: Shape, text: int, patch: int, widths: Sequence[int], blocks: int, condition: int,
-        given: bool = False, looks: bool = False,
+        given: bool = False, looks: bool = False, space_attention: bool = False,
     ) -> None:  # fmt: skip
         channels, frames, height, width = shape
         more = (channels + 1) if given else 0
         folded = (channels + more) * frames, channels * frames
-        super().__init__(folded, (height, width), text, patch, widths, blocks, condition, looks)
+        super().__init__(folded, (height, width), text, patch, widths, blocks, condition, looks, space_attention)
         self.given = more
 
     def forward(

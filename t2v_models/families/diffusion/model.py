@@ -83,7 +83,7 @@ class Diffusion(LossModel):
         )  # fmt: skip
         if network.any_length:
             self.able = self.able | {"frames"}
-        if config.space_attention and self.is_of_images:
+        if config.space_attention and config.network == "factorised" and self.is_of_images:
             self.able = self.able | {"motion"}
         self.denoiser = Preconditioned(network, config.prediction)
         more = self.factor > 1 or self.every > 1

@@ -22,7 +22,7 @@ def network_of(
     """
     match name:
         case "folded":
-            return Folded(shape, text, patch, widths, blocks, condition, sees_frames, looks_at_words)
+            return Folded(shape, text, patch, widths, blocks, condition, sees_frames, looks_at_words, space_attention)
         case "factorised":
             return Factorised(shape, text, patch, widths, blocks, condition, sees_frames, space_attention)
         case "transformer":

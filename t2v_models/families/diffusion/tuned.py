@@ -225,8 +225,8 @@ def check_image_model(image: Diffusion, place: Path) -> None:
     """
     if not image.is_of_images:
         raise LabError(f"{place} is a diffusion of clips, not of images: train one with --set images=1")
-    if not image.config.space_attention:
+    if image.config.network != "factorised" or not image.config.space_attention:
         raise LabError(
             f"{place} has no attention within frames, which tuning turns to other frames: train it with "
-            "--set space_attention=true"
+            "--set network=factorised --set space_attention=true"
         )

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2v_models.config import LabError
-from t2v_models.families.diffusion.attention import ToText, between_tokens
+from t2v_models.families.diffusion.attention import Attention, ToText, between_tokens
 from t2v_models.families.diffusion.condition import Condition, Layout, Modulate
 from t2v_models.text.encoder import Text
 
@@ -42,19 +42,23 @@ class Told:
 
 
 class Stage(nn.Module):
-    """Residual blocks at one resolution, after a picture of the condition was laid under them."""
+    """Residual blocks at one resolution, after a picture of the condition was laid under them, and attention over the
+    picture's places if asked for."""
 
-    def __init__(self, width: int, size: tuple[int, int], blocks: int, condition: int) -> None:
+    def __init__(
+        self, width: int, size: tuple[int, int], blocks: int, condition: int, space_attention: bool
+    ) -> None:  # fmt: skip
         super().__init__()
         self.layout = Layout(condition, width, size)
         self.blocks = nn.ModuleList(Block(width, condition) for _ in range(blocks))
+        self.places = PlaceAttention(width, condition) if space_attention else None
 
     def forward(self, h: Tensor, told: Told) -> Tensor:
         """`(n, width, h, w)`."""
         h = h + self.layout(told.vector, h.shape[2:])
         for block in self.blocks:
             h = block(h, told.vector)
-        return h
+        return h + self.places(h, told) if self.places else h
 
 
 class Unet(nn.Module):
@@ -69,6 +73,7 @@ class Unet(nn.Module):
         blocks: residual blocks at each resolution, on the way down and on the way up.
         condition: m.
         looks: whether the coarsest maps look at every token of the text, beside the condition.
+        space_attention: whether places look at each other at every resolution.
         stage: what is done at one resolution.
 
     Raises:
@@ -77,7 +82,7 @@ class Unet(nn.Module):
 
     def __init__(
         self, channels: tuple[int, int], size: tuple[int, int], text: int, patch: int, widths: Sequence[int],
-        blocks: int, condition: int, looks: bool, stage: Callable[..., nn.Module] = Stage,
+        blocks: int, condition: int, looks: bool, space_attention: bool, stage: Callable[..., nn.Module] = Stage,
     ) -> None:  # fmt: skip
         super().__init__()
         check_size(*size, patch * 2 ** (len(widths) - 1))
@@ -86,11 +91,12 @@ class Unet(nn.Module):
         sizes = [(size[0] // (patch * 2**k), size[1] // (patch * 2**k)) for k in range(len(widths))]
         self.condition = Condition(text, condition)
         self.enter = nn.Conv2d(comes, widths[0], 3, padding=1)
-        self.down = nn.ModuleList(stage(w, size, blocks, condition) for w, size in zip(widths, sizes, strict=True))
+        rest = blocks, condition, space_attention
+        self.down = nn.ModuleList(stage(w, size, *rest) for w, size in zip(widths, sizes, strict=True))
         self.shrink = nn.ModuleList(nn.Conv2d(4 * a, b, 1) for a, b in pairwise(widths))
         self.grow = nn.ModuleList(nn.Conv2d(b // 4 + a, a, 1) for a, b in pairwise(widths))
         finer = zip(widths[:-1], sizes[:-1], strict=True)
-        self.up = nn.ModuleList(stage(w, size, blocks, condition) for w, size in finer)
+        self.up = nn.ModuleList(stage(w, size, *rest) for w, size in finer)
         self.leave = nn.Conv2d(widths[0], goes, 3, padding=1)
         for weight in self.leave.parameters():
             weight.data.mul_(SMALL)
@@ -141,6 +147,27 @@ class Block(nn.Module):
         inner = F.silu(self.first(F.silu(self.modulate(normalise(h), condition))))
         changed: Tensor = h + self.second(inner)
         return changed
+
+
+class PlaceAttention(nn.Module):
+    """Every place of a frame looks at all places of some frame: its own, or others of the clip."""
+
+    def __init__(self, width: int, condition: int) -> None:
+        super().__init__()
+        self.modulate = Modulate(condition, width)
+        self.attention = Attention(width, width)
+
+    def forward(self, h: Tensor, told: Told) -> Tensor:
+        """What is to be added to `(b t, width, h, w)`."""
+        inner = self.modulate(normalise(h), told.vector).flatten(2).transpose(1, 2)  # (b t, h w, width)
+        seen = inner
+        if told.sight != "own":
+            clips = inner.unflatten(0, (-1, told.frames))
+            frame = torch.arange(told.frames, device=h.device)
+            which = [0 * frame] if told.sight == "first" else [0 * frame, (frame - 1).clamp_min(0)]
+            seen = torch.cat([clips[:, one] for one in which], 2).flatten(0, 1)
+        found: Tensor = self.attention(inner, seen).transpose(1, 2).reshape(h.shape)
+        return found
 
 
 def normalise(h: Tensor) -> Tensor:
