@@ -5,6 +5,7 @@ import torch
 
 from t2v_models.config import LabError
 from t2v_models.families.diffusion.folded import Folded
+from t2v_models.families.diffusion.unet import Recipe
 from t2v_models.text.encoder import Text
 
 SHAPE = (3, 5, 16, 24)
@@ -12,7 +13,7 @@ SHAPE = (3, 5, 16, 24)
 
 def network(shape: tuple[int, int, int, int] = SHAPE, patch: int = 2) -> Folded:
     torch.manual_seed(0)
-    made = Folded(shape, text=7, patch=patch, widths=(8, 12), blocks=1, condition=16)
+    made = Folded(shape, text=7, patch=patch, widths=(8, 12), recipe=Recipe(1, 16))
     torch.nn.init.normal_(made.leave.weight, std=0.1)  # at the start it says almost nothing
     return made
 
@@ -36,7 +37,7 @@ LEVEL = torch.tensor([0.3])
 
 
 def test_a_fresh_network_says_almost_nothing():
-    fresh = Folded(SHAPE, text=7, patch=2, widths=(8, 12), blocks=1, condition=16)
+    fresh = Folded(SHAPE, text=7, patch=2, widths=(8, 12), recipe=Recipe(1, 16))
     assert 0 < fresh(clips(), LEVEL, text([1])).std() < 0.02
 
 

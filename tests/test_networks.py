@@ -14,6 +14,7 @@ from t2v_models.families.diffusion.folded import Folded, Shape
 from t2v_models.families.diffusion.model import DiffusionConfig
 from t2v_models.families.diffusion.standardise import Standardise, resampled
 from t2v_models.families.diffusion.transformer import Transformer
+from t2v_models.families.diffusion.unet import Recipe, normalise
 from t2v_models.text.encoder import Text
 from tests.lights import batch, fresh, lighter_right
 
@@ -33,12 +34,12 @@ def lively(network: nn.Module) -> nn.Module:
 
 def folded(shape: Shape = SHAPE, given: bool = False) -> nn.Module:
     torch.manual_seed(0)
-    return lively(Folded(shape, WORDS, 2, (8, 12), 1, 16, given, looks=True))
+    return lively(Folded(shape, WORDS, 2, (8, 12), Recipe(1, 16), given, looks=True))
 
 
 def factorised(shape: Shape = SHAPE, given: bool = False) -> nn.Module:
     torch.manual_seed(0)
-    return lively(Factorised(shape, WORDS, 2, (8, 12), 1, 16, given))
+    return lively(Factorised(shape, WORDS, 2, (8, 12), Recipe(1, 16), given))
 
 
 def transformer(shape: Shape = SHAPE, given: bool = False) -> nn.Module:
@@ -147,12 +148,22 @@ def test_tokens_say_more_than_their_sum(make: Make) -> None:
 def test_places_far_apart_see_each_other_by_attention_alone(attends: bool) -> None:
     """One resolution with one block: four cells of two pixels are all that convolutions reach."""
     torch.manual_seed(0)
-    network = lively(Folded(SHAPE, WORDS, 2, (8,), 1, 16, space_attention=attends))
+    network = lively(Folded(SHAPE, WORDS, 2, (8,), Recipe(1, 16, attends)))
     x, corner = clips(), torch.zeros(2, *SHAPE)
     corner[..., 0, 0] = 1
     moved = network(x + corner, LEVEL, TEXT) - network(x, LEVEL, TEXT)
     assert moved[..., 0, 0].abs().max() > 1e-3
     assert bool(moved[..., -1, -1].abs().max() > 1e-6) == attends
+
+
+def test_a_picture_is_brought_to_variance_1_as_a_whole_or_place_by_place() -> None:
+    h = torch.randn(2, 6, 4, 5, generator=torch.Generator().manual_seed(0)) * torch.linspace(1, 9, 20).view(4, 5) + 3
+    for norm, over in (("picture", (1, 2, 3)), ("place", (1,))):
+        found = normalise(h, norm)
+        torch.testing.assert_close(found.mean(over), torch.zeros_like(found.mean(over)), atol=1e-5, rtol=0)
+        torch.testing.assert_close(found.square().mean(over), torch.ones_like(found.mean(over)), atol=1e-4, rtol=0)
+    weak, strong = normalise(h, "picture").square().mean((0, 1)).flatten()[[0, -1]]
+    assert weak < strong / 4
 
 
 @each
@@ -184,7 +195,7 @@ def test_sizes_that_cells_do_not_divide_are_refused_with_the_nearest(make: Make)
 @each
 def test_a_fresh_network_says_almost_nothing_and_all_of_it_learns(make: Make) -> None:
     network = {folded: Folded, factorised: Factorised, transformer: Transformer}[make]
-    args = (4, 16, 2, 16) if network is Transformer else (2, (8, 12), 1, 16)
+    args = (4, 16, 2, 16) if network is Transformer else (2, (8, 12), Recipe(1, 16))
     fresh_one = network(SHAPE, WORDS, *args)
     answer = fresh_one(clips(), LEVEL, text([1, 2], []))
     assert 0 < answer.std() < 0.1

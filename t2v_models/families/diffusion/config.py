@@ -12,6 +12,7 @@ from t2v_models.families.diffusion.networks import NetworkName
 from t2v_models.families.diffusion.noise_levels import NoiseLevels
 from t2v_models.families.diffusion.precondition import Prediction
 from t2v_models.families.diffusion.samplers import CHURNED, SamplerName
+from t2v_models.families.diffusion.unet import Norm
 from t2v_models.families.diffusion.upsampler import check_length, reduction
 from t2v_models.families.texts import check_dropout
 from t2v_models.model import FamilyConfig
@@ -47,6 +48,9 @@ class DiffusionSettings(FamilyConfig):
     cross_attention: bool = Field(False, description="folded looks at every word, as the other networks always do")
     space_attention: bool = Field(
         False, description="places of a picture look at each other; 't2v tune' and --motion need it, with factorised"
+    )
+    norm: Norm = Field(
+        "place", description="what is brought to mean 0 and variance 1: the channels of each place, or a whole picture"
     )
     upsampler_width: int = Field(24, ge=4, le=1024, description="channels of the upsampler")
     balance: float = Field(0.5, ge=0, le=1, description="how far quick changes are made as large as what is still")
@@ -131,6 +135,8 @@ class DiffusionSettings(FamilyConfig):
     def _no_more_than_all(self) -> Self:
         if self.space_attention and self.network == "transformer":
             raise ValueError("space_attention is for network folded or factorised: a transformer looks everywhere")
+        if self.norm != "place" and self.network == "transformer":
+            raise ValueError(f"norm {self.norm} is for network folded or factorised: a transformer has tokens")
         return self
 
     @classmethod

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from t2v_models.families.diffusion.attention import WAVES, Attention, positions
 from t2v_models.families.diffusion.condition import Modulate
 from t2v_models.families.diffusion.folded import Shape
-from t2v_models.families.diffusion.unet import Sight, Stage, Told, Unet, beside, normalise
+from t2v_models.families.diffusion.unet import Recipe, Sight, Stage, Told, Unet, beside, normalise
 from t2v_models.text.encoder import Text
 
 
@@ -23,19 +23,16 @@ class Factorised(Unet):
     any_length = True
 
     def __init__(
-        self, shape: Shape, text: int, patch: int, widths: Sequence[int], blocks: int, condition: int,
-        given: bool = False, space_attention: bool = False,
+        self, shape: Shape, text: int, patch: int, widths: Sequence[int], recipe: Recipe,
+        given: bool = False,
     ) -> None:  # fmt: skip
         channels, _, *size = shape
         more = (channels + 1) if given else 0
         both = channels + more, channels
-        super().__init__(
-            both, (size[0], size[1]), text, patch, widths, blocks, condition, True, space_attention, TimedStage
-        )
+        super().__init__(both, (size[0], size[1]), text, patch, widths, recipe, True, TimedStage)
         self.given = more
-        self.when = nn.Sequential(
-            nn.Linear(condition + 2 * WAVES, condition), nn.SiLU(), nn.Linear(condition, condition)
-        )
+        width = recipe.condition
+        self.when = nn.Sequential(nn.Linear(width + 2 * WAVES, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(
         self, x: Tensor, level: Tensor, text: Text, given: Tensor | None = None, alone: Tensor | None = None,
@@ -56,11 +53,10 @@ class Factorised(Unet):
 class TimedStage(Stage):
     """As it is, for each frame, then attention over the frames at each place."""
 
-    def __init__(
-        self, width: int, size: tuple[int, int], blocks: int, condition: int, space_attention: bool
-    ) -> None:  # fmt: skip
-        super().__init__(width, size, blocks, condition, space_attention)
-        self.modulate = Modulate(condition, width)
+    def __init__(self, width: int, size: tuple[int, int], recipe: Recipe) -> None:
+        super().__init__(width, size, recipe)
+        self.norm = recipe.norm
+        self.modulate = Modulate(recipe.condition, width)
         self.attention = Attention(width, width)
 
     def forward(self, h: Tensor, told: Told) -> Tensor:
@@ -68,7 +64,9 @@ class TimedStage(Stage):
         h = super().forward(h, told)
         if told.frames == 1:
             return h
-        inner = self.modulate(normalise(h), told.vector).unflatten(0, (-1, told.frames))  # (b, t, width, h, w)
+        inner = self.modulate(normalise(h, self.norm), told.vector).unflatten(
+            0, (-1, told.frames)
+        )  # (b, t, width, h, w)
         rows = inner.permute(0, 3, 4, 1, 2).flatten(0, 2)  # (b h w, t, width)
         found = self.attention(rows, rows).unflatten(0, (len(inner), *h.shape[2:])).permute(0, 3, 4, 1, 2)
         return h + _unless(told.alone, found).flatten(0, 1)

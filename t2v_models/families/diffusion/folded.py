@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from t2v_models.families.diffusion.unet import Told, Unet, beside
+from t2v_models.families.diffusion.unet import Recipe, Told, Unet, beside
 from t2v_models.text.encoder import Text
 
 Shape = tuple[int, int, int, int]
@@ -24,11 +24,9 @@ class Folded(Unet):
         text: d.
         patch: pixels on a side that the first layer takes together.
         widths: channels at each resolution, each half as fine as the one before.
-        blocks: residual blocks at each resolution, on the way down and on the way up.
-        condition: m.
+        recipe: of what is done at each resolution.
         given: whether it sees known frames.
         looks: whether it looks at every token of the text.
-        space_attention: whether places look at each other.
 
     Raises:
         LabError: a size that patch and halvings do not divide.
@@ -37,13 +35,13 @@ class Folded(Unet):
     any_length = False
 
     def __init__(
-        self, shape: Shape, text: int, patch: int, widths: Sequence[int], blocks: int, condition: int,
-        given: bool = False, looks: bool = False, space_attention: bool = False,
+        self, shape: Shape, text: int, patch: int, widths: Sequence[int], recipe: Recipe, given: bool = False,
+        looks: bool = False,
     ) -> None:  # fmt: skip
         channels, frames, height, width = shape
         more = (channels + 1) if given else 0
         folded = (channels + more) * frames, channels * frames
-        super().__init__(folded, (height, width), text, patch, widths, blocks, condition, looks, space_attention)
+        super().__init__(folded, (height, width), text, patch, widths, recipe, looks)
         self.given = more
 
     def forward(

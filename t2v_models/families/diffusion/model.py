@@ -28,7 +28,7 @@ from t2v_models.families.diffusion.parts import one_frame, stratified
 from t2v_models.families.diffusion.precondition import Preconditioned
 from t2v_models.families.diffusion.samplers import Churn, Denoise, Draw, euler, sample, steps_of
 from t2v_models.families.diffusion.standardise import Standardise
-from t2v_models.families.diffusion.unet import Sight
+from t2v_models.families.diffusion.unet import Recipe, Sight
 from t2v_models.families.diffusion.upsampler import Upsampler, check_length, enlarge, on_the_way, reduction, shrink
 from t2v_models.families.ema import Average, blend, power_share
 from t2v_models.families.muon import Muon
@@ -78,8 +78,9 @@ class Diffusion(LossModel):
         still = config.images == 1  # pictures have no quick changes, and are the same whatever clip they are from
         self.standardise = Standardise(self.shape[1], height, width, 0.0 if still else config.balance)
         network = network_of(
-            config.network, self.shape, self.text.width, config.patch, config.widths, config.blocks, config.condition,
-            config.given > 0, config.cross_attention, config.space_attention,
+            config.network, self.shape, self.text.width, config.patch, config.widths,
+            Recipe(config.blocks, config.condition, config.space_attention, config.norm), config.given > 0,
+            config.cross_attention,
         )  # fmt: skip
         if network.any_length:
             self.able = self.able | {"frames"}

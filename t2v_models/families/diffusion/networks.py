@@ -6,14 +6,15 @@ from typing import Literal
 from t2v_models.families.diffusion.factorised import Factorised
 from t2v_models.families.diffusion.folded import Folded, Shape
 from t2v_models.families.diffusion.transformer import Transformer
+from t2v_models.families.diffusion.unet import Recipe
 
 Network = Folded | Factorised | Transformer
 NetworkName = Literal["folded", "factorised", "transformer"]
 
 
 def network_of(
-    name: NetworkName, shape: Shape, text: int, patch: int, widths: Sequence[int], blocks: int, condition: int,
-    sees_frames: bool, looks_at_words: bool, space_attention: bool,
+    name: NetworkName, shape: Shape, text: int, patch: int, widths: Sequence[int], recipe: Recipe, sees_frames: bool,
+    looks_at_words: bool,
 ) -> Network:  # fmt: skip
     """A fresh network for clips of a shape and texts of a width; the arguments are explained there.
 
@@ -22,8 +23,8 @@ def network_of(
     """
     match name:
         case "folded":
-            return Folded(shape, text, patch, widths, blocks, condition, sees_frames, looks_at_words, space_attention)
+            return Folded(shape, text, patch, widths, recipe, sees_frames, looks_at_words)
         case "factorised":
-            return Factorised(shape, text, patch, widths, blocks, condition, sees_frames, space_attention)
+            return Factorised(shape, text, patch, widths, recipe, sees_frames)
         case "transformer":
-            return Transformer(shape, text, patch, widths[-1], blocks, condition, sees_frames)
+            return Transformer(shape, text, patch, widths[-1], recipe.blocks, recipe.condition, sees_frames)

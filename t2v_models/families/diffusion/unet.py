@@ -25,6 +25,22 @@ Sight = Literal["own", "first", "first and previous"]
 """The frame's own; those of the clip's first frame, in all frames; those of the first frame and of the one before."""
 
 
+Norm = Literal["place", "picture"]
+"""Over what numbers are brought to mean 0 and variance 1: the channels of each place, or all of a picture, so that a
+place is weak or strong beside the others."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What all stages of a network have in common."""
+
+    blocks: int
+    condition: int
+    """Width of the vector."""
+    space_attention: bool = False
+    norm: Norm = "place"
+
+
 @dataclass(frozen=True)
 class Told:
     """What pictures are told."""
@@ -45,13 +61,11 @@ class Stage(nn.Module):
     """Residual blocks at one resolution, after a picture of the condition was laid under them, and attention over the
     picture's places if asked for."""
 
-    def __init__(
-        self, width: int, size: tuple[int, int], blocks: int, condition: int, space_attention: bool
-    ) -> None:  # fmt: skip
+    def __init__(self, width: int, size: tuple[int, int], recipe: Recipe) -> None:
         super().__init__()
-        self.layout = Layout(condition, width, size)
-        self.blocks = nn.ModuleList(Block(width, condition) for _ in range(blocks))
-        self.places = PlaceAttention(width, condition) if space_attention else None
+        self.layout = Layout(recipe.condition, width, size)
+        self.blocks = nn.ModuleList(Block(width, recipe) for _ in range(recipe.blocks))
+        self.places = PlaceAttention(width, recipe) if recipe.space_attention else None
 
     def forward(self, h: Tensor, told: Told) -> Tensor:
         """`(n, width, h, w)`."""
@@ -70,10 +84,8 @@ class Unet(nn.Module):
         text: width of the text.
         patch: pixels on a side that the first layer takes together.
         widths: channels at each resolution, each half as fine as the one before.
-        blocks: residual blocks at each resolution, on the way down and on the way up.
-        condition: m.
+        recipe: of the stages, one at each resolution on the way down and on the way up.
         looks: whether the coarsest maps look at every token of the text, beside the condition.
-        space_attention: whether places look at each other at every resolution.
         stage: what is done at one resolution.
 
     Raises:
@@ -82,21 +94,21 @@ class Unet(nn.Module):
 
     def __init__(
         self, channels: tuple[int, int], size: tuple[int, int], text: int, patch: int, widths: Sequence[int],
-        blocks: int, condition: int, looks: bool, space_attention: bool, stage: Callable[..., nn.Module] = Stage,
+        recipe: Recipe, looks: bool, stage: Callable[[int, tuple[int, int], Recipe], nn.Module] = Stage,
     ) -> None:  # fmt: skip
         super().__init__()
         check_size(*size, patch * 2 ** (len(widths) - 1))
         self.patch = patch
         comes, goes = (count * patch**2 for count in channels)
         sizes = [(size[0] // (patch * 2**k), size[1] // (patch * 2**k)) for k in range(len(widths))]
-        self.condition = Condition(text, condition)
+        self.norm = recipe.norm
+        self.condition = Condition(text, recipe.condition)
         self.enter = nn.Conv2d(comes, widths[0], 3, padding=1)
-        rest = blocks, condition, space_attention
-        self.down = nn.ModuleList(stage(w, size, *rest) for w, size in zip(widths, sizes, strict=True))
+        self.down = nn.ModuleList(stage(w, size, recipe) for w, size in zip(widths, sizes, strict=True))
         self.shrink = nn.ModuleList(nn.Conv2d(4 * a, b, 1) for a, b in pairwise(widths))
         self.grow = nn.ModuleList(nn.Conv2d(b // 4 + a, a, 1) for a, b in pairwise(widths))
         finer = zip(widths[:-1], sizes[:-1], strict=True)
-        self.up = nn.ModuleList(stage(w, size, *rest) for w, size in finer)
+        self.up = nn.ModuleList(stage(w, size, recipe) for w, size in finer)
         self.leave = nn.Conv2d(widths[0], goes, 3, padding=1)
         for weight in self.leave.parameters():
             weight.data.mul_(SMALL)
@@ -120,7 +132,7 @@ class Unet(nn.Module):
         h = self._looking(h, told) if self.to_text else h
         for grow, stage in reversed(list(zip(self.grow, self.up, strict=True))):
             h = stage(grow(torch.cat([F.pixel_shuffle(h, 2), skips.pop()], 1)), told)
-        h = self.leave(F.silu(normalise(h)))
+        h = self.leave(F.silu(normalise(h, self.norm)))
         return F.pixel_shuffle(h, self.patch)
 
     def _looking(self, h: Tensor, told: Told) -> Tensor:
@@ -134,9 +146,10 @@ class Unet(nn.Module):
 class Block(nn.Module):
     """h + a tenth of conv(silu(conv(silu(modulated norm))))."""
 
-    def __init__(self, width: int, condition: int) -> None:
+    def __init__(self, width: int, recipe: Recipe) -> None:
         super().__init__()
-        self.modulate = Modulate(condition, width)
+        self.norm = recipe.norm
+        self.modulate = Modulate(recipe.condition, width)
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
         nn.init.kaiming_normal_(self.first.weight)
@@ -144,7 +157,7 @@ class Block(nn.Module):
 
     def forward(self, h: Tensor, condition: Tensor) -> Tensor:
         """`(n, width, h, w)`."""
-        inner = F.silu(self.first(F.silu(self.modulate(normalise(h), condition))))
+        inner = F.silu(self.first(F.silu(self.modulate(normalise(h, self.norm), condition))))
         changed: Tensor = h + self.second(inner)
         return changed
 
@@ -152,14 +165,15 @@ class Block(nn.Module):
 class PlaceAttention(nn.Module):
     """Every place of a frame looks at all places of some frame: its own, or others of the clip."""
 
-    def __init__(self, width: int, condition: int) -> None:
+    def __init__(self, width: int, recipe: Recipe) -> None:
         super().__init__()
-        self.modulate = Modulate(condition, width)
+        self.norm = recipe.norm
+        self.modulate = Modulate(recipe.condition, width)
         self.attention = Attention(width, width)
 
     def forward(self, h: Tensor, told: Told) -> Tensor:
         """What is to be added to `(b t, width, h, w)`."""
-        inner = self.modulate(normalise(h), told.vector).flatten(2).transpose(1, 2)  # (b t, h w, width)
+        inner = self.modulate(normalise(h, self.norm), told.vector).flatten(2).transpose(1, 2)  # (b t, h w, width)
         seen = inner
         if told.sight != "own":
             clips = inner.unflatten(0, (-1, told.frames))
@@ -170,8 +184,10 @@ class PlaceAttention(nn.Module):
         return found
 
 
-def normalise(h: Tensor) -> Tensor:
-    """Mean 0 and variance 1 over the channels at each place of `(n, width, h, w)`."""
+def normalise(h: Tensor, norm: Norm) -> Tensor:
+    """Mean 0 and variance 1, of `(n, width, h, w)`."""
+    if norm == "picture":
+        return F.group_norm(h, 1)
     return F.layer_norm(h.permute(0, 2, 3, 1), h.shape[1:2]).permute(0, 3, 1, 2)
 
 
