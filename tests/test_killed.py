@@ -314,6 +314,16 @@ def test_a_cancelled_run_whose_worker_does_not_hear_is_asked_to_end(sleeper, mon
     assert process.wait(60) == -15
 
 
+@pytest.mark.parametrize("last", ["Pending", "Submitting", "Running", "heartbeat"])
+def test_silence_is_seen_whatever_a_run_was_last_heard_of(last: str) -> None:
+    """A worker may be killed at each step; Prefect begins to wait anew only with what the rule names (3.8.8)."""
+    from tasks.servers.orchestration import AUTOMATIONS
+
+    [trigger] = [a.trigger for a in AUTOMATIONS if SILENT in str(a.actions)]
+    assert trigger.starts_after(f"prefect.flow-run.{last}")
+    assert trigger.expects(f"prefect.flow-run.{last}")
+
+
 def test_crashed_runs_that_the_rule_has_missed_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     from prefect.automations import Automation
     from prefect.states import Crashed

@@ -188,6 +188,8 @@ def _forget_earlier(key: str) -> None:
     from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
     from prefect.runtime import flow_run
 
+    if flow_run.id is None:  # outside a run an artifact belongs to nobody
+        return
     of_this_run = ArtifactFilter(
         key=ArtifactFilterKey(any_=[key]), flow_run_id=ArtifactFilterFlowRunId(any_=[UUID(flow_run.id)])
     )

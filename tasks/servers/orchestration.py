@@ -63,8 +63,9 @@ AUTOMATIONS = (
         "its process was killed or its machine is gone.",
         trigger=EventTrigger(
             match=_EACH_RUN, match_related=_DEPLOYED, for_each={"prefect.resource.id"}, posture=Posture.Proactive,
-            after={"prefect.flow-run.heartbeat", "prefect.flow-run.Pending"}, expect={"prefect.flow-run.*"},
-            threshold=1, within=timedelta(seconds=SILENCE_SECONDS),
+            # each of them is a sign of life too, and the wait for the next begins with it
+            after={f"prefect.flow-run.{sign}" for sign in ("Pending", "Submitting", "Running", "heartbeat")},
+            expect={"prefect.flow-run.*"}, threshold=1, within=timedelta(seconds=SILENCE_SECONDS),
         ),
         actions=[ChangeFlowRunState(state=StateType.CRASHED, message=SILENT)],
     ),
