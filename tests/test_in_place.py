@@ -85,6 +85,8 @@ def test_a_model_learns_from_them(tmp_path: Path) -> None:
         ({"a.npy": npy(noise(0)), "a.txt": b"a", "b.webp": to_webp(noise(0), 10), "b.txt": b"b"},
          "sample b does not fit.* stored as webp and those before it as npy"),
         ({"a.npy": npy(noise(0)), "./a.npy": b"x", "a.txt": b"a"}, "holds ./a.npy twice"),
+        ({"a.npy": npy(noise(0)), "a.b.npy": npy(noise(0)), "a.txt": b"a"}, r"sample a has \.npy and \.b\.npy"),
+        ({"a.b.npy": npy(noise(0)), "a.txt": b"a"}, r"sample a has \.b\.npy"),
         ({}, "holds no sample"),
     ],
 )  # fmt: skip
@@ -95,6 +97,19 @@ def test_what_does_not_fit_is_one_sentence_and_leaves_nothing(
     with pytest.raises(LabError, match=sentence):
         open_data(str(tmp_path / "a.tar"), tmp_path / "cache")
     assert not list((tmp_path / "cache").rglob("*.parquet*"))
+
+
+@pytest.mark.parametrize("rest", [0, 32])
+def test_a_tar_that_breaks_off_between_two_members_is_not_learnt_from(rest: int, tmp_path: Path) -> None:
+    tar = tmp_path / "a.tar"
+    pack(tar, {"a.npy": npy(noise(0)), "a.txt": b"a"})
+    whole = tar.stat().st_size
+    pack(tar, {"a.npy": npy(noise(0)), "a.txt": b"a", "b.npy": npy(noise(1)), "b.txt": b"b"})
+    end = tar.read_bytes().index(b"b.npy")
+    assert end < whole
+    tar.write_bytes(tar.read_bytes()[: end + rest])
+    with pytest.raises(LabError, match=r"no tar that can be learnt from .*the mark of its end is missing.*fetch it"):
+        open_data(str(tar), tmp_path / "cache")
 
 
 def test_tars_elsewhere_packed_or_in_two_folders_are_one_sentence(tmp_path: Path) -> None:

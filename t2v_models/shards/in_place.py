@@ -33,6 +33,7 @@ from t2v_models.shards.paths import printable
 from t2v_models.shards.remote import is_url, local_folder, locked
 from t2v_models.shards.rows import rows_digest
 from t2v_models.shards.split_writer import SHOWN_PROMPTS
+from t2v_models.shards.tar import Header
 from t2v_models.shards.unpack import TAR_SUFFIXES, captions_in, tars_of
 from t2v_models.shards.write import config_metadata, file_sha256, row_schema
 
@@ -132,9 +133,9 @@ class _Found:
         with path.open("rb") as stream:
             for index, (key, sample) in enumerate(_samples(path, stream).items()):
                 place = f"{path}: its sample {printable(key)}"
-                suffixes = [suffix for suffix in sample if suffix in CODECS]
+                suffixes = [suffix for suffix in sample if suffix.endswith(tuple(CODECS))]
                 others = [suffix for suffix in sample if suffix not in (*CODECS, ".txt", ".json")]
-                if len(suffixes) != 1:
+                if len(suffixes) != 1 or suffixes[0] not in CODECS:
                     what = f"has {' and '.join(suffixes) or ', '.join(others) or 'no clip'}"
                     raise LabError(f"{place} {what}, where .npy or .webp is learnt from as it lies: 't2v ingest' it")
                 pixels, suffix = sample[suffixes[0]], suffixes[0]
@@ -206,7 +207,7 @@ def _samples(path: Path, stream: IO[bytes]) -> dict[str, _Sample]:
     """The samples of a tar in their order, by their keys: folder and name up to the first dot."""
     samples: dict[str, _Sample] = {}
     try:
-        with tarfile.open(fileobj=stream, mode="r:") as archive:
+        with tarfile.open(fileobj=stream, mode="r:", tarinfo=Header) as archive:
             for member in archive:
                 place = PurePosixPath(member.name)
                 stem, _, suffix = place.name.partition(".")
@@ -221,6 +222,7 @@ def _samples(path: Path, stream: IO[bytes]) -> dict[str, _Sample]:
                     raise LabError(f"{path} holds {printable(member.name)} twice: write the tar again")
     except (tarfile.TarError, EOFError) as error:
         raise LabError(
-            f"{path} is no tar that can be learnt from as it lies ({error}): 't2v ingest' takes packed ones"
+            f"{path} is no tar that can be learnt from as it lies ({error}): fetch it again; 't2v ingest' takes "
+            "packed ones"
         ) from error
     return samples

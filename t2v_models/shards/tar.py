@@ -3,10 +3,28 @@
 import hashlib
 import tarfile
 from functools import cache
-from typing import IO
+from tarfile import EmptyHeaderError, ReadError, TruncatedHeaderError  # type: ignore[attr-defined]
+from typing import IO, Self
 
 _SIZE, _CHECKSUM = slice(124, 135), slice(148, 156)
 """Where a USTAR header keeps its member's size (11 octal digits) and its own checksum (6, a NUL, a space)."""
+
+
+class Header(tarfile.TarInfo):
+    """Of a member, or the end mark: for `tarfile.open(..., tarinfo=Header)`, which by itself takes a tar that breaks
+    off between two members for a whole one."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:
+        """The next one.
+
+        Raises:
+            tarfile.ReadError: the tar ends without it.
+        """
+        try:
+            return super().fromtarfile(tarfile)
+        except (EmptyHeaderError, TruncatedHeaderError) as error:
+            raise ReadError("it breaks off: the mark of its end is missing") from error
 
 
 class TarWriter:

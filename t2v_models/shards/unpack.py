@@ -26,6 +26,7 @@ from t2v_models.shards.paths import printable
 from t2v_models.shards.remote import fetch_file, is_url, local_folder
 from t2v_models.shards.sources import CLIP_SUFFIXES
 from t2v_models.shards.tables import COLUMNS
+from t2v_models.shards.tar import Header
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 
@@ -126,7 +127,7 @@ def unpack(tar: Path, folder: Path, called: str = "") -> None:
     kinds: dict[Path, str] = {}
     called = called or str(tar)
     try:
-        with tarfile.open(tar, "r|*") as archive:
+        with tarfile.open(tar, "r|*", tarinfo=Header) as archive:
             for member in archive:
                 content = archive.extractfile(member) if member.isfile() else None
                 place = _place(folder, member.name) if content else None

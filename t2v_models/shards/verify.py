@@ -14,6 +14,7 @@ from typing import Any
 from t2v_models.config import LabError
 from t2v_models.shards.codec import FRAMES_SUFFIX
 from t2v_models.shards.manifest import CARD, MANIFEST, SUMS, Manifest, Shard, read_manifest, require_finished
+from t2v_models.shards.tar import Header
 from t2v_models.shards.write import (
     META_SUFFIX,
     file_sha256,
@@ -157,7 +158,7 @@ def _member_damage(path: Path, shard: Shard, rows: Rows, frames_suffix: str) -> 
     found: set[str] = set()
     damage = []
     try:
-        with tarfile.open(path, "r:") as tar:
+        with tarfile.open(path, "r:", tarinfo=Header) as tar:
             for member in tar:
                 found.add(member.name)
     except (tarfile.TarError, OSError) as error:
