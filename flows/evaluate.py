@@ -68,7 +68,7 @@ def evaluate(
             decide_champion(work, who, done, gate)  # the champion may have been judged anew since
         return concluded(done, obeyed(done))
     files.remove(out / "scores.json")  # until all is judged again: verdicts of one judging, scores of another, mislead
-    asked, refused = taken(who, asked_of(who, config))
+    asked, refused = taken(who, asked_of(who, config), config.splits or ())
     for split, refusals in refused.items():
         say(f"evaluate {who.name} on {split}: {refusals}")
     judged = {split: judge_split(who, split, what, out / split, work / "real") for split, what in asked.items()}

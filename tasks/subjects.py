@@ -1,6 +1,6 @@
 """What can be judged: a run, a model in MLflow, a pipeline, a baseline, or an archive of clips from anywhere."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -306,11 +306,19 @@ def asked_of(who: Subject, config: EvaluateConfig) -> dict[Split, Asked]:
     return found
 
 
-def taken(who: Subject, asked: Mapping[Split, Asked]) -> tuple[dict[Split, Asked], dict[Split, Refusals]]:
-    """What of the prompts can be asked, and of each split what cannot: of words never trained that may be all.
+def taken(
+    who: Subject, asked: Mapping[Split, Asked], named: Sequence[str] = ()
+) -> tuple[dict[Split, Asked], dict[Split, Refusals]]:
+    """What of the prompts can be asked, and of each split what cannot: that may be all of it, for its words.
+
+    Args:
+        who: whom they are for.
+        asked: prompts and seeds of each split.
+        named: splits that must be judged; s7 asks for words never trained, which may all be refused.
 
     Raises:
-        LabError: nothing of a split can be asked, and not for its words: why the first is refused.
+        LabError: nothing can be asked, or nothing of a split that must be judged, or that is not for its words: why the
+            first prompt is refused.
     """
     found: dict[Split, Asked] = {}
     refused: dict[Split, Refusals] = {}
@@ -324,9 +332,15 @@ def taken(who: Subject, asked: Mapping[Split, Asked]) -> tuple[dict[Split, Asked
         if len(why) < len(different):
             rows = [i for i, prompt in enumerate(prompts) if prompt not in why]
             found[split] = [prompts[i] for i in rows], [seeds[i] for i in rows]
-        elif split != "s7" or not told:
-            raise LabError(f"{who.name} takes no prompt of split {split}: {next(iter(why.values()))}")
+        elif not told or (split in named and split != "s7"):
+            raise _nothing(who, split, refused[split])
+    if not found and (left := next((split for split in refused if split != "s7"), None)):
+        raise _nothing(who, left, refused[left])
     return found, refused
+
+
+def _nothing(who: Subject, split: Split, refusals: Refusals) -> LabError:
+    return LabError(f"{who.name} takes no prompt of split {split}: {next(iter(refusals.prompts.values()))}")
 
 
 def _refusal(who: Subject, prompt: str) -> str:

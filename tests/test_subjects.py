@@ -143,7 +143,17 @@ def test_of_words_never_trained_all_may_be_refused() -> None:
         who, {"s0": (["circle moving up"], [0]), "s7": (["disc moving up", "circle rising"], [0, 1])}
     )
     assert asked == {"s0": (["circle moving up"], [0])}
-    assert str(refused["s7"]) == "refused 2 of 2 prompts: unknown words disc, rising"
+    assert str(refused["s7"]) == "refused 2 of 2 prompts, so it is not judged: unknown words disc, rising"
+
+
+def test_a_split_of_words_that_no_clip_showed_is_left_out_unless_it_is_asked_for_by_name() -> None:
+    who = taught("circle moving up", "circle moving left")
+    asked = {"s0": (["circle moving up"], [0]), "s1": (["the circle moving up"], [0])}
+    found, refused = taken(who, asked)
+    assert list(found) == ["s0"]
+    assert str(refused["s1"]) == "refused 1 of 1 prompts, so it is not judged: unknown word the"
+    with pytest.raises(LabError, match="gan takes no prompt of split s1: .*not trained on the word 'the'"):
+        taken(who, asked, ("s0", "s1"))
 
 
 def test_what_takes_all_prompts_refuses_none() -> None:

@@ -82,7 +82,7 @@ def evaluate(
         config = EvaluateConfig.model_validate(asked | {"shape": one})
         data = dataset_like(like, config.wishes) if like and not own else None
         who = subject(folder, data, own, config.wishes, wordnet)  # before the server: a missing run is said at once
-        taken(who, asked_of(who, config))
+        taken(who, asked_of(who, config), config.splits or ())
         # scores of other splits, numbers of clips or wishes never replace those of the default ones
         kind = "" if config == EvaluateConfig() else f"-{'-'.join(config.splits or ('all',))}-{count}x-seed{seed}"
         kind += config.wishes_in_words.replace(" ", "-")

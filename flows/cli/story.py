@@ -69,10 +69,11 @@ def story(
     print("\n".join(str(path) for path in paths))
     told = list(tell(truth.rules, prompts, parts)) if judge and truth else []
     for number, one in enumerate(told, 1):
-        jumps = f"; jumps into it {one.jumps}" if one.jumps else ""
+        seam = one.jumps
+        jumps = (f"; jumps into it {seam}, n {seam.n}" if seam.n else "; no story shows a path into it") if seam else ""
         print(f"{number}. {one.prompt}: right {one.right}, n {one.right.n}{jumps}")
     judged = [
-        {"prompt": one.prompt, "right": one.right.model_dump(), "jumps": one.jumps and one.jumps.model_dump()}
+        {"prompt": one.prompt, "right": one.right.model_dump(), "jumps": one.jumps.model_dump() if one.jumps and one.jumps.n else None}
         for one in told
     ]
     print_json(

@@ -120,7 +120,8 @@ class Refusals(Config):
         """`refused 3 of 43 prompts: unknown words smile, speedometer`."""
         few = ", ".join(self.unknown[:MOST_WORDS]) + (", …" if len(self.unknown) > MOST_WORDS else "")
         why = f"unknown word{'s' * (len(self.unknown) > 1)} {few}" if few else next(iter(self.prompts.values()))
-        return f"refused {len(self.prompts):,} of {self.asked:,} prompts: {why}"
+        left = ", so it is not judged" if len(self.prompts) == self.asked else ""
+        return f"refused {len(self.prompts):,} of {self.asked:,} prompts{left}: {why}"
 
 
 class Evaluation(Config):

@@ -19,7 +19,7 @@ from t2v_models.worlds.moments import CORE, FOREGROUND, core_from, measure, name
 from t2v_models.worlds.motions import Action
 from t2v_models.worlds.outlines import EXTENTS, cover
 
-READER_VERSION = "4"
+READER_VERSION = "5"
 
 Floats = NDArray[np.float64]
 CHUNK = 16
