@@ -139,7 +139,7 @@ class AsPipeline(Protocol):
 WISHES = {
     "frames": "another length than {0.frames} frames: leave --frames out",
     "size": "another size than {0.width} x {0.height} px: leave --size out",
-    "first_frames": "first frames, which --first-frame and stories need: choose a model that takes them, as diffusion does",
+    "first_frames": "first frames, which --first-frame and stories need: choose a model that takes them, as diffusion",
     "guidance": "guidance: leave --guidance out",
     "steps": "a number of steps: leave --steps out",
     "avoid": "a negative prompt: leave --avoid out",

@@ -15,6 +15,7 @@ from flows.cli.main import main
 from t2v_models.clips.media import MARKS, enlarge
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
+from t2v_models.judging import baselines, verdicts
 from t2v_models.judging.overlay import draw_verdict
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
@@ -25,7 +26,7 @@ from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.worlds.motions import trace
 from t2v_models.worlds.prompts import parse
 from t2v_models.worlds.render import render
-from tasks.play import REAL, matching, next_words, player, runs_in, show, whole, with_word
+from tasks.play import REAL, _shown, matching, next_words, player, runs_in, show, whole, with_word
 from tests.attacks import REBOUND, by_all_pages, by_http
 from tests.browser import CHROMIUM, browser
 from tests.grammar import judge
@@ -131,6 +132,20 @@ def test_the_path_is_drawn_where_the_object_is(seed):
     ahead = np.hypot(path.x[-1] - path.x[0], path.y[-1] - path.y[0])
     first = np.argwhere((draw_verdict(frames, verdict, scale)[0] == MARKS["wrong"]).all(-1)) / scale
     assert ahead < 8 or np.hypot(*(first - (path.y[-1], path.x[-1])).T).min() > 2, "the future is not drawn"
+
+
+def test_of_two_objects_both_paths_are_drawn_and_each_motion_is_told_in_the_order_of_the_prompt() -> None:
+    data = DatasetConfig(world="pairs", spec=ClipSpec(size=32))
+    prompt = "red circle moving down and blue square moving right"
+    frames = baselines.oracle(data.spec, [prompt], [3], data.rules)
+    (verdict,) = verdicts.judge(frames, [prompt], [3], "s0", data.rules)
+    last = draw_verdict(frames[0], verdict, 10)[-1]
+    marked = np.argwhere((last == MARKS[verdict.mark]).all(-1)) / 10
+    assert len(verdict.objects) == 2
+    for one in verdict.objects:
+        for place in zip(one.y, one.x, strict=True):
+            assert np.hypot(*(marked - place).T).min() < 0.6
+    assert _shown(verdict) == "red down, blue right"
 
 
 def test_where_nothing_was_read_nothing_is_drawn():

@@ -1,11 +1,13 @@
 """The playground: a page on the loopback where models answer prompts and the reader says what it sees."""
 
+import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from html import escape
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -69,7 +71,16 @@ def serve(
         example = first.prompts[0].replace(" ", "+")
         say(f"playground  {address}\nwith clips  {address}/?prompt={example}&seed=7\nCtrl-C stops it")
         with suppress(KeyboardInterrupt):
-            uvicorn.Server(uvicorn.Config(app, log_level="error")).run([sock])
+            _Server(uvicorn.Config(app, log_level="error")).run([sock])
+
+
+class _Server(uvicorn.Server):
+    """Ends at once: a page keeps its connection for as long as it is open, and nobody waits for people to close it."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        logging.disable()  # answers that are cut off tell tracebacks
+        self.force_exit = True
+        super().handle_exit(sig, frame)
 
 
 def application(blocks: gr.Blocks, address: str) -> FastAPI:

@@ -73,7 +73,11 @@ def story(
         jumps = (f"; jumps into it {seam}, n {seam.n}" if seam.n else "; no story shows a path into it") if seam else ""
         print(f"{number}. {one.prompt}: right {one.right}, n {one.right.n}{jumps}")
     judged = [
-        {"prompt": one.prompt, "right": one.right.model_dump(), "jumps": one.jumps.model_dump() if one.jumps and one.jumps.n else None}
+        {
+            "prompt": one.prompt,
+            "right": one.right.model_dump(),
+            "jumps": one.jumps.model_dump() if one.jumps and one.jumps.n else None,
+        }
         for one in told
     ]
     print_json(

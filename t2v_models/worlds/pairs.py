@@ -195,7 +195,7 @@ def _together(pair: Pair, each: tuple[Reading, Reading], third: str, hides: int)
             "right": not reason, "valid": valid, "reason": reason, "success": not fault, "fault": fault,
             "size": each[0].size, "back": float(each[0].success), "front": float(each[1].success),
             "binding": _binding(pair, each) if valid else math.nan, "occlusion": occlusion,
-            "counted": float(counted), "related": related,
+            "counted": float(counted), "related": related, "objects": each,
             "bg_err": each[0].bg_err if clean else math.nan, "flicker": each[0].flicker if clean else math.nan,
         }
     )  # fmt: skip

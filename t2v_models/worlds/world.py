@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import SerializeAsAny
+from pydantic import Field, SerializeAsAny
 
 from t2v_models.clips.spec import UNIT_SIZE, ClipSpec
 from t2v_models.config import Config, LabError, near
@@ -109,6 +109,8 @@ class Reading(Config, allow_inf_nan=True):
     y: tuple[float, ...] = ()
     radius: tuple[float, ...] = ()
     """Centre and radius in every frame, px, also where the clip is invalid; empty where there is no path."""
+    objects: tuple["Reading", ...] = Field((), exclude=True)
+    """Of two objects, what was read of each, with its path; empty of one, and not kept in files."""
 
 
 class Choice(Protocol):
