@@ -314,11 +314,10 @@ def taken(
     Args:
         who: whom they are for.
         asked: prompts and seeds of each split.
-        named: splits that must be judged; s7 asks for words never trained, which may all be refused.
+        named: splits that must be judged; of s7, which asks for words never trained, all may be refused.
 
     Raises:
-        LabError: nothing can be asked, or nothing of a split that must be judged, or that is not for its words: why the
-            first prompt is refused.
+        LabError: nothing can be asked, also of a split that must be judged, or not for its words: why the first is not.
     """
     found: dict[Split, Asked] = {}
     refused: dict[Split, Refusals] = {}
@@ -332,15 +331,11 @@ def taken(
         if len(why) < len(different):
             rows = [i for i, prompt in enumerate(prompts) if prompt not in why]
             found[split] = [prompts[i] for i in rows], [seeds[i] for i in rows]
-        elif not told or (split in named and split != "s7"):
-            raise _nothing(who, split, refused[split])
-    if not found and (left := next((split for split in refused if split != "s7"), None)):
-        raise _nothing(who, left, refused[left])
+        elif not told or (split != "s7" and (split in named or len(asked) == 1)):
+            raise LabError(f"{who.name} takes no prompt of split {split}: {next(iter(why.values()))}")
+    if not found and len(asked) > 1:
+        raise LabError(f"{who.name} takes no prompt of any split: {next(iter(why.values()))}")
     return found, refused
-
-
-def _nothing(who: Subject, split: Split, refusals: Refusals) -> LabError:
-    return LabError(f"{who.name} takes no prompt of split {split}: {next(iter(refusals.prompts.values()))}")
 
 
 def _refusal(who: Subject, prompt: str) -> str:
