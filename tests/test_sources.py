@@ -90,6 +90,9 @@ def test_a_quote_after_a_blank_is_a_quote(tmp_path: Path) -> None:
     ("t.csv", b"path,caption,start_frame,end_frame\na.webp,x,0,9\n", "column start_frame, which seems .* in seconds"),
     ("t.csv", b"path,caption,start,end_frame\na.webp,x,0,9\n", r"column end_frame, .* is the end with --column end="),
     ("t.jsonl", b'{"path": "a.webp", "text": "x", "timestamp": [0, 2]}\n', "has the column timestamp, which seems to"),
+    ("t.csv", b"path,caption,\na.webp,a cat,\na.webp,a ball, left\n", "t.csv line 3 has 'left' in a column without a"),
+    ("t.csv", b",caption,path\na ball, left,a.webp\n", "t.csv line 2 has 'a ball' in a column without a name"),
+    ("t.jsonl", b'{"path": "a", "text": "x", "end": 1}\n{"path": "a", "text": "x", "to": 1}\n', "has the column to"),
     ("t.csv", "path,caption\na.webp,a cat\n".encode("utf-16"), "t.csv is not UTF-8 but, it seems, UTF-16: save it"),
     ("t.jsonl", b'{"path": "a.webp", "text": "x", "text": "y"}\n', "t.jsonl line 1 is no JSON .it says 'text' twice."),
     ("t.jsonl", b'{"path": "a.webp", "text": "x"}\n{"path": "b.webp", \n', r"t.jsonl line 2 is no JSON"),
@@ -136,7 +139,12 @@ def test_columns_of_common_names_are_understood_and_others_named(
 
 @pytest.mark.parametrize(("header", "row", "part", "unread"), [
     ("start,duration", "1:30,2.5", (90, 92.5), ""), ("duration", "2.5", (0, None), "duration"),
-    ("start,end,duration", "1,2,9", (1, 2), "duration"), ("start,duration,score", "1,,", (1, None), "score"),
+    ("start,end,duration", "1,2,1.1", (1, 2), ""), ("start,duration,score", "1,,", (1, None), "score"),
+    ("start,end,duration", "1,,0.5", (1, 1.5), ""), ("start,end,duration", ",,0.5", (0, 0.5), ""),
+    ("startTime,endTime", "1,2", (1, 2), ""), ("Start Sec,END-SEC", "1,2", (1, 2), ""),
+    ("length", "2", (0, None), "length"),
+    ("duration_ms,frame_count,created_time", "1,2,3", (0, None), "duration_ms, frame_count, created_time"),
+    ("trend,into_the_wild,num_frames", "1,2,3", (0, None), "trend, into_the_wild, num_frames"),
     ("start,end,start_frame,timestamp", "1,2,7,8", (1, 2), "start_frame, timestamp"),
 ])  # fmt: skip
 def test_how_long_a_part_is_counts_where_it_has_a_start_and_no_end(
@@ -147,6 +155,44 @@ def test_how_long_a_part_is_counts_where_it_has_a_start_and_no_end(
     found = list_sources(table)
     assert found.sources[0].excerpts == (Excerpt("a cat", *part),)
     assert [told.notice.partition(": ")[2] for told in found.notices] == ([unread] if unread else [])
+
+
+@pytest.mark.parametrize(("names", "key"), [
+    ("startFrame endFrame from,to in,out in_point t0,t1 frame_range interval span time timeMs", "start"),
+    ("startMS startframe frame_idx clipStart Timestamp1 START_FRAME first_frame,last_frame", "start"),
+    ("start,finish start,last start,to start,endFrame start,end_ms start,out_point start,time_span", "end"),
+    ("start,length start,len start,dur start,durationMs start,duration_frames start,num_frames", "duration"),
+])  # fmt: skip
+def test_columns_that_say_a_part_in_a_way_that_is_not_understood_are_refused(
+    tmp_path: Path, names: str, key: str
+) -> None:
+    for header in names.split():
+        told = header.split(",")[-1] if key != "start" else header.split(",")[0]
+        table = put(tmp_path, "t.csv", f"path,caption,{header}\na.webp,a cat,1,2\n".encode(), None)
+        with pytest.raises(
+            LabError, match=f"has the column {told}, which seems .* which is the {key} with --column {key}"
+        ):
+            list_sources(table)
+
+
+def test_rows_whose_end_and_duration_differ_are_rejected_and_null_is_no_column(tmp_path: Path) -> None:
+    put(tmp_path, "a.webp", b"film", None)
+    table = put(tmp_path, "t.csv", b"path,caption,start,end,duration\na.webp,a,1,2,9\na.webp,b,1_0,,\n", None)
+    assert [reject.reason for reject in list_sources(table).rejects] == [
+        "it ends at 2 s and starts at 1 s, and its duration is 9 s, in t.csv line 2",
+        "its start '1_0' is no time: give seconds or h:mm:ss, in t.csv line 3",
+    ]
+    rows = b"""{"path": "a.webp", "caption": "a", "start": 0.5, "duration": "0:01"}
+{"Path": "a.webp", "text": "b", "start": 0.5, "end": null, "duration": 0.5}
+{"path": "a.webp", "caption": "c", "start": 0.5, "end": 3}"""
+    found = list_sources(put(tmp_path, "t.jsonl", rows, None))
+    assert found.sources[0].excerpts == (Excerpt("b", 0.5, 1), Excerpt("a", 0.5, 1.5), Excerpt("c", 0.5, 3))
+    assert found.notices == []
+
+
+def test_the_numbers_that_pandas_writes_before_rows_are_no_surplus(tmp_path: Path) -> None:
+    table = put(tmp_path, "t.csv", b",path,caption,\n0,a.webp,a cat,\n1,b.webp,a dog,\n", None)
+    assert [(row.path, row.caption) for row in table_rows(table)] == [("a.webp", "a cat"), ("b.webp", "a dog")]
 
 
 def test_rows_give_several_captions_and_parts_of_a_film(tmp_path: Path) -> None:

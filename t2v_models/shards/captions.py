@@ -8,6 +8,8 @@ from t2v_models.text.split import words
 
 LONGEST_CAPTION = 2000
 """Characters; longer ones are cut."""
+ROUNDED = 0.151
+"""Seconds that an end and a duration may differ by: three times with one decimal each do."""
 NO_CAPTION = ("nan", "none", "null", "n/a")
 """What programs write where they have no text."""
 
@@ -59,12 +61,32 @@ def read_seconds(value: object, what: str) -> float | None:
     if value is None or text.strip().casefold() in ("", "nan"):
         return None
     try:
-        parts = [float(part) for part in text.split(":")]
+        parts = [float(part) for part in text.split(":")] if "_" not in text else []  # Python reads 1_0 as 10
     except ValueError:
         parts = []
     if not 1 <= len(parts) <= 3 or not all(0 <= part < math.inf for part in parts) or max(parts[1:], default=0) >= 60:
         raise ValueError(f"its {what} {text[:40]!r} is no time: give seconds or h:mm:ss")
     return sum(part * 60.0**place for place, part in enumerate(reversed(parts)))
+
+
+def read_part(start: object, end: object, duration: object) -> tuple[float, float | None]:
+    """When a part of a film begins and ends, in seconds; None for the film's end.
+
+    Raises:
+        ValueError: one is no time, the part ends before it begins, or its end and its duration say different things.
+    """
+    begin, stop, length = (
+        read_seconds(start, "start") or 0.0,
+        read_seconds(end, "end"),
+        read_seconds(duration, "duration"),
+    )
+    if length is not None and stop is not None and abs(stop - begin - length) > ROUNDED:
+        raise ValueError(f"it ends at {stop:g} s and starts at {begin:g} s, and its duration is {length:g} s")
+    if stop is None and length is not None:
+        stop = begin + length
+    if stop is not None and stop <= begin:
+        raise ValueError(f"it ends at {stop:g} s, and starts at {begin:g} s")
+    return begin, stop
 
 
 def read_group(value: object) -> str:

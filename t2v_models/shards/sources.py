@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from t2v_models.config import LabError
-from t2v_models.shards.captions import LONGEST_CAPTION, lines_of, read_caption, read_group, read_seconds, shortened
+from t2v_models.shards.captions import LONGEST_CAPTION, lines_of, read_caption, read_group, read_part, shortened
 from t2v_models.shards.frames import FRAME_SUFFIXES, WEBP, frame_files
 from t2v_models.shards.ingest_report import Notice, Reject
 from t2v_models.shards.paths import barred, name_in, printable
@@ -176,11 +176,7 @@ class _Lister:
     def _read(self, row: Row, named: _Named) -> None:
         """What a row says of its file."""
         try:
-            start, end = read_seconds(row.start, "start") or 0.0, read_seconds(row.end, "end")
-            if (duration := read_seconds(row.duration, "duration")) is not None:
-                end = start + duration
-            if end is not None and end <= start:
-                raise ValueError(f"it ends at {end:g} s, and starts at {start:g} s")
+            start, end = read_part(row.start, row.end, row.duration)
             group = read_group(row.group)
             if named.captions and group != named.group:
                 raise ValueError(f"its group is {group!r}, and another row says {named.group!r}")

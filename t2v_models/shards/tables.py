@@ -7,6 +7,7 @@ an open quote swallows the rows below it.
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,18 +22,28 @@ TABLE_SUFFIXES = (".csv", ".jsonl", ".parquet")
 COLUMNS: dict[str, tuple[str, ...]] = {
     "path": ("path", "file_name", "filename", "file", "file_path", "video", "video_path", "clip", "clip_path"),
     "caption": ("caption", "captions", "text", "prompt", "description"),
-    "start": ("start", "start_time", "start_sec", "start_seconds", "start_timestamp", "begin"),
-    "end": ("end", "end_time", "end_sec", "end_seconds", "end_timestamp", "stop"),
-    "duration": ("duration", "duration_sec", "duration_seconds"),
+    "start": ("start", "start_time", "start_s", "start_sec", "start_seconds", "start_timestamp", "begin"),
+    "end": ("end", "end_time", "end_s", "end_sec", "end_seconds", "end_timestamp", "stop"),
+    "duration": ("duration", "duration_s", "duration_sec", "duration_seconds"),
     "group": ("group",),
 }
-"""What each column may be called besides its own name, which comes first; in any case, with blanks for underscores."""
+"""What each column may be called besides its own name, which comes first; in any case, and `startTime` as well."""
 NEEDED = ("path", "caption")
-CUTS = {
-    "start": ("start", "begin", "timestamp", "timestamps", "segment", "segments", "trim", "offset"),
-    "end": ("end", "stop"),
-}
-"""Words in the names of columns that seem to say which part of a film is meant."""
+SURE = {"start", "begin", "timestamp", "timestamps", "segment", "segments", "trim", "offset", "end", "stop"}
+"""Words that say which part of a film is meant wherever they stand in a column's name."""
+SPANS = {"interval", "span", "range", "window"}
+STARTS = SPANS | {
+    "start", "begin", "timestamp", "timestamps", "segment", "segments", "trim", "offset", "first", "from", "in", "at",
+    "t", "time", "times", "frame", "onset", "part", "cut",
+}  # fmt: skip
+ENDS = SPANS | {"end", "stop", "finish", "last", "until", "till", "to", "out"}
+LENGTHS = {"duration", "dur", "length", "len", "frames", "count", "num", "n", "seconds"}
+"""Without a start they speak of the whole film."""
+BESIDE = {
+    "video", "clip", "film", "s", "ms", "sec", "secs", "second", "seconds", "msec", "millis", "milliseconds", "us",
+    "point", "mark", "index", "idx", "id", "no", "number", "position", "pos", "code",
+}  # fmt: skip
+"""Words that say nothing else when they stand beside the others."""
 LONGEST_CELL = 2**30
 """Characters of a cell: captions are cut later, and told of."""
 
@@ -53,7 +64,7 @@ class Row:
     start: object
     end: object
     duration: object
-    """Of the part, where the table has a start and no end."""
+    """Of the part, where the table has a start or an end."""
     group: object
     """Files of one group are kept for training, or for validation, together."""
 
@@ -103,6 +114,10 @@ def _csv_rows(table: Path, asked: Mapping[str, str], unread: list[str]) -> Itera
                 further = lines[line : reader.line_num]
                 if hidden := _hidden(table, cells, further, header.index(found["path"])):
                     raise _broken(table, line, f"leaves a quote open, in which the row {hidden[:40]!r} lies")
+                for place, (name, cell) in enumerate(zip(header, cells, strict=True)):
+                    counted = place == 0 and cell.strip().isdigit()  # pandas writes the numbers of rows so
+                    if cell.strip() and not name.strip() and not counted:
+                        raise _broken(table, line, f"has {cell[:40]!r} in a column without a name")
                 values = dict(zip(header, cells, strict=True))
                 yield f"line {line}", {key: values[name] for key, name in found.items()}
             line = reader.line_num + 1
@@ -145,13 +160,25 @@ def _broken(table: Path, line: int, what: str) -> LabError:
 
 
 def _json_rows(table: Path, asked: Mapping[str, str], unread: list[str]) -> Iterator[tuple[str, Values]]:
+    """Each row has columns of its own: null is none."""
     rows: list[tuple[int, Values]] = []
     for number, line in enumerate(_text(table).split("\n"), 1):
         if line.strip():
             rows.append((number, _json(table, number, line)))
-    found = _choose(table, list(dict.fromkeys(name for _, row in rows for name in row)), asked, unread)
+    _find(table, list(dict.fromkeys(name for _, row in rows for name in row)), asked)
+    columns: dict[tuple[str, ...], Found] = {}
+    for _, row in rows:
+        names = _filled(row)
+        if names not in columns:
+            columns[names] = _chosen(table, names, asked)
+    used = {name for found in columns.values() for name in found.values()}
+    unread += dict.fromkeys(name for _, row in rows for name in row if name not in used)
     for number, row in rows:
-        yield f"line {number}", {key: row.get(name) for key, name in found.items()}
+        yield f"line {number}", {key: row[name] for key, name in columns[_filled(row)].items()}
+
+
+def _filled(row: Values) -> tuple[str, ...]:
+    return tuple(name for name, value in row.items() if value is not None)
 
 
 def _json(table: Path, number: int, line: str) -> Values:
@@ -209,39 +236,81 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _choose(table: Path, names: Sequence[str], asked: Mapping[str, str], unread: list[str]) -> Found:
-    """Which column is which: as asked, else by its own name, else by the only common name that is there."""
-    found: Found = {}
-    where, there = printable(str(table)), ", ".join(map(printable, names)) or "none"
-    for key, common in COLUMNS.items():
-        if key in asked:
-            candidates = [name for name in names if name == asked[key]]
-        else:
-            tiers = [n for n in names if n == key], [n for n in names if _plain(n) in common]
-            candidates = next(filter(None, tiers), [])
-        if len(candidates) > 1:
-            raise LabError(
-                f"{where} has several columns that may be the {key}, {', '.join(map(printable, candidates))}: "
-                f"say which with --column {key}=NAME"
-            )
-        if candidates:
-            found[key] = candidates[0]
-        elif key in NEEDED or key in asked:
-            raise LabError(
-                f"{where} has no column {asked.get(key, key)!r} but {there}: "
-                f"name its columns path and caption, or say which it is with --column {key}=NAME"
-            )
-    if "duration" not in asked and ("start" not in found or "end" in found):
-        found.pop("duration", None)  # of the whole film
+    """Which column of a table is which; those that say nothing are added to `unread`."""
+    _find(table, names, asked)
+    found = _chosen(table, names, asked)
     unread += [name for name in names if name.strip() and name not in found.values()]
-    for key, words in CUTS.items():
-        told = key in found or (key == "end" and "duration" in found)
-        if cuts := [name for name in unread if not told and set(_plain(name).split("_")) & set(words)]:
-            raise LabError(
-                f"{where} has the column {printable(cuts[0])}, which seems to say what part of a film is meant: give "
-                f"start and end in seconds or h:mm:ss, say which is the {key} with --column {key}=NAME, or leave it out"
-            )
     return found
 
 
-def _plain(name: str) -> str:
-    return "_".join(name.strip().casefold().replace("_", " ").replace("-", " ").split())
+def _find(table: Path, names: Sequence[str], asked: Mapping[str, str]) -> None:
+    """See that a table has the columns that are needed."""
+    there = ", ".join(map(printable, names)) or "none"
+    for key in COLUMNS:
+        if (key in NEEDED or key in asked) and not _candidates(key, names, asked):
+            raise LabError(
+                f"{printable(str(table))} has no column {asked.get(key, key)!r} but {there}: "
+                f"name its columns path and caption, or say which it is with --column {key}=NAME"
+            )
+
+
+def _candidates(key: str, names: Sequence[str], asked: Mapping[str, str]) -> list[str]:
+    """As asked, else its own name, else all common names that are there."""
+    if key in asked:
+        return [name for name in names if name == asked[key]]
+    common = {name.replace("_", "") for name in COLUMNS[key]}
+    return [name for name in names if name == key] or [n for n in names if "".join(_words(n)) in common]
+
+
+def _chosen(table: Path, names: Sequence[str], asked: Mapping[str, str]) -> Found:
+    """Which column is which.
+
+    Raises:
+        LabError: several may be one, or one seems to say which part of a film is meant and is not understood.
+    """
+    found: Found = {}
+    for key in COLUMNS:
+        candidates = _candidates(key, names, asked)
+        if len(candidates) > 1:
+            raise LabError(
+                f"{printable(str(table))} has several columns that may be the {key}, "
+                f"{', '.join(map(printable, candidates))}: say which with --column {key}=NAME"
+            )
+        if candidates:
+            found[key] = candidates[0]
+    if "duration" not in asked and not found.keys() & {"start", "end"}:
+        found.pop("duration", None)  # of the whole film
+    others = [name for name in names if name not in found.values()]
+    if "start" not in found:
+        _see_no_part(table, "start", STARTS, others)
+    if not found.keys() & {"end", "duration"}:
+        _see_no_part(table, "end", ENDS, others)
+        if "start" in found:
+            _see_no_part(table, "duration", LENGTHS, others)
+    return found
+
+
+def _see_no_part(table: Path, key: str, telling: set[str], names: Sequence[str]) -> None:
+    """See that no column seems to be the `key` of a part, in units or words that are not understood."""
+    for name in names:
+        words = set(_pieces(name))
+        if words & telling & SURE or (words & telling and words <= STARTS | ENDS | BESIDE | telling):
+            raise LabError(
+                f"{printable(str(table))} has the column {printable(name)}, which seems to say what part of a film is "
+                "meant: give start and end in seconds or h:mm:ss, say which is the "
+                f"{key} with --column {key}=NAME, or leave it out"
+            )
+
+
+def _words(name: str) -> list[str]:
+    """Of a column's name: `Start time`, `start_time` and `startTime` are the same two."""
+    return re.findall(r"[^\W_]+", re.sub(r"(?<=[^\W_A-Z])(?=[A-Z])", " ", name).casefold())
+
+
+def _pieces(name: str) -> Iterator[str]:
+    """Its words without numbers, and what words written as one, as `startframe`, are made of if all is about parts."""
+    known = sorted((w for w in STARTS | ENDS | LENGTHS | BESIDE if len(w) > 1), key=len, reverse=True)
+    one = "|".join(known)
+    for word in _words(name):
+        letters = word.strip("0123456789")
+        yield from re.findall(one, letters) if re.fullmatch(f"(?:{one})+", letters) else [letters] if letters else []
