@@ -272,7 +272,5 @@ def test_type_a_prompt_and_see_a_clip_and_its_verdict(work: Path, tmp_path: Path
             assert "not trained on the word 'sneaking'" in said
             outside = [r for r in page.requests if not re.match(r"(https?|ws)://127\.0\.0\.1|data:|blob:|about:", r)]
             assert not outside
-            server.send_signal(signal.SIGINT)  # while the page is open
-            assert "Traceback" not in server.stderr.read()
     assert server.returncode == 0
     assert not (tmp_path / ".cache" / "huggingface").exists()
