@@ -1,7 +1,7 @@
 """What an image model makes of motion: tuned on one clip, not tuned, and moved by a vector without any training.
 
     t2v render data/shapes32 --world shapes --size 32 --bands
-    t2v train data/shapes32 --model diffusion --set network=factorised --set space_attention=true --set images=1 \
+    t2v train data/shapes32 --model diffusion --set network=factorised --set images=1 \
         --set balance=0 --out runs/images
     python benchmarks/tuning.py runs/images --out tuning
 

@@ -23,7 +23,7 @@ from t2v_models import files
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import Config, LabError, in_words
 from t2v_models.families.build import ModelConfig
-from t2v_models.model import FamilyConfig, VideoModel
+from t2v_models.model import KEPT_RUN, FamilyConfig, VideoModel
 from t2v_models.shards.augment import NOTHING, AugmentConfig
 from t2v_models.shards.buckets import check_batches, clips_by_shape, shares_of
 from t2v_models.shards.ingested import DataConfig
@@ -171,7 +171,7 @@ def newest(run_dir: Path) -> Checkpoint | None:
     for path in sorted(folder(run_dir).glob("step-*.json"), reverse=True):
         weights = path.with_suffix(".safetensors")
         try:
-            checkpoint = Checkpoint.model_validate_json(path.read_bytes())
+            checkpoint = Checkpoint.model_validate_json(path.read_bytes(), context=KEPT_RUN)
             found = _sha256(weights)
         except (ValidationError, OSError) as error:
             if isinstance(error, ValidationError) and error.errors()[0]["type"] != "json_invalid":

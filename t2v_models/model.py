@@ -30,6 +30,9 @@ from t2v_models.text.encoder import TextEncoder
 from t2v_models.text.encoders import EncoderConfig
 from t2v_models.text.words import WordsConfig
 
+KEPT_RUN = "a kept run"
+"""Says to pydantic, as its context, that settings are those of a run that was made some time."""
+
 
 class FamilyConfig(Config):
     """What the loop must know of every family's configuration."""
@@ -38,6 +41,8 @@ class FamilyConfig(Config):
     """One sentence for reports and lists."""
     packages: ClassVar[tuple[str, ...]] = ()
     """What it needs installed beside what every family needs."""
+    earlier: ClassVar[Mapping[str, object]] = {}
+    """How models were made before there was a setting for it: for runs that were kept without."""
 
     batch_size: int = Field(ge=1, description="clips per update, over all ranks")
     group: int = Field(1, ge=1, description="clips of one caption that stand together, a run")

@@ -17,9 +17,7 @@ from t2v_models.training.config import TrainConfig
 from t2v_models.training.loop import fit
 
 SMALL = {name: family.tiny() for name, family in FAMILIES.items()}
-SMALL["image_model"] = SMALL["diffusion"].model_copy(
-    update={"network": "factorised", "space_attention": True, "images": 1.0}
-)
+SMALL["image_model"] = SMALL["diffusion"].model_copy(update={"network": "factorised", "images": 1.0})
 
 SMALL["video_tokenizer"] = SMALL["video_tokenizer"].model_copy(  # as by default: pixels alone
     update={"perceptual": 0.0, "frame_adversary": 0.0, "clip_adversary": 0.0}

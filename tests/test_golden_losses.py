@@ -27,7 +27,8 @@ CONFIGS: dict[str, ModelConfig] = {
     "gan": GanConfig(batch_size=8, group=2, width=16, frame_width=16, features=8, painter_per_run=2, accumulate=2),
     "frame_gan": FrameGanConfig(batch_size=4, width=16, threads=1),
     "diffusion": DiffusionConfig(  # all of it is written out, since the recipe's defaults may move
-        batch_size=4, base_size=8, widths=(8, 16), blocks=1, condition=16, upsampler_width=8, threads=1,
+        batch_size=4, base_size=8, space_attention=False, norm="place", widths=(8, 16),
+        blocks=1, condition=16, upsampler_width=8, threads=1,
         balance=0.5, prediction="x0", weight="even", distance="l2", dropout=0.2, optimizer="adamw", lr=2e-3,
         warmup_steps=3, decay=0.7, training_levels=NoiseLevels(curve="lognormal", low=0.02, high=200, mean=1, std=1.4),
     ),

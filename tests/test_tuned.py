@@ -71,11 +71,6 @@ def test_what_cannot_be_tuned_is_one_sentence(image: FamilyConfig, sentence: str
         tuned(image)
 
 
-def test_a_transformer_needs_no_space_attention() -> None:
-    with pytest.raises(ValueError, match="space_attention is for network folded or factorised"):
-        SMALL["diffusion"].model_validate({"network": "transformer", "space_attention": True})
-
-
 def test_what_moves_by_whole_pixels_keeps_them() -> None:
     pictures = torch.rand(2, 3, 8, 10)
     assert torch.allclose(shifted(pictures, 2, -1)[:, :, :7, 2:], pictures[:, :, 1:, :8], atol=1e-5)

@@ -18,7 +18,7 @@ STEPS = 240
 
 @commands.command()
 def tune(
-    run: Annotated[Path, typer.Argument(help="A run of diffusion with images=1 and space_attention=true.")],
+    run: Annotated[Path, typer.Argument(help="A run of diffusion with images=1 and network=factorised.")],
     clip: Annotated[Path, typer.Argument(help="An .mp4, .gif, .webp, an .npz with frames, or a folder of frames.")],
     caption: Annotated[str, typer.Argument(help="What it shows, in words that the run knows.")],
     out: Annotated[
@@ -37,7 +37,7 @@ def tune(
 
     \b
     t2v train data/shapes --model diffusion --set network=factorised \\
-        --set space_attention=true --set images=1 --out runs/images
+        --set images=1 --out runs/images
     t2v tune runs/images clip.gif "blue circle moving left" --out runs/tuned
     t2v generate runs/tuned "red square moving left" --out edited.gif
     """

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, GetJsonSchemaHandler, SerializeAsAny, ValidationError
+from pydantic import BeforeValidator, GetJsonSchemaHandler, SerializeAsAny, ValidationError, ValidationInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
@@ -17,7 +17,7 @@ from t2v_models.families.modelscope.model import ModelscopeConfig
 from t2v_models.families.tokens.ar import ArTokensConfig
 from t2v_models.families.tokens.phenaki import PhenakiConfig
 from t2v_models.families.tokens.tokenizer import VideoTokenizerConfig
-from t2v_models.model import FamilyConfig
+from t2v_models.model import KEPT_RUN, FamilyConfig
 
 FAMILIES: dict[str, type[FamilyConfig]] = {
     "gan": GanConfig, "frame_gan": FrameGanConfig, "diffusion": DiffusionConfig, "tuned": TunedConfig,
@@ -38,15 +38,15 @@ def family(name: object) -> type[FamilyConfig]:
     return FAMILIES[name]
 
 
-def _of_its_family(value: object) -> object:
-    """Settings as the configuration of the family they name."""
+def _of_its_family(value: object, about: ValidationInfo) -> object:
+    """Settings as the configuration of the family they name. What a kept run leaves open is as it was then."""
     if not isinstance(value, Mapping):
         return value
     if "name" not in value:
         raise PydanticCustomError("family", "has no key 'name': say which model")
     try:
         config = family(value["name"])
-        return config.model_validate(value)
+        return config.model_validate({**config.earlier, **value} if about.context == KEPT_RUN else value)
     except LabError as error:
         raise PydanticCustomError("family", "{reason}", {"reason": str(error)}) from error
     except ValidationError as error:

@@ -1,7 +1,7 @@
 """The settings of `diffusion`."""
 
-from collections.abc import Sequence
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -26,6 +26,7 @@ class DiffusionSettings(FamilyConfig):
 
     about = "video diffusion: a cascade of a text-conditioned denoiser of small clips and an upsampler of frames"
 
+    earlier: ClassVar[Mapping[str, object]] = {"space_attention": False, "norm": "place"}
     name: Literal["diffusion"] = "diffusion"
     batch_size: int = Field(64, ge=1, description="clips per update, over all ranks")
     base_size: int = Field(16, ge=4, le=512, description="least height of the small clips that are made first")
@@ -41,16 +42,15 @@ class DiffusionSettings(FamilyConfig):
     )
     patch: int = Field(2, ge=1, le=64, description="pixels on a side that the denoiser's first layer takes together")
     widths: tuple[int, ...] = Field(
-        (96, 192), min_length=1, description="channels at each halving of the resolution; the last is a transformer's"
+        (64, 128), min_length=1, description="channels at each halving of the resolution; the last is a transformer's"
     )
     blocks: int = Field(2, ge=1, le=64, description="residual blocks at each resolution, down and up; layers")
     condition: int = Field(256, ge=8, le=8192, multiple_of=2, description="length of the vector of level and text")
     cross_attention: bool = Field(False, description="folded looks at every word, as the other networks always do")
-    space_attention: bool = Field(
-        False, description="places of a picture look at each other; 't2v tune' and --motion need it, with factorised"
-    )
+    space_attention: bool = Field(True, description="folded, factorised: places of a picture look at each other")
     norm: Norm = Field(
-        "place", description="what is brought to mean 0 and variance 1: the channels of each place, or a whole picture"
+        "picture",
+        description="folded, factorised: of what mean and variance are taken: a picture, or the channels of each place",
     )
     upsampler_width: int = Field(24, ge=4, le=1024, description="channels of the upsampler")
     balance: float = Field(0.5, ge=0, le=1, description="how far quick changes are made as large as what is still")
@@ -69,7 +69,7 @@ class DiffusionSettings(FamilyConfig):
     images_first: float = Field(0.0, ge=0, lt=1, description="share of the run, its beginning, that learns only these")
     alone: float = Field(0.0, ge=0, le=1, description="share of clips learnt without time; not for folded")
     optimizer: Literal["muon", "adamw"] = Field("muon", description="of the denoiser's hidden matrices")
-    muon_lr: float = Field(0.01, gt=0, le=1, description="Muon step of these")
+    muon_lr: float = Field(0.02, gt=0, le=1, description="Muon step of these")
     lr: float = Field(2e-3, gt=0, le=1, description="AdamW step of all other weights")
     warmup_steps: int = Field(30, ge=1, le=100_000, description="updates over which the steps rise from 0")
     decay: float = Field(0.7, gt=0, le=1, description="share of the run, its end, over which they fall to 0")
@@ -129,14 +129,6 @@ class DiffusionSettings(FamilyConfig):
             raise ValueError(
                 f"images 1 learns single frames, which have none between: use every 1 (found {self.every})"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _no_more_than_all(self) -> Self:
-        if self.space_attention and self.network == "transformer":
-            raise ValueError("space_attention is for network folded or factorised: a transformer looks everywhere")
-        if self.norm != "place" and self.network == "transformer":
-            raise ValueError(f"norm {self.norm} is for network folded or factorised: a transformer has tokens")
         return self
 
     @classmethod

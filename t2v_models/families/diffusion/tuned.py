@@ -57,7 +57,7 @@ class TunedConfig(FamilyConfig):
     batch_size: int = Field(1, ge=1, description="clips per update, over all ranks")
     image: Path = Field(
         Path("diffusion"),
-        description="run folder of a diffusion with images=1 and space_attention, or its name in the lab",
+        description="run folder of a diffusion with images=1 and network=factorised, or its name in the lab",
     )
     lr: float = Field(1e-3, gt=0, le=1, description="AdamW step")
     warmup_steps: int = Field(10, ge=1, le=100_000, description="updates over which the step rises from 0")
