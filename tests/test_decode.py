@@ -78,6 +78,33 @@ def png_16_bit(width: int, height: int, colour: int = 2) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
+@pytest.mark.parametrize(("pixels", "tags", "why"), [
+    (np.full((20, 20), 140, np.int32), {}, "32 bits, without a known range"),
+    (np.full((20, 20), 140, np.float32), {}, "floats"),
+    (np.full((20, 20), 140, np.uint16), {339: 2}, "signed"),
+    (np.full((20, 20), 140, np.uint16), {262: 0}, "0 is white in it"),
+    (np.full((20, 20), 140, np.uint16), {258: 12}, "12 bits"), (np.full((20, 20), 0x8080, np.uint16), {}, None),
+])  # fmt: skip
+def test_numbers_of_an_unknown_range_are_refused_and_never_black(
+    tmp_path: Path, pixels: np.ndarray, tags: dict[int, int], why: str | None
+) -> None:
+    file = tmp_path / "a.tif"
+    Image.fromarray(pixels).save(file, tiffinfo={339: 1} if 339 in tags else {})
+    stored = bytearray(file.read_bytes())
+    count, at = struct.unpack("<H", stored[(at := int.from_bytes(stored[4:8], "little")) : at + 2])[0], at + 2
+    for entry in range(at, at + 12 * count, 12):
+        tag = int.from_bytes(stored[entry : entry + 2], "little")
+        if tag in tags:
+            stored[entry + 8 : entry + 12] = tags[tag].to_bytes(4, "little")
+    file.write_bytes(stored)
+    (picture,) = shown(file, 10, Told())
+    if why is None:
+        assert picture.pixels().getextrema() == ((128, 128),) * 3
+    else:
+        with pytest.raises(ValueError, match=why):
+            picture.pixels()
+
+
 def test_odd_sizes_alpha_16_bits_and_uneven_times_are_read(tmp_path: Path) -> None:
     source = tmp_path / "source"
     put(source, "odd.webm", film(smooth(1, 8, 33, 47), "libvpx-vp9", "yuv420p", "webm"))

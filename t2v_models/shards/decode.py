@@ -15,6 +15,10 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import BITSPERSAMPLE as BITS
+from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION as PHOTOMETRIC
+from PIL.TiffImagePlugin import SAMPLEFORMAT as SAMPLE_FORMAT
+from PIL.TiffImagePlugin import TiffImageFile
 
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.shards.film import film
@@ -25,6 +29,8 @@ from t2v_models.shards.structure import gif_controls
 
 LONGEST_PICTURE = 600.0
 """Seconds one picture may stand still: times beyond this are damage."""
+SIXTEEN = ("PNG", "PPM")
+"""Of these formats Pillow gives 16 bits as 32."""
 HASTY, USUAL = 0.0105, 0.1
 """Seconds up to which browsers do not believe how long a GIF's or WebP's picture is shown, and for how long it is."""
 
@@ -105,9 +111,22 @@ def _rgb(image: Image.Image) -> Image.Image:
     """8-bit RGB: what is transparent lies on white, and 16 bits a channel become 8."""
     if image.mode.startswith("I"):
         return Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
-        raise ValueError("its pixels are floats without a known range: convert it to 8 or 16 bits")
     return on_white(image) if image.has_transparency_data else image.convert("RGB")
+
+
+def _check_range(image: Image.Image) -> None:
+    """See that the range of an image's numbers is known, and what of them is black.
+
+    Raises:
+        ValueError: it is not.
+    """
+    tags: Any = image.tag_v2 if isinstance(image, TiffImageFile) else {}
+    if image.mode == "F" or (image.mode == "I" and image.format not in SIXTEEN) or 2 in tags.get(SAMPLE_FORMAT, ()):
+        raise ValueError(
+            "its pixels are floats, signed or of 32 bits, without a known range: convert it to 8 or 16 bits"
+        )
+    if image.mode.startswith("I;16") and (tags.get(BITS, (16,)) != (16,) or tags.get(PHOTOMETRIC, 1) != 1):
+        raise ValueError("its pixels are of 12 bits, or 0 is white in it: convert it to 8 or 16 bits")
 
 
 def _picture(path: Path, told: Told) -> Image.Image:
@@ -122,6 +141,7 @@ def _picture(path: Path, told: Told) -> Image.Image:
         with Image.open(path) as image:
             if (count := getattr(image, "n_frames", 1)) > 1:
                 raise ValueError(f"it holds {count} pictures and not one")
+            _check_range(image)
             return _rgb(ImageOps.exif_transpose(image))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"frame {printable(path.name)} cannot be read: {_first_line(error)}") from error

@@ -118,6 +118,7 @@ def film(path: Path, told: Told) -> Iterator[Shown]:
         if not (signs.checked or is_checked(path, container.format.name)):
             told.unchecked(stream.codec_context.codec.canonical_name)
         start, shortest = before.time, math.inf
+        told.before = None if container.start_time is None else start - container.start_time / av.time_base
         before.damage = before.damage or before.gap  # a picture that should have come first is missing
         show = partial(_shown, stream, colours, turns, told)
         for frame in frames:

@@ -32,6 +32,8 @@ class Told:
     """What was assumed, each once."""
     lost: str | None = None
     """Why the film is shorter than it was, if so."""
+    before: float | None = 0.0
+    """Seconds of the file before its first picture, as where sound begins; None where it does not tell."""
 
     def note(self, text: str) -> None:
         """Say something of the whole film, once."""

@@ -232,17 +232,25 @@ def _ogg_ends(data: mmap) -> bool:
 
 
 def gif_controls(path: Path) -> list[int | None]:
-    """What is done with each picture of a GIF before the next is drawn, 0 to 7; None where nothing is said of it."""
+    """What is done with each picture of a GIF before the next is drawn, 0 to 7; None where nothing is said of it.
+
+    Raises:
+        ValueError: another GIF follows in the same file, which decoders take for a part of it.
+    """
     with path.open("rb") as stream, mmap(stream.fileno(), 0, access=ACCESS_READ) as data:
-        return _gif_blocks(data)[0]
+        controls, end = _gif_blocks(data)
+        if data[end : end + 5] == b";GIF8":
+            raise ValueError("another GIF lies behind it in the same file: cut it in two")
+        return controls
 
 
 def _gif_ends(data: mmap) -> bool:
-    return _gif_blocks(data)[1]
+    end = _gif_blocks(data)[1]
+    return end < len(data) and data[end] == 0x3B
 
 
-def _gif_blocks(data: mmap) -> tuple[list[int | None], bool]:
-    """What controls its pictures, and whether its blocks lead from one to the next to the end: GIF89a, appendix B."""
+def _gif_blocks(data: mmap) -> tuple[list[int | None], int]:
+    """What controls its pictures, and where its blocks, which lead from one to the next, end: GIF89a, appendix B."""
     controls: list[int | None] = []
     control: int | None = None
     at = 13 + _gif_colours(data[10]) if len(data) > 13 else len(data)
@@ -256,7 +264,7 @@ def _gif_blocks(data: mmap) -> tuple[list[int | None], bool]:
         while at < len(data) and data[at]:
             at += 1 + data[at]
         at += 1
-    return controls, at < len(data) and data[at] == 0x3B
+    return controls, at
 
 
 def _gif_colours(flags: int) -> int:

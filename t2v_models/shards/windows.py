@@ -60,15 +60,16 @@ def windows(options: IngestOptions, job: Job) -> Windows:
         MemoryError: there is too little memory to decode it.
     """
     source, told, total, pictures, last = job.source, Told(), 0, 0, None
-    fps, size = options.spec.fps, None
+    fps, size, ends_in = options.spec.fps, None, None
     found: list[Window | Reject | Notice] = []
     with spooling(job.spool) as spool:
-        cutters = [_Cutter(source.path, excerpt, options, spool) for excerpt in source.excerpts]
+        cutters: list[_Cutter] = []
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # a damaged file may have much to say before it fails
                 for picture in resampled(shown(source.file, options.source_fps or fps, told), fps):
                     pictures, last = pictures + (picture is not last), picture
+                    cutters = cutters or [_Cutter(source.path, e, options, spool, told) for e in source.excerpts]
                     if total >= max(cutter.end for cutter in cutters):
                         break
                     if takers := [cutter for cutter in cutters if cutter.next <= total < cutter.end]:
@@ -79,6 +80,8 @@ def windows(options: IngestOptions, job: Job) -> Windows:
                     total += 1
                     if total > MOST_FRAMES:
                         raise ValueError(f"it has more than {MOST_FRAMES:,} frames: cut it into several files")
+                else:
+                    ends_in = last and last.damage
                 for cutter in cutters:
                     found += cutter.rest(alone=pictures == 1)
         except (LabError, MemoryError):
@@ -90,6 +93,8 @@ def windows(options: IngestOptions, job: Job) -> Windows:
         if not cutter.count and (cutter.start or cutter.end < math.inf):
             reason = f"its excerpt has {max(0, min(total, cutter.end) - cutter.start)} frames"
             found.append(Reject(source.path, cutter.start, f"{reason} {_needs(options)}"))
+    if ends_in and not any(isinstance(item, Reject) for item in found):
+        told.lost = told.lost or f"it breaks off: its last pictures, too few for a clip, are damaged ({ends_in})"
     if told.lost:
         found.append(Reject(source.path, total, told.lost))
     if not any(isinstance(item, Window | Reject) for item in found):
@@ -123,11 +128,13 @@ def _needs(options: IngestOptions) -> str:
 class _Cutter:
     """Cuts an excerpt into clips of one size: as long as they can be, what is left into shorter ones."""
 
-    def __init__(self, path: str, excerpt: Excerpt, options: IngestOptions, spool: Spool) -> None:
-        fps = options.spec.fps
+    def __init__(self, path: str, excerpt: Excerpt, options: IngestOptions, spool: Spool, told: Told) -> None:
+        fps, before = options.spec.fps, told.before or 0.0
+        if told.before is None and (excerpt.start or excerpt.end is not None):
+            told.note("where the file begins is not told: its parts are counted from the first picture")
         self._path, self._caption, self._options, self._spool = path, excerpt.caption, options, spool
-        self.start = self.next = round(excerpt.start * fps)
-        self.end = math.inf if excerpt.end is None else round(excerpt.end * fps)
+        self.start = self.next = max(0, round((excerpt.start - before) * fps))
+        self.end = math.inf if excerpt.end is None else round((excerpt.end - before) * fps)
         self.count = 0
         self._shapes: list[ClipSpec] = []  # of the size, the longest first
         self._held: list[tuple[np.ndarray, str | None]] = []  # from `next`, the first of the next clip, on
