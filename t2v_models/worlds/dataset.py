@@ -31,8 +31,9 @@ class DatasetConfig(Config):
     """Of `t2v`: what makes such a dataset."""
     split: ClassVar[Literal["train"]] = "train"
     known: ClassVar[str] = "caption, the motion and the path in pixels"
-    tars: ClassVar[tuple[()]] = ()
     """The same in words."""
+    tars: ClassVar[tuple[()]] = ()
+    """Foreign ones that are learnt from where they lie: none."""
 
     world: str = Field(
         "circles", description="what is drawn and which prompts there are", json_schema_extra={"enum": [*WORLDS]}
