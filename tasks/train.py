@@ -21,7 +21,7 @@ from t2v_models.training import launch, loop, run_log, validation
 from t2v_models.training.config import TrainConfig
 from tasks.mlflow.finished_runs import known
 from tasks.mlflow.store import client, run_page
-from tasks.mlflow.tracking import Tracker, close_stale, track
+from tasks.mlflow.tracking import Tracker, close_stale, experiment_id, track
 from tasks.records import experiment_name, read_record, write_record
 from tasks.report.console import progress, say
 from tasks.report.progress import show_artifact
@@ -38,6 +38,8 @@ def train_model(data: Path | str, model: ModelConfig, config: TrainConfig, run_d
         return run_dir
     launch.check_ranks(model, config)
     client(work)  # an MLflow that is away is told before anything is written
+    if "run_id" not in read_record(run_dir):  # so is an experiment that was deleted there
+        experiment_id(work, experiment_name(store.manifest.config))
     # from here on: a second process must not touch the MLflow run of the first
     with files.locked(run_dir / "tracked.lock", loop.LOCK_SECONDS, "trains"):
         _train(data, store, run, config, run_dir, work)

@@ -18,15 +18,16 @@ from PIL import Image
 from t2v_models import files
 from t2v_models.config import LabError
 from t2v_models.judging.statistics import Score
+from t2v_models.shards.manifest import Manifest
 from t2v_models.training import loop, validation
 from tasks.mlflow import tracking
 from tasks.mlflow.finished_runs import add_scores, adopt, attach, known
 from tasks.mlflow.outbox import Outbox
 from tasks.mlflow.registry import _registered, fetch_model, model_id
 from tasks.mlflow.server import settings
-from tasks.mlflow.store import run_page, tracking_uri
+from tasks.mlflow.store import client, run_page, tracking_uri
 from tasks.mlflow.tracking import close_stale, experiment_id, track
-from tasks.records import read_record
+from tasks.records import experiment_name, read_record
 from tasks.train import reporter, train_model
 from tests.runs import SMALL, run_of
 
@@ -173,6 +174,14 @@ def test_a_training_that_mlflow_has_no_place_for_leaves_nothing(monkeypatch, dat
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(LabError, match="MLflow does not answer"):
         train_model.fn(data, SMALL["gan"], loop.TrainConfig(steps=1), tmp_path / "run", tmp_path)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_training_whose_experiment_was_deleted_leaves_nothing(work, data, tmp_path):
+    name = experiment_name(Manifest.load(data).config)
+    client(work).delete_experiment(experiment_id(work, name))
+    with pytest.raises(LabError, match="was deleted in MLflow"):
+        train_model.fn(data, SMALL["gan"], loop.TrainConfig(steps=1), tmp_path / "run", work)
     assert not (tmp_path / "run").exists()
 
 
