@@ -23,6 +23,7 @@ import pytest
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.files import HOST, atomic
+from t2v_models.shards import manifest as shards_manifest
 from t2v_models.shards.manifest import MANIFEST, SUMS, Manifest, check_folder, finish, is_complete
 from t2v_models.shards.rows import rows_digest
 from t2v_models.shards.tar import header
@@ -115,6 +116,21 @@ def test_members_carry_nothing_of_this_machine_or_day(written: Path) -> None:
         for member in tar:
             assert (member.mtime, member.uid, member.gid, member.uname, member.mode) == (0, 0, 0, "t2v", 0o444)
             assert not member.pax_headers
+
+
+def test_each_group_of_rows_has_its_own_captions_only(
+    written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With those of all, a million rows of as many captions took ten seconds and 1.4 GB to be opened."""
+    again = shutil.copytree(written, tmp_path / "again")
+    (again / MANIFEST).unlink()
+    monkeypatch.setattr(shards_manifest, "ROW_GROUP", 20)
+    manifest = finish(again, CONFIG)
+    assert manifest.captions == Manifest.load(written).captions
+    with pq.ParquetFile(again / MANIFEST) as file:
+        groups = [file.read_row_group(number, ["caption"])["caption"] for number in range(file.num_row_groups)]
+    assert [len(group) for group in groups] == [20, 20, 4]
+    assert all(len(group.chunk(0).dictionary) == len(set(group.to_pylist())) for group in groups)
 
 
 def test_the_manifest_says_where_everything_is(written: Path) -> None:

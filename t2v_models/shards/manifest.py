@@ -236,7 +236,8 @@ def finish(folder: Path, config: DataConfig) -> Manifest:
     with atomic(folder / MANIFEST) as stream:
         with pq.ParquetWriter(stream, schema, **options) as writer:
             rows = pa.concat_tables(table.replace_schema_metadata(metadata) for table in tables)
-            writer.write_table(rows.unify_dictionaries(), row_group_size=ROW_GROUP)
+            for first in range(0, rows.num_rows, ROW_GROUP):  # each with its own words, not with those of all
+                writer.write_table(rows.slice(first, ROW_GROUP).unify_dictionaries(), row_group_size=ROW_GROUP)
         stream.flush()
         proven = [(shard.sha256, shard.name) for shard in shards]
         proven += [(file_sha256(path), path.name) for path in (*side_cars, card)]
