@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from t2v_models.families.diffusion.attention import WAVES, Attention, positions
-from t2v_models.families.diffusion.condition import Modulate
 from t2v_models.families.diffusion.folded import Shape
-from t2v_models.families.diffusion.unet import Recipe, Sight, Stage, Told, Unet, beside, normalise
+from t2v_models.families.diffusion.unet import Normed, Recipe, Sight, Stage, Told, Unet, beside
 from t2v_models.text.encoder import Text
 
 
@@ -51,12 +50,11 @@ class Factorised(Unet):
 
 
 class TimedStage(Stage):
-    """As it is, for each frame, then attention over the frames at each place."""
+    """A stage for each frame, then attention over the frames at each place."""
 
     def __init__(self, width: int, size: tuple[int, int], recipe: Recipe) -> None:
         super().__init__(width, size, recipe)
-        self.norm = recipe.norm
-        self.modulate = Modulate(recipe.condition, width)
+        self.modulate = Normed(width, recipe)
         self.attention = Attention(width, width)
 
     def forward(self, h: Tensor, told: Told) -> Tensor:
@@ -64,9 +62,7 @@ class TimedStage(Stage):
         h = super().forward(h, told)
         if told.frames == 1:
             return h
-        inner = self.modulate(normalise(h, self.norm), told.vector).unflatten(
-            0, (-1, told.frames)
-        )  # (b, t, width, h, w)
+        inner = self.modulate(h, told.vector).unflatten(0, (-1, told.frames))  # (b, t, width, h, w)
         rows = inner.permute(0, 3, 4, 1, 2).flatten(0, 2)  # (b h w, t, width)
         found = self.attention(rows, rows).unflatten(0, (len(inner), *h.shape[2:])).permute(0, 3, 4, 1, 2)
         return h + _unless(told.alone, found).flatten(0, 1)

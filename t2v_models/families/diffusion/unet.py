@@ -148,8 +148,7 @@ class Block(nn.Module):
 
     def __init__(self, width: int, recipe: Recipe) -> None:
         super().__init__()
-        self.norm = recipe.norm
-        self.modulate = Modulate(recipe.condition, width)
+        self.modulate = Normed(width, recipe)
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
         nn.init.kaiming_normal_(self.first.weight)
@@ -157,7 +156,7 @@ class Block(nn.Module):
 
     def forward(self, h: Tensor, condition: Tensor) -> Tensor:
         """`(n, width, h, w)`."""
-        inner = F.silu(self.first(F.silu(self.modulate(normalise(h, self.norm), condition))))
+        inner = F.silu(self.first(F.silu(self.modulate(h, condition))))
         changed: Tensor = h + self.second(inner)
         return changed
 
@@ -167,13 +166,12 @@ class PlaceAttention(nn.Module):
 
     def __init__(self, width: int, recipe: Recipe) -> None:
         super().__init__()
-        self.norm = recipe.norm
-        self.modulate = Modulate(recipe.condition, width)
+        self.modulate = Normed(width, recipe)
         self.attention = Attention(width, width)
 
     def forward(self, h: Tensor, told: Told) -> Tensor:
         """What is to be added to `(b t, width, h, w)`."""
-        inner = self.modulate(normalise(h, self.norm), told.vector).flatten(2).transpose(1, 2)  # (b t, h w, width)
+        inner = self.modulate(h, told.vector).flatten(2).transpose(1, 2)  # (b t, h w, width)
         seen = inner
         if told.sight != "own":
             clips = inner.unflatten(0, (-1, told.frames))
@@ -182,6 +180,18 @@ class PlaceAttention(nn.Module):
             seen = torch.cat([clips[:, one] for one in which], 2).flatten(0, 1)
         found: Tensor = self.attention(inner, seen).transpose(1, 2).reshape(h.shape)
         return found
+
+
+class Normed(Modulate):
+    """Normalised, then scaled and shifted by the condition."""
+
+    def __init__(self, width: int, recipe: Recipe) -> None:
+        super().__init__(recipe.condition, width)
+        self.norm = recipe.norm
+
+    def forward(self, h: Tensor, condition: Tensor) -> Tensor:
+        """`(n, width, h, w)`."""
+        return super().forward(normalise(h, self.norm), condition)
 
 
 def normalise(h: Tensor, norm: Norm) -> Tensor:
