@@ -177,8 +177,8 @@ def test_a_training_that_mlflow_has_no_place_for_leaves_nothing(monkeypatch, dat
     assert not (tmp_path / "run").exists()
 
 
-def test_a_training_whose_experiment_was_deleted_leaves_nothing(work, data, tmp_path):
-    name = experiment_name(Manifest.load(data).config)
+def test_a_training_whose_experiment_was_deleted_leaves_nothing(known, data, tmp_path):
+    work, name = known(tmp_path / "work", "mlflow"), experiment_name(Manifest.load(data).config)
     client(work).delete_experiment(experiment_id(work, name))
     with pytest.raises(LabError, match="was deleted in MLflow"):
         train_model.fn(data, SMALL["gan"], loop.TrainConfig(steps=1), tmp_path / "run", work)
