@@ -28,7 +28,7 @@ from t2v_models.worlds.dataset import DatasetConfig, world_of
 from t2v_models.worlds.splits import HELD_OUT, Split
 from t2v_models.worlds.world import World
 from tasks.mlflow.registry import fetch_model
-from tasks.report.page import SIGNS, percent, verdict_in_words
+from tasks.report.page import SIGNS, percent, shown_in_words, verdict_in_words
 from tasks.samplers import Source, source
 
 REAL = "real clips"
@@ -224,7 +224,7 @@ def _figure(frames: NDArray[np.uint8], verdict: Verdict | None, seed: int, fps: 
         kind, badge, word, numbers = "", "", "not judged", ""
     else:
         kind = verdict.mark
-        badge = f'<span class="badge">{SIGNS[kind]} {escape(_shown(verdict))}</span>'
+        badge = f'<span class="badge">{SIGNS[kind]} {escape(shown_in_words(verdict))}</span>'
         word = verdict_in_words(verdict) if kind == "wrong" else verdict.fault or "right"
         numbers = _numbers(verdict)
     alt = escape(f"seed {seed}: {word}")
@@ -232,12 +232,6 @@ def _figure(frames: NDArray[np.uint8], verdict: Verdict | None, seed: int, fps: 
         f'<figure class="clip {kind}"><div class="frame"><img src="data:image/webp;base64,{data}" alt="{alt}">{badge}'
         f"</div><figcaption><b>{escape(word)}</b>seed {seed}{numbers}</figcaption></figure>"
     )
-
-
-def _shown(verdict: Verdict) -> str:
-    """The motion that was read; of two objects that of each, by its colour."""
-    each = sorted(verdict.objects, key=lambda one: verdict.prompt.find(one.asked_colour))  # as the prompt names them
-    return ", ".join(f"{one.asked_colour} {one.shown}" for one in each) or verdict.shown
 
 
 def _numbers(verdict: Verdict) -> str:

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,17 @@ def test_a_better_run_is_green_and_a_worse_one_red(baselines: tuple[Path, Path],
     assert 'class="better"' not in text.split("<h3>All figures")[0]
     _, turned = page_of(tmp_path, [random, oracle])
     assert 'class="better"' in turned.split("<h3>All figures")[0]
+
+
+def test_one_clip_a_prompt_says_of_no_prompt_which_run_is_better(baselines: tuple[Path, Path], tmp_path: Path) -> None:
+    sides = compared(baselines)
+    for count in (1, 2):
+        some = [
+            replace(side, verdicts={s: [v for v in found if v.seed % 6 < count] for s, found in side.verdicts.items()})
+            for side in sides
+        ]
+        told = page_of(tmp_path, some)[0].words
+        assert ("So few clips of a prompt do not say" in told) == (count == 1) == ("better on" not in told)
 
 
 def test_prompts_stand_in_order_of_their_gain(baselines: tuple[Path, Path], tmp_path: Path) -> None:

@@ -12,12 +12,15 @@ import pytest
 from t2v_models.clips.media import decode
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
+from t2v_models.judging import verdicts
+from t2v_models.judging.baselines import oracle
 from t2v_models.judging.metrics import summarise
 from t2v_models.judging.statistics import wilson
+from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.worlds.motions import draw_motion
 from t2v_models.worlds.render import render
 from tasks.report.chart import Chart, draw, ticks
-from tasks.report.confusion import confusion
+from tasks.report.confusion import _motions, confusion
 from tasks.report.lab import Clip, ModelReport, Report, verdict_in_words, write_report
 from tests.grammar import judge
 from tests.parsed import Page
@@ -95,6 +98,26 @@ def test_the_confusion_table_adds_up(report, tmp_path):
     for row in rows:
         assert sum(map(float, re.findall(r"--share:([0-9.]+)", row))) == pytest.approx(1, abs=0.01)
     assert table in write_report(tmp_path, report).read_text(encoding="utf-8")
+
+
+def test_of_several_motions_each_is_told_in_the_order_of_the_prompt_and_counted_by_itself() -> None:
+    two = DatasetConfig(world="pairs", spec=ClipSpec(size=32))
+    frames = oracle(two.spec, ["red circle moving down and blue square moving right"], [3], two.rules)
+    told = {
+        "a blue square moving right in front of a red circle moving down": "read as blue right, red down",
+        "red circle moving up and blue square moving right": "read as red down, blue right",
+        "scarlet disc moving up and navy box moving right": "read as red down, blue right",
+    }
+    found = [verdicts.judge(frames, [prompt], [3], "s0", two.rules)[0] for prompt in told]
+    assert [verdict_in_words(verdict) for verdict in found] == [*told.values()]
+    assert _motions(found[1]) == [("right", "right"), ("up", "down")]
+    turn = DatasetConfig(world="stories", spec=ClipSpec(size=32, frames=24))
+    frames = oracle(turn.spec, ["circle moving up then moving left"], [3], turn.rules)
+    (verdict,) = verdicts.judge(frames, ["circle moving down then moving left"], [3], "s0", turn.rules)
+    assert _motions(verdict) == [("down", "up"), ("left", "left")]
+    (verdict,) = verdicts.judge(frames, ["circle moving up then moving left then moving up"], [3], "s0", turn.rules)
+    assert _motions(verdict) == [("up", "other"), ("left", "other"), ("up", "other")]
+    assert confusion([verdict]).count("<tr>") == 3 and confusion([]) == ""
 
 
 def test_text_is_escaped(report, tmp_path):

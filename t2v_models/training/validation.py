@@ -19,11 +19,12 @@ from t2v_models.shards.store import ClipStore
 from t2v_models.training.run_log import Watch, history
 from t2v_models.training.unseen import losses_of
 from t2v_models.worlds.dataset import DatasetConfig
+from t2v_models.worlds.splits import evenly
 
 CLIPS = 8
 """Clips of each prompt that are read while training: the smoke tier."""
 PROMPTS = 64
-"""The most prompts that are watched: more would cost more than they tell."""
+"""The most prompts that are watched, evenly of all: more would cost more than they tell."""
 UNSEEN = 64
 """Own clips kept for validation whose loss is told, and as many of those learnt from."""
 OTHERS = 2
@@ -49,7 +50,7 @@ def watcher(run: RunConfig, store: ClipStore, run_dir: Path) -> Watch:
     truth = run.dataset.truth
     own = None if truth else _own(run, store)
     clips = partial(real, truth) if truth else partial(_stored, store)
-    prompts = run.dataset.watched[:PROMPTS]
+    prompts = evenly(run.dataset.watched, PROMPTS)
     asked, seeds = repeat(prompts, CLIPS, seed=0)
 
     def watch(step: int, model: VideoModel) -> dict[str, float]:

@@ -160,11 +160,11 @@ class DatasetConfig(Config):
 
     @property
     def watched(self) -> tuple[str, ...]:
-        """Prompts to sample a model with while it trains: of s0, those of words that clips show; of very few clips that
-        show none whole, their own captions."""
-        unshown = set(self.unshown_words)
-        asked = tuple(prompt for prompt in self.truth.asked("s0") if unshown.isdisjoint(words(prompt)))
-        return asked or tuple(dict.fromkeys(drawn_captions(self.truth, range(self.truth.clips))))
+        """Prompts to sample a model with while it trains: s0, or the captions of so few clips that they do not show all
+        of its words."""
+        if not self.unshown_words:
+            return self.truth.asked("s0")
+        return tuple(dict.fromkeys(drawn_captions(self.truth, range(self.truth.clips))))
 
     @property
     def truth(self) -> Self:

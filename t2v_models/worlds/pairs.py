@@ -36,9 +36,9 @@ from t2v_models.worlds.pair_scenes import PAIR_NUMBERS, draw_pairs
 from t2v_models.worlds.prompts import Meaning, check_hold_out
 from t2v_models.worlds.reader import readings_of
 from t2v_models.worlds.render import sprites
-from t2v_models.worlds.splits import Split
+from t2v_models.worlds.splits import Split, evenly
 from t2v_models.worlds.synonyms import MOTION_SYNONYMS, OBJECT_SYNONYMS, in_other_words
-from t2v_models.worlds.world import Case, Choice, Frames, Reading, Scene, World
+from t2v_models.worlds.world import TOGETHER, Case, Choice, Frames, Reading, Scene, World
 
 MOST_FRAMES = 16
 """Of a clip: two that stay above one another would be slower than one object is in longer ones."""
@@ -152,7 +152,7 @@ def _motions(scenes: Sequence[Scene]) -> list[Motion]:
 def _told(pair: Pair, of_each: Sequence[str]) -> str:
     """What is said of both, in the order of the colours asked for: who is in front has no part in what is a case."""
     (_, first), (_, second) = sorted(zip((m.colour for m in pair.objects), of_each, strict=True))
-    return f"{first} + {second}"
+    return f"{first}{TOGETHER}{second}"
 
 
 _MISSING, _LARGE = "no object in a frame", "object too large"
@@ -297,19 +297,17 @@ def _asked(split: Split, hold_out: tuple[str, ...]) -> tuple[str, ...]:
     order of a direction's words are not."""
     actions = _trainable(hold_out)
     if split == "s0":
-        return _some(_captions(hold_out))
+        return evenly(_captions(hold_out), ASKED)
     if split == "s1":
-        return tuple(say(p, UNSEEN_RELATED if p.relation else UNSEEN_WORDING) for p in _some(_trained(hold_out)))
+        return tuple(
+            say(p, UNSEEN_RELATED if p.relation else UNSEEN_WORDING) for p in evenly(_trained(hold_out), ASKED)
+        )
     if split == "s2":
-        return _some(_said(_meanings(_designs()["never"], actions, actions)))
+        return evenly(_said(_meanings(_designs()["never"], actions, actions)), ASKED)
     if split == "s3" and hold_out:
-        return _some(_said(_meanings(_shown(), check_hold_out(hold_out), actions)))
+        return evenly(_said(_meanings(_shown(), check_hold_out(hold_out), actions)), ASKED)
     if split == "s7":
         return in_other_words(_captions(hold_out), SYNONYMS)
     if split == "s5":
-        return _some(_said(_meanings(_exchanged(), actions, actions)))
+        return evenly(_said(_meanings(_exchanged(), actions, actions)), ASKED)
     return ()
-
-
-def _some(found: Sequence[Any]) -> tuple[Any, ...]:
-    return tuple(found[k] for k in np.unique(np.linspace(0, len(found) - 1, ASKED).round().astype(int)))

@@ -4,7 +4,9 @@ held-out pair of an object and a motion, is held out under every wording.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
 
 from t2v_models.config import LabError
 from t2v_models.worlds.bands import BEYOND, SIZES, Size, Speed
@@ -60,6 +62,11 @@ def with_words(cells: Sequence[Meaning], spoken: Sequence[Size | Speed]) -> tupl
                 said = {"size": word} if word in SIZES else {"speed": word}
                 found.append(replace(cell, **said))
     return tuple(found)
+
+
+def evenly(found: Sequence[Any], most: int) -> tuple[Any, ...]:
+    """Up to `most` of them, evenly of all, in their order."""
+    return tuple(found[k] for k in np.unique(np.linspace(0, len(found) - 1, most).round().astype(int))) if found else ()
 
 
 def first_of_each(cells: Sequence[Meaning], count: int = ASKED_CELLS) -> list[Meaning]:

@@ -20,7 +20,7 @@ from t2v_models.worlds.motions import ACTIONS, Action
 from t2v_models.worlds.prompts import check_hold_out
 from t2v_models.worlds.reader import read
 from t2v_models.worlds.render import sprites
-from t2v_models.worlds.splits import Split
+from t2v_models.worlds.splits import Split, evenly
 from t2v_models.worlds.story_prompts import (
     BEYOND,
     LEAST_PART,
@@ -31,6 +31,7 @@ from t2v_models.worlds.story_prompts import (
     Story,
     fault,
     fits,
+    in_order,
     parse,
     say,
     starts,
@@ -136,7 +137,7 @@ class Stories(World):
         return np.concatenate([paths.x, paths.y, paths.radius], 1)
 
     def case(self, meaning: Story) -> Case:
-        return " then ".join(meaning.actions), meaning.shape, meaning.colour
+        return in_order(meaning.actions), meaning.shape, meaning.colour
 
     def read(self, frames: Frames, meanings: Sequence[Story]) -> list[Reading]:
         spec = ClipSpec(frames=frames.shape[1], height=frames.shape[2], width=frames.shape[3])
@@ -229,13 +230,13 @@ def _asked(split: Split, hold_out: tuple[str, ...], frames: int) -> tuple[str, .
     order of a direction's words are not."""
     actions = _trainable(hold_out)
     if split == "s0":
-        return _some(_captions(hold_out, frames))
+        return evenly(_captions(hold_out, frames), ASKED)
     if split == "s1":
-        return tuple(say(story, UNSEEN_WORDING) for story in _some(_trained(hold_out, frames)))
+        return tuple(say(story, UNSEEN_WORDING) for story in evenly(_trained(hold_out, frames), ASKED))
     if split == "s7":
         return in_other_words(_captions(hold_out, frames), SYNONYMS)
     if split == "s6":
-        return _some(_said(_of_objects(_sequences(hold_out, BEYOND), 1))) if fits(frames, BEYOND) else ()
+        return evenly(_said(_of_objects(_sequences(hold_out, BEYOND), 1)), ASKED) if fits(frames, BEYOND) else ()
     if split == "s2":
         asked = _successions(actions, never=True)
     elif split == "s3" and hold_out:
@@ -245,8 +246,4 @@ def _asked(split: Split, hold_out: tuple[str, ...], frames: int) -> tuple[str, .
         return ()
     if not fits(frames, PARTS[0]):  # clips so long that two parts do not fill them
         asked = _longer(asked, actions, 1)
-    return _some(_said(_of_objects(asked, OBJECTS_ASKED)))
-
-
-def _some(found: Sequence[Any]) -> tuple[Any, ...]:
-    return tuple(found[k] for k in np.unique(np.linspace(0, len(found) - 1, ASKED).round().astype(int)))
+    return evenly(_said(_of_objects(asked, OBJECTS_ASKED)), ASKED)

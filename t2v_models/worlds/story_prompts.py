@@ -17,6 +17,7 @@ from t2v_models.worlds.appearance import PALETTE, SHAPES, Colour, Shape
 from t2v_models.worlds.motions import SIZE_MOTIONS, Action
 from t2v_models.worlds.prompts import ACTION_OF_WORDS, PHRASES, phrase_of
 from t2v_models.worlds.synonyms import trained_words
+from t2v_models.worlds.world import THEN
 
 PARTS = (2, 3)
 """How many parts are trained."""
@@ -57,7 +58,7 @@ def say(story: Story, wording: str) -> str:
 
 def in_order(actions: Sequence[str]) -> str:
     """Motions of a story, for people and verdicts."""
-    return " then ".join(actions)
+    return THEN.join(actions)
 
 
 @cache

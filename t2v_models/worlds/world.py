@@ -22,6 +22,8 @@ from t2v_models.worlds.synonyms import has_synonyms
 Frames = NDArray[np.uint8]
 Case = tuple[str, str, str]
 """Motion, shape and colour: what a clip can be a case of."""
+TOGETHER, THEN = " + ", " then "
+"""Between what a case or a reading says of two objects, and of motions in sequence."""
 
 
 class Scene(Config):

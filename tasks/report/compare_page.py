@@ -9,7 +9,7 @@ from pathlib import Path
 from t2v_models.judging.baselines import CEILING
 from t2v_models.judging.metrics import HEADLINES, OWN_HEADLINES, deciding, metric_of
 from t2v_models.judging.scores import Evaluation, pleases
-from t2v_models.judging.statistics import newcombe
+from t2v_models.judging.statistics import newcombe, wilson
 from t2v_models.judging.verdicts import Verdict
 from t2v_models.leaderboard.compare import Difference, by_change, differences
 from t2v_models.leaderboard.milestones import LEVELS
@@ -233,14 +233,24 @@ def _prompts(sides: Sequence[Side], rows: Mapping[str, Sequence[Difference]]) ->
         f'<th class="number"><i class="key c{i % 6}"></i>{escape(side.name)}{", points" if i else ""}</th>'
         for i, side in enumerate(sides)
     )
+    return (
+        f'<h3>Prompts, greatest gain first</h3><p class="soft">{escape(_tally(sides, rows))}</p>'
+        f"{_table(f'<tr><th>prompt</th><th>0 to 100 %</th>{head}</tr>', lines)}"
+    )
+
+
+def _tally(sides: Sequence[Side], rows: Mapping[str, Sequence[Difference]]) -> str:
+    """On how many prompts each run is better than the base, where the clips of a prompt can say so."""
+    if all(newcombe(wilson(d.gap.n, d.gap.n), wilson(0, d.gap.n)).low <= 0 for row in rows.values() for d in row):
+        return (
+            "So few clips of a prompt do not say on which of them a run is better: ask for more with --tier or "
+            "--clips-per-prompt of t2v evaluate."
+        )
     tallies = []
     for i, side in enumerate(sides[1:]):
         words = Counter(_word(changes[i]) for changes in rows.values())
         tallies.append(f"{side.name}: better on {words['better']}, worse on {words['worse']} of {len(rows)}")
-    return (
-        f'<h3>Prompts, greatest gain first</h3><p class="soft">{escape("; ".join(tallies))}. One interval in twenty '
-        f"leaves out zero by chance.</p>{_table(f'<tr><th>prompt</th><th>0 to 100 %</th>{head}</tr>', lines)}"
-    )
+    return f"{'; '.join(tallies)}. One interval in twenty leaves out zero by chance."
 
 
 def _dots(values: Sequence[float]) -> str:

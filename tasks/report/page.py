@@ -19,7 +19,10 @@ from t2v_models.files import write
 from t2v_models.judging.metrics import HEADLINES, Metric, metric_of
 from t2v_models.judging.statistics import Score
 from t2v_models.judging.verdicts import Mark, Verdict
+from t2v_models.text.split import words
 from t2v_models.worlds.splits import OWN, SPLITS
+from t2v_models.worlds.synonyms import trained_words
+from t2v_models.worlds.world import TOGETHER
 
 CLIPS_PER_PROMPT = 4
 SIGNS: dict[Mark, str] = {"right": "✓", "partly": "~", "wrong": "✗"}
@@ -69,10 +72,21 @@ def verdict_in_words(verdict: Verdict) -> str:
     if not verdict.valid:
         return f"invalid: {verdict.reason}"
     if verdict.mark == "partly":
-        return f"read as {verdict.shown}, but {verdict.fault}"
+        return f"read as {shown_in_words(verdict)}, but {verdict.fault}"
     if verdict.shown in ("still", "other"):
         return verdict.reason
-    return f"read as {verdict.shown}"
+    return f"read as {shown_in_words(verdict)}"
+
+
+def shown_in_words(verdict: Verdict) -> str:
+    """The motion that was read: `left`; of two objects each by its colour, as the prompt names them: `red up, blue
+    left`."""
+    colours, motions = verdict.asked_colour.split(TOGETHER), verdict.shown.split(TOGETHER)
+    if len(motions) == 1:
+        return verdict.shown
+    said = trained_words(words(verdict.prompt))
+    each = sorted(zip(colours, motions, strict=True), key=lambda one: said.index(one[0]))
+    return ", ".join(f"{colour} {motion}" for colour, motion in each)
 
 
 class Gallery:
@@ -84,23 +98,23 @@ class Gallery:
     def figure(self, clip: Clip, source: str, caption: str = "") -> str:
         """A playing clip in the frame of its mark, with the reader's word below and `caption` above that."""
         verdict = clip.verdict
-        words = verdict_in_words(verdict)
-        told = f"{source}, “{verdict.prompt}”, seed {verdict.seed}: {words}"
+        said = verdict_in_words(verdict)
+        told = f"{source}, “{verdict.prompt}”, seed {verdict.seed}: {said}"
         above = f"{escape(caption)}<br>" if caption else ""
         height, width = clip.frames.shape[1:3]
         return (
             f'<figure class="clip {verdict.mark}"><img src="{self._data(clip)}" width="{width}" height="{height}" '
             f'alt="{escape(told)}" title="{escape(told)}" loading="lazy">'
-            f"<figcaption>{above}<b>{SIGNS[verdict.mark]} {_unbroken(words)}</b></figcaption></figure>"
+            f"<figcaption>{above}<b>{SIGNS[verdict.mark]} {_unbroken(said)}</b></figcaption></figure>"
         )
 
     def _data(self, clip: Clip) -> str:
         return f"data:image/webp;base64,{base64.b64encode(to_webp(clip.frames, self.fps)).decode()}"
 
 
-def _unbroken(words: str) -> str:
+def _unbroken(said: str) -> str:
     """The last word is never broken at its hyphen."""
-    *head, last = words.split(" ")
+    *head, last = said.split(" ")
     return " ".join([*map(escape, head), f'<span class="whole">{escape(last)}</span>'])
 
 
