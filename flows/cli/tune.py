@@ -41,6 +41,7 @@ def tune(
     t2v tune runs/images clip.gif "blue circle moving left" --out runs/tuned
     t2v generate runs/tuned "red square moving left" --out edited.gif
     """
+    from t2v_models.checkpoint import newest
     from t2v_models.families.diffusion.model import Diffusion
     from t2v_models.families.diffusion.tuned import check_image_model
     from t2v_models.generate import load_run
@@ -49,6 +50,10 @@ def tune(
 
     if out.resolve() == run.resolve():
         raise LabError(f"--out {out} is the image model itself: name another folder")
+    if any(setting.startswith("image=") for setting in set_ or []):
+        raise LabError(f"--set image names an image model beside {run}, the first argument: leave it out")
+    if (last := newest(out)) and last.run.model.name != "tuned":
+        raise LabError(f"--out {out} is a run of {last.run.model.name}: name another folder")
     image = load_run(run)
     if not isinstance(image, Diffusion):
         raise LabError(f"{run} is a run of {image.name}: tune one of diffusion that learnt images, see --help")

@@ -14,7 +14,9 @@ from t2v_models.shards.decode import resampled, shown
 from t2v_models.shards.export import to_npz
 from t2v_models.shards.ingest import ingest
 from t2v_models.shards.ingested import IngestOptions
+from t2v_models.shards.manifest import MANIFEST, Manifest
 from t2v_models.shards.picture import Told
+from t2v_models.shards.store import ClipStore
 
 MOST_FRAMES = 256
 
@@ -50,13 +52,18 @@ def read_clip(path: Path, like: ClipSpec) -> NDArray[np.uint8]:
 
 
 def dataset_of(frames: NDArray[np.uint8], caption: str, fps: int, out: Path) -> Path:
-    """A dataset in `out` of one clip, or the one that is there already.
+    """A dataset in `out` of one clip, or the one that is there already, also if another version of ours made it.
 
     Raises:
         LabError: `out` holds something else, or cannot be written.
     """
     count, height, width = frames.shape[:3]
     spec = ClipSpec(frames=count, height=height, width=width, fps=fps)
+    if (out / MANIFEST).is_file():
+        store = ClipStore(Manifest.load(out))
+        if store.spec != spec or store.captions != (caption,) or not np.array_equal(store.frames([0])[0], frames):
+            raise LabError(f"{out} holds another clip or caption: name another folder, or give what was given first")
+        return out
     with TemporaryDirectory(prefix="t2v-clip-") as folder:
         write(Path(folder) / "clip.npz", to_npz(frames, fps))
         write(Path(folder) / "clip.txt", caption)

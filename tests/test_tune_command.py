@@ -1,0 +1,113 @@
+"""The command that teaches an image model one clip: mistakes, an interruption, and both kinds of motion."""
+
+import os
+import re
+import signal
+import time
+from pathlib import Path
+from threading import Event, Thread
+
+import numpy as np
+import pytest
+
+from t2v_models import checkpoint as checkpoints
+from t2v_models.clips.media import load_npz
+from t2v_models.shards.export import to_npz
+from t2v_models.training.run_log import METRICS, history
+from tests.commands import ended, t2v
+from tests.runs import train
+from tests.tiny import clips, smooth
+
+CAPTION = "circle moving left"
+
+
+@pytest.fixture(scope="module")
+def folder(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of small models that learnt next to nothing, and clips."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name, family in (("images", "image_model"), ("clips", "diffusion"), ("gan", "gan")):
+        train(data, folder / name, 1, family)
+    for name, frames in (("one", clips(data)[0]), ("other", clips(data)[1]), ("wide", smooth(0, 6, 16, 24))):
+        (folder / f"{name}.npz").write_bytes(to_npz(frames, 10))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("none", "one.npz", CAPTION), "run folder .*none does not exist: train one with"),
+        (("clips", "one.npz", CAPTION), "clips is a diffusion of clips, not of images: train one with --set images=1"),
+        (("gan", "one.npz", CAPTION), "gan is a run of gan: tune one of diffusion that learnt images"),
+        (("images", "wide.npz", CAPTION), "wide.npz is 24 x 16 px, the model makes 16 x 16: scale it to that"),
+        (("images", "none.npz", CAPTION), "there is no clip .*none.npz: name an .mp4"),
+        (("images", "one.npz", " "), "prompt ' ' has no words: use some of"),
+        (("images", "one.npz", "dog moving left"), "was not trained on the word 'dog'"),
+        (("images", "one.npz", CAPTION, "--set", "image=gan"), "--set image names an image model beside .*images"),
+        (("images", "one.npz", CAPTION, "--set", "lr=0"), r"lr: .*greater than 0 \(found 0\)"),
+    ],
+)
+def test_what_cannot_be_tuned_is_told_before_anything_is_written(
+    arguments: tuple[str, ...], sentence: str, folder: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(folder)
+    assert ended("tune", *arguments, "--out", tmp_path / "out", "--work", tmp_path / "work") == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1 and re.search(sentence, error), error
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_run_is_not_tuned_into(folder: Path, tmp_path: Path, capsys) -> None:
+    before = sorted(folder.rglob("*"))
+    for name, sentence in (("images", "is the image model itself"), ("gan", "is a run of gan")):
+        arguments = folder / "images", folder / "one.npz", CAPTION, "--out", folder / name, "--work", tmp_path
+        assert ended("tune", *arguments) == 2
+        assert f"{name} {sentence}: name another folder" in capsys.readouterr().err
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_pictures_move_by_command(folder: Path, tmp_path: Path, capsys) -> None:
+    found = []
+    for name, motion in (("moved", "1.5,-1"), ("still", "0,0")):
+        t2v("generate", folder / "images", CAPTION, "--count", 2, "--motion", motion, "--out", tmp_path / f"{name}.npz")
+        found.append(load_npz(tmp_path / f"{name}.npz")[0])
+    assert found[0].shape == (2, 6, 16, 16, 3) and not np.array_equal(*found)
+    for run, motion, sentence in (
+        ("images", "1", "--motion '1' is not two numbers: write px a frame right and down, as -1.5,0"),
+        ("images", "1,x", "--motion '1,x' is not two numbers"),
+        ("images", "nan,0", "a motion of nan and 0 px a frame: give two numbers"),
+        ("gan", "1,0", "gan cannot take a motion: leave --motion out"),
+    ):
+        assert ended("generate", folder / run, CAPTION, "--motion", motion, "--out", tmp_path / "x.npz") == 2
+        assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "x.npz").exists()
+
+
+def interrupted_after(file: Path, over: Event) -> None:
+    """Ctrl-C once there is such a file."""
+    while not file.exists() and not over.wait(0.02):
+        time.sleep(0)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # prefect's own
+@pytest.mark.usefixtures("server")
+def test_an_interrupted_tuning_goes_on(folder: Path, work: Path, tmp_path: Path, capsys) -> None:
+    out, over = tmp_path / "tuned", Event()
+    arguments = folder / "images", folder / "one.npz", CAPTION, "--out", out, "--work", work
+    Thread(target=interrupted_after, args=(out / METRICS, over), daemon=True).start()
+    assert ended("tune", *arguments, "--steps", 100_000) == 130
+    over.set()
+    first = checkpoints.newest(out)
+    assert first and 0 < first.step < 100_000
+
+    capsys.readouterr()
+    assert ended("tune", folder / "images", folder / "other.npz", *arguments[2:]) == 2
+    assert "holds another clip or caption: name another folder" in capsys.readouterr().err
+    t2v("tune", *arguments, "--steps", first.step + 2)
+    last = checkpoints.newest(out)
+    assert last and last.step == first.step + 2 and last.seconds > first.seconds
+    assert min(history(out)) <= first.step, "its figures go on too"
+
+    t2v("generate", out, CAPTION, "--count", 2, "--out", tmp_path / "clips.npz")
+    assert load_npz(tmp_path / "clips.npz")[0].shape == (2, 6, 16, 16, 3)
