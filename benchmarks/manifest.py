@@ -34,14 +34,12 @@ TRUTH = (
 OPEN = """
 import sys, time
 from pathlib import Path
-import pyarrow as pa
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
 
 def most():
     return next(int(line.split()[1]) / 1e3 for line in open("/proc/self/status") if line.startswith("VmHWM"))
 
-pa.chunked_array([[1]]).to_numpy()  # imports pandas, whatever the rows are
 before, wall, cpu = most(), time.perf_counter(), time.process_time()
 store = ClipStore(Manifest.load(Path(sys.argv[1])))
 store.manifest.caption(0), store.spec_of(0)

@@ -90,10 +90,10 @@ def following(manifest: "Manifest") -> NDArray[np.int64]:
     table = manifest.table
     if "source" not in table.column_names:
         return np.full(len(table), -1, np.int64)
-    source = table["source"].unify_dictionaries().combine_chunks()
+    source = np.from_dlpack(table["source"].chunk(0).indices)
     kinds = len(manifest.shapes) * manifest.caption_codes.astype(np.int64) + manifest.bucket_of
-    films = np.unique(source.indices.to_numpy() * (kinds.max() + 1) + kinds, return_inverse=True)[1]
-    start = table["source_frame"].to_numpy()
+    films = np.unique(source * (kinds.max() + 1) + kinds, return_inverse=True)[1]
+    start = manifest.numbers("source_frame")
     frames = np.array([spec.frames for spec in manifest.shapes])[manifest.bucket_of]
     place = films * (start.max() + frames.max() + 1) + start
     order = np.argsort(place)

@@ -319,9 +319,9 @@ def _require_free(out: Path, wanted: Mapping[str, object]) -> None:
 def _finished(out: Path, sources: int) -> Ingested | None:
     """The counts of the dataset in `out`, if it is complete."""
     try:
-        train = len(Manifest.load(out).captions)
+        train = Manifest.load(out).config.clips
         folder = out / VALIDATION
-        validation = len(Manifest.load(folder).captions) if (folder / MANIFEST).is_file() else 0
+        validation = Manifest.load(folder).config.clips if (folder / MANIFEST).is_file() else 0
         return Ingested(sources, train, validation, pq.read_metadata(out / REJECTS).num_rows)
     except (LabError, OSError, pa.ArrowException):
         return None

@@ -72,7 +72,7 @@ class Manifest:
     """16 hex digits that change with any byte of any shard."""
     shards: tuple[Shard, ...]
     table: pa.Table
-    """`write.row_schema`, one row per clip; row i is clip i."""
+    """`write.row_schema`, one row per clip; row i is clip i. Each column is one piece."""
 
     @property
     def spec(self) -> ClipSpec:
@@ -86,21 +86,22 @@ class Manifest:
     @cached_property
     def captions(self) -> list[str]:
         """Of every clip. Equal ones are one object; a million different ones take 100 MB."""
-        words = self._caption.dictionary.to_numpy(zero_copy_only=False)
-        pa.default_memory_pool().release_unused()
+        words = np.array(self._caption.dictionary.to_pylist(), object)
         captions: list[str] = words[self.caption_codes].tolist()
         return captions
 
     @cached_property
     def caption_codes(self) -> NDArray[np.int32]:
         """Of every clip a number, equal for equal captions."""
-        codes: NDArray[np.int32] = self._caption.indices.to_numpy()
-        return codes
+        return np.from_dlpack(self._caption.indices)
 
-    @cached_property
+    def numbers(self, column: str) -> NDArray[np.int64]:
+        """A column of numbers, not copied."""
+        return np.from_dlpack(self.table[column].chunk(0))
+
+    @property
     def _caption(self) -> pa.DictionaryArray:
-        column = self.table["caption"]
-        return column.chunk(0) if column.num_chunks == 1 else column.unify_dictionaries().combine_chunks()
+        return self.table["caption"].chunk(0)
 
     @cached_property
     def shapes(self) -> tuple[ClipSpec, ...]:
@@ -112,7 +113,7 @@ class Manifest:
         """Of every clip the number of its shape in `shapes`."""
         if len(self.shapes) == 1:
             return np.zeros(len(self.table), np.int64)
-        facts = np.stack([self.table[name].to_numpy() for name in shape_columns(self.config.buckets)], 1)
+        facts = np.stack([self.numbers(name) for name in shape_columns(self.config.buckets)], 1)
         numbers = np.full(len(facts), -1)
         for number, spec in enumerate(self.shapes):
             numbers[(facts == shape_facts(spec)).all(1)] = number

@@ -43,7 +43,7 @@ class SplitWriter(AbstractContextManager["SplitWriter"]):
     def __init__(self, folder: Path, options: IngestOptions, old: Manifest | None = None) -> None:
         self.folder, self.options, self._old = folder, options, old
         self._first = len(old.shards) if old else 0
-        self._clips = self.clips = len(old.captions) if old else 0
+        self._clips = self.clips = old.config.clips if old else 0
         self._counts = (
             [bucket.clips for bucket in was] if old and (was := old.config.buckets) else [0] * len(options.shapes)
         )

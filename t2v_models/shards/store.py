@@ -26,7 +26,7 @@ class ClipStore:
 
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
-        self._offset, self._length = (manifest.table[c].to_numpy() for c in ("frames_offset", "frames_size"))
+        self._offset, self._length = (manifest.numbers(c) for c in ("frames_offset", "frames_size"))
         self._open = lru_cache(OPEN_SHARDS)(self._map)
 
     def __len__(self) -> int:
