@@ -93,11 +93,13 @@ class Manifest:
     @cached_property
     def caption_codes(self) -> NDArray[np.int32]:
         """Of every clip a number, equal for equal captions."""
-        return np.from_dlpack(self._caption.indices)
+        codes: NDArray[np.int32] = np.from_dlpack(self._caption.indices)  # type: ignore[assignment]  # of any dtype
+        return codes
 
     def numbers(self, column: str) -> NDArray[np.int64]:
         """A column of numbers, not copied."""
-        return np.from_dlpack(self.table[column].chunk(0))
+        numbers: NDArray[np.int64] = np.from_dlpack(self.table[column].chunk(0))  # type: ignore[assignment]  # of any
+        return numbers
 
     @property
     def _caption(self) -> pa.DictionaryArray:
