@@ -90,7 +90,8 @@ def _in_words(fault: ErrorDetails, config: type[BaseModel] | None) -> str:
             bound = f"at least {about['min_length']}" if kind == "too_short" else f"at most {about['max_length']}"
             what = f"should have {bound} of them, not {about['actual_length']}"
         case "tuple_type" | "list_type":
-            what = "should be a list"
+            items = re.findall(r"[^\s,()\[\]]+", str(found)) if isinstance(found, str | int | float) else []
+            what = f"should be a list, as [{','.join(items)}]" if items else "should be a list"
         case "model_type" | "model_attributes_type" | "dict_type":
             what = "should be keys with their values"
         case "int_parsing_size":

@@ -40,6 +40,11 @@ def test_a_value_out_of_range_is_named_with_what_was_found() -> None:
         ),
         ({"dataset": 3}, "dataset: should be keys with their values (found 3)"),
         ({"evaluation": {"splits": {"s0": 1}}}, "evaluation.splits: should be a list"),
+        ({"evaluation": {"splits": "s0"}}, "evaluation.splits: should be a list, as [s0] (found 's0')"),
+        (
+            {"evaluation": {"splits": "(s0, s1)"}},
+            "evaluation.splits: should be a list, as [s0,s1] (found '(s0, s1)')",
+        ),
     ],
 )
 def test_a_mistake_deep_inside_is_one_sentence_without_braces(values: dict[str, object], sentence: str) -> None:

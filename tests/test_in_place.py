@@ -12,7 +12,7 @@ from t2v_models.clips.media import to_webp
 from t2v_models.config import LabError
 from t2v_models.shards.opened import open_data
 from t2v_models.shards.stream import DeviceClips, batches
-from tasks.subjects import subject
+from tasks.subjects import dataset_like, subject
 from tests.commands import t2v
 from tests.runs import train_on
 from tests.tiny import noise, pack
@@ -67,6 +67,8 @@ def test_a_model_learns_from_them(tmp_path: Path) -> None:
     assert clip.is_file()
     with pytest.raises(LabError, match="learnt from tars where they lie, .* so nothing judges it: 't2v ingest'"):
         subject(tmp_path / "run")
+    with pytest.raises(LabError, match="tars holds tars of others and no manifest.parquet: .*`t2v ingest`"):
+        dataset_like(tmp_path / "tars")
 
 
 @pytest.mark.parametrize(

@@ -199,6 +199,10 @@ def require_finished(folder: Path) -> None:
     if not os.path.lexists(folder / MANIFEST):
         if any(folder.glob("shard-*.tar*")):
             raise LabError(f"{folder} is half-written: run `t2v render` again with the same options to finish it")
+        if any(folder.glob("*.tar*")):
+            raise LabError(
+                f"{folder} holds tars of others and no {MANIFEST}: make a dataset of them by `t2v ingest` and name it"
+            )
         what = "is a run" if (folder / "checkpoints").is_dir() else f"holds no {MANIFEST}"
         raise LabError(f"{folder} {what}: name the folder of a dataset, or make one with `t2v render`")
 
