@@ -198,7 +198,7 @@ def test_whole_films_have_no_damage(whole: dict[str, Path], tmp_path: Path) -> N
         with av.open(str(path)) as container:
             kind, track = container.format.name, container.streams.video[0].id
         assert not broken(path, kind, track)
-        assert not is_cut(path, kind)
+        assert not is_cut(path, kind, track)
 
 
 def noticed(path: Path) -> list[str]:

@@ -17,6 +17,9 @@ NO_ZEROS = ("h264", "hevc", "vp8", "vp9", "av1")
 ZEROS_LAST = ("mpeg1video", "mpeg2video", "mpeg4", "h263", "flv1", "mjpeg")
 """Coders that may fill up a picture with zeros."""
 
+UNENDED = ("hevc", "vvc")
+"""Coders whose decoders do not notice that a picture ends too early."""
+
 HASH = re.compile(rb"\x50\x01\x84[\x03\x05\x07\x0d\x11\x31]", re.DOTALL)
 """How a digest of the decoded picture begins in HEVC, which its decoder compares: ITU-T H.265, section D.2.19."""
 
@@ -38,8 +41,11 @@ class Signs:
         self._stop = 0
         """Of the hole at which the reader is."""
         kind = container.format.name
-        self._holes, self.cut = broken(path, kind, stream.id), is_cut(path, kind)
-        """The second is whether the film ends too early: its last picture may then not be whole."""
+        self._holes = broken(path, kind, stream.id)
+        self.end = CUT if is_cut(path, kind, stream.id) else None
+        """Why the last picture may not be whole, if so."""
+        if self._codec in UNENDED and kind in ("mpeg", *UNENDED):
+            self.end = self.end or f"nothing in {self._codec.upper()} in such a file tells whether it ends whole"
         self.held = float(avi_held(path, stream.index) * stream.time_base) if kind == "avi" else 0.0
         """Until when, in seconds, empty packets or chunks hold the picture before them."""
         chunks = [e.pos for e in stream.index_entries if e.size] if kind == "avi" else []
@@ -89,7 +95,7 @@ class Signs:
         """What should have come before the end, if anything."""
         if self._holes or 0 < self._next < len(self._chunks):
             return "pictures are missing at the end"
-        return CUT if self.cut else None
+        return self.end
 
 
 def _zeros_are_even_blocks(jpeg: bytes) -> bool:

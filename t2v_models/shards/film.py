@@ -28,7 +28,7 @@ from t2v_models.shards.colour import UNSPECIFIED, rgb, tell_colours
 from t2v_models.shards.damage import Signs
 from t2v_models.shards.picture import MOST_PIXELS, Shown, Told, check_size
 from t2v_models.shards.said import fault_of, listening, sign_in
-from t2v_models.shards.structure import CUT, is_checked, is_piped
+from t2v_models.shards.structure import is_checked, is_piped
 from t2v_models.shards.unread import is_profile_5
 
 DEEPEST = 16
@@ -175,8 +175,8 @@ def _decoded(packets: Iterator[_Read], decoder: Any, signs: Signs, size: int, to
                     packet.opaque = number
                     if packet.size:
                         fault = fault or ("a packet is marked as damaged" if packet.is_corrupt else signs.of(packet))
-                        if signs.cut and (after is None or not after.size):
-                            fault = fault or CUT
+                        if after is None or not after.size:
+                            fault = fault or signs.end
                         key = number if packet.is_keyframe else key
                 frames = decoder.decode(packet)
             except av.EOFError:

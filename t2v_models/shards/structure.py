@@ -56,10 +56,11 @@ def is_checked(path: Path, container: str) -> bool:
         return has_checksums(data)
 
 
-def is_cut(path: Path, container: str) -> bool:
-    """Whether a film is shorter, in bytes, than it says, or ends amid a part of it."""
+def is_cut(path: Path, container: str, track: int) -> bool:
+    """Whether a film is shorter, in bytes, than it says, or ends amid a part of it; `track` as in `broken`."""
     ends: Callable[[mmap], bool] | None = {
-        "avi": _avi_ends, "asf": is_whole, "mpegts": _ts_ends, "mpeg": _ps_ends, "ogg": _ogg_ends, "gif": _gif_ends
+        "avi": _avi_ends, "asf": is_whole, "mpegts": partial(_ts_ends, track), "mpeg": _ps_ends, "ogg": _ogg_ends,
+        "gif": _gif_ends,
     }.get(container)  # fmt: skip
     if ends is None:
         return False
@@ -185,10 +186,32 @@ def _ts_packets(data: mmap) -> tuple[int, int]:
     return 0, 0
 
 
-def _ts_ends(data: mmap) -> bool:
-    """Packets of a transport stream have one length."""
-    length, _ = _ts_packets(data)
-    return not length or len(data) % length == 0
+def _ts_ends(track: int, data: mmap) -> bool:
+    """Packets of a transport stream have one length. A picture begins in a packet of its own, so that the one in which
+    it ends is stuffed, but for one in 184 by chance; else what holds it may tell its length: ISO/IEC 13818-1, 2.4.3."""
+    length, mark = _ts_packets(data)
+    if not length or len(data) % length:
+        return not length
+    held = 0
+    for at in range(len(data) - length + mark, 0, -length):
+        packet = data[at : at + 188]
+        if not packet[3] & 0x10 or (packet[1] & 0x1F) << 8 | packet[2] != track:
+            continue
+        if not held and _is_stuffed(packet):
+            return True
+        start = 5 + packet[4] if packet[3] & 0x20 else 4
+        held += len(packet) - start
+        if packet[1] & 0x40:
+            return 0 < int.from_bytes(packet[start + 4 : start + 6], "big") <= held - 6
+    return True
+
+
+def _is_stuffed(packet: bytes) -> bool:
+    """Whether what lies before a packet's content is longer than what it tells: 2.4.3.4."""
+    if not packet[3] & 0x20:
+        return False
+    length, told = packet[4], packet[5]
+    return not length or not told or length > 1 + 6 * (told >> 4 & 1) + 6 * (told >> 3 & 1) + (told >> 2 & 1)
 
 
 def _ps_ends(data: mmap) -> bool:
