@@ -8,15 +8,18 @@ import re
 from pathlib import Path
 from typing import Any
 
-from t2v_models.shards.structure import CUT, avi_held, broken, is_cut
+from t2v_models.shards.structure import CUT, avi_held, broken, is_cut, is_of_boxes
 from t2v_models.shards.unread import is_layered
 
 HOLE = bytes(32)
-NO_ZEROS = ("h264", "hevc", "vp8", "vp9", "av1")
-"""Coders whose pictures never hold so many zeros: arithmetic codes look random, and a start code would stand there."""
+NO_ZEROS = ("h264", "hevc", "vp8", "vp9", "av1", "ffv1", "huffyuv", "ffvhuff", "magicyuv", "qtrle")
+"""Coders whose pictures never hold so many zeros: arithmetic codes look random, a start code would stand there, or
+zeros are the rarest pixels' code."""
 ZEROS_LAST = ("mpeg1video", "mpeg2video", "mpeg4", "h263", "flv1", "mjpeg")
 """Coders that may fill up a picture with zeros."""
 
+RAW = ("rawvideo", "v210", "v308", "v408", "v410", "r210", "yuv4", "ayuv")
+"""Coders to which any bytes are a picture."""
 UNENDED = ("hevc", "vvc")
 """Coders whose decoders do not notice that a picture ends too early."""
 
@@ -30,7 +33,11 @@ BROKEN = "a checksum is wrong or blocks are missing"
 
 
 class Signs:
-    """What the file itself says of its packets, taken in the order in which they are read."""
+    """What the file itself says of its packets, taken in the order in which they are read.
+
+    Raises:
+        ValueError: bytes are lost or added somewhere among raw pictures, all of which would be shifted from there on.
+    """
 
     def __init__(self, path: Path, container: Any, stream: Any) -> None:
         self._codec: str = stream.codec_context.codec.name
@@ -41,7 +48,11 @@ class Signs:
         self._stop = 0
         """Of the hole at which the reader is."""
         kind = container.format.name
+        if self._codec in RAW and "mov" in kind and not is_of_boxes(path):
+            raise ValueError("bytes are lost or added in it, and raw pictures do not tell where: make it anew")
         self._holes = broken(path, kind, stream.id)
+        self.keyed = not (kind == "avi" and self._holes)
+        """Whether packets tell which are key frames: AVI's index, once out of step, says so of all."""
         self.end = CUT if is_cut(path, kind, stream.id) else None
         """Why the last picture may not be whole, if so."""
         if self._codec in UNENDED and kind in ("mpeg", *UNENDED):
@@ -57,8 +68,9 @@ class Signs:
         if self.checked is None:
             self.checked = self._has_sums(stored)
             self.layered |= self._codec == "hevc" and is_layered(stored)
-        picture = stored.rstrip(b"\0") if self._codec in ZEROS_LAST else stored if self._codec in NO_ZEROS else b""
-        if HOLE in picture and not (self._codec == "mjpeg" and _zeros_are_even_blocks(stored)):
+        picture = stored.rstrip(b"\0") if self._codec in ZEROS_LAST else stored
+        no_zeros = self._codec in (*NO_ZEROS, *ZEROS_LAST) or (self._codec == "utvideo" and _is_left_predicted(stored))
+        if no_zeros and HOLE in picture and not (self._codec == "mjpeg" and _zeros_are_even_blocks(stored)):
             return "there are zeros in a picture's code"
         if stored and not any(stored) and self._codec in ZEROS_LAST:
             return "a picture's code is nothing but zeros"
@@ -96,6 +108,12 @@ class Signs:
         if self._holes or 0 < self._next < len(self._chunks):
             return "pictures are missing at the end"
         return self.end
+
+
+def _is_left_predicted(utvideo: bytes) -> bool:
+    """Whether a picture of UT Video tells, in its last four bytes, that each pixel is coded as its difference from the
+    one before: zeros are then the rarest difference, else they may be even areas."""
+    return len(utvideo) > 3 and utvideo[-3] & 3 == 1
 
 
 def _zeros_are_even_blocks(jpeg: bytes) -> bool:

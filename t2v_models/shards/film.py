@@ -177,7 +177,7 @@ def _decoded(packets: Iterator[_Read], decoder: Any, signs: Signs, size: int, to
                         fault = fault or ("a packet is marked as damaged" if packet.is_corrupt else signs.of(packet))
                         if after is None or not after.size:
                             fault = fault or signs.end
-                        key = number if packet.is_keyframe else key
+                        key = number if packet.is_keyframe and signs.keyed else key
                 frames = decoder.decode(packet)
             except av.EOFError:
                 pass  # all was given after the last packet

@@ -9,7 +9,10 @@ import av
 
 HARMLESS = ("SEI type", "APP fields", "missing picture in access unit")
 """Of what decoders call errors: these concern parts beside the pictures."""
-TELLING = ("concealing", "undecodable", "Packet corrupt", "incomplete packet", "EOI", "Extra padding", "size mismatch")
+TELLING = (
+    "concealing", "undecodable", "Packet corrupt", "incomplete packet", "EOI", "Extra padding", "size mismatch",
+    "bits left after decoding",
+)  # fmt: skip
 """Of what they call no error, and of what demuxers say: signs that pictures are damaged."""
 
 

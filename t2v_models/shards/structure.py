@@ -68,6 +68,17 @@ def is_cut(path: Path, container: str, track: int) -> bool:
         return not ends(data)
 
 
+def is_of_boxes(path: Path) -> bool:
+    """Whether the boxes of mov or mp4 end where the file does: ISO/IEC 14496-12, section 4.2."""
+    with path.open("rb") as stream, mmap(stream.fileno(), 0, access=ACCESS_READ) as data:
+        at = 0
+        while at + 8 <= len(data):
+            size = int.from_bytes(data[at : at + 4], "big")
+            size = int.from_bytes(data[at + 8 : at + 16], "big") if size == 1 else size or len(data) - at
+            at += max(size, 8)
+        return at == len(data)
+
+
 def _avi(data: mmap) -> Iterator[range]:
     """Chunks of an AVI: a name, a size and as many bytes, to an even place."""
     at = data.find(b"movi") + 4
