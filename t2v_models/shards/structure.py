@@ -58,14 +58,14 @@ def is_checked(path: Path, container: str) -> bool:
 
 def is_cut(path: Path, container: str, track: int) -> bool:
     """Whether a film is shorter, in bytes, than it says, or ends amid a part of it; `track` as in `broken`."""
-    ends: Callable[[mmap], bool] | None = {
+    ends: dict[str, Callable[[mmap], bool]] = {
         "avi": _avi_ends, "asf": is_whole, "mpegts": partial(_ts_ends, track), "mpeg": _ps_ends, "ogg": _ogg_ends,
         "gif": _gif_ends,
-    }.get(container)  # fmt: skip
-    if ends is None:
+    }  # fmt: skip
+    if container not in ends:
         return False
     with path.open("rb") as stream, mmap(stream.fileno(), 0, access=ACCESS_READ) as data:
-        return not ends(data)
+        return not ends[container](data)
 
 
 def is_of_boxes(path: Path) -> bool:
