@@ -167,7 +167,7 @@ def _scores(scores: dict[str, dict[str, Score]]) -> str:
     if not metrics:
         return ""
     head = "".join(
-        f'<th class="number">{split_name(split)}<br><small>{escape(about_split(split))}</small></th>'
+        f'<th class="number">{split_name(split)}<small>{escape(about_split(split))}</small></th>'
         for split in scores
     )
     rows = []
