@@ -167,8 +167,7 @@ def _scores(scores: dict[str, dict[str, Score]]) -> str:
     if not metrics:
         return ""
     head = "".join(
-        f'<th class="number">{split_name(split)}<small>{escape(about_split(split))}</small></th>'
-        for split in scores
+        f'<th class="number">{split_name(split)}<small>{escape(about_split(split))}</small></th>' for split in scores
     )
     rows = []
     for metric in metrics:
