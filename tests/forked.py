@@ -1,4 +1,5 @@
-"""Processes forked from a server that has imported torch and its compiler once, which takes five seconds each time."""
+"""Processes forked from a server that has imported once what they need: torch, its compiler and diffusers take ten
+seconds each time."""
 
 import os
 import signal
@@ -18,7 +19,7 @@ PATIENCE = 300
 def start(work: Callable[..., None], *arguments: Any) -> BaseProcess:
     """A process of its own that does the work."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["torch._dynamo", "tests.runs"])
+    context.set_forkserver_preload(["torch._dynamo", "tests.runs", "tests.preloaded"])
     process = context.Process(target=work, args=arguments)
     process.start()
     return process

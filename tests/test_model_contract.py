@@ -32,10 +32,10 @@ def fresh(config: FamilyConfig, spec: ClipSpec, seed: int = 0) -> VideoModel:
     return built(config, spec, PROMPTS)
 
 
-each_sampler = pytest.mark.parametrize(  # those that make clips of prompts
-    "config",
-    [config for config in TINY if not isinstance(fresh(config, SMALL), RoundTrip)],
-    ids=lambda config: config.name,
+ROUND_TRIPS = ("video_tokenizer", "frame_autoencoder")
+"""Families that give clips back and make none of prompts."""
+each_sampler = pytest.mark.parametrize(
+    "config", [config for config in TINY if config.name not in ROUND_TRIPS], ids=lambda config: config.name
 )
 
 
@@ -176,7 +176,8 @@ def test_captions_outside_the_grammar_are_learnt_from(config):
     frames = batch_of(SMALL, prompts=3, group=1).frames
     metrics = step(model, Batch(frames, captions))
     assert all(torch.isfinite(value) for value in metrics.values())
-    if not isinstance(model, RoundTrip):
+    assert isinstance(model, RoundTrip) == (config.name in ROUND_TRIPS)
+    if config.name not in ROUND_TRIPS:
         assert video_of(model, ["a cat runs"], [0]).shape == (1, 3, SMALL.frames, SMALL.size, SMALL.size)
 
 

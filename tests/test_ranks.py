@@ -53,13 +53,14 @@ def steps(out: Path, parts: int = 1) -> None:
 
 
 def steps_of_rank(folder: Path) -> None:
-    """Whole and in parts; and whole as if every rank had a machine of its own, by gloo."""
+    """Whole; two also in parts, and three as if every rank had a machine of its own, by gloo."""
     who = f"{share().rank} of {share().world}"
     steps(folder / f"rank {who}")
-    if share().world < 4:
+    if share().world == 2:
         steps(folder / f"parts of rank {who}", parts=2)
-    os.environ["LOCAL_WORLD_SIZE"] = "1"
-    steps(folder / f"distant rank {who}")
+    if share().world == 3:
+        os.environ["LOCAL_WORLD_SIZE"] = "1"
+        steps(folder / f"distant rank {who}")
 
 
 def part(frames: torch.Tensor, captions: tuple[str, ...], group: int) -> Batch:
@@ -143,13 +144,12 @@ def test_gradients_losses_and_weights_are_those_of_one_process(tmp_path: Path) -
     try:
         steps(tmp_path / "alone")
         steps(tmp_path / "two parts", parts=2)
-        steps(tmp_path / "three parts", parts=3)
         steps(tmp_path / "four parts", parts=4)
     finally:
         torch.set_default_dtype(torch.float32)
     files = {file.name: safetensors.torch.load_file(file) for file in tmp_path.iterdir()}
     alone = files.pop("alone")
-    assert len(alone) > 100 and len(files) == 3 + 3 * 2 + 3 * 3 + 2 * 4
+    assert len(alone) > 100 and len(files) == 2 + 2 * 2 + 2 * 3 + 4
     for name, found in files.items():
         assert found.keys() == alone.keys()
         for key, value in alone.items():
