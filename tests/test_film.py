@@ -214,13 +214,15 @@ def test_hasty_pictures_are_shown_as_browsers_show_them(tmp_path: Path, kind: st
     assert [picture.seconds for picture in pictures(path)] == pytest.approx([expected, 0.07] * 5)
 
 
-def test_two_gifs_in_one_file_are_refused_and_other_bytes_behind_one_are_not(tmp_path: Path) -> None:
-    path = tmp_path / "a.gif"
+@pytest.mark.parametrize("kind", ["GIF", "WebP"])
+def test_two_animations_in_one_file_are_refused_and_other_bytes_behind_one_are_not(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"a.{kind}"
     Image.new("L", (16, 16)).save(path, save_all=True, append_images=[Image.new("L", (16, 16), 9)], duration=100)
     one = path.read_bytes()
     assert len(seen(put(tmp_path, "b.gif", one + b"more", None))) == 2
-    with pytest.raises(ValueError, match="another GIF lies behind it"):
-        seen(put(tmp_path, "c.gif", one + one, None))
+    for between in (b"", b"\0\0", b"\r\n" * 9):
+        with pytest.raises(ValueError, match=f"another {kind} lies behind it"):
+            seen(put(tmp_path, "c.gif", one + between + one, None))
 
 
 def test_what_is_taken_away_from_a_gif_shows_what_lay_there_before(tmp_path: Path) -> None:

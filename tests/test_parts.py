@@ -5,11 +5,14 @@ from pathlib import Path
 
 import av
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.shards.decode import shown
+from t2v_models.shards.export import to_npz
 from t2v_models.shards.ingest import ingest
+from t2v_models.shards.ingest_report import NOTICES
 from t2v_models.shards.ingested import IngestOptions
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.picture import Told
@@ -53,6 +56,15 @@ def test_parts_are_counted_from_where_the_file_begins(tmp_path: Path, suffix: st
     assert Manifest.load(tmp_path / "out").table["source_frame"].to_pylist() == [first, first + 5]
     seen = clips(tmp_path / "out")[:, :, 8, 8, 0].ravel()
     np.testing.assert_allclose(seen, 6 * np.arange(first, first + 10), atol=3)
+
+
+def test_a_part_that_ends_after_its_film_is_told(tmp_path: Path) -> None:
+    put(tmp_path / "source", "a.npz", to_npz(noise(0, 24), 10), None)
+    for end, told in (("2.5", 0), ("2.6", 1), ("99", 1), ("", 0)):
+        table = put(tmp_path / "source", "t.csv", f"path,caption,start,end\na.npz,a cat,0.5,{end}\n".encode(), None)
+        ingest(table, tmp_path / f"out-{end}", OPTIONS)
+        notices = pq.read_table(tmp_path / f"out-{end}" / NOTICES)["notice"].to_pylist()
+        assert notices == ["a part of it is said to end after it does: its clips end with it"][:told]
 
 
 @pytest.mark.parametrize(("codec", "keys"), [("libx264", {"g": "3"}), ("libx265", HASTY)])

@@ -91,6 +91,11 @@ def test_a_quote_after_a_blank_is_a_quote(tmp_path: Path) -> None:
     ("t.csv", b"path,caption,start,end_frame\na.webp,x,0,9\n", r"column end_frame, .* is the end with --column end="),
     ("t.jsonl", b'{"path": "a.webp", "text": "x", "timestamp": [0, 2]}\n', "has the column timestamp, which seems to"),
     ("t.csv", b"path,caption,\na.webp,a cat,\na.webp,a ball, left\n", "t.csv line 3 has 'left' in a column without a"),
+    ("t.csv", b"path,caption,Unnamed: 2\na.webp,a ball,left\n", "t.csv line 2 has 'left' in a column without a name"),
+    ("t.csv", b"path,caption,note\na.webp,a cat,b\na.webp,a ball, left\n", "line 3 has 'left' behind a blank, as if"),
+    ("t.csv", b"caption,group,path\na ball, left,a.webp\n", "line 2 has 'left' behind a blank, as if it were the end"),
+    ("t.csv", b"path,caption,frames\na.webp,x,9\na.webp,x,5-15\n", r"column frames .5-15., which seems .*start="),
+    ("t.jsonl", b'{"path": "a", "text": "x", "clip_frames": [5, 15]}\n', r"column clip_frames ..5, 15.., which seems"),
     ("t.csv", b",caption,path\na ball, left,a.webp\n", "t.csv line 2 has 'a ball' in a column without a name"),
     ("t.jsonl", b'{"path": "a", "text": "x", "end": 1}\n{"path": "a", "text": "x", "to": 1}\n', "has the column to"),
     ("t.csv", "path,caption\na.webp,a cat\n".encode("utf-16"), "t.csv is not UTF-8 but, it seems, UTF-16: save it"),
@@ -145,6 +150,7 @@ def test_columns_of_common_names_are_understood_and_others_named(
     ("length", "2", (0, None), "length"),
     ("duration_ms,frame_count,created_time", "1,2,3", (0, None), "duration_ms, frame_count, created_time"),
     ("trend,into_the_wild,num_frames", "1,2,3", (0, None), "trend, into_the_wild, num_frames"),
+    ("position,video_id,count", "left,7-8,2", (0, None), "position, video_id, count"),
     ("start,end,start_frame,timestamp", "1,2,7,8", (1, 2), "start_frame, timestamp"),
 ])  # fmt: skip
 def test_how_long_a_part_is_counts_where_it_has_a_start_and_no_end(
@@ -160,8 +166,9 @@ def test_how_long_a_part_is_counts_where_it_has_a_start_and_no_end(
 @pytest.mark.parametrize(("names", "key"), [
     ("startFrame endFrame from,to in,out in_point t0,t1 frame_range interval span time timeMs", "start"),
     ("startMS startframe frame_idx clipStart Timestamp1 START_FRAME first_frame,last_frame", "start"),
+    ("ts seek moment clip_ts debut,fin", "start"),
     ("start,finish start,last start,to start,endFrame start,end_ms start,out_point start,time_span", "end"),
-    ("start,length start,len start,dur start,durationMs start,duration_frames start,num_frames", "duration"),
+    ("start,length start,len start,dur start,durationMs start,nframes start,num_frames", "duration"),
 ])  # fmt: skip
 def test_columns_that_say_a_part_in_a_way_that_is_not_understood_are_refused(
     tmp_path: Path, names: str, key: str
@@ -184,15 +191,18 @@ def test_rows_whose_end_and_duration_differ_are_rejected_and_null_is_no_column(t
     ]
     rows = b"""{"path": "a.webp", "caption": "a", "start": 0.5, "duration": "0:01"}
 {"Path": "a.webp", "text": "b", "start": 0.5, "end": null, "duration": 0.5}
-{"path": "a.webp", "caption": "c", "start": 0.5, "end": 3}"""
+{"path": "a.webp", "caption": "c", "start": 0.5, "end": 3, "note": null}"""
     found = list_sources(put(tmp_path, "t.jsonl", rows, None))
     assert found.sources[0].excerpts == (Excerpt("b", 0.5, 1), Excerpt("a", 0.5, 1.5), Excerpt("c", 0.5, 3))
     assert found.notices == []
 
 
 def test_the_numbers_that_pandas_writes_before_rows_are_no_surplus(tmp_path: Path) -> None:
-    table = put(tmp_path, "t.csv", b",path,caption,\n0,a.webp,a cat,\n1,b.webp,a dog,\n", None)
-    assert [(row.path, row.caption) for row in table_rows(table)] == [("a.webp", "a cat"), ("b.webp", "a dog")]
+    for header, further in (("", ""), ("Unnamed: 0", ""), ("id", " a note"), ("", '"so, it is"')):
+        rows = f"0,a.webp, a cat,{further}\n1, b.webp, a dog, {further}\n"
+        head = f"{header},path,caption,{'note' if further else ''}\n"
+        found = table_rows(put(tmp_path, "t.csv", (head + rows).encode(), None))
+        assert [(row.path, row.caption) for row in found] == [("a.webp", "a cat"), ("b.webp", "a dog")]
 
 
 def test_rows_give_several_captions_and_parts_of_a_film(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def ingest(
     column: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="KEY=NAME", help="What the table calls path, caption, start, end, group; may be repeated."
+            metavar="KEY=NAME", help="What the table calls path, caption, start, end, duration, group; may be repeated."
         ),
     ] = None,
     size: Annotated[str, typer.Option(help="In pixels, 16 to 512: 64, or width first 64x36.")] = "64",

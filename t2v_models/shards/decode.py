@@ -25,7 +25,7 @@ from t2v_models.shards.film import film
 from t2v_models.shards.frames import FRAME_SUFFIXES, frame_files
 from t2v_models.shards.paths import printable
 from t2v_models.shards.picture import Shown, Told, check_size, on_white
-from t2v_models.shards.structure import gif_controls
+from t2v_models.shards.structure import gif_controls, see_one_webp
 
 LONGEST_PICTURE = 600.0
 """Seconds one picture may stand still: times beyond this are damage."""
@@ -60,6 +60,7 @@ def shown(path: Path, fps: float, told: Told) -> Iterator[Shown]:
         check_size(*struct.unpack("<HH", start[6:10]))
         return map(_believed, _gif(path, told))
     if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+        see_one_webp(path)
         return map(_believed, _animation(path, told))
     return film(path, told)
 

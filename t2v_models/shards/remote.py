@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
-import aiohttp
 import fsspec
 import numpy as np
 import pyarrow as pa
@@ -41,7 +40,6 @@ TRIES, FIRST_WAIT = 4, 0.5
 AT_ONCE = 8
 """Shards fetched at the same time: most of a small shard's time is the way there."""
 CACHE_GIB = 10.0
-_FAULTS = (OSError, pa.ArrowException, aiohttp.ClientError, ValueError, ImportError)
 _FINAL = (FileNotFoundError, PermissionError, ValueError, ImportError)
 """Faults that asking again does not mend."""
 
@@ -259,11 +257,13 @@ def _copy(url: str, name: str, target: IO[bytes], sha256: str | None) -> None:
 
 
 def _chunks(url: str, name: str) -> Iterator[bytes]:
+    import aiohttp  # here: it takes long, and most read no URL
+
     try:
         with closing(_opened(url, name)) as stream:
             while chunk := stream.read(1 << 20):
                 yield chunk
-    except _FAULTS as error:
+    except (OSError, pa.ArrowException, aiohttp.ClientError, ValueError, ImportError) as error:
         hidden = error.__cause__ if isinstance(error, FileNotFoundError) else None
         fault = hidden or error  # fsspec calls every fault that it meets while it asks for the size "not found"
         reason = str(fault).split("\n")[0] or type(fault).__name__
@@ -280,7 +280,10 @@ def _opened(url: str, name: str) -> IO[bytes]:
         stream: IO[bytes] = system.open_input_stream(path)
         return stream
     options: dict[str, Any] = {}
-    if parts.scheme in ("http", "https"):  # one request for all; by default it would have to be done in five minutes
+    if parts.scheme in ("http", "https"):
+        import aiohttp
+
+        # one request for all; by default it would have to be done in five minutes
         patience = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
         options = {"block_size": 0, "client_kwargs": {"timeout": patience}}
     opened: IO[bytes] = fsspec.open(whole, "rb", **options).open()

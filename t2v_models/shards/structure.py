@@ -273,9 +273,20 @@ def gif_controls(path: Path) -> list[int | None]:
     """
     with path.open("rb") as stream, mmap(stream.fileno(), 0, access=ACCESS_READ) as data:
         controls, end = _gif_blocks(data)
-        if data[end : end + 5] == b";GIF8":
+        if max(data.find(b"GIF87a", end), data.find(b"GIF89a", end)) >= 0:
             raise ValueError("another GIF lies behind it in the same file: cut it in two")
         return controls
+
+
+def see_one_webp(path: Path) -> None:
+    """See that a file holds one WebP.
+
+    Raises:
+        ValueError: another follows, of which decoders say nothing.
+    """
+    with path.open("rb") as stream, mmap(stream.fileno(), 0, access=ACCESS_READ) as data:
+        if data.find(b"WEBPVP8", 8 + int.from_bytes(data[4:8], "little")) >= 0:
+            raise ValueError("another WebP lies behind it in the same file: cut it in two")
 
 
 def _gif_ends(data: mmap) -> bool:

@@ -7,7 +7,6 @@ an open quote swallows the rows below it.
 import csv
 import io
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,40 +15,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from t2v_models.config import LabError, near
+from t2v_models.shards.columns import COLUMNS, NAMELESS, Columns, choose, chosen, require
 from t2v_models.shards.paths import printable
 
 TABLE_SUFFIXES = (".csv", ".jsonl", ".parquet")
-COLUMNS: dict[str, tuple[str, ...]] = {
-    "path": ("path", "file_name", "filename", "file", "file_path", "video", "video_path", "clip", "clip_path"),
-    "caption": ("caption", "captions", "text", "prompt", "description"),
-    "start": ("start", "start_time", "start_s", "start_sec", "start_seconds", "start_timestamp", "begin"),
-    "end": ("end", "end_time", "end_s", "end_sec", "end_seconds", "end_timestamp", "stop"),
-    "duration": ("duration", "duration_s", "duration_sec", "duration_seconds"),
-    "group": ("group",),
-}
-"""What each column may be called besides its own name, which comes first; in any case, and `startTime` as well."""
-NEEDED = ("path", "caption")
-SURE = {"start", "begin", "timestamp", "timestamps", "segment", "segments", "trim", "offset", "end", "stop"}
-"""Words that say which part of a film is meant wherever they stand in a column's name."""
-SPANS = {"interval", "span", "range", "window"}
-STARTS = SPANS | {
-    "start", "begin", "timestamp", "timestamps", "segment", "segments", "trim", "offset", "first", "from", "in", "at",
-    "t", "time", "times", "frame", "onset", "part", "cut",
-}  # fmt: skip
-ENDS = SPANS | {"end", "stop", "finish", "last", "until", "till", "to", "out"}
-LENGTHS = {"duration", "dur", "length", "len", "frames", "count", "num", "n", "seconds"}
-"""Without a start they speak of the whole film."""
-BESIDE = {
-    "video", "clip", "film", "s", "ms", "sec", "secs", "second", "seconds", "msec", "millis", "milliseconds", "us",
-    "point", "mark", "index", "idx", "id", "no", "number", "position", "pos", "code",
-}  # fmt: skip
-"""Words that say nothing else when they stand beside the others."""
 LONGEST_CELL = 2**30
 """Characters of a cell: captions are cut later, and told of."""
 
-Values = dict[str, object]
-Found = dict[str, str]
-"""Which column of a table is the path, the caption, ..."""
+Rows = Iterator[tuple[str, dict[str, object]]]
+"""The place of each row, and what it says by `COLUMNS`."""
 
 
 @dataclass(frozen=True)
@@ -97,34 +71,48 @@ def table_rows(table: Path, columns: Mapping[str, str] | None = None, unread: li
         raise LabError(f"{printable(str(table))} cannot be read as a table ({error}): write it again") from error
 
 
-def _csv_rows(table: Path, asked: Mapping[str, str], unread: list[str]) -> Iterator[tuple[str, Values]]:
+def _csv_rows(table: Path, asked: Mapping[str, str], unread: list[str]) -> Rows:
     csv.field_size_limit(LONGEST_CELL)
     lines = io.StringIO(_text(table), newline="").readlines()
     reader = csv.reader(lines, strict=True, skipinitialspace=True)
     header: list[str] = []
-    found: Found | None = None
+    columns: Columns | None = None
     line = 1
     try:
         for cells in reader:
-            if found is None:
-                header, found = cells, _choose(table, cells, asked, unread)
+            if columns is None:
+                header, columns = cells, choose(table, cells, asked, unread)
             elif any(map(str.strip, cells)):
                 if len(cells) != len(header):
                     raise _broken(table, line, f"has {len(cells)} cells and the header {len(header)}")
                 further = lines[line : reader.line_num]
-                if hidden := _hidden(table, cells, further, header.index(found["path"])):
+                if hidden := _hidden(table, cells, further, header.index(columns.names["path"])):
                     raise _broken(table, line, f"leaves a quote open, in which the row {hidden[:40]!r} lies")
-                for place, (name, cell) in enumerate(zip(header, cells, strict=True)):
-                    counted = place == 0 and cell.strip().isdigit()  # pandas writes the numbers of rows so
-                    if cell.strip() and not name.strip() and not counted:
-                        raise _broken(table, line, f"has {cell[:40]!r} in a column without a name")
-                values = dict(zip(header, cells, strict=True))
-                yield f"line {line}", {key: values[name] for key, name in found.items()}
+                if surplus := _surplus(lines[line - 1 : reader.line_num], header, cells, columns):
+                    raise _broken(table, line, surplus)
+                yield f"line {line}", columns.of(table, dict(zip(header, cells, strict=True)))
             line = reader.line_num + 1
     except csv.Error as error:
         raise _broken(table, line, f"is no row ({error})") from error
-    if found is None:
-        _choose(table, header, asked, unread)
+    if columns is None:
+        choose(table, header, asked, unread)
+
+
+def _surplus(row: Sequence[str], header: Sequence[str], cells: Sequence[str], columns: Columns) -> str | None:
+    """What a row has too much, though it has as many cells as the header: something in a column without a name, or the
+    end of a caption that holds a comma in one that says nothing here, which a blank alone gives away."""
+    for place, (name, cell) in enumerate(zip(header, cells, strict=True)):
+        counted = place == 0 and cell.strip().isdigit()  # pandas writes the numbers of rows so
+        if cell.strip() and NAMELESS.fullmatch(name) and not counted:
+            return f"has {cell[:40]!r} in a column without a name"
+    behind = header.index(columns.names["caption"]) + 1
+    blanks = [cell[:1] == " " for cell in "".join(row).split(",")[1:]]
+    spaced = blanks[behind - 2] if behind > 1 else all(blanks)
+    said = [name for key, name in columns.names.items() if key != "group"]
+    unsaid = behind < len(header) and header[behind] not in said
+    if unsaid and '"' not in "".join(row) and blanks[behind - 1] and not spaced:
+        return f"has {cells[behind][:40]!r} behind a blank, as if it were the end of its caption"
+    return None
 
 
 def _hidden(table: Path, cells: Sequence[str], further: Sequence[str], place: int) -> str | None:
@@ -159,29 +147,29 @@ def _broken(table: Path, line: int, what: str) -> LabError:
     )
 
 
-def _json_rows(table: Path, asked: Mapping[str, str], unread: list[str]) -> Iterator[tuple[str, Values]]:
+def _json_rows(table: Path, asked: Mapping[str, str], unread: list[str]) -> Rows:
     """Each row has columns of its own: null is none."""
-    rows: list[tuple[int, Values]] = []
+    rows: list[tuple[int, dict[str, object]]] = []
     for number, line in enumerate(_text(table).split("\n"), 1):
         if line.strip():
             rows.append((number, _json(table, number, line)))
-    _find(table, list(dict.fromkeys(name for _, row in rows for name in row)), asked)
-    columns: dict[tuple[str, ...], Found] = {}
+    require(table, list(dict.fromkeys(name for _, row in rows for name in row)), asked)
+    columns: dict[tuple[str, ...], Columns] = {}
     for _, row in rows:
         names = _filled(row)
         if names not in columns:
-            columns[names] = _chosen(table, names, asked)
-    used = {name for found in columns.values() for name in found.values()}
-    unread += dict.fromkeys(name for _, row in rows for name in row if name not in used)
+            columns[names] = chosen(table, names, asked)
+    used = {name for found in columns.values() for name in found.names.values()}
+    unread += dict.fromkeys(name for _, row in rows for name in _filled(row) if name not in used)
     for number, row in rows:
-        yield f"line {number}", {key: row[name] for key, name in columns[_filled(row)].items()}
+        yield f"line {number}", columns[_filled(row)].of(table, row)
 
 
-def _filled(row: Values) -> tuple[str, ...]:
+def _filled(row: dict[str, object]) -> tuple[str, ...]:
     return tuple(name for name, value in row.items() if value is not None)
 
 
-def _json(table: Path, number: int, line: str) -> Values:
+def _json(table: Path, number: int, line: str) -> dict[str, object]:
     try:
         value = json.loads(line, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
@@ -193,7 +181,7 @@ def _json(table: Path, number: int, line: str) -> Values:
     raise LabError(f"{printable(str(table))} line {number} {why}: write one object a line, with a path and a caption")
 
 
-def _once(pairs: list[tuple[str, object]]) -> Values:
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if twice := next((name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i])), None):
         raise ValueError(f"it says {twice!r} twice")
     return dict(pairs)
@@ -206,16 +194,15 @@ def _text(table: Path) -> str:
     return content.decode("utf-8-sig", "surrogateescape")
 
 
-def _parquet_rows(table: Path, asked: Mapping[str, str], unread: list[str]) -> Iterator[tuple[str, Values]]:
+def _parquet_rows(table: Path, asked: Mapping[str, str], unread: list[str]) -> Rows:
     with table.open("rb") as stream:  # pyarrow opens no file whose name is not UTF-8
         file = pq.ParquetFile(stream)
-        found = _choose(table, file.schema_arrow.names, asked, unread)
+        columns = choose(table, file.schema_arrow.names, asked, unread)
         number = 0
-        for batch in file.iter_batches(columns=list(found.values())):
-            columns = {key: _values(batch.column(name)) for key, name in found.items()}
-            for values in zip(*columns.values(), strict=True):
+        for batch in file.iter_batches(columns=[*columns.names.values(), *columns.lengths]):
+            for values in zip(*map(_values, batch.columns), strict=True):
                 number += 1
-                row: Values = dict(zip(columns, values, strict=True))
+                row = columns.of(table, dict(zip(batch.schema.names, values, strict=True)))
                 if isinstance(path := row["path"], bytes):
                     row["path"] = path.decode("utf-8", "surrogateescape")
                 yield f"row {number}", row
@@ -233,84 +220,3 @@ def _values(column: pa.Array) -> list[object]:
 
 def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
-def _choose(table: Path, names: Sequence[str], asked: Mapping[str, str], unread: list[str]) -> Found:
-    """Which column of a table is which; those that say nothing are added to `unread`."""
-    _find(table, names, asked)
-    found = _chosen(table, names, asked)
-    unread += [name for name in names if name.strip() and name not in found.values()]
-    return found
-
-
-def _find(table: Path, names: Sequence[str], asked: Mapping[str, str]) -> None:
-    """See that a table has the columns that are needed."""
-    there = ", ".join(map(printable, names)) or "none"
-    for key in COLUMNS:
-        if (key in NEEDED or key in asked) and not _candidates(key, names, asked):
-            raise LabError(
-                f"{printable(str(table))} has no column {asked.get(key, key)!r} but {there}: "
-                f"name its columns path and caption, or say which it is with --column {key}=NAME"
-            )
-
-
-def _candidates(key: str, names: Sequence[str], asked: Mapping[str, str]) -> list[str]:
-    """As asked, else its own name, else all common names that are there."""
-    if key in asked:
-        return [name for name in names if name == asked[key]]
-    common = {name.replace("_", "") for name in COLUMNS[key]}
-    return [name for name in names if name == key] or [n for n in names if "".join(_words(n)) in common]
-
-
-def _chosen(table: Path, names: Sequence[str], asked: Mapping[str, str]) -> Found:
-    """Which column is which.
-
-    Raises:
-        LabError: several may be one, or one seems to say which part of a film is meant and is not understood.
-    """
-    found: Found = {}
-    for key in COLUMNS:
-        candidates = _candidates(key, names, asked)
-        if len(candidates) > 1:
-            raise LabError(
-                f"{printable(str(table))} has several columns that may be the {key}, "
-                f"{', '.join(map(printable, candidates))}: say which with --column {key}=NAME"
-            )
-        if candidates:
-            found[key] = candidates[0]
-    if "duration" not in asked and not found.keys() & {"start", "end"}:
-        found.pop("duration", None)  # of the whole film
-    others = [name for name in names if name not in found.values()]
-    if "start" not in found:
-        _see_no_part(table, "start", STARTS, others)
-    if not found.keys() & {"end", "duration"}:
-        _see_no_part(table, "end", ENDS, others)
-        if "start" in found:
-            _see_no_part(table, "duration", LENGTHS, others)
-    return found
-
-
-def _see_no_part(table: Path, key: str, telling: set[str], names: Sequence[str]) -> None:
-    """See that no column seems to be the `key` of a part, in units or words that are not understood."""
-    for name in names:
-        words = set(_pieces(name))
-        if words & telling & SURE or (words & telling and words <= STARTS | ENDS | BESIDE | telling):
-            raise LabError(
-                f"{printable(str(table))} has the column {printable(name)}, which seems to say what part of a film is "
-                "meant: give start and end in seconds or h:mm:ss, say which is the "
-                f"{key} with --column {key}=NAME, or leave it out"
-            )
-
-
-def _words(name: str) -> list[str]:
-    """Of a column's name: `Start time`, `start_time` and `startTime` are the same two."""
-    return re.findall(r"[^\W_]+", re.sub(r"(?<=[^\W_A-Z])(?=[A-Z])", " ", name).casefold())
-
-
-def _pieces(name: str) -> Iterator[str]:
-    """Its words without numbers, and what words written as one, as `startframe`, are made of if all is about parts."""
-    known = sorted((w for w in STARTS | ENDS | LENGTHS | BESIDE if len(w) > 1), key=len, reverse=True)
-    one = "|".join(known)
-    for word in _words(name):
-        letters = word.strip("0123456789")
-        yield from re.findall(one, letters) if re.fullmatch(f"(?:{one})+", letters) else [letters] if letters else []

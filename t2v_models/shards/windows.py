@@ -93,6 +93,8 @@ def windows(options: IngestOptions, job: Job) -> Windows:
         if not cutter.count and (cutter.start or cutter.end < math.inf):
             reason = f"its excerpt has {max(0, min(total, cutter.end) - cutter.start)} frames"
             found.append(Reject(source.path, cutter.start, f"{reason} {_needs(options)}"))
+    if any(cutter.count and math.inf > cutter.end > total + 1 for cutter in cutters):
+        told.note("a part of it is said to end after it does: its clips end with it")
     if ends_in and not any(isinstance(item, Reject) for item in found):
         told.lost = told.lost or f"it breaks off: its last pictures, too few for a clip, are damaged ({ends_in})"
     if told.lost:

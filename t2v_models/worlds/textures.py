@@ -9,7 +9,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
 
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import Config
@@ -140,6 +139,8 @@ def _filled(pattern: Floats, hidden: NDArray[np.bool_]) -> Floats:
     """A pattern `(h, w, 3)` that is the nearest seen where an object hides it in all frames."""
     if not hidden.any() or hidden.all():
         return np.zeros_like(pattern) if hidden.any() else pattern
+    from scipy.ndimage import distance_transform_edt  # takes long, and most datasets have no patterns
+
     rows, columns = distance_transform_edt(hidden, return_distances=False, return_indices=True)
     return np.asarray(pattern[rows, columns])
 
