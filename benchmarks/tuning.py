@@ -7,7 +7,11 @@
 
 Clips of a world are drawn, each is learnt as `t2v tune` does it, and prompts are asked that change one thing of it: the
 colour, the shape or the size. The world's reader says whether that is right and how far the object is from its path in
-the one clip. Beside it stand the same model before any update, and a copy of the clip. Prints a table.
+the one clip. Beside it stand the same model before any update, and a copy of the clip. Prints a table, and leaves the
+clips of each row in an archive, so that they stand beside other models too:
+
+    t2v evaluate tuning/tuned.npz --like data/shapes32
+    t2v compare runs/other tuning/tuned.npz --markdown
 """
 
 import argparse
@@ -123,9 +127,13 @@ class Row:
         self.name = name
         self.right: list[tuple[str, bool]] = []
         self.far: list[float] = []
+        self.clips: list[Frames] = []
+        self.prompts: list[str] = []
 
     def add(self, edits: Sequence[Edit], frames: Frames, original: Original, data: DatasetConfig) -> None:
         """Judge clips of edits."""
+        self.clips.append(frames)
+        self.prompts += prompts_of(edits)
         readings = data.rules.read(frames, [edit.meaning for edit in edits])
         self.right += [(edit.what, is_right(edit, one, data)) for edit, one in zip(edits, readings, strict=True)]
         self.far += [distance(one, original) for one in readings]
@@ -140,6 +148,16 @@ class Row:
         error = average(seen, "px")
         whole = share([right for _, right in self.right])
         return " | ".join(["", self.name, whole, *each, share(near), error, share(both), ""]).strip()
+
+    def save(self, out: Path, fps: int) -> None:
+        """Leave its clips as an archive; clip i has seed i."""
+        archive = out / f"{self.name.replace(' ', '-')}.npz"
+        save_clips(archive, np.concatenate(self.clips), self.prompts, list(range(len(self.prompts))), fps)
+
+
+def prompts_of(edits: Sequence[Edit]) -> tuple[str, ...]:
+    """As the model is asked them."""
+    return tuple(say(edit.meaning, WORDINGS[0]) for edit in edits)
 
 
 def share(hits: Sequence[bool]) -> str:
@@ -180,7 +198,7 @@ def one_clip_tuned(run: Path, data: DatasetConfig, out: Path, clips: int, edits:
         after, before = tuned(run, data, original, out / f"clip-{number}", steps)
         seconds += time.process_time() - begun
         asked = original.edits(edits, data.bands)
-        prompts = tuple(say(edit.meaning, WORDINGS[0]) for edit in asked)
+        prompts = prompts_of(asked)
         request = Request(prompts, tuple(range(edits)))
         copies = np.repeat(original.frames[None], edits, 0)
         ways: dict[str, Callable[[], Frames]] = {
@@ -203,6 +221,7 @@ def one_clip_tuned(run: Path, data: DatasetConfig, out: Path, clips: int, edits:
     print("|---" * (5 + len(kinds)) + "|")
     for row in rows.values():
         print(row.told(FAR * data.spec.short_side / 32))
+        row.save(out, data.spec.fps)
     print(f"{seconds / clips:.0f} CPU seconds of tuning a clip, {steps} updates, {clips} clips", flush=True)
 
 
@@ -211,24 +230,22 @@ def moved_by_a_vector(run: Path, data: DatasetConfig, out: Path, count: int) -> 
     image = checkpoint.load(run)[0]
     speed = SPEED * data.spec.short_side / 32
     objects = [(shape, colour) for shape in SHAPES for colour in PALETTE]
-    told: list[list[Reading]] = [[], []]
+    ways: dict[str, tuple[list[Reading], list[Frames]]] = {"moved": ([], []), "not moved": ([], [])}
+    asked: list[str] = []
     for number, (action, (across, down)) in enumerate(DIRECTIONS.items()):
         own = [objects[(7 * number + 5 * k) % len(objects)] for k in range(count)]
         meanings = [Meaning(action, shape, colour) for shape, colour in own]
         prompts = tuple(say(meaning, WORDINGS[0]) for meaning in meanings)
-        for readings, motion in zip(told, ((speed * across, speed * down), None), strict=True):
-            frames = sample_all(image, Request(prompts, tuple(range(count)), motion=motion))
-            readings += data.rules.read(frames, meanings)
-            save_clips(
-                out / f"{'moved' if motion else 'pictures'}-{action}.png",
-                frames,
-                prompts,
-                list(range(count)),
-                data.spec.fps,
-            )
+        asked += prompts
+        for (readings, clips), motion in zip(ways.values(), ((speed * across, speed * down), None), strict=True):
+            clips.append(sample_all(image, Request(prompts, tuple(range(count)), motion=motion)))
+            readings += data.rules.read(clips[-1], meanings)
     print("| moved by a vector | obeys | right in all | one object in every frame | degrees off, of these |")
     print("|---|---|---|---|---|")
-    for name, readings in zip(("moved", "not moved"), told, strict=True):
+    for name, (readings, clips) in ways.items():
+        for suffix in (".npz", ".png"):
+            place = out / f"{name.replace(' ', '-')}{suffix}"
+            save_clips(place, np.concatenate(clips), asked, list(range(len(asked))), data.spec.fps)
         valid = [one for one in readings if one.valid]
         error = average([abs(one.angle_err) for one in valid], "degrees")
         print(

@@ -4,7 +4,8 @@ arXiv:2212.11565, Tune-A-Video).
 The image model's network looks at clips: its convolutions see each frame by itself, places of a frame look at those of
 the first frame and of the frame before, and attention over the frames is added, which begins at almost nothing. Only
 that and the query projections learn. A clip starts from the noise that leads to the one clip: the way of DDIM, gone
-backwards (section 4.3 there; Song et al. 2020, arXiv:2010.02502, section 4.3).
+backwards (section 4.3 there; Song et al. 2020, arXiv:2010.02502, section 4.3). Unlike there, what was learnt makes only
+the first steps, which decide what is where; the image model as it was makes the others.
 
 Letters in shapes: b clips, t frames, h and w pixels.
 """
@@ -28,6 +29,7 @@ from t2v_models.families import rates
 from t2v_models.families.diffusion.guidance import Guidance
 from t2v_models.families.diffusion.loss import distance
 from t2v_models.families.diffusion.model import Diffusion
+from t2v_models.families.diffusion.motion import APART
 from t2v_models.families.diffusion.parts import stratified
 from t2v_models.families.diffusion.samplers import Denoise, dpm2m, heun
 from t2v_models.families.diffusion.upsampler import shrink
@@ -46,6 +48,8 @@ ADDED = re.compile(r"network\.((down|up)\.\d+\.attention\.leave|when\.2)\..*")
 """Where these enter the network. An image model never learnt them, so they are no change of its weights."""
 SMALL = 0.001
 """Deviation of these at the start: all that learns then does so from the first update on."""
+SPREAD = 1.0
+"""Deviation of ln sigma of the noise levels learnt at."""
 
 
 class TunedConfig(FamilyConfig):
@@ -54,7 +58,7 @@ class TunedConfig(FamilyConfig):
     about = "one clip learnt by a diffusion of images, to show its motion of other things: made by 't2v tune'"
 
     name: Literal["tuned"] = "tuned"
-    batch_size: int = Field(1, ge=1, description="clips per update, over all ranks")
+    batch_size: int = Field(2, ge=1, description="noise levels per update at which the clip is learnt, over all ranks")
     image: Path = Field(
         Path("diffusion"),
         description="run folder of a diffusion with images=1 and network=factorised, or its name in the lab",
@@ -62,7 +66,12 @@ class TunedConfig(FamilyConfig):
     lr: float = Field(1e-3, gt=0, le=1, description="AdamW step")
     warmup_steps: int = Field(10, ge=1, le=100_000, description="updates over which the step rises from 0")
     decay: float = Field(0.5, gt=0, le=1, description="share of the run, its end, over which it falls to 0")
-    dropout: float = Field(0.5, ge=0, lt=1, description="share of updates without the caption: motion is of no words")
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="share of updates without the caption, from which guidance leads"
+    )
+    level: float = Field(
+        2.2, description="mean of ln sigma of the noise learnt at: far, where it is decided what is where"
+    )
     steps: int = Field(12, ge=1, le=1000, description="evaluations of the network for one clip, and back to its noise")
     guidance: float = Field(2.0, ge=0, le=100, description="how strongly the prompt counts; 1 is as learnt")
     variety: float = Field(0.1, ge=0, le=1, description="share of the first noise that a seed draws, not the clip's")
@@ -107,6 +116,8 @@ class Tuned(LossModel):
         self.image = fitting(image, Diffusion, "diffusion", "image", spec, config.image).requires_grad_(False)
         check_image_model(self.image, config.image)
         self.text = self.image.text
+        levels = {"curve": "lognormal", "mean": config.level, "std": SPREAD}
+        self.levels = self.image.config.training_levels.model_copy(update=levels)
         learnt = {
             name: weight
             for name, weight in self._network.named_parameters()
@@ -161,7 +172,7 @@ class Tuned(LossModel):
     def losses(self, part: Batch, step: int, progress: float) -> dict[str, Loss]:
         """As of `Diffusion`, at one noise level a clip."""
         x0 = self._standard(to_video(part.frames))
-        sigma = self.image.config.training_levels.at(stratified(part)).to(x0)
+        sigma = self.levels.at(stratified(part)).to(x0)
         noisy = x0 + sigma.view(-1, 1, 1, 1, 1) * part.randn(*x0.shape[1:])
         text = left_out(self.text(part.captions), part.rand() < self.config.dropout)
         error = self._denoise(text)(noisy, sigma) - x0
@@ -179,6 +190,19 @@ class Tuned(LossModel):
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
             told = x, sigma, text, None, None, "first and previous"
             clean: Tensor = functional_call(self._network, changed, told)
+            return clean
+
+        return denoise
+
+    def _made_by(self, text: Text) -> Denoise:
+        """What was learnt of the clip decides what is where, then the image model draws each frame by itself: the look
+        of the clip was learnt with its motion, and would stay."""
+        learnt, alone = self._denoise(text), torch.ones(1, dtype=torch.bool, device=self.device)
+
+        def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+            if float(sigma[0]) > APART:
+                return learnt(x, sigma)
+            clean: Tensor = self._network(x, sigma, text, None, alone)
             return clean
 
         return denoise
@@ -205,7 +229,7 @@ class Tuned(LossModel):
         fresh = sigmas[0] * noise_of(request.seeds, self._shape, self.device)
         share = self.config.variety
         x = (1 - share**2) ** 0.5 * self._noise(sigmas, none_like(text)) + share * fresh
-        denoise = Guidance(self._guidance(request))(self._denoise(text), self._denoise(beside(text, away)))
+        denoise = Guidance(self._guidance(request))(self._made_by(text), self._made_by(beside(text, away)))
         return self.image.enlarged(self.image.standardise.back(dpm2m(denoise, x, sigmas, lambda: fresh)))
 
     def _noise(self, sigmas: Tensor, nothing: Text) -> Tensor:

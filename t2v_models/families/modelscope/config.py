@@ -32,7 +32,7 @@ class ModelscopeSettings(FamilyConfig):
         (32, 64), min_length=1, max_length=5, description="channels at each halving of the latents"
     )
     blocks: int = Field(1, ge=1, le=8, description="blocks at each resolution on the way down; one more on the way up")
-    heads: int = Field(4, ge=1, le=64, description="parts of the width that look at others by themselves")
+    heads: int = Field(4, ge=1, le=64, description="channels of each part of the width that looks at others by itself")
     words: int = Field(14, ge=1, le=510, description="most words of a caption")
     text_width: int = Field(64, ge=8, le=4096, description="of a word's vector")
     text_layers: int = Field(0, ge=0, le=32, description="how many times words look at those before them")
@@ -54,7 +54,7 @@ class ModelscopeSettings(FamilyConfig):
     def _heads_share_the_widths(self) -> Self:
         for width in (*self.widths, self.text_width):
             if width % self.heads:
-                raise ValueError(f"{self.heads} heads do not share a width of {width}: use multiples")
+                raise ValueError(f"heads of {self.heads} channels do not share a width of {width}: use multiples")
         return self
 
     @model_validator(mode="after")
