@@ -192,9 +192,7 @@ def _side(
     try:
         verdicts: Sequence[Verdict | None] = judge(frames, prompts, seeds, "s0", _world(of, prompts[0]))
     except LabError as error:  # the model knows the words, the grammar does not know the sentence
-        own = of.data and not of.data.truth
-        why = "the clips that the model learnt from are people's own, and nobody knows their truth" if own else error
-        verdicts, tally = [None] * len(frames), f"nothing can judge this prompt: {why}"
+        verdicts, tally = [None] * len(frames), f"nothing can judge this prompt: {error}"
     else:
         marks = Counter(v.mark for v in verdicts if v)
         tally = f"{marks['right']} of {len(frames)} right ({percent(marks['right'] / len(frames))})"
@@ -210,10 +208,13 @@ def _world(of: Source, prompt: str) -> World:
     """The world that a sampler has learnt; where nobody knows that, one that knows the prompt.
 
     Raises:
-        LabError: none does.
+        LabError: none does, or it has learnt from clips that have no world.
     """
-    data = of.data.truth if of.data and of.data.truth else world_of([prompt], of.sampler.spec)
-    return data.rules
+    if not of.data:
+        return world_of([prompt], of.sampler.spec).rules
+    if not of.data.truth:
+        raise LabError("the clips that the model learnt from are people's own, and nobody knows their truth")
+    return of.data.truth.rules
 
 
 def _figure(frames: NDArray[np.uint8], verdict: Verdict | None, seed: int, fps: float) -> str:

@@ -1,5 +1,6 @@
 """The playground: words it suggests, the path drawn on clips, and the page in a browser."""
 
+import dataclasses
 import os
 import re
 import signal
@@ -17,6 +18,7 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.judging import baselines, verdicts
 from t2v_models.judging.overlay import draw_verdict
+from t2v_models.shards.ingested import IngestConfig
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
 from t2v_models.text.words import vocabulary_of
@@ -26,12 +28,12 @@ from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.worlds.motions import trace
 from t2v_models.worlds.prompts import parse
 from t2v_models.worlds.render import render
-from tasks.play import REAL, matching, next_words, player, runs_in, show, whole, with_word
+from tasks.play import REAL, Player, matching, next_words, player, runs_in, show, whole, with_word
 from tests.attacks import REBOUND, by_all_pages, by_http
 from tests.browser import CHROMIUM, browser
 from tests.grammar import judge
 from tests.runs import SMALL, quiet, run_of
-from tests.tiny import drawn_clip, prepared
+from tests.tiny import SPEC, drawn_clip, prepared
 
 PROMPTS = DatasetConfig().prompts
 WORDS = vocabulary_of(PROMPTS)
@@ -184,6 +186,16 @@ def test_real_clips_beside_a_model_are_right(work: Path) -> None:
     assert "data:image/webp" in unjudged
     with pytest.raises(LabError, match="'disc'"):
         show([one], "disc <b>", 0, 1)
+
+
+def test_clips_of_people_are_not_judged_by_a_world_that_knows_their_captions(work: Path) -> None:
+    one = player(str(work / "runs" / "one"), work)
+    config = IngestConfig(split="train", source_sha256="", clips=1, prompts=("circle moving up",), spec=SPEC)
+    own = Player(one.name, dataclasses.replace(one.source, data=config))
+    html = show([own], "circle moving up", 0, 1)
+    assert "nothing can judge this prompt: the clips that the model learnt from are people" in html
+    with pytest.raises(LabError, match="are people's own, and nobody knows their truth"):
+        show([own, None], "circle moving up", 0, 1)
 
 
 def environment(folder: Path) -> dict[str, str]:
