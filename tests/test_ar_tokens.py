@@ -12,6 +12,7 @@ from t2v_models.families.texts import none_like
 from t2v_models.families.tokens.ar import ArTokens, ArTokensConfig, before, in_turn
 from t2v_models.families.tokens.learner import chosen, uniform
 from t2v_models.families.tokens.tokenizer import VideoTokenizerConfig
+from t2v_models.families.tokens.transformer import distances_between
 from t2v_models.judging.baselines import real
 from t2v_models.sampler import Request
 from t2v_models.worlds.dataset import DatasetConfig
@@ -50,12 +51,28 @@ def test_a_token_is_told_by_those_before_it_and_the_words_alone() -> None:
     assert (network(before(network, tokens), none_like(text)) - logits).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("causal", [False, True])
+def test_what_lies_equally_far_away_has_one_number(causal: bool) -> None:
+    shape = 3, 2, 4
+    numbers = distances_between(shape, causal).tolist()
+    places = [(s, y, x) for s in range(3) for y in range(2) for x in range(4)]
+    held = [None, *places[:-1]] if causal else places
+    away = {
+        (number, tuple(a - b for a, b in zip(place, other, strict=True)) if other else None)
+        for place, row in zip(places, numbers, strict=True)
+        for other, number in zip(held, row, strict=True)
+    }
+    assert len(away) == len({number for number, _ in away}) == len({offset for _, offset in away})
+
+
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 @pytest.mark.parametrize("known", [0, 6])
 @pytest.mark.parametrize("cross", [False, True])
 def test_with_a_memory_tokens_are_those_without(guidance: float, known: int, cross: bool) -> None:
     model = fresh(cross_attention=cross)
     network, text = model.transformer, model.text(CAPTIONS)
+    for layer in network.layers:
+        torch.nn.init.normal_(layer.near)  # as after training
     begun = torch.randint(40, (2, known))
     how = network, text, none_like(text), uniform([1, 2], network.count), guidance, 1.0, begun
     with torch.inference_mode():

@@ -40,6 +40,7 @@ class TokensConfig(FamilyConfig):
     cross_attention: bool = Field(
         False, exclude_if=not_, description="tokens look at words by attention of its own, and words do not change"
     )
+    distances: bool = Field(True, description="how a token looks at others depends on how far away they are")
     heads: int = Field(4, ge=1, le=64, description="parts of the width that look at others by themselves")
     dropout: float = Field(0.1, ge=0, le=1, description="share of captions left out, which guidance needs; 1: all")
     guidance: float = Field(1.5, ge=0, le=100, description="how strongly the prompt counts; 1 is as learnt")
@@ -50,6 +51,7 @@ class TokensConfig(FamilyConfig):
     ema_power: float = Field(8.0, gt=0, le=1000, description="of the averaged weights: higher looks back less far")
     temperature: float = Field(1.0, ge=0, le=100, description="of the draw of a token; 0 takes the likeliest")
 
+    earlier: ClassVar[Mapping[str, object]] = {"distances": False}
     small: ClassVar[dict[str, object]] = {
         "batch_size": 4, "width": 16, "layers": 2, "heads": 2, "dropout": 0.5, "threads": 1
     }  # fmt: skip
@@ -97,7 +99,7 @@ class TokenModel(LossModel):
         shape = grid.slots(spec.frames), grid.rows, grid.columns
         self.transformer = TokenTransformer(
             shape, self.tokenizer.quantiser, self.text.width, config.width, config.layers, config.heads, causal,
-            config.cross_attention,
+            config.distances, config.cross_attention,
         )  # fmt: skip
         self.average = Average([self.transformer])
 

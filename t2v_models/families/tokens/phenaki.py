@@ -85,7 +85,7 @@ class Phenaki(TokenModel):
             return TokenCritic(None, config.width)
         own = TokenTransformer(
             network.shape, self.tokenizer.quantiser, self.text.width, config.width, config.critic_layers, config.heads,
-            causal=False, cross=config.cross_attention, outputs=1,
+            causal=False, distances=config.distances, cross=config.cross_attention, outputs=1,
         )  # fmt: skip
         return TokenCritic(own, config.width)
 

@@ -60,7 +60,7 @@ class VideoTokenizerConfig(FamilyConfig):
     quantiser: Literal["fsq", "lfq", "vq"] = Field(
         "fsq", exclude_if="fsq".__eq__, description="numbers rounded to levels, their signs, or a codebook"
     )
-    levels: tuple[int, ...] = Field((8, 5, 5, 5), min_length=1, description="of fsq, of each number: codes are many")
+    levels: tuple[int, ...] = Field((5, 5, 5), min_length=1, description="of fsq, of each number; codes: their product")
     codes: int = Field(
         1024, ge=2, le=MOST_CODES, exclude_if=(1024).__eq__, description="of lfq, a power of two, and of vq"
     )

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from t2v_models.families.tokens.quantise import Quantiser
 from t2v_models.text.encoder import Text
 
+NEAR = 8.0
+"""How many times as fast as other weights biases of distances learn: they are of the size of 1 when they matter."""
 WORD_STD = 0.3
 """Of word vectors at the start: a word is a unit vector."""
 
@@ -45,21 +47,36 @@ class Memory:
 
 class Layer(nn.Module):
     """Tokens look at others, then each changes by itself: norms first, queries and keys of unit size (Dehghani et al.
-    2023, arXiv:2302.05442), squared ReLU (So et al. 2021, arXiv:2109.08668)."""
+    2023, arXiv:2302.05442), squared ReLU (So et al. 2021, arXiv:2109.08668).
 
-    def __init__(self, width: int, heads: int, listens: bool) -> None:
+    Args:
+        width: w.
+        heads: k.
+        distances: how many there are between tokens, each of which has a bias of its own in each head, learnt from 0
+            (Raffel et al. 2020, arXiv:1910.10683, section 2.1); 0: there is no such bias.
+        listens: whether tokens look at words by cross-attention.
+    """
+
+    def __init__(self, width: int, heads: int, distances: int, listens: bool) -> None:
         super().__init__()
         self.heads = heads
         self.enter = nn.Linear(width, 3 * width, bias=False)
         self.leave = nn.Linear(width, width, bias=False)
         self.widen, self.narrow = nn.Linear(width, 4 * width, bias=False), nn.Linear(4 * width, width, bias=False)
+        self.near = nn.Parameter(torch.zeros(heads, distances)) if distances else None
         self.listening = Listening(width, heads) if listens else None
 
-    def forward(self, h: Tensor, sees: Tensor, seen: Seen | None, words: Tensor, hears: Tensor) -> Tensor:
+    def forward(
+        self, h: Tensor, sees: Tensor, apart: Tensor, seen: Seen | None, words: Tensor, hears: Tensor
+    ) -> Tensor:
         """`(b, n, w)`, of which each row sees where the bias `(b, 1, n, …)` is 0 and not minus infinity.
 
-        Words `(b, p, w)`, of which those are heard where a bias `(b, 1, 1, p)` is 0, are there if the layer listens.
+        The last rows and keys are of tokens, whose numbers of distances are `apart`, int64 `(rows, keys)`. Words
+        `(b, p, w)`, of which those are heard where a bias `(b, 1, 1, p)` is 0, are there if the layer listens.
         """
+        if self.near is not None:
+            rows, keys = sees.shape[-2] - apart.shape[0], sees.shape[-1] - apart.shape[1]
+            sees = sees + F.pad(NEAR * self.near[:, apart], (keys, 0, rows, 0))
         query, key, value = _heads(self.enter(F.rms_norm(h, h.shape[-1:])), 3, self.heads)
         query, key = F.rms_norm(query, query.shape[-1:]), F.rms_norm(key, key.shape[-1:])
         if seen:
@@ -108,9 +125,10 @@ class TokenTransformer(nn.Module):
     """Tokens and texts to the logits of codes.
 
     A token is a vector of its own, a linear map of its code where codes do not learn, and those of its slot, row and
-    column. What is unknown is the token v. Words stand before all tokens as a prefix, or tokens look at them by
-    cross-attention; their sum is in each token either way. A vector of silence stands before the words; where there are
-    none, one for that is added: the null text, learnt where captions are left out.
+    column. How it looks at others depends also on how many slots, rows and columns these are away (as in Liu et al.
+    2021, arXiv:2106.13230, section 3.2). What is unknown is the token v. Words stand before all tokens as a prefix, or
+    tokens look at them by cross-attention; their sum is in each token either way. A vector of silence stands before the
+    words; where there are none, one for that is added: the null text, learnt where captions are left out.
 
     Args:
         shape: (s, y, x) of the tokens of a clip.
@@ -120,13 +138,14 @@ class TokenTransformer(nn.Module):
         layers: how many times tokens look at each other.
         heads: k.
         causal: whether each sees those before it only.
+        distances: whether it counts how far away others are.
         cross: whether they look at words by cross-attention.
         outputs: numbers made of each token; by default v, the logits of codes.
     """
 
     def __init__(
         self, shape: tuple[int, int, int], quantiser: Quantiser, text: int, width: int, layers: int, heads: int,
-        causal: bool, cross: bool = False, outputs: int | None = None,
+        causal: bool, distances: bool = True, cross: bool = False, outputs: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.shape, self.causal, self.unknown, self.heads = shape, causal, quantiser.vocabulary, heads
@@ -141,7 +160,10 @@ class TokenTransformer(nn.Module):
         nn.init.normal_(self.word.weight, std=WORD_STD)
         nn.init.zeros_(self.said.weight)
         self.silence, self.nothing = (nn.Parameter(WORD_STD * torch.randn(width)) for _ in range(2))
-        self.layers = nn.ModuleList(Layer(width, heads, cross) for _ in range(layers))
+        self.register_buffer("apart", distances_between(shape, causal), persistent=False)
+        self.apart: Tensor
+        kinds = int(self.apart.max()) + 1 if distances else 0
+        self.layers = nn.ModuleList(Layer(width, heads, kinds, cross) for _ in range(layers))
         self.head = nn.Linear(width, outputs or quantiser.vocabulary)
 
     @property
@@ -152,7 +174,7 @@ class TokenTransformer(nn.Module):
     @property
     def hidden(self) -> list[nn.Parameter]:
         """Matrices between tokens, which Muon is for."""
-        return list(self.layers.parameters())
+        return [weight for name, weight in self.layers.named_parameters() if not name.endswith("near")]
 
     def forward(self, tokens: Tensor, text: Text, memory: Memory | None = None) -> Tensor:
         """Logits `(b, n, v)`, of arguments as `trunk` has them."""
@@ -176,8 +198,9 @@ class TokenTransformer(nn.Module):
         if memory is not None and not memory.layers:
             memory.layers = [self._room(len(h), prefix.shape[1]) for _ in self.layers]
         sees, hears = self._sees(there[:, : prefix.shape[1]], before, n), _bias(there)[:, None, None]
+        apart = self.apart[before : before + n, : before + n]
         for i, layer in enumerate(self.layers):
-            h = layer(h, sees, memory.layers[i] if memory else None, words, hears)
+            h = layer(h, sees, apart, memory.layers[i] if memory else None, words, hears)
         if memory is not None:
             memory.tokens += n
         return F.rms_norm(h[:, -n:], h.shape[-1:])
@@ -214,6 +237,20 @@ class TokenTransformer(nn.Module):
             like.new_empty(clips, self.heads, prefix + self.count, width // self.heads) for _ in range(2)
         )  # fmt: skip
         return Seen(keys, values)
+
+
+def distances_between(shape: tuple[int, int, int], causal: bool) -> Tensor:
+    """How many slots, rows and columns lie between the place that a row tells and what a key holds, as one number of
+    all that are possible: int64 `(n, n)`. In a causal one a key holds the token before; the first holds none.
+    """
+    places = torch.cartesian_prod(*map(torch.arange, shape))
+    held = torch.cat([places[:1], places[:-1]]) if causal else places
+    sizes = 2 * torch.tensor(shape) - 1
+    away = (places[:, None] - held + torch.tensor(shape) - 1) * torch.tensor([sizes[1] * sizes[2], sizes[2], 1])
+    numbers = away.sum(-1)
+    if causal:
+        numbers[:, 0] = sizes.prod()
+    return numbers
 
 
 def _bias(there: Tensor) -> Tensor:
