@@ -22,7 +22,7 @@ from t2v_models.shards.store import ClipStore
 from t2v_models.shards.verify import verify
 from t2v_models.shards.windows import Job, Windows
 from t2v_models.shards.write import clip_key, read_metadata
-from tests.tiny import OPTIONS, clips, noise, put, rejects
+from tests.tiny import OPTIONS, SPEC, clips, noise, put, rejects
 
 
 def files_in(folder: Path) -> dict[Path, bytes]:
@@ -175,6 +175,9 @@ def test_what_cannot_be_added_to_is_said(tmp_path: Path, data: Path) -> None:
     other = OPTIONS.model_copy(update={"fit": "letterbox"})
     with pytest.raises(LabError, match="out was made with fit 'crop' and not 'letterbox': leave that out"):
         ingest(source, out, other, add=True)
+    several = OPTIONS.model_copy(update={"shapes": (SPEC, SPEC.model_copy(update={"frames": 9}))})
+    with pytest.raises(LabError, match=r"out was made with .*shapes \(\) and not 16x16x6, 16x16x9"):
+        ingest(source, out, several, add=True)
     with pytest.raises(LabError, match="give --add"):
         ingest(put(source, "b.webp", to_webp(noise(1), 10)).parent, out, OPTIONS)
 

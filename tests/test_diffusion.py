@@ -224,7 +224,7 @@ def test_small_clips_are_the_least_that_are_no_smaller_than_asked(height, width,
 
 
 def test_frames_that_cannot_be_cut_are_refused_by_their_size():
-    with pytest.raises(LabError, match="17 x 17 px cannot be cut into cells of 4 px: use 16 x 16"):
+    with pytest.raises(LabError, match="frames of 17 px cannot be cut into cells of 4 px: use 16,"):
         DiffusionConfig().with_captions(CAPTIONS).build(ClipSpec(size=34), {})
 
 

@@ -188,7 +188,7 @@ def test_known_frames_are_seen_by_all_others(make: Make) -> None:
 
 @each
 def test_sizes_that_cells_do_not_divide_are_refused_with_the_nearest(make: Make) -> None:
-    with pytest.raises(LabError, match="18 x 24 px cannot be cut into cells of 4 px: use 16 x 24"):
+    with pytest.raises(LabError, match="24x18 px cannot be cut into cells of 4 px: use 24x16"):
         make((2, 5, 18, 24))
 
 

@@ -6,6 +6,7 @@ ranks or workers. Validation and judging see clips as they are stored.
 
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -22,12 +23,15 @@ if TYPE_CHECKING:  # a served model reads no dataset
 
 Stored = Callable[[NDArray[np.int64]], NDArray[np.uint8] | Tensor]
 """Clips of these rows: uint8 `(b, t, h, w, 3)`."""
-SIDES = {
-    "left", "right", "leftward", "leftwards", "rightward", "rightwards", "lefthand", "righthand", "leftmost",
-    "rightmost", "clockwise", "anticlockwise", "counterclockwise", "west", "east", "westward", "westwards", "eastward",
-    "eastwards",
-}  # fmt: skip
-"""English words whose truth changes in a mirror."""
+SIDES = re.compile(
+    r"(?:upper|lower|top|bottom|front|back|far|mid|hard|move|turn|go)?(?:left|right)"
+    r"(?:wards?|hand(?:ed|er)?|sided?|most|bound|y)?|(?:up|down)left"
+    r"|(?:north|south)?(?:east|west)(?:ern|erly|wards?|bound|most)?"
+    r"|(?:anti|counter|contra)?clockwise|a?c?cw|widdershins|sinistral|dextral|starboard|portside"
+)
+"""English words whose truth changes in a mirror; "upright" and "downright" are none."""
+SHORT_SIDES = {"NE", "NW", "SE", "SW"}
+"""The same where they are written large."""
 SIDE_SIGNS = "左右"
 """The same in Chinese and Japanese, where no blanks part words."""
 
@@ -79,8 +83,10 @@ DRAWS = 8
 
 def side_in(caption: str) -> str | None:
     """What names a side in a caption first: a word with the hyphens that it has, or None."""
-    for word in re.findall(r"[^\W\d_]+(?:-[^\W\d_]+)*", caption.casefold()):
-        if not SIDES.isdisjoint(word.split("-")) or any(sign in word for sign in SIDE_SIGNS):
+    text = unicodedata.normalize("NFKC", caption)
+    for word in re.findall(r"[^\W\d_]+(?:-[^\W\d_]+)*", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text)):
+        parts = word.casefold().split("-")
+        if any(map(SIDES.fullmatch, parts)) or word in SHORT_SIDES or any(sign in word for sign in SIDE_SIGNS):
             return str(word)
     return None
 

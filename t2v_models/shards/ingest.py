@@ -18,7 +18,7 @@ from typing import cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from t2v_models.clips.spec import sides_alike
+from t2v_models.clips.spec import ClipSpec, in_a_row, sides_alike
 from t2v_models.config import LabError, flatten
 from t2v_models.files import remove
 from t2v_models.shards.ingest_report import REJECTS, Reject, read_report, write_report
@@ -228,9 +228,15 @@ def _require_same(out: Path, there: DataConfig, options: IngestOptions) -> None:
     """
     asked = options.model_dump(exclude={"spec"} if options.shapes else None)
     old, new = sides_alike(flatten(there.model_dump()), flatten(asked))
-    changes = [f"{key} {old.get(key)!r} and not {new[key]!r}" for key in new if old.get(key) != new[key]]
+    changes = [f"{key} {_told(old.get(key))} and not {_told(new[key])}" for key in new if old.get(key) != new[key]]
     if changes:
         raise LabError(f"{out} was made with {', '.join(changes)}: leave that out, clips that are added are alike")
+
+
+def _told(value: object) -> str:
+    """A setting in a sentence: shapes by their names."""
+    shapes = value if isinstance(value, tuple) and value and isinstance(value[0], dict) else None
+    return in_a_row(map(ClipSpec.model_validate, shapes)) if shapes else repr(value)
 
 
 def _leave_out(listing: Listing, old: Mapping[Subset, Manifest]) -> None:

@@ -296,8 +296,8 @@ def _again(config: DataConfig) -> str:
 
 def _not_a_manifest(path: Path) -> LabError:
     return LabError(
-        f"{path} is damaged or is no manifest: delete it and run `t2v render` again with the same options; "
-        "whole shards are kept"
+        f"{path} is damaged or is no manifest: delete it and run again what made the dataset, `t2v render` or "
+        "`t2v ingest`, with the same options"
     )
 
 

@@ -12,7 +12,7 @@ from t2v_models.families.diffusion.networks import NetworkName
 from t2v_models.families.diffusion.noise_levels import NoiseLevels
 from t2v_models.families.diffusion.precondition import Prediction
 from t2v_models.families.diffusion.samplers import CHURNED, SamplerName
-from t2v_models.families.diffusion.unet import Norm
+from t2v_models.families.diffusion.unet import Norm, check_size
 from t2v_models.families.diffusion.upsampler import check_length, reduction
 from t2v_models.families.texts import check_dropout
 from t2v_models.model import FamilyConfig
@@ -151,6 +151,7 @@ class DiffusionSettings(FamilyConfig):
             return
         deep = 2 ** (len(self.widths) - 1) if self.network == "factorised" else 1
         cell = reduction(shapes[0].height, shapes[0].width, self.base_size) * self.patch * deep
+        check_size(shapes[0].height, shapes[0].width, cell)
         for spec in shapes[1:]:
             if spec.height % cell or spec.width % cell:
                 raise LabError(

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from t2v_models.clips.spec import sides
 from t2v_models.config import LabError
 from t2v_models.families.diffusion.attention import Attention, ToText, between_tokens
 from t2v_models.families.diffusion.condition import Condition, Layout, Modulate
@@ -216,8 +217,8 @@ def check_size(height: int, width: int, multiple: int) -> None:
         LabError: it cannot; the nearest sizes that it can.
     """
     if height % multiple or width % multiple:
-        near = [max(multiple, multiple * round(side / multiple)) for side in (height, width)]
+        near = (max(multiple, multiple * round(side / multiple)) for side in (height, width))
         raise LabError(
-            f"diffusion: frames of {height} x {width} px cannot be cut into cells of {multiple} px: use {near[0]} x "
-            f"{near[1]}, a smaller patch or fewer widths"
+            f"diffusion: frames of {sides(height, width)} px cannot be cut into cells of {multiple} px: use "
+            f"{sides(*near)}, a smaller patch or fewer widths"
         )
