@@ -236,7 +236,9 @@ def _require_same(out: Path, there: DataConfig, options: IngestOptions) -> None:
 def _told(value: object) -> str:
     """A setting in a sentence: shapes by their names."""
     shapes = value if isinstance(value, tuple) and value and isinstance(value[0], dict) else None
-    return in_a_row(map(ClipSpec.model_validate, shapes)) if shapes else repr(value)
+    if shapes:
+        return in_a_row(map(ClipSpec.model_validate, shapes))
+    return "none" if value is None or value == () else repr(value)
 
 
 def _leave_out(listing: Listing, old: Mapping[Subset, Manifest]) -> None:
