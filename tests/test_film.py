@@ -111,6 +111,16 @@ def test_times_in_no_order_are_refused(tmp_path: Path, times: list[int]) -> None
     )
 
 
+@pytest.mark.parametrize("kind", ["mkv", "ts", "flv", "mp4"])
+def test_a_film_whose_first_coded_picture_is_not_the_first_shown_is_taken_from_its_first(tmp_path: Path, kind: str):
+    """Such a file says that it begins later than it does."""
+    times = [3, 2, 1, 0, *range(4, 24)]
+    write(tmp_path / "source" / f"a.{kind}", [bar(t / 23) for t in times], times=times, codings=range(-24, 0))
+    put(tmp_path / "source", "a.txt", b"a bar", None)
+    found = ingest(tmp_path / "source", tmp_path / "out", OPTIONS)
+    assert (found.train + found.validation, found.rejects) == (4, 0)
+
+
 @pytest.mark.parametrize("suffix", ["mpg", "ts"])
 @pytest.mark.parametrize("counts", [(3, 20), (16, 16)])
 def test_short_films_laid_one_behind_the_other_are_not_mixed(

@@ -135,7 +135,8 @@ class _Cutter:
         if told.before is None and (excerpt.start or excerpt.end is not None):
             told.note("where the file begins is not told: its parts are counted from the first picture")
         self._path, self._caption, self._options, self._spool = path, excerpt.caption, options, spool
-        self.start = self.next = max(0, round((excerpt.start - before) * fps))
+        # a film may show a picture before the time at which it says to begin: all of it is from its first picture on
+        self.start = self.next = max(0, round((excerpt.start - before) * fps)) if excerpt.start else 0
         self.end = math.inf if excerpt.end is None else round((excerpt.end - before) * fps)
         self.count = 0
         self._shapes: list[ClipSpec] = []  # of the size, the longest first
