@@ -34,6 +34,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 def draw(chart: Chart) -> str:
     """The chart as a `<figure>` with title, legend and labelled axes; points that are not finite are left out."""
     lines = {name: _thinned([p for p in points if all(map(math.isfinite, p))]) for name, points in chart.lines.items()}
+    colour = {name: f"c{i % 6}" for i, name in enumerate(lines)}  # also of a line without points: as on its card
     lines = {name: points for name, points in lines.items() if points}
     if not lines:
         return ""
@@ -57,12 +58,12 @@ def draw(chart: Chart) -> str:
         parts.append(f'<text x="{h:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{x:,.6g}</text>')
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(f'<text x="{middle}" y="{HEIGHT - 4}" text-anchor="middle">{escape(chart.x_label)}</text>')
-    for i, points in enumerate(lines.values()):
+    for name, points in lines.items():
         path = " ".join(f"{h:.1f},{v:.1f}" for h, v in (place(*p) for p in points))
-        parts.append(f'<polyline class="line c{i % 6}" points="{path}"/>')
+        parts.append(f'<polyline class="line {colour[name]}" points="{path}"/>')
         h, v = place(*points[-1])
-        parts.append(f'<circle class="end c{i % 6}" cx="{h:.1f}" cy="{v:.1f}" r="3"/>')
-    legend = "".join(f'<span class="c{i % 6}">{escape(name)}</span>' for i, name in enumerate(lines))
+        parts.append(f'<circle class="end {colour[name]}" cx="{h:.1f}" cy="{v:.1f}" r="3"/>')
+    legend = "".join(f'<span class="{colour[name]}">{escape(name)}</span>' for name in lines)
     title = escape(chart.title)
     return (
         f'<figure class="chart"><figcaption>{title}<span class="legend">{legend}</span></figcaption>'

@@ -198,7 +198,7 @@ def _gap_cell(gap: Difference | None, side: Side, split: Split) -> str:
 def _change(gap: Difference, word: str, unit: str = "") -> str:
     """The difference in its colour, and its interval."""
     ends = f"{_signed(gap.metric, gap.gap.low)} to {_signed(gap.metric, gap.gap.high)}"
-    colour, note = ("even", f"<small>{word}</small>") if word == "above real" else (word, "")
+    colour, note = ("even", f" <small>{word}</small>") if word == "above real" else (word, "")
     return f'<b class="{colour}">{_signed(gap.metric, gap.gap.value)}</b>{unit} <small>{ends}</small>{note}'
 
 
