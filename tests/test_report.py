@@ -179,8 +179,6 @@ def test_ticks_are_round_and_cover(low, high):
 def test_a_line_runs_from_corner_to_corner_and_long_ones_are_thinned():
     drawn = draw(Chart("a", "b", {"none": [], "some": [(0, 0), (1, 1)]}))
     assert 'class="line c1"' in drawn, "as where both have points"
-        "as where both have points"
-    )
     points = re.search(r'points="([^"]+)"', draw(Chart("a", "b", {"x": [(0, 0), (1, 1)]}, percent=True))).group(1)
     assert points == "52.0,218.0 504.0,12.0"
     dense = draw(Chart("a", "b", {"x": [(i, math.sin(i)) for i in range(5001)]}))
