@@ -7,6 +7,7 @@ an open quote swallows the rows below it.
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from t2v_models.config import LabError, near
 from t2v_models.shards.columns import COLUMNS, NAMELESS, Columns, choose, chosen, require
 from t2v_models.shards.paths import printable
 
+ENDING = re.compile(r"\.[a-z][a-z0-9]{1,4}")
+"""Of a file's name, but none of a number or of a sentence."""
 TABLE_SUFFIXES = (".csv", ".jsonl", ".parquet")
 LONGEST_CELL = 2**30
 """Characters of a cell: captions are cut later, and told of."""
@@ -117,8 +120,8 @@ def _surplus(row: Sequence[str], header: Sequence[str], cells: Sequence[str], co
 
 def _hidden(table: Path, cells: Sequence[str], further: Sequence[str], place: int) -> str | None:
     """Of the further lines that a row goes on in, one that is a row itself, if there is one: where its path would stand
-    is something with a suffix like that of the row's; one word, where that has none and no blank follows a comma; or a
-    file or folder that is there."""
+    is something with a suffix like that of the row's, or one word with any; one word, where that has none and no blank
+    follows a comma; or a file or folder that is there."""
     suffix = Path(cells[place].strip()).suffix.casefold()
     for row in further:
         others = row.split(",")
@@ -126,8 +129,9 @@ def _hidden(table: Path, cells: Sequence[str], further: Sequence[str], place: in
             continue
         dense = not suffix and not any(cell[:1].isspace() for cell in others[1:])
         for path in {others[place].strip(' "\r\n'), others[place - len(cells)].strip(' "\r\n')} - {""}:
-            alike = Path(path).suffix.casefold() == suffix and (suffix or (dense and len(path.split()) == 1))
-            if alike or _is_there(table.parent / path):
+            ending, one_word = Path(path).suffix.casefold(), len(path.split()) == 1
+            alike = ending == suffix and (suffix or (dense and one_word))
+            if alike or (one_word and ENDING.fullmatch(ending)) or _is_there(table.parent / path):
                 return row.strip()
     return None
 
