@@ -72,7 +72,7 @@ def test_with_a_memory_tokens_are_those_without(guidance: float, known: int, cro
     model = fresh(cross_attention=cross)
     network, text = model.transformer, model.text(CAPTIONS)
     for layer in network.layers:
-        torch.nn.init.normal_(layer.near)  # as after training
+        torch.nn.init.normal_(layer.distance_bias)  # as after training
     begun = torch.randint(40, (2, known))
     how = network, text, none_like(text), uniform([1, 2], network.count), guidance, 1.0, begun
     with torch.inference_mode():

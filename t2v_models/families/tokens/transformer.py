@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from t2v_models.families.tokens.quantise import Quantiser
 from t2v_models.text.encoder import Text
 
-NEAR = 8.0
+BIAS_RATE = 8.0
 """How many times as fast as other weights biases of distances learn: they are of the size of 1 when they matter."""
 WORD_STD = 0.3
 """Of word vectors at the start: a word is a unit vector."""
@@ -63,7 +63,7 @@ class Layer(nn.Module):
         self.enter = nn.Linear(width, 3 * width, bias=False)
         self.leave = nn.Linear(width, width, bias=False)
         self.widen, self.narrow = nn.Linear(width, 4 * width, bias=False), nn.Linear(4 * width, width, bias=False)
-        self.near = nn.Parameter(torch.zeros(heads, distances)) if distances else None
+        self.distance_bias = nn.Parameter(torch.zeros(heads, distances)) if distances else None
         self.listening = Listening(width, heads) if listens else None
 
     def forward(
@@ -74,9 +74,9 @@ class Layer(nn.Module):
         The last rows and keys are of tokens, whose numbers of distances are `apart`, int64 `(rows, keys)`. Words
         `(b, p, w)`, of which those are heard where a bias `(b, 1, 1, p)` is 0, are there if the layer listens.
         """
-        if self.near is not None:
+        if self.distance_bias is not None:
             rows, keys = sees.shape[-2] - apart.shape[0], sees.shape[-1] - apart.shape[1]
-            sees = sees + F.pad(NEAR * self.near[:, apart], (keys, 0, rows, 0))
+            sees = sees + F.pad(BIAS_RATE * self.distance_bias[:, apart], (keys, 0, rows, 0))
         query, key, value = _heads(self.enter(F.rms_norm(h, h.shape[-1:])), 3, self.heads)
         query, key = F.rms_norm(query, query.shape[-1:]), F.rms_norm(key, key.shape[-1:])
         if seen:
@@ -174,7 +174,7 @@ class TokenTransformer(nn.Module):
     @property
     def hidden(self) -> list[nn.Parameter]:
         """Matrices between tokens, which Muon is for."""
-        return [weight for name, weight in self.layers.named_parameters() if not name.endswith("near")]
+        return [weight for name, weight in self.layers.named_parameters() if not name.endswith("distance_bias")]
 
     def forward(self, tokens: Tensor, text: Text, memory: Memory | None = None) -> Tensor:
         """Logits `(b, n, v)`, of arguments as `trunk` has them."""
