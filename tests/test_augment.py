@@ -120,6 +120,7 @@ def test_a_clip_that_begins_later_ends_in_the_next_of_its_film(store: ClipStore)
         ("turning ccw", "ccw"),
         ("box moveLeft 3", "Left"),
         ("ＬＥＦＴ", "LEFT"),
+        ("the lefties play", "lefties"),
         ("the upperleft corner", "upperleft"),
         ("beasts at rest on a forthright yeast", None),
         ("bright lights, a cleft in copyrighted upright ports", None),

@@ -84,6 +84,7 @@ def test_a_quote_after_a_blank_is_a_quote(tmp_path: Path) -> None:
     ("t.csv", b'path,caption\na.webp,"a dog\nb.webp,"a bird"\n', r"t.csv line 2 is no row \(',' expected after"),
     ("t.csv", b'path,caption\na.webp,"a dog\nb.webp,a cat"\n', r"t.csv line 2 leaves a quote open, in which .*b.webp"),
     ("t.csv", b'path,caption\na.npz,"a dog\nzz.mp4,a cat\nyy.mp4,a bird"\n', r"line 2 leaves a quote open, .*zz.mp4"),
+    ("t.csv", b'path,caption\na.m2ts,"a dog\nb.3gp,a cat"\n', r"line 2 leaves a quote open, .*b.3gp"),
     ("t.csv", b'path,caption,start\na.webp,"a dog,0\nb.webp,a cat",0\n', r"line 2 leaves a quote open, .*b.webp"),
     ("t.csv", b'caption,path\n"a dog,a.webp\na cat",b.webp\n', r"line 2 leaves a quote open, .*b.webp"),
     ("t.csv", b'path,caption\na,"a dog\nb,a cat"\nc,a bird\n', r"line 2 leaves a quote open, in which .*b,a cat"),

@@ -25,7 +25,7 @@ Stored = Callable[[NDArray[np.int64]], NDArray[np.uint8] | Tensor]
 """Clips of these rows: uint8 `(b, t, h, w, 3)`."""
 SIDES = re.compile(
     r"(?:upper|lower|top|bottom|front|back|far|mid|hard|move|turn|go)?(?:left|right)"
-    r"(?:wards?|hand(?:ed|er)?|sided?|most|bound|y)?|(?:up|down)left"
+    r"(?:wards?|hand(?:ed|er)?|(?:hand)?sided?|most|bound|y|ies)?|(?:up|down)left"
     r"|(?:north|south)?(?:east|west)(?:ern|erly|wards?|bound|most)?"
     r"|(?:anti|counter|contra)?clockwise|a?c?cw|widdershins|sinistral|dextral|starboard|portside"
 )

@@ -19,7 +19,7 @@ from t2v_models.config import LabError, near
 from t2v_models.shards.columns import COLUMNS, NAMELESS, Columns, choose, chosen, require
 from t2v_models.shards.paths import printable
 
-ENDING = re.compile(r"\.[a-z][a-z0-9]{1,4}")
+ENDING = re.compile(r"\.(?=[0-9]?[a-z])[a-z0-9]{2,5}")
 """Of a file's name, but none of a number or of a sentence."""
 TABLE_SUFFIXES = (".csv", ".jsonl", ".parquet")
 LONGEST_CELL = 2**30
