@@ -43,6 +43,11 @@ def test_steps_are_those_of_the_iteration_as_it_is_written():
     torch.testing.assert_close(orthogonal(matrix.float()), x.float(), rtol=0, atol=1e-5)
 
 
+def test_matrices_of_one_shape_are_stepped_together_as_one_by_one():
+    matrices = torch.randn(3, 50, 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    torch.testing.assert_close(orthogonal(matrices), torch.stack([orthogonal(matrix) for matrix in matrices]))
+
+
 def networks() -> tuple[nn.Sequential, nn.Sequential]:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(4, 24, 3), nn.Linear(5, 3))
@@ -75,6 +80,17 @@ def test_kernels_step_by_orthogonal_matrices_and_the_rest_by_adamw():
         assert values.median() > 0.006
     for own, other in list(zip(network.parameters(), plain.parameters(), strict=True))[1:]:
         torch.testing.assert_close(own, other)
+
+
+def test_gradients_may_lie_otherwise_in_memory_than_weights():
+    network, plain = networks()
+    adam = AdamW(plain.parameters(), 2e-3, BETAS, weight_decay=0.0)
+    optimizer = Muon([], list(network.parameters()), 0.01, 2e-3, BETAS)
+    for one, stepped in ((network, optimizer), (plain, adam)):
+        give(one, 0)
+        one[0].weight.grad = one[0].weight.grad.contiguous(memory_format=torch.channels_last)
+        stepped.step()
+    torch.testing.assert_close(network[0].weight, plain[0].weight)
 
 
 def test_a_tall_matrix_steps_farther():

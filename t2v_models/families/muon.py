@@ -1,5 +1,6 @@
 """Muon: steps of equal length in every direction of a matrix (Jordan 2024, kellerjordan.github.io/posts/muon)."""
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 import torch
@@ -38,7 +39,7 @@ class Muon(AdamW):
         betas: tuple[float, float],
     ) -> None:
         groups = [{"params": list(matrices), "lr": lr}, {"params": list(others), "lr": other_lr}]
-        super().__init__(groups, betas=betas, weight_decay=0.0, foreach=True)
+        super().__init__(groups, betas=betas, weight_decay=0.0, fused=True)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -47,6 +48,9 @@ class Muon(AdamW):
         matrices, others = self.param_groups
         self._step([weight for weight in matrices["params"] if weight.grad is not None], matrices["lr"])
         self.param_groups = [others]
+        for weight in others["params"]:
+            if weight.grad is not None:  # fused steps on processors take numbers in the order they lie in memory
+                weight.grad = weight.grad.contiguous()
         super().step()
         self.param_groups = [matrices, others]
 
@@ -55,9 +59,15 @@ class Muon(AdamW):
             return
         towards = [self._momentum(weight).flatten(1) for weight in weights]
         mine, ranks = share(), shared([work(matrix) for matrix in towards], share().world)
-        found = [
-            orthogonal(m) if rank == mine.rank else torch.zeros_like(m) for m, rank in zip(towards, ranks, strict=True)
-        ]
+        found = [torch.zeros_like(matrix) for matrix in towards]
+        alike: dict[torch.Size, list[int]] = defaultdict(list)
+        for i, rank in enumerate(ranks):
+            if rank == mine.rank:
+                alike[towards[i].shape].append(i)
+        for numbers in alike.values():
+            steps = orthogonal(torch.stack([towards[i] for i in numbers]))
+            for i, step in zip(numbers, steps, strict=True):
+                found[i] = step
         if mine.world > 1:
             sums = all_reduce_tensor(torch.cat([step.flatten() for step in found]))
             found = [
@@ -97,25 +107,25 @@ def _polynomial(gram: Tensor) -> Tensor:
     """p of X Xᵀ."""
     a, b, c = COEFFICIENTS
     step = c * gram @ gram + b * gram
-    step.diagonal().add_(a)
+    step.diagonal(dim1=-2, dim2=-1).add_(a)
     return step
 
 
 @full_precision  # in bfloat16 the gathered steps run away: autocast is on while an optimiser steps
-def orthogonal(matrix: Tensor) -> Tensor:
-    """The matrix with its singular values brought near 1 (0.7 to 1.2), by Newton and Schulz's iteration.
+def orthogonal(matrices: Tensor) -> Tensor:
+    """Matrices `(…, m, n)` with their singular values brought near 1 (0.7 to 1.2), by Newton and Schulz's iteration.
 
     Every step is X <- p(X Xᵀ) X, so the steps are gathered in one small square matrix; X itself, of a kernel up
     to nine times as long as high, is multiplied twice and not ten times, and float32 is cheap enough.
     """
-    turned = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if turned else matrix
-    x = x / x.norm().clamp_min(1e-7)
-    gram = x @ x.T
+    turned = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if turned else matrices
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
+    gram = x @ x.mT
     steps = step = _polynomial(gram)
     for _ in range(STEPS - 1):
         gram = step @ gram @ step
         step = _polynomial(gram)
         steps = step @ steps
     found: Tensor = steps @ x
-    return found.T if turned else found
+    return found.mT if turned else found
