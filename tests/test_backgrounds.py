@@ -55,15 +55,15 @@ def test_real_clips_are_right_on_each_background(world: str, drifting: bool) -> 
         assert [taken_off(clip, drifting=drifting)[1] for clip in frames] == [kind] * 16
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("drifting", [False, True])
 @pytest.mark.parametrize("world", [*WORLDS])
-def test_real_clips_are_right_on_each_background_at_64_px(world: str, drifting: bool) -> None:
-    for kind in PATTERNS:
-        config = data(world, kind, drifting=drifting, size=64)  # type: ignore[arg-type]
-        frames, captions, _ = clips(config, 200)
-        found = config.rules.read(frames, [config.rules.parse(caption) for caption in captions])
-        assert share([r.success for r in found]) >= 0.99, [r.fault for r in found if r.fault]
+def test_real_clips_are_right_on_all_backgrounds_at_64_px(world: str, drifting: bool) -> None:
+    """Few of each kind; `benchmarks/worlds.py --only backgrounds` has hundreds."""
+    config = data(world, "mixed", drifting=drifting, size=64)
+    frames, captions, behind_them = clips(config, 24)
+    assert {b.kind for b in behind_them} >= {*PATTERNS}
+    found = config.rules.read(frames, [config.rules.parse(caption) for caption in captions])
+    assert share([r.success for r in found]) >= 0.95, [r.fault for r in found if r.fault]  # at most one of 24
 
 
 @pytest.mark.parametrize("way", [0, 1, 2])

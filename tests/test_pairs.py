@@ -66,16 +66,12 @@ def test_real_clips_are_right_in_all(size: int) -> None:
     assert np.nanmax([r.traj_rmse for r in found]) < 0.5
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("size", [32, 64])
-def test_real_clips_are_right_under_every_prompt(size: int) -> None:
-    """Each of 60 prompts of s0 in 50 clips."""
-    data = SMALL.model_copy(update={"spec": ClipSpec(size=size)})
-    right: list[float] = []
-    for prompt in data.asked("s0"):
-        frames = BASELINES["oracle"](data, [prompt] * 50, range(50))
-        right.append(share([r.success for r in read(frames, [parse(prompt)] * 50)]))
-    assert np.mean(right) >= 0.995 and min(right) >= 0.98, right
+def test_real_clips_are_right_under_every_prompt() -> None:
+    """Each of 60 prompts of s0 in 4 clips; `benchmarks/worlds.py --only right` has 50, of two sizes."""
+    prompts = [prompt for prompt in SMALL.asked("s0") for _ in range(4)]
+    found = read(BASELINES["oracle"](SMALL, prompts, range(len(prompts))), [parse(prompt) for prompt in prompts])
+    assert share([r.success for r in found]) >= 0.99, [r.fault for r in found if r.fault]
+    assert min(share([r.success for r in found[i : i + 4]]) for i in range(0, len(found), 4)) >= 0.75
 
 
 def test_words_that_no_clip_shows_are_told_and_no_model_in_training_is_asked_for_them() -> None:

@@ -95,19 +95,16 @@ def actions(motions: Motions) -> list[str]:
     return [m.action for m in motions]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["circles", "shapes"])
 @pytest.mark.parametrize("size", [32, 64])
 def test_v1_real_clips_are_read_right(size: int, name: str) -> None:
-    each = 22 if size == 64 else 11  # 2,112 and 1,056 clips
-    drawn = (world.__wrapped__(size, 1, name=name, seed=k) for k in range(each))  # together they would fill 250 MB
-    parts = [(seen(frames, motions), motions) for frames, motions in drawn]
-    good = np.concatenate([right(r, m) for r, m in parts])
-    moved = np.array([a for _, m in parts for a in actions(m)])
-    assert good.mean() >= 0.995
-    for action in ACTIONS:
-        assert good[moved == action].mean() >= 0.98, action
-    assert np.mean([r.law_rmse.mean() for r, _ in parts]) <= 0.05
+    """288 clips; `benchmarks/worlds.py --only right` has thousands, of more sizes and forms, and the worst motion."""
+    frames, motions = world.__wrapped__(size, 3, name=name, seed=0)
+    reading = seen(frames, motions)
+    good, moved = right(reading, motions), np.array(actions(motions))
+    assert good.mean() >= 0.995  # at most one of all
+    assert min(good[moved == action].mean() for action in ACTIONS) > 0.9
+    assert reading.law_rmse.mean() <= 0.05
 
 
 @pytest.mark.parametrize("frames", [4, 5, 7, 16, 40, 100])
