@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -43,6 +43,8 @@ class Request:
     """How strongly the prompt counts; 1 is as learnt."""
     steps: int | None = None
     """Evaluations of the network for one clip."""
+    temperature: float | None = None
+    """Of the draw of tokens; 1 is as learnt, 0 takes the likeliest."""
     avoid: str | None = None
     """What none of the clips should show: a negative prompt."""
     motion: tuple[float, float] | None = None
@@ -142,6 +144,7 @@ WISHES = {
     "first_frames": "first frames, which --first-frame and stories need: choose a model that takes them, as diffusion",
     "guidance": "guidance: leave --guidance out",
     "steps": "a number of steps: leave --steps out",
+    "temperature": "a temperature: leave --temperature out",
     "avoid": "a negative prompt: leave --avoid out",
     "motion": "a motion: leave --motion out",
 }
@@ -184,6 +187,8 @@ def refuse_wishes(
         raise LabError(f"{name} makes a clip in 1 step or more (found {request.steps})")
     if request.guidance is not None and not isfinite(request.guidance):
         raise LabError(f"guidance is {request.guidance}: give a number, 1 is as learnt")
+    if request.temperature is not None and not 0 <= request.temperature < inf:
+        raise LabError(f"the temperature is {request.temperature}: give 0, which takes the likeliest token, or more")
     if request.first_frames is not None:
         count, height, width = request.first_frames.shape[1:4]
         wanted, length = request.size or (spec.height, spec.width), request.frames or spec.frames

@@ -4,55 +4,63 @@
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from t2v_models.config import LabError
-from t2v_models.sampler import MOST_SEED, Frames, Request, Sampler, sample_all
+from t2v_models.sampler import MOST_SEED, NO_WISHES, Frames, Request, Sampler, sample_all
 
 
-def story(
-    sampler: Sampler, prompts: Sequence[str], lengths: Sequence[int], seeds: Sequence[int], prime: int, like: Request
-) -> Iterator[Frames]:
-    """The new frames of prompt after prompt, uint8 `(b, length, h, w, 3)`; memory does not grow with their number.
+@dataclass(frozen=True)
+class Scene:
+    """What is shown, for how long, and how."""
 
-    A length beyond what the sampler makes at a time is made in several parts. The first part of all is the clip that
-    the sampler makes of the prompt and the seed.
+    prompt: str
+    length: int
+    """New frames. Beyond what the sampler makes at a time they are made in several parts."""
+    like: Request = NO_WISHES
+    """Wishes, such as guidance; its own prompts and seeds are of no account."""
+    seeds: tuple[int, ...] = ()
+    """Of its noise and that of scenes after it, one for each story: it can be made anew where those before stay."""
+
+
+def story(sampler: Sampler, scenes: Sequence[Scene], seeds: Sequence[int], prime: int) -> Iterator[Frames]:
+    """The new frames of scene after scene, uint8 `(b, length, h, w, 3)`; memory does not grow with their number.
+
+    The first part of all is the clip that the sampler makes of the prompt and the seed.
 
     Args:
         sampler: one that takes first frames.
-        prompts: what is shown, one after the other.
-        lengths: new frames for each of them.
+        scenes: one after the other.
         seeds: one for each of b stories.
         prime: frames that the next part begins with, as far as there are so many before it.
-        like: wishes of all parts, such as guidance; its own prompts and seeds are of no account.
 
     Raises:
-        LabError: before anything is made: no prompt, a length of 0, what the sampler refuses.
+        LabError: before anything is made: no scene, a length of 0, what the sampler refuses.
     """
-    if not prompts:
+    if not scenes:
         raise LabError("a story has no prompt: give one or more")
-    if len(lengths) != len(prompts):
-        raise LabError(f"{len(prompts)} prompts and {len(lengths)} lengths: give one length, or one for each prompt")
-    if min(lengths) < 1:
-        raise LabError(f"a prompt is shown for {min(lengths)} frames: give 1 or more")
-    begun = np.zeros((len(prompts), prime, sampler.spec.height, sampler.spec.width, 3), np.uint8)
-    sampler.check(replace(like, prompts=tuple(prompts), seeds=(0,) * len(prompts), first_frames=begun))
-    return _told(sampler, prompts, lengths, seeds, prime, like)
+    begun = np.zeros((1, prime, sampler.spec.height, sampler.spec.width, 3), np.uint8)
+    for scene in scenes:
+        if scene.length < 1:
+            raise LabError(f"a prompt is shown for {scene.length} frames: give 1 or more")
+        assert len(scene.seeds) in (0, len(seeds)), (scene.seeds, seeds)
+        sampler.check(replace(scene.like, prompts=(scene.prompt,), seeds=(0,), first_frames=begun))
+    return _told(sampler, scenes, seeds, prime)
 
 
-def _told(
-    sampler: Sampler, prompts: Sequence[str], lengths: Sequence[int], seeds: Sequence[int], prime: int, like: Request
-) -> Iterator[Frames]:
+def _told(sampler: Sampler, scenes: Sequence[Scene], seeds: Sequence[int], prime: int) -> Iterator[Frames]:
     last: Frames | None = None
     part = 0
-    for prompt, length in zip(prompts, lengths, strict=True):
+    for scene in scenes:
+        if scene.seeds:
+            seeds, part = scene.seeds, 0
         parts: list[Frames] = []
-        missing = length
+        missing = scene.length
         while missing:
             own = tuple(_seed(seed, part) for seed in seeds)
-            wanted = replace(like, prompts=(prompt,) * len(seeds), seeds=own, first_frames=last)
+            wanted = replace(scene.like, prompts=(scene.prompt,) * len(seeds), seeds=own, first_frames=last)
             new = sample_all(sampler, wanted)[:, 0 if last is None else last.shape[1] :][:, :missing]
             last = (new if last is None else np.concatenate([last, new], 1))[:, -prime:]
             parts.append(new)

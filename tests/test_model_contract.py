@@ -196,7 +196,7 @@ def test_a_batch_that_cannot_be_cut_into_parts_of_whole_runs_is_one_sentence(con
 
 WISHED = {
     "frames": 7, "size": (24, 40), "first_frames": np.full((1, 2, SMALL.size, SMALL.size, 3), 255, np.uint8),
-    "guidance": 60.0, "steps": 3, "avoid": "circle moving up",
+    "guidance": 60.0, "steps": 3, "temperature": 50.0, "avoid": "circle moving up",
     "motion": (1.0, -0.5),
 }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import weakref
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,19 +10,18 @@ import numpy as np
 import pytest
 
 from flows.cli.main import main
-from t2v_models.clips.media import load_npz
+from t2v_models.clips.media import SEAM, decode, load_npz, save_films, story_sheet
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.generate import load_run
 from t2v_models.judging.baselines import BASELINES
 from t2v_models.judging.seams import tell
 from t2v_models.sampler import Frames, Request, refuse_wishes, sample_frames
-from t2v_models.story import story
+from t2v_models.story import Scene, story
 from t2v_models.worlds.dataset import DatasetConfig
 from tests.runs import train
 
 LEFT, UP = "circle moving left", "circle moving up"
-NONE = Request((), ())
 SPEC = ClipSpec(size=16, frames=5)
 
 
@@ -32,13 +32,17 @@ class Counts:
     spec: ClipSpec = SPEC
     name: str = "counts"
     sample_batch: int = 2
-    seeds: list[tuple[int, ...]] = field(default_factory=list)
+    asked: list[Request] = field(default_factory=list)
+
+    @property
+    def seeds(self) -> list[tuple[int, ...]]:
+        return [request.seeds for request in self.asked]
 
     def check(self, request: Request) -> None:
-        refuse_wishes(self.name, self.spec, request, frozenset({"first_frames"}))
+        refuse_wishes(self.name, self.spec, request, frozenset({"first_frames", "guidance", "temperature"}))
 
     def sample(self, request: Request) -> Frames:
-        self.seeds.append(request.seeds)
+        self.asked.append(request)
         first = request.first_frames
         begin = [len(p) for p in request.prompts] if first is None else [int(clip[0, 0, 0, 0]) for clip in first]
         numbers = np.array(begin)[:, None] + np.arange(self.spec.frames)
@@ -48,36 +52,77 @@ class Counts:
 @pytest.mark.parametrize("prime", [1, 2, 4])
 @pytest.mark.parametrize("lengths", [(7, 3), (1, 1), (12, 1), (1, 30)])
 def test_every_part_goes_on_from_the_last_frames(lengths: tuple[int, int], prime: int) -> None:
-    parts = list(story(Counts(), ["abc", "de"], lengths, [0, 1, 2], prime, NONE))
+    scenes = [Scene(prompt, length) for prompt, length in zip(["abc", "de"], lengths, strict=True)]
+    parts = list(story(Counts(), scenes, [0, 1, 2], prime))
     assert [part.shape for part in parts] == [(3, length, 16, 16, 3) for length in lengths]
     assert np.concatenate(parts, 1)[:, :, 0, 0, 0].tolist() == [[*range(3, 3 + sum(lengths))]] * 3
 
 
 def test_it_is_made_as_it_is_asked_for_and_every_part_has_noise_of_its_own() -> None:
     sampler = Counts()
-    parts = story(sampler, ["a", "b"], [5, 4], [7], 1, NONE)
+    scenes = [Scene("a", 5), Scene("b", 4)]
+    parts = story(sampler, scenes, [7], 1)
     assert sampler.seeds == []
     next(parts)
     assert sampler.seeds == [(7,)]
     next(parts)
     assert len({*sampler.seeds}) == 2
     again = Counts()
-    list(story(again, ["a", "b"], [5, 4], [7], 1, NONE))
+    list(story(again, scenes, [7], 1))
     assert again.seeds == sampler.seeds
 
 
+def test_each_scene_has_wishes_and_seeds_of_its_own() -> None:
+    sampler = Counts()
+    wishes = [Request((), (), guidance=2.0), Request((), (), temperature=0.5)]
+    scenes = [Scene("a", 9, wishes[0]), Scene("b", 9, wishes[1], (5, 6)), Scene("c", 4)]
+    list(story(sampler, scenes, [7, 8], 1))
+    assert [asked.guidance for asked in sampler.asked] == [2.0, 2.0, None, None, None, None]
+    assert [asked.temperature for asked in sampler.asked] == [None, None, 0.5, 0.5, 0.5, None]
+    assert sampler.seeds[0] == (7, 8)
+    assert sampler.seeds[2] == (5, 6)
+    assert len({*sampler.seeds}) == 6
+
+
 @pytest.mark.parametrize(
-    ("prompts", "lengths", "prime", "sentence"),
+    ("scenes", "prime", "sentence"),
     [
-        ([], [], 1, "no prompt: give one or more"),
-        (["a"], [0], 1, "for 0 frames: give 1 or more"),
-        (["a", "b"], [3], 1, "2 prompts and 1 lengths"),
-        (["a"], [3], 5, "5 frames to begin with and clips of 5: give 1 to 4"),
+        ([], 1, "no prompt: give one or more"),
+        ([Scene("a", 3), Scene("b", 0)], 1, "for 0 frames: give 1 or more"),
+        ([Scene("a", 3)], 5, "5 frames to begin with and clips of 5: give 1 to 4"),
+        ([Scene("a", 3), Scene("b", 3, Request((), (), steps=3))], 1, "cannot take a number of steps"),
+        ([Scene("a", 3), Scene("b", 3, Request((), (), temperature=-1.0))], 1, "temperature is -1.0: give 0, which"),
     ],
 )
-def test_a_story_that_cannot_be_told_is_one_sentence(prompts, lengths, prime, sentence) -> None:
+def test_a_story_that_cannot_be_told_is_one_sentence_before_anything_is_made(scenes, prime, sentence) -> None:
     with pytest.raises(LabError, match=sentence):
-        story(Counts(), prompts, lengths, [0], prime, NONE)
+        story(Counts(), scenes, [0], prime)
+
+
+def test_a_story_of_any_length_is_filmed_in_the_memory_of_one_scene(tmp_path: Path) -> None:
+    made: list[weakref.ref[np.ndarray]] = []
+
+    def parts():
+        for part in story(Counts(), [Scene("a", 5)] * 40, [0, 1], 1):
+            made.append(weakref.ref(part))
+            assert sum(one() is not None for one in made) <= 2  # this one, and that which is in the hands of the film
+            yield part
+            del part
+
+    paths = save_films(tmp_path / "story.mp4", parts(), 2, 10)
+    assert [path.name for path in paths] == ["story-000.mp4", "story-001.mp4"]
+    assert (len(made), [len(decode(path)) for path in paths]) == (40, [200, 200])
+
+
+def test_a_sheet_has_a_row_for_each_scene_behind_a_marked_seam() -> None:
+    one, other = (np.full((1, 3, 32, 32, 3), shade, np.uint8) for shade in (90, 160))
+    sheet = decode(story_sheet([one, other], ["a", "b"], [0]))[0]
+    blue = (sheet == SEAM).all(-1)
+    rows = np.flatnonzero(blue.any(1))
+    assert len(rows) == 96  # beside the second scene alone
+    line = sheet[rows[0] + 48]
+    assert (line == 90).all(-1).sum() == 96  # the frame before the seam
+    assert (line == 160).all(-1).sum() == 3 * 96
 
 
 def test_real_clips_in_two_halves_are_right_and_do_not_jump_unless_they_are_moved() -> None:

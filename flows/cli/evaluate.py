@@ -33,6 +33,9 @@ def evaluate(
         float | None, typer.Option(help="How strongly prompts count, in place of the run's own.")
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Evaluations of the network a clip, likewise.")] = None,
+    temperature: Annotated[
+        float | None, typer.Option(min=0, help="Of the draw of tokens, likewise; 0 takes the likeliest.")
+    ] = None,
     shape: Annotated[
         str | None,
         typer.Option(help="Of the clips, where the data has several: 64x36x10, or all; by default that of most."),
@@ -70,7 +73,7 @@ def evaluate(
         raise LabError(f"unknown tier {tier!r}: {near(tier, TIERS)}")
     count = TIERS[tier] if clips_per_prompt is None else clips_per_prompt
     asked: dict[str, object] = {"splits": split, "clips_per_prompt": count, "seed": seed, "guidance": guidance}
-    asked |= {"steps": steps, "wordnet": wordnet}
+    asked |= {"steps": steps, "temperature": temperature, "wordnet": wordnet}
     EvaluateConfig.model_validate(asked)
     from tasks.report.console import print_evaluation
     from tasks.subjects import asked_of, dataset_like, own_clips_in, shapes_of, subject, taken

@@ -29,6 +29,9 @@ def generate(
     first_frame: Annotated[Path | None, typer.Option(help="A picture that clips begin with, where it can.")] = None,
     guidance: Annotated[float | None, typer.Option(help="How strongly the prompt counts, where it can be set.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Evaluations of the network a clip, likewise.")] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Of the draw of tokens, likewise; 0 takes the likeliest.")
+    ] = None,
     avoid: Annotated[str | None, typer.Option(help="What no clip should show, where the model is guided.")] = None,
     motion: Annotated[
         str | None,
@@ -77,6 +80,7 @@ def generate(
             begin,
             guidance,
             steps,
+            temperature,
             avoid,
             _px_a_frame(motion),
         )

@@ -8,7 +8,8 @@ import io
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +28,8 @@ Frames = NDArray[np.uint8]
 INK, PALE, PAPER = (32, 33, 36), (214, 214, 210), (255, 255, 255)
 MARKS = {"right": (24, 128, 72), "partly": (190, 118, 0), "wrong": (196, 48, 43)}
 """Colours of what is said of a clip: all is right, the motion is, or not even that."""
+SEAM = (38, 98, 200)
+"""Of the line between the last frame before a scene and its first."""
 SHEET_CLIP_HEIGHT = 96
 """px: clips lower than this are enlarged by a whole factor on a contact sheet."""
 SHEET_FRAMES = 10
@@ -46,28 +49,66 @@ def enlarge(frames: Frames, scale: int) -> Frames:
     return frames.repeat(scale, axis=-3).repeat(scale, axis=-2)
 
 
-def to_mp4(frames: Frames, fps: float, scale: int = 1, comment: str = "") -> bytes:
-    """H.264 in 4:2:0 with its index in front: what every browser plays. Odd sides grow by repeating the last pixel."""
-    frames = enlarge(frames, scale)
-    height, width = frames.shape[1:3]
-    frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    with tempfile.TemporaryDirectory() as folder:  # moving the index to the front reopens the file by its name
-        path = Path(folder) / "clip.mp4"
-        with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
-            container.metadata.update({"comment": comment} if comment else {})
-            stream = container.add_stream("libx264", rate=_rate(fps), options=H264)
-            stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
-            codec = stream.codec_context
-            codec.colorspace, codec.color_range = Colorspace.ITU709, ColorRange.MPEG
-            codec.color_primaries, codec.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
-            for frame in frames:
-                picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+@contextmanager
+def filming(
+    path: Path, size: tuple[int, int], fps: float, scale: int = 1, comment: str = ""
+) -> Iterator[Callable[[Frames], None]]:
+    """A function that adds frames `(t, h, w, 3)` of one height and width to the film, which is whole after the block.
+
+    H.264 in 4:2:0 with its index in front: what every browser plays. Odd sides grow by repeating the last pixel.
+    """
+    height, width = (scale * side + scale * side % 2 for side in size)
+    with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
+        container.metadata.update({"comment": comment} if comment else {})
+        stream = container.add_stream("libx264", rate=_rate(fps), options=H264)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        codec = stream.codec_context
+        codec.colorspace, codec.color_range = Colorspace.ITU709, ColorRange.MPEG
+        codec.color_primaries, codec.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+
+        def add(frames: Frames) -> None:
+            for frame in enlarge(frames, scale):
+                room = ((0, height - frame.shape[0]), (0, width - frame.shape[1]), (0, 0))
+                picture = av.VideoFrame.from_ndarray(np.pad(frame, room, mode="edge"), format="rgb24")
                 picture = picture.reformat(
                     format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
                 )
                 container.mux(stream.encode(picture))
-            container.mux(stream.encode(None))
+
+        yield add
+        container.mux(stream.encode(None))
+
+
+def to_mp4(frames: Frames, fps: float, scale: int = 1, comment: str = "") -> bytes:
+    """A film of one clip, as `filming` makes it."""
+    with tempfile.TemporaryDirectory() as folder:  # moving the index to the front reopens the file by its name
+        path = Path(folder) / "clip.mp4"
+        with filming(path, frames.shape[1:3], fps, scale, comment) as add:
+            add(frames)
         return path.read_bytes()
+
+
+def save_films(path: Path, parts: Iterable[Frames], count: int, fps: float, comment: str = "") -> list[Path]:
+    """Write `count` films of parts `(count, t, h, w, 3)` one after the other, of which no more than one is kept.
+
+    Files are named as by `save_clips`.
+
+    Raises:
+        LabError: a file cannot be written.
+    """
+    paths = numbered(path, count)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        films = [folder / one.name for one in paths]
+        with ExitStack() as filmed:
+            adds: list[Callable[[Frames], None]] = []
+            for part in parts:
+                adds = adds or [
+                    filmed.enter_context(filming(film, part.shape[2:4], fps, comment=comment)) for film in films
+                ]
+                for add, frames in zip(adds, part, strict=True):
+                    add(frames)
+        return [write(one, film.read_bytes()) for one, film in zip(paths, films, strict=True)]
 
 
 def to_webp(frames: Frames, fps: float, scale: int = 1, comment: str = "") -> bytes:
@@ -82,19 +123,33 @@ def to_gif(frames: Frames, fps: float, scale: int = 1, comment: str = "") -> byt
     return _animation(frames, fps, scale, "GIF", comment=comment.encode())
 
 
-def strip(frames: Frames, scale: int = 1) -> Frames:
-    """The frames of one clip side by side, a thin line between two: `(h scale, t w scale + 2 (t - 1), 3)`."""
+def strip(frames: Frames, scale: int = 1, seam: int | None = None) -> Frames:
+    """The frames of one clip side by side, a thin line between two: `(h scale, t w scale + 2 (t - 1), 3)`.
+
+    Before frame number `seam` the line is `SEAM` and wider.
+    """
     tiles = enlarge(frames, scale)
-    line = np.full((tiles.shape[1], 2, 3), PALE, np.uint8)
-    return np.concatenate([part for tile in tiles for part in (line, tile)][1:], axis=1)
+    lines = [np.full((tiles.shape[1], 2, 3), PALE, np.uint8)] * len(tiles)
+    if seam is not None:
+        lines[seam] = np.full((tiles.shape[1], 6, 3), SEAM, np.uint8)
+    return np.concatenate([part for pair in zip(lines, tiles, strict=True) for part in pair][1:], axis=1)
 
 
-def contact_sheet(clips: Sequence[Frames], captions: Sequence[str], marks: Sequence[str | None] | None = None) -> bytes:
-    """A PNG with one clip a row: caption at the left, then its frames; `marks` are `MARKS` or nothing."""
+def contact_sheet(
+    clips: Sequence[Frames],
+    captions: Sequence[str],
+    marks: Sequence[str | None] | None = None,
+    before: Sequence[Frames | None] | None = None,
+) -> bytes:
+    """A PNG with one clip a row: caption at the left, then its frames; `marks` are `MARKS` or nothing.
+
+    Where there is a frame `before` a clip, `(1, h, w, 3)`, it stands in front of it, behind a line that marks the seam.
+    """
+    before = [None] * len(clips) if before is None else before
     marks = [None] * len(clips) if marks is None else marks
     assert 0 < len(clips) == len(captions) == len(marks), (len(clips), len(captions), len(marks))
     font, small = ImageFont.load_default(16), ImageFont.load_default(13)
-    rows = [_shown(clip) for clip in clips]
+    rows = [_shown(clip, ahead) for clip, ahead in zip(clips, before, strict=True)]
     margin, gap, bar = 20, 12, 5
     text_width = int(max(font.getlength(line) for caption in captions for line in caption.split("\n")))
     left = margin + text_width + 2 * gap + bar
@@ -114,6 +169,17 @@ def contact_sheet(clips: Sequence[Frames], captions: Sequence[str], marks: Seque
         draw.rectangle((left - 1, top - 1, left + row.shape[1], bottom), outline=PALE)
         top = bottom + gap
     return _png(sheet)
+
+
+def story_sheet(scenes: Sequence[Frames], captions: Sequence[str], seeds: Sequence[int]) -> bytes:
+    """A PNG of stories, scene under scene: each `(b, t, h, w, 3)`, behind the last frame before it."""
+    rows, lines, before = [], [], []
+    for story, seed in enumerate(seeds):
+        for number, (frames, caption) in enumerate(zip(scenes, captions, strict=True)):
+            rows.append(frames[story])
+            lines.append(f"{number + 1}. {caption}\nseed {seed}")
+            before.append(scenes[number - 1][story][-1:] if number else None)
+    return contact_sheet(rows, lines, before=before)
 
 
 def decode(source: Path | bytes, fps: float | None = None) -> Frames:
@@ -164,11 +230,15 @@ def save_clips(
         return [write(path, contact_sheet(list(frames), captions))]
     encoders = {".mp4": to_mp4, ".gif": to_gif, ".webp": to_webp}
     check_suffix(path)
-    paths = [path] if len(frames) == 1 else [path.with_stem(f"{path.stem}-{i:03d}") for i in range(len(frames))]
     return [
         write(p, encoders[suffix](clip, fps, comment=comment))
-        for p, clip, comment in zip(paths, frames, comments, strict=True)
+        for p, clip, comment in zip(numbered(path, len(frames)), frames, comments, strict=True)
     ]
+
+
+def numbered(path: Path, count: int) -> list[Path]:
+    """Files of so many clips: `name.mp4` of one alone, or `name-000.mp4`, `name-001.mp4`, …"""
+    return [path] if count == 1 else [path.with_stem(f"{path.stem}-{i:03d}") for i in range(count)]
 
 
 SUFFIXES = (".npz", ".mp4", ".gif", ".webp", ".png")
@@ -251,9 +321,10 @@ def _rate(fps: float) -> Fraction:
     return Fraction(fps).limit_denominator(1001)
 
 
-def _shown(clip: Frames) -> Frames:
-    chosen = np.linspace(0, len(clip) - 1, min(len(clip), SHEET_FRAMES)).round().astype(int)
-    return strip(clip[chosen], max(1, round(SHEET_CLIP_HEIGHT / clip.shape[1])))
+def _shown(clip: Frames, before: Frames | None) -> Frames:
+    shown = clip[np.linspace(0, len(clip) - 1, min(len(clip), SHEET_FRAMES)).round().astype(int)]
+    scale = max(1, round(SHEET_CLIP_HEIGHT / clip.shape[1]))
+    return strip(shown, scale) if before is None else strip(np.concatenate([before, shown]), scale, seam=1)
 
 
 def _png(image: Image.Image) -> bytes:

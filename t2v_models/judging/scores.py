@@ -52,6 +52,12 @@ class EvaluateConfig(Config):
         exclude_if=lambda steps: steps is None,
         description="evaluations of the network for one clip, if not as the model has it",
     )
+    temperature: float | None = Field(
+        None,
+        ge=0,
+        exclude_if=lambda temperature: temperature is None,
+        description="of the draw of tokens, if not as the model has it",
+    )
     shape: str | None = Field(
         None,
         exclude_if=lambda shape: shape is None,
@@ -71,12 +77,15 @@ class EvaluateConfig(Config):
             LabError: the shape is none.
         """
         frames, size = frames_and_size(self.shape) if self.shape else (None, None)
-        return Request((), (), guidance=self.guidance, steps=self.steps, frames=frames, size=size)
+        return Request(
+            (), (), guidance=self.guidance, steps=self.steps, temperature=self.temperature, frames=frames, size=size
+        )
 
     @property
     def wishes_in_words(self) -> str:
         """The same in words, as ` guidance 2 steps 24 wordnet`; empty where there is nothing."""
         told = {"guidance": self.guidance, "shape": self.shape, "steps": self.steps}
+        told["temperature"] = self.temperature
         words = {
             wish: value if isinstance(value, str) else f"{value:g}" for wish, value in told.items() if value is not None
         }

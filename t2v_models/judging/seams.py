@@ -24,21 +24,23 @@ class Told:
 
 
 def tell(world: World, prompts: Sequence[str], parts: Iterable[Frames]) -> Iterator[Told]:
-    """Judge the new frames `(b, t, h, w, 3)` of each prompt, as `story` makes them.
-
-    Each is read from the last frame before it on, where its first step begins.
-    """
+    """Judge the new frames `(b, t, h, w, 3)` of each prompt, as `story` makes them."""
     before: Frames | None = None
     for prompt, frames in zip(prompts, parts, strict=True):
-        seen = frames if before is None else np.concatenate([before, frames], 1)
-        readings = world.read(seen, [world.parse(prompt)] * len(seen))
-        leaps = [] if before is None else [leap for leap in map(_jumps, readings) if leap is not None]
-        yield Told(
-            prompt,
-            wilson(sum(reading.right for reading in readings), len(readings)),
-            None if before is None else wilson(sum(leaps), len(leaps)),
-        )
+        yield tell_one(world, prompt, before, frames)
         before = frames[:, -1:]
+
+
+def tell_one(world: World, prompt: str, before: Frames | None, frames: Frames) -> Told:
+    """The same of one prompt, read from the last frame before it on, `(b, 1, h, w, 3)`, where its first step begins."""
+    seen = frames if before is None else np.concatenate([before, frames], 1)
+    readings = world.read(seen, [world.parse(prompt)] * len(seen))
+    leaps = [] if before is None else [leap for leap in map(_jumps, readings) if leap is not None]
+    return Told(
+        prompt,
+        wilson(sum(reading.right for reading in readings), len(readings)),
+        None if before is None else wilson(sum(leaps), len(leaps)),
+    )
 
 
 def _jumps(reading: Reading) -> bool | None:

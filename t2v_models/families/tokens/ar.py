@@ -38,7 +38,7 @@ class ArTokensConfig(TokensConfig):
 class ArTokens(TokenModel):
     """A frozen tokenizer and a causal transformer."""
 
-    able = frozenset({"guidance", "first_frames", "avoid"})
+    able = frozenset({"guidance", "temperature", "first_frames", "avoid"})
 
     def __init__(self, config: ArTokensConfig, spec: ClipSpec, tokenizer: VideoModel):
         super().__init__(config, spec, tokenizer, causal=True)
@@ -60,7 +60,8 @@ class ArTokens(TokenModel):
         """One after the other."""
         network = cast(TokenTransformer, self.average[0])
         draws = uniform(request.seeds, network.count).to(self.device)
-        return in_turn(network, text, away, draws, self.guidance(request), self.config.temperature, known)
+        temperature = self.config.temperature if request.temperature is None else request.temperature
+        return in_turn(network, text, away, draws, self.guidance(request), temperature, known)
 
 
 def before(network: TokenTransformer, tokens: Tensor) -> Tensor:

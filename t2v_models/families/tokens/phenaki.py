@@ -71,7 +71,7 @@ class PhenakiConfig(TokensConfig):
 class Phenaki(TokenModel):
     """A frozen tokenizer, a transformer that sees all tokens, and maybe a critic."""
 
-    able = frozenset({"guidance", "steps", "first_frames", "avoid"})
+    able = frozenset({"guidance", "steps", "temperature", "first_frames", "avoid"})
 
     def __init__(self, config: PhenakiConfig, spec: ClipSpec, tokenizer: VideoModel):
         super().__init__(config, spec, tokenizer, causal=False)
@@ -122,17 +122,12 @@ class Phenaki(TokenModel):
         return max(self._guidance(request), key=lambda strength: abs(strength - 1))
 
     def _guidance(self, request: Request) -> Line:
-        """That of the request at all steps, or of the configuration."""
-        first, last = self.config.guidance, self.config.last_guidance
-        if request.guidance is not None:
-            return request.guidance, request.guidance
-        return first, first if last is None else last
+        return _line(request.guidance, self.config.guidance, self.config.last_guidance)
 
     def drawn(self, request: Request, text: Text, away: Text, known: Tensor) -> Tensor:
         """A few at a time."""
         config, network = self.config, cast(TokenTransformer, self.average[0])
-        first, last = config.temperature, config.last_temperature
-        temperature = first, first if last is None else last
+        temperature = _line(request.temperature, config.temperature, config.last_temperature)
         how = Unmasking(
             config.schedule, request.steps or config.steps, config.order, self._guidance(request), temperature,
             config.order_noise,
@@ -147,6 +142,11 @@ class Phenaki(TokenModel):
     def weights(self) -> Tensor:
         """How much each code counts, `(v,)`. Their logarithms are what logits learn beside probabilities."""
         return rarity_weights(self.tokenizer.usage.counts, self.config.rarity)
+
+
+def _line(asked: float | None, first: float, last: float | None) -> Line:
+    """What a request asks for, at all steps; or that of the configuration, where no last one is as the first."""
+    return (first, first if last is None else last) if asked is None else (asked, asked)
 
 
 def masked_loss(logits: Tensor, tokens: Tensor, hidden: Tensor, weights: Tensor) -> Loss:
