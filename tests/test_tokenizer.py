@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from t2v_models.batch import Batch, to_video
 from t2v_models.clips.spec import ClipSpec
@@ -16,12 +17,21 @@ from t2v_models.families.tokens.grid import Grid
 from t2v_models.families.tokens.quantise import Fsq, Lfq, Vq
 from t2v_models.families.tokens.tokenizer import VideoTokenizer, VideoTokenizerConfig, median_colour
 from t2v_models.families.tokens.usage import Usage
+from t2v_models.generate import load_run
 from t2v_models.judging.baselines import real
 from t2v_models.sampler import Request, clips_of
+from t2v_models.shards.export import to_npz
+from t2v_models.shards.ingest import ingest
+from t2v_models.shards.ingested import IngestOptions
+from t2v_models.shards.manifest import Manifest
+from t2v_models.shards.store import ClipStore
+from t2v_models.training.config import TrainConfig
+from t2v_models.training.loop import fit
+from t2v_models.training.validation import watcher
 from t2v_models.worlds.dataset import DatasetConfig
 from tasks.subjects import subject
-from tests.runs import train
-from tests.tiny import TINY, noise
+from tests.runs import SMALL, quiet, run_of, train
+from tests.tiny import TINY, noise, put
 
 WIDE = ClipSpec(frames=10, height=16, width=24)
 
@@ -35,9 +45,10 @@ def clips(count: int, spec: ClipSpec) -> torch.Tensor:
     return torch.from_numpy(np.stack([noise(i, spec.frames, spec.height, spec.width) for i in range(count)]))
 
 
+@pytest.mark.parametrize("encoder", ["local", "convolutional"])
 @pytest.mark.parametrize("frames", [1, 4, 7, 10])
-def test_tokens_and_pixels_of_the_first_frames_do_not_depend_on_later_ones(frames: int) -> None:
-    model, video = fresh(WIDE), to_video(clips(2, WIDE))
+def test_tokens_and_pixels_of_the_first_frames_do_not_depend_on_later_ones(frames: int, encoder: str) -> None:
+    model, video = fresh(WIDE, encoder=encoder), to_video(clips(2, WIDE))
     other = torch.cat([video[:, :, :frames], -video[:, :, frames:]], 2)
     whole, begun = model.tokens(video), model.tokens(video[:, :, :frames])
     assert begun.shape == (2, 1 + (frames - 1) // 3, 2, 3)
@@ -47,6 +58,35 @@ def test_tokens_and_pixels_of_the_first_frames_do_not_depend_on_later_ones(frame
     seen = model.video(whole, 10)[:, :, :frames]
     torch.testing.assert_close(model.video(begun, frames), seen, rtol=0, atol=1e-6)
     assert torch.equal(model.video(torch.cat([begun, (whole + 1)[:, slots:] % 40], 1), 10)[:, :, :frames], seen)
+
+
+def test_a_local_encoder_sees_its_own_patch_alone_and_a_convolutional_one_those_next_to_it() -> None:
+    for encoder, changed in (("local", 1), ("convolutional", 4)):
+        model, video = fresh(WIDE, encoder=encoder), to_video(clips(1, WIDE))
+        other = video.clone()
+        other[..., :8, :8] *= -1  # of 2 x 3 patches the first
+        numbers = [model.autoencoder.encoder.layers(unshuffled(model, one)) for one in (video, other)]
+        assert (numbers[0] != numbers[1]).any(1)[0].sum() == changed
+
+
+def unshuffled(model: VideoTokenizer, video: torch.Tensor) -> torch.Tensor:
+    return F.pixel_unshuffle(model.grid.pictures(video).flatten(0, 1), model.grid.patch)
+
+
+def test_it_learns_from_clips_of_several_lengths_and_of_one_frame_size(tmp_path: Path) -> None:
+    specs = [ClipSpec(size=16, frames=frames) for frames in (5, 10)]
+    for number in range(8):
+        put(tmp_path, f"films/{number}.npz", to_npz(noise(number, 5 + 5 * (number % 2)), 10))
+    ingest(tmp_path / "films", tmp_path / "data", IngestOptions(shapes=tuple(specs), validation=0))
+    store, run = ClipStore(Manifest.load(tmp_path / "data")), run_of(tmp_path / "data", SMALL["video_tokenizer"])
+    assert len(store.shapes) == 2
+    config = TrainConfig(steps=3, probe_seconds=0)
+    fit(run, store, config, tmp_path / "run", quiet, watcher(run, store, tmp_path / "run"))
+    for frames in (1, 5, 10):
+        clip = np.zeros((1, frames, 16, 16, 3), np.uint8)
+        assert load_run(tmp_path / "run").round_trip(clip).shape == clip.shape
+    with pytest.raises(LabError, match="one frame size and the dataset has 16 x 16 and 24 x 16 px: .* lengths may"):
+        VideoTokenizerConfig().check_shapes([*specs, ClipSpec(height=16, width=24, frames=5)])
 
 
 @pytest.mark.parametrize("frames", [1, 2, 5, 9])

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from t2v_models import files
 from t2v_models.checkpoint import RunConfig
 from t2v_models.clips.media import contact_sheet
@@ -14,7 +16,7 @@ from t2v_models.judging.metrics import summarise
 from t2v_models.judging.own_clips import OwnClips
 from t2v_models.judging.verdicts import judge
 from t2v_models.model import VideoModel
-from t2v_models.sampler import Frames, Request, clips_of, repeat, sample_frames
+from t2v_models.sampler import Frames, Request, RoundTrip, clips_of, repeat, sample_frames
 from t2v_models.shards.store import ClipStore
 from t2v_models.training.run_log import Watch, history
 from t2v_models.training.unseen import losses_of
@@ -71,12 +73,13 @@ def watcher(run: RunConfig, store: ClipStore, run_dir: Path) -> Watch:
 def _of_other_shapes(
     model: VideoModel, prompts: Sequence[str], truth: DatasetConfig | None
 ) -> tuple[list[Frames], list[str], list[str]]:
-    """A few clips of every other shape that a model makes, to be looked at: captions that name it, and marks."""
+    """A few clips of every other shape that a model makes of prompts, to be looked at: captions that name it, and
+    marks."""
     clips: list[Frames] = []
     lines: list[str] = []
     marks: list[str] = []
     some = prompts[:OTHERS]
-    for spec in model.shapes:
+    for spec in () if isinstance(model, RoundTrip) else model.shapes:
         if spec != model.spec:
             wishes = Request((), (), frames=spec.frames, size=(spec.height, spec.width))
             frames = sample_frames(model, some, [0] * len(some), wishes)
@@ -95,6 +98,7 @@ def _own(run: RunConfig, store: ClipStore) -> OwnClips | None:
 
 
 def _stored(store: ClipStore, prompts: Sequence[str], seeds: Sequence[int]) -> Frames:
-    """The first clip of each caption."""
-    captions = store.manifest.captions
-    return store.frames([captions.index(prompt) for prompt in prompts])
+    """The first clip of each caption; one of another length is cut, or held in its last frame."""
+    captions, length = store.manifest.captions, store.spec.frames
+    clips = [store.frames([captions.index(prompt)])[0, :length] for prompt in prompts]
+    return np.stack([np.pad(one, ((0, length - len(one)), *[(0, 0)] * 3), mode="edge") for one in clips])

@@ -23,14 +23,14 @@ LOOKS_BACK = 2
 
 class Encoder(nn.Module):
     """Video `(b, 3, t, h, w)` to numbers `(b, s, y, x, d)` that the quantiser makes codes of; in full precision, so
-    that tokens do not depend on it."""
+    that tokens do not depend on it; `around`: each sees the patches next to its own as well."""
 
-    def __init__(self, grid: Grid, quantiser: Quantiser, width: int) -> None:
+    def __init__(self, grid: Grid, quantiser: Quantiser, width: int, around: bool = False) -> None:
         super().__init__()
         self.grid = grid
         self.layers = nn.Sequential(
             nn.Conv2d(3 * grid.slot * grid.patch**2, width, 1), nn.SiLU(),
-            nn.Conv2d(width, width, 1), nn.SiLU(),
+            nn.Conv2d(width, width, 3 if around else 1, padding=int(around)), nn.SiLU(),
             nn.Conv2d(width, quantiser.width, 1),
         )  # fmt: skip
         for layer in self.layers[::2]:

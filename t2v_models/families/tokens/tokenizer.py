@@ -7,7 +7,7 @@ instead of transformers, and knows nothing of what clips show; the median colour
 Letters in shapes: b clips, t frames, h and w pixels, s slots, y and x patches, d numbers of a code.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import log2
 from operator import not_
 from typing import Literal, Self, final
@@ -66,6 +66,9 @@ class VideoTokenizerConfig(FamilyConfig):
     )
     codes_weight: float = Field(
         0.1, ge=0, le=100, exclude_if=(0.1).__eq__, description="of what lfq and vq pay so that codes are met and used"
+    )
+    encoder: Literal["local", "convolutional"] = Field(
+        "local", exclude_if="local".__eq__, description="whether a token sees its own patch alone or those around too"
     )
     encoder_width: int = Field(256, ge=8, le=8192, description="channels of the encoder")
     decoder_width: int = Field(128, ge=8, le=8192, description="channels of the decoder, a patch at a time")
@@ -140,6 +143,14 @@ class VideoTokenizerConfig(FamilyConfig):
             f"of {grid.patch} px"
         )
 
+    def check_shapes(self, shapes: Sequence[ClipSpec]) -> None:
+        """Clips of any lengths and one frame size."""
+        if others := [spec for spec in shapes if (spec.height, spec.width) != (shapes[0].height, shapes[0].width)]:
+            raise LabError(
+                f"video_tokenizer learns from clips of one frame size and the dataset has {shapes[0].sides} and "
+                f"{others[0].sides} px: make a dataset of one; their lengths may differ"
+            )
+
     def build(self, spec: ClipSpec, parents: Mapping[str, VideoModel]) -> "VideoTokenizer":
         return VideoTokenizer(self, spec)
 
@@ -159,7 +170,7 @@ class VideoTokenizer(LossModel):
         self.text = config.text_encoder.build()
         self.grid = Grid.of(spec, config.slot, config.patch)
         quantiser = config.new_quantiser()
-        encoder = Encoder(self.grid, quantiser, config.encoder_width)
+        encoder = Encoder(self.grid, quantiser, config.encoder_width, around=config.encoder == "convolutional")
         decoder = Decoder(self.grid, quantiser.width, config.decoder_width, config.fine_width)
         self.autoencoder = Autoencoder(encoder, decoder)
         self.average = Average([decoder])
