@@ -142,12 +142,23 @@ def test_real_clips_in_two_halves_are_right_and_do_not_jump_unless_they_are_move
 def test_the_command_tells_and_judges_a_story(data: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     run, out = tmp_path / "run", tmp_path / "story.npz"
     train(data, run, 1, "diffusion")
-    command = ["story", run, LEFT, UP, "--lengths", "8,3", "--count", 2, "--out", out, "--judge", "--json"]
-    monkeypatch.setattr(sys, "argv", ["t2v", *map(str, command)])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert end.value.code == 0
+
+    def told_by(*options: object) -> int | str | None:
+        monkeypatch.setattr(sys, "argv", ["t2v", "story", *map(str, (run, LEFT, UP, *options))])
+        with pytest.raises(SystemExit) as end:
+            main()
+        return end.value.code
+
+    anew = tmp_path / "anew.npz"
+    assert told_by("--lengths", "8,3", "--seed", "0,7", "--out", anew) == 0
+    assert told_by("--guidance", "1,2,3", "--out", out) == 2
+    assert "2 prompts and 3 numbers of --guidance: give one number, or one" in capsys.readouterr().err
+    assert told_by("--lengths", "8,x", "--out", out) == 2
+    assert "--lengths '8,x' are no whole numbers: write 20, or 10,30" in capsys.readouterr().err
+    assert told_by("--lengths", "8,3", "--count", 2, "--out", out, "--judge", "--json") == 0
     frames, prompts, seeds = load_npz(out)
+    other = load_npz(anew)[0]
+    assert np.array_equal(frames[:1, :8], other[:, :8]) and not np.array_equal(frames[:1, 8:], other[:, 8:])
     assert frames.shape == (2, 11, 16, 16, 3)
     assert (prompts, seeds) == ([f"{LEFT}, then\n{UP}"] * 2, [0, 1])
     told = json.loads(capsys.readouterr().out.splitlines()[-1])["judged"]
