@@ -211,7 +211,8 @@ def test_families_of_one_shape_refuse_in_a_sentence(folder: Path) -> None:
     for name in FAMILIES:
         if not SMALL[name].parents:
             with pytest.raises(
-                LabError, match=r"one shape and the dataset has 32x16x4, 16x16x6, 16x16x9: .*(transformer|several)"
+                LabError,
+                match=r"one (shape|frame size) and the dataset has 32x16x4, 16x16x6, 16x16x9: .*(transformer|several)",
             ):
                 RunConfig.of(manifest, SMALL[name], 0)
     coarse = FACTORISED.model_copy(update={"patch": 8})

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from t2v_models.batch import Batch, Metrics, to_frames, to_video
-from t2v_models.clips.spec import ClipSpec
+from t2v_models.clips.spec import ClipSpec, in_a_row
 from t2v_models.config import LabError
 from t2v_models.distributed.collectives import all_reduce_tensor
 from t2v_models.families import rates
@@ -145,10 +145,10 @@ class VideoTokenizerConfig(FamilyConfig):
 
     def check_shapes(self, shapes: Sequence[ClipSpec]) -> None:
         """Clips of any lengths and one frame size."""
-        if others := [spec for spec in shapes if (spec.height, spec.width) != (shapes[0].height, shapes[0].width)]:
+        if len({(spec.height, spec.width) for spec in shapes}) > 1:
             raise LabError(
-                f"video_tokenizer learns from clips of one frame size and the dataset has {shapes[0].sides} and "
-                f"{others[0].sides} px: make a dataset of one; their lengths may differ"
+                f"video_tokenizer learns from clips of one frame size and the dataset has {in_a_row(shapes)}: make a "
+                "dataset of one size, which may have several lengths"
             )
 
     def build(self, spec: ClipSpec, parents: Mapping[str, VideoModel]) -> "VideoTokenizer":
