@@ -1,6 +1,6 @@
 """Prove the worlds and time them: one JSON line per figure, each with its interval or its limit.
 
-    python benchmarks/worlds.py                      every figure, some ten minutes on one core
+    python benchmarks/worlds.py                      every figure, ten minutes and more on one core
     python benchmarks/worlds.py --only speed         drawing, writing and reading: about a minute
     python benchmarks/worlds.py --only right         real clips, which must be right: forms, sizes, prompts
     python benchmarks/worlds.py --only spoilt        clips or captions wrong in one thing, which must be named
