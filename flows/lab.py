@@ -48,7 +48,8 @@ class LabResult(Config):
 
 @flow(flow_run_name="lab: {config.title}")
 def lab(config: LabConfig, work: Path = WORK) -> LabResult:
-    """Render the data, train each model, judge them and write the report; what is done already is not done again.
+    """Render the data, or take people's own, train each model, judge them and write the report; what is done already is
+    not done again.
 
     Args:
         config: one experiment.
@@ -58,7 +59,7 @@ def lab(config: LabConfig, work: Path = WORK) -> LabResult:
     check_starts()
     check(config)
     close_stale(work)
-    experiment_id(work, experiment_name(config.dataset))  # if MLflow is away, that is said before an hour of rendering
+    experiment_id(work, experiment_name(config.learnt))  # if MLflow is away, that is said before an hour of rendering
     with planned("lab", config.plan) as begin:
         result = _lab(config, work, begin)
     return concluded(result, f"{'; '.join(map(obeyed, result.evaluations))}; report {result.report}")
@@ -67,8 +68,9 @@ def lab(config: LabConfig, work: Path = WORK) -> LabResult:
 def _lab(config: LabConfig, work: Path, begin: Callable[[str], None]) -> LabResult:
     """The stages; `begin` is told each one as it begins."""
     started = time.perf_counter()
-    name = f"{config.dataset.world}-{config.dataset.spec.sides}px-{config.dataset.digest[:8]}"
-    data, real = work / "data" / name, work / "data" / f"{name}-oracle"
+    name = f"{config.learnt.world}-{config.learnt.spec.sides}px-{config.learnt.digest[:8]}"
+    data = config.data.absolute() if config.data else work / "data" / name
+    real = work / "data" / f"{name}-oracle"
     runs = config.run_folders(work)
     if config.dask:
         dataset_on_dask(config.dataset, data, config.workers, config.dask, config.oversubscribe)
@@ -117,9 +119,10 @@ class _Stage:
 
 def _stages(config: LabConfig, data: Path, real: Path, runs: dict[str, Path], work: Path) -> list[_Stage]:
     """Every stage after those it needs: data, real clips judged, each model trained and judged."""
-    rendered = () if config.dask else (RENDER,)
+    rendered = () if config.dask or config.data else (RENDER,)
     how = {"config": config.evaluation, "work": work, "gate": config.gate}
-    stages = [_Stage(REAL, evaluate, how | {"run": "oracle", "out": real, "data": config.dataset}, rendered)]
+    ceiling = {"run": "oracle", "out": real, "data": config.learnt.truth, "own": data if config.data else None}
+    stages = [_Stage(REAL, evaluate, how | ceiling, rendered)]
     if rendered:
         by = {"workers": config.workers, "oversubscribe": config.oversubscribe}
         stages.insert(0, _Stage(RENDER, dataset, {"config": config.dataset, "out": data} | by))

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from operator import not_
 from pathlib import Path
@@ -20,6 +21,8 @@ from t2v_models.model import FamilyConfig, VideoModel
 from t2v_models.processes import WORKERS, check_workers
 from t2v_models.sampler import RoundTrip, refuse_wishes
 from t2v_models.shards.buckets import check_batches, shares_of
+from t2v_models.shards.ingested import DataConfig, is_none
+from t2v_models.shards.manifest import Manifest
 from t2v_models.text.wordnet import WordNet
 from t2v_models.training.config import TrainConfig
 from t2v_models.training.launch import check_ranks
@@ -34,6 +37,9 @@ class LabConfig(Config):
     """One experiment: data, models that share it and the same budget, and how they are judged."""
 
     dataset: DatasetConfig = Field(DatasetConfig(), description="what is rendered")
+    data: Path | None = Field(
+        None, exclude_if=is_none, description="folder of clips of your own, see 't2v ingest', in place of rendered ones"
+    )
     models: tuple[ModelConfig, ...] = Field(
         min_length=1, description="what is trained on it; one may build on another by its name"
     )
@@ -77,6 +83,15 @@ class LabConfig(Config):
                 raise ValueError(f"{minutes:g} minutes of {name!r}: give more than 0")
         return self
 
+    @cached_property
+    def learnt(self) -> DataConfig:
+        """The dataset that is learnt: rendered, or of people's own clips.
+
+        Raises:
+            LabError: there is none in the folder.
+        """
+        return Manifest.load(self.data).config if self.data else self.dataset
+
     def training_of(self, model: FamilyConfig) -> TrainConfig:
         """How long a model is trained."""
         minutes = self.minutes.get(model.name)
@@ -100,20 +115,20 @@ class LabConfig(Config):
         found: dict[str, Path] = {}
         for model in self.in_order:
             parents = [found[parent].name for parent in self.parents_of(model).values()]
-            digest = _digest(self.dataset, model, self.training_of(model), parents)
+            digest = _digest(self.learnt, model, self.training_of(model), parents)
             found[model.name] = work / "runs" / f"{model.name}-{digest}"
         return {model.name: found[model.name] for model in self.models}
 
     @property
     def title(self) -> str:
         """As `gan and frame_gan on 10,000 clips of circles at 32 px`."""
-        data, models = self.dataset, " and ".join(model.name for model in self.models)
+        data, models = self.learnt, " and ".join(model.name for model in self.models)
         return f"{models} on {data.clips:,} clips of {data.world} at {data.spec.sides} px"
 
     @property
     def plan(self) -> dict[str, float]:
         """Seconds that each stage may take, in their order: a guess, by which the time left is told."""
-        stages = {RENDER: 5 + self.dataset.clips / 2000, REAL: 20.0}
+        stages = {REAL: 150.0} if self.data else {RENDER: 5 + self.dataset.clips / 2000, REAL: 20.0}
         for model in self.in_order:
             training = self.training_of(model)
             train = 60 * training.minutes if training.minutes else 0.1 * (training.steps or 0)
@@ -123,32 +138,39 @@ class LabConfig(Config):
     @property
     def settings(self) -> dict[str, Any]:
         """Everything that is set, models by name: what MLflow shows, and what tells one lab from another."""
-        return self.model_dump() | {"models": {model.name: model.settings for model in self.models}}
+        data = {"dataset": self.learnt.model_dump()}
+        return self.model_dump() | data | {"models": {model.name: model.settings for model in self.models}}
 
 
 def check(config: LabConfig) -> None:
     """See that every stage can do what is asked of it, before the first of them begins.
 
     Raises:
-        LabError: more processes than cores; a model that cannot be built for these clips, on what it builds on, or
-            cannot be judged as is asked; clips that cannot be mixed or varied as is asked; splits without prompts; a
-            figure to gate by that nobody would judge.
+        LabError: more processes than cores; own clips that cannot be judged; a model that cannot be built for these
+            clips, on what it builds on, or cannot be judged as is asked; clips that cannot be mixed or varied as is
+            asked; splits without prompts; a figure to gate by that nobody would judge.
     """
-    data, here = config.dataset, config.place == "here"
+    data, here, truth = config.learnt, config.place == "here", config.learnt.truth
     if here and config.dask is None:
         check_workers(config.workers, config.oversubscribe)
-    asked = asked_of(subject(CEILING, data), config.evaluation)
-    split = config.gate.figure.partition("/")[0]
+    if config.data and truth:
+        raise LabError(f"data: the clips in {config.data} were rendered, give what rendered them as dataset")
+    if config.data and config.dask:
+        raise LabError("dask renders, and own clips are there already: leave dask or data out")
+    asked = asked_of(subject(CEILING, truth, config.data), config.evaluation)
+    gate = config.gate.of(asked)
+    split = gate.figure.partition("/")[0]
     if split not in asked:
         raise LabError(
-            f"the gate decides by {config.gate.figure}, and {split} is not judged: judge that split too, or set "
+            f"the gate decides by {gate.figure}, and {split} is not judged: judge that split too, or set "
             f"gate.figure to one of {', '.join(asked)}"
         )
     shapes = tuple(one.spec for one in data.one_shape)
     clips = {one.spec.name: one.clips for one in data.one_shape}
     shares = shares_of(clips, config.training.mix)
-    config.training.augment.check_captions(data.prompts)
-    if config.training.augment.offset:
+    captions = Manifest.load(config.data).captions if config.data else data.prompts
+    config.training.augment.check_captions(captions)
+    if config.training.augment.offset and truth:
         raise LabError("training.augment.offset: rendered clips are no parts of longer films, leave it out")
     if config.evaluation.wordnet:
         WordNet(config.evaluation.wordnet)
@@ -159,7 +181,7 @@ def check(config: LabConfig) -> None:
         model.check_shapes(shapes)
         check_batches(clips, shares, model.batch_size)
         on = {key: built.get(str(place)) or checkpoint.load(place)[0] for key, place in model.parents.items()}
-        made = built[model.name] = model.with_captions(data.prompts).build(data.spec, on)
+        made = built[model.name] = model.with_captions(captions).build(data.spec, on)
         wishes = config.evaluation.wishes
         if isinstance(made, RoundTrip):
             refuse_wishes(made.name, data.spec, wishes)

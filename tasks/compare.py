@@ -14,7 +14,7 @@ from t2v_models import checkpoint
 from t2v_models.clips.spec import sides
 from t2v_models.config import LabError, flatten
 from t2v_models.judging.baselines import CEILING
-from t2v_models.judging.metrics import WATCHED, deciding
+from t2v_models.judging.metrics import WATCHED, WATCHED_OWN, deciding
 from t2v_models.judging.scores import interval, shown
 from t2v_models.leaderboard.compare import differences
 from t2v_models.sampler import PIPELINE
@@ -23,7 +23,7 @@ from tasks.mlflow.store import run_page
 from tasks.publish import read_verdicts, shown_clips
 from tasks.records import training_run
 from tasks.report.compare_page import Side, shared_splits, word_of, write_comparison_page
-from tasks.report.console import print_table
+from tasks.report.console import print_table, tell_newer
 from tasks.report.judged_run import JudgedRun
 from tasks.report.page import NAMES
 from tasks.report.progress import show_artifact
@@ -45,6 +45,7 @@ def compared(folders: Sequence[Path], work: Path | None = None) -> list[Side]:
     if len(folders) < 2:
         raise LabError(f"compare needs two runs or more, found {len(folders)}: name another one")
     judged = [JudgedRun.of(folder, work / "evaluations" if work else None, _sha256(folder)) for folder in folders]
+    tell_newer(judged)
     names = [_name(folder) for folder in folders]
     twice = {name for name, count in Counter(names).items() if count > 1}
     sides = [
@@ -78,8 +79,12 @@ def _side(name: str, folder: Path, judged: JudgedRun) -> Side:
     if last:
         settings = flatten(last.run.model_dump(mode="json", exclude={"model"}) | {"model": last.run.model.settings})
         settings |= {"steps": f"{last.step:,}", "minutes": f"{last.seconds / 60:.1f}"}
-    looks = [figures for figures in judged.history.values() if WATCHED in figures]
-    accuracy = [(figures["train/seconds"], figures[WATCHED]) for figures in looks]
+    looks = [
+        (figures["train/seconds"], figures.get(WATCHED, figures.get(WATCHED_OWN)))
+        for figures in judged.history.values()
+        if "train/seconds" in figures
+    ]
+    accuracy = [(seconds, share) for seconds, share in looks if share is not None]
     return Side(
         name, folder if last else place, found, {s: read_verdicts(place / s) for s in found.scores},
         {s: shown_clips(place / s) for s in found.scores}, last.run.spec.fps if last else 10,
@@ -117,7 +122,7 @@ def print_differences(sides: Sequence[Side]) -> None:
             for d in differences(base.verdicts[split], other.verdicts[split]):
                 table.add_row(
                     d.metric, shown(d.metric, d.first), shown(d.metric, d.second), shown(d.metric, d.gap.value),
-                    interval(d.metric, d.gap), f"{d.gap.n:,}",
+                    interval(d.metric, d.gap), " and ".join(f"{n:,}" for n in dict.fromkeys(d.clips)),
                     word_of(d, other, split).replace("even", ""),
                 )  # fmt: skip
             print_table(table)

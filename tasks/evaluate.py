@@ -16,8 +16,10 @@ from t2v_models.clips.media import contact_sheet, load_npz, save_clips, to_mp4
 from t2v_models.judging.baselines import CEILING
 from t2v_models.judging.features import features_digest
 from t2v_models.judging.figures import best_first
+from t2v_models.judging.learnt import Bounds, reference_of
 from t2v_models.judging.own_clips import CONTROLS
 from t2v_models.judging.real_cache import cached_real
+from t2v_models.judging.reference import Reference
 from t2v_models.judging.scores import SUITE_VERSION, EvaluateConfig, Evaluation, Seconds, table_rows
 from t2v_models.judging.statistics import Score
 from t2v_models.judging.suite import judge_parts, together
@@ -57,6 +59,7 @@ def judge_split(
     `out` gets a row per clip, some of the clips, and contact sheets; `kept` gets what any model is judged beside.
     """
     with working(f"evaluate {who.name}"):
+        learnt = _learnt(who)
         prompts, seeds = asked
         place = {prompt: [i for i, p in enumerate(prompts) if p == prompt] for prompt in dict.fromkeys(prompts)}
         shown = sorted(i for rows in place.values() for i in rows[:SHOWN_CLIPS])
@@ -64,14 +67,18 @@ def judge_split(
         sampling, reading, scoring = Stopwatch(), Stopwatch(), Stopwatch()
         with reading, progress(f"judge {who.name} on {split}") as tell:
             timed = replace(who, sample=sampling.around(who.sample))
-            judged, frames = _judge(timed, split, asked, {*shown, *chance}, tell)
+            judge = learnt[0] if learnt else _truth(who, split)
+            judged, frames = _judge(timed, judge, asked, {*shown, *chance}, tell)
         with files.atomic(out / "verdicts.parquet") as file:
             pq.write_table(table([_told(who, verdict) for verdict in judged.verdicts]), file)
         some = np.stack([frames[i] for i in shown])
         save_clips(out / "clips.npz", some, [prompts[i] for i in shown], [seeds[i] for i in shown], who.data.spec.fps)
         _sheets(out, frames, judged.verdicts, [rows[0] for rows in place.values()], chance)
         with scoring, progress(f"real clips of {split}") as tell:
-            scores, bound = _scored(who, split, asked, judged, kept, tell)
+            if learnt:
+                scores, bound = _beside_own(who, learnt[0], asked, judged), learnt[1]
+            else:
+                scores, bound = _beside_drawn(_truth(who, split), split, asked, judged, kept, tell)
         return scores, bound, Seconds(
             sampling=sampling.wall, reading=reading.wall - sampling.wall, scoring=scoring.wall,
             cpu=reading.cpu - sampling.cpu + scoring.cpu,
@@ -84,26 +91,41 @@ def _told(who: Subject, verdict: Verdict) -> Verdict:
     return verdict if asked == verdict.prompt else verdict.model_copy(update={"understood": asked})
 
 
-def _scored(
-    who: Subject, split: Split, asked: Asked, judged: Judged, kept: Path, tell: Callable[[float, str], None]
+def _learnt(who: Subject) -> tuple[Reference, Bounds] | None:
+    """The judge of people's own clips, its ceiling and floors: kept, or learnt now.
+
+    Raises:
+        LabError: there is none to be believed.
+    """
+    if who.own is None:
+        return None
+    with progress(f"the judge of {who.own.training.manifest.folder.name}") as tell:
+        return reference_of(who.own, tell)
+
+
+def _beside_own(who: Subject, reference: Reference, asked: Asked, judged: Judged) -> Figures:
+    """The figures of judged clips beside real ones that were kept for validation, and the loss on those."""
+    beside = judge_parts(partial(CONTROLS[CEILING], reference.own), *asked, reference)
+    figures = reference.figures(judged, together([part for _, part in beside]))
+    return figures | losses_of(who.sampler, reference.own)
+
+
+def _beside_drawn(
+    truth: Truth, split: Split, asked: Asked, judged: Judged, kept: Path, tell: Callable[[float, str], None]
 ) -> tuple[Figures, dict[str, Figures]]:
-    """The figures of judged clips beside real ones, and those of ceiling and floors."""
-    if who.reference:
-        beside = judge_parts(partial(CONTROLS[CEILING], who.reference.own), *asked, who.reference)
-        figures = who.reference.figures(judged, together([part for _, part in beside]))
-        return figures | losses_of(who.sampler, who.reference.own), who.bounds
-    real, bound = cached_real(kept, (truth := _truth(who, split)).data, split, asked[0], tell)
+    """The figures of judged clips beside real ones that are drawn, and those of ceiling and floors."""
+    real, bound = cached_real(kept, truth.data, split, asked[0], tell)
     return truth.figures(judged, real), bound
 
 
 def _judge(
-    who: Subject, split: Split, asked: Asked, wanted: set[int], tell: Callable[[float, str], None]
+    who: Subject, judge: Reference | Truth, asked: Asked, wanted: set[int], tell: Callable[[float, str], None]
 ) -> tuple[Judged, dict[int, NDArray[np.uint8]]]:
     """Judge part by part, and keep the frames of the wanted, the best and the worst clips only."""
     parts: list[Judged] = []
     verdicts: list[Verdict] = []
     kept: dict[int, NDArray[np.uint8]] = {}
-    for frames, part in judge_parts(who.sample, *asked, who.reference or _truth(who, split)):
+    for frames, part in judge_parts(who.sample, *asked, judge):
         kept |= {len(verdicts) + i: clip for i, clip in enumerate(frames)}
         parts.append(part)
         verdicts += part.verdicts

@@ -15,7 +15,7 @@ from t2v_models import checkpoint
 from t2v_models.clips.media import load_npz
 from t2v_models.judging import health
 from t2v_models.judging.figures import by_prompt
-from t2v_models.judging.metrics import HEADLINES, deciding
+from t2v_models.judging.metrics import HEADLINES, OWN_WATCHED, deciding
 from t2v_models.judging.scores import Evaluation, interval
 from t2v_models.judging.verdicts import Verdict, verdicts_of
 from t2v_models.shards.manifest import Manifest
@@ -30,7 +30,7 @@ from tasks.report.page import NAMES, Clip
 from tasks.report.progress import show_artifact
 from tasks.report.stopwatch import working
 
-ABOUT_REAL = "real clips of the same prompts, read by the same reader: the ceiling"
+ABOUT_REAL = "real clips of the same prompts, judged by the same judge: the ceiling"
 
 
 @task(task_run_name="write the report of {data.name}", cache_policy=NO_CACHE)
@@ -91,11 +91,12 @@ def log_lab(
         with track(work, experiment, name, params=settings, tags={"stage": "lab"}) as lab:
             lab.log(0, {f"seconds/{stage}": seconds for stage, seconds in timings.items()})
         params, tags = {"dataset": manifest.config.model_dump()}, {"stage": "render"}
-        with track(work, experiment, f"render {data.name}", params=params, tags=tags, parent=lab.run_id) as render:
-            render.dataset(data.name, manifest.digest, str(data.resolve()), "rendering")
-            if "render" in timings:
-                clips = manifest.config.clips
-                render.log(0, {"render/clips": clips, "speed/clips_per_second": clips / timings["render"]})
+        if manifest.config.truth:
+            with track(work, experiment, f"render {data.name}", params=params, tags=tags, parent=lab.run_id) as render:
+                render.dataset(data.name, manifest.digest, str(data.resolve()), "rendering")
+                if "render" in timings:
+                    clips = manifest.config.clips
+                    render.log(0, {"render/clips": clips, "speed/clips_per_second": clips / timings["render"]})
         record = {"run_id": lab.run_id, "settings": digest}
         write_record(page.parent, **record)
     attach(work, record["run_id"], page.parent, "report")
@@ -153,13 +154,13 @@ def _model(evaluation: Evaluation, out: Path, clips: Sequence[Clip], run_dir: Pa
 
 
 def _charts(history: dict[int, dict[str, float]]) -> list[Chart]:
-    watched = {metric.title: f"watch/{metric.name}" for metric in HEADLINES}
+    watched = {metric.title: f"watch/{metric.name}" for metric in (*HEADLINES, *OWN_WATCHED)}
     names = dict.fromkeys(name for figures in history.values() for name in figures if name.startswith("train/loss/"))
     accuracy = {
         label: [(f["train/seconds"], f[name]) for f in history.values() if name in f] for label, name in watched.items()
     }
     losses = {n.removeprefix("train/loss/"): [(float(s), f[n]) for s, f in history.items() if n in f] for n in names}
     return [
-        Chart("Share of clips that obey, read while training", "seconds of training", accuracy, percent=True),
+        Chart("Share of clips, judged while training", "seconds of training", accuracy, percent=True),
         Chart("Losses", "update", losses),
     ]

@@ -11,9 +11,7 @@ from t2v_models import checkpoint
 from t2v_models.clips.spec import ClipSpec, in_a_row
 from t2v_models.config import LabError, in_words
 from t2v_models.judging.baselines import BASELINES, CEILING, real
-from t2v_models.judging.learnt import Bounds, reference_of
 from t2v_models.judging.own_clips import CONTROLS, OwnClips
-from t2v_models.judging.reference import Reference
 from t2v_models.judging.scores import EvaluateConfig, Refusals
 from t2v_models.judging.suite import Sampler as Sample
 from t2v_models.sampler import (
@@ -35,7 +33,6 @@ from t2v_models.worlds.dataset import DatasetConfig, world_of
 from t2v_models.worlds.splits import BY_DEFAULT, NEEDS, SPLITS, Split
 from tasks.fitted import Fitted
 from tasks.records import read_record
-from tasks.report.console import progress
 from tasks.samplers import Archive, Source, source
 
 Asked = tuple[list[str], list[int]]
@@ -57,10 +54,8 @@ class Subject:
     """What its clips were made for, where they exist already."""
     settings: dict[str, object] = field(default_factory=dict)
     """Of its model, where there is one."""
-    reference: Reference | None = None
-    """The judge of its clips where their truth is not known."""
-    bounds: Bounds = field(default_factory=dict)
-    """Ceiling and floors that this one was proven on."""
+    own: OwnClips | None = None
+    """People's own clips that it answers to, where the truth is not known; their judge learns from them."""
     sampler: Sampler | None = None
     """Which says what it does not take; none where its clips exist already."""
     vocabulary: tuple[str, ...] = ()
@@ -95,7 +90,7 @@ def subject(
 
     Raises:
         LabError: as `samplers.source`; a shape that the dataset has not; a wish of what makes no clips of prompts; no
-            WordNet there; ingested clips of which there is no judge to be believed; an archive that does not hold clips
+            WordNet there; ingested clips too few to be judged by; an archive that does not hold clips
             of the dataset's size and world.
     """
     found = _subject(run, data, own, wishes)
@@ -110,9 +105,8 @@ def subject(
 def _subject(run: Path | str, data: DatasetConfig | None, own: Path | None, wishes: Request) -> Subject:
     """The same, without wishes but that for a shape."""
     if own and str(run) in CONTROLS and not Path(run).exists():
-        reference, bounds = _judge_of(own, wishes)
-        sample = partial(CONTROLS[str(run)], reference.own)
-        return Subject(str(run), str(run), 0, reference.data, sample, reference=reference, bounds=bounds)
+        clips = _own_clips(own, wishes)
+        return Subject(str(run), str(run), 0, clips.config, partial(CONTROLS[str(run)], clips), own=clips)
     who = source(run, data)
     if isinstance(who.sampler, Archive):
         return _archive_of_own(who.sampler, own, wishes) if own else _archive(who.sampler, data)
@@ -162,9 +156,9 @@ def _as_it_is(who: Source, data: DataConfig) -> Subject:
 def _pipeline(who: Source, own: Path | None, wishes: Request) -> Subject:
     """A pipeline of others, beside a dataset of ours."""
     if own:
-        reference, bounds = _judge_of(own, wishes)
-        fitted = replace(who, sampler=Fitted(who.sampler, reference.data.spec))
-        return replace(_as_it_is(fitted, reference.data), reference=reference, bounds=bounds)
+        clips = _own_clips(own, wishes)
+        fitted = replace(who, sampler=Fitted(who.sampler, clips.spec))
+        return replace(_as_it_is(fitted, clips.config), own=clips)
     if who.data is None:
         raise LabError(f"{who.sampler.name} knows no dataset to be judged by: add --like with a run or a dataset")
     return _as_it_is(who, who.data)
@@ -187,26 +181,22 @@ def _beside_own(who: Subject, sampler: Sampler, run: Path, own: Path | None, wis
         raise LabError(
             f"{run} was not trained on the clips in {folder}: give --like with the dataset it was trained on"
         )
-    reference, bounds = _judge_of(folder, wishes)
-    sample = clips_of(sampler, partial(CONTROLS[CEILING], reference.own))
-    return replace(who, sample=sample, reference=reference, bounds=bounds)
+    clips = _own_clips(folder, wishes)
+    return replace(who, sample=clips_of(sampler, partial(CONTROLS[CEILING], clips)), own=clips)
 
 
 def _archive_of_own(archive: Archive, own: Path, wishes: Request) -> Subject:
     """Clips from anywhere that answer captions of an ingested dataset."""
-    reference, bounds = _judge_of(own, wishes)
-    if archive.shape != reference.data.spec.shape[:3]:
+    clips = _own_clips(own, wishes)
+    if archive.shape != clips.spec.shape[:3]:
         raise LabError(f"{archive.path} holds clips of another form than {own}: convert them to that")
     asked: dict[Split, Asked] = {"own": (list(archive.prompts), list(map(int, archive.seeds)))}
     sample = partial(sample_frames, archive)
-    return Subject(archive.name, archive.sha256, 0, reference.data, sample, asked, reference=reference, bounds=bounds)
+    return Subject(archive.name, archive.sha256, 0, clips.config, sample, asked, own=clips)
 
 
-def _judge_of(folder: Path, wishes: Request) -> tuple[Reference, Bounds]:
-    spec = of_shape(Manifest.load(folder).config, wishes).spec
-    own = OwnClips.of(folder, spec)
-    with progress(f"the judge of {folder.name}") as tell:
-        return reference_of(own, tell)
+def _own_clips(folder: Path, wishes: Request) -> OwnClips:
+    return OwnClips.of(folder, of_shape(Manifest.load(folder).config, wishes).spec)
 
 
 def own_clips_in(like: Path) -> bool:
@@ -282,11 +272,11 @@ def asked_of(who: Subject, config: EvaluateConfig) -> dict[Split, Asked]:
     Raises:
         LabError: a split that was asked for by name has no prompts for this dataset or archive.
     """
-    if who.reference:
+    if who.own:
         if config.splits and config.splits != ("own",):
             raise LabError(f"split {config.splits[0]} is made on meaning, which own clips do not tell: ask for own")
         each = 1 if who.source in CONTROLS else config.clips_per_prompt  # real clips do not become more by repetition
-        asked = who.reference.own.asked(each)
+        asked = who.own.asked(each)
         return who.asked or {"own": (asked, [config.seed * 1_000_000 + i for i in range(len(asked))])}
     if "own" in (config.splits or ()):
         raise LabError("split own is of people's own clips, and these were rendered: ask for s0 and on")

@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from t2v_models import checkpoint, files
 from t2v_models.checkpoint import RunConfig
 from t2v_models.families.build import ModelConfig
-from t2v_models.judging.metrics import WATCHED
+from t2v_models.judging.metrics import WATCHED, WATCHED_OWN
 from t2v_models.leaderboard.milestones import Milestones
 from t2v_models.shards.buckets import clips_by_shape, shares_of
 from t2v_models.shards.manifest import Manifest
@@ -53,6 +53,8 @@ def _train(
     close_stale(work)
     model, manifest = run.model, store.manifest
     say(f"train    {run_dir}: {plan(manifest, model, config)}")
+    if why := validation.unwatched(run, store):
+        say(f"train    no figure will tell what its clips are like: {why}")
     settings = {"model": model.settings, "training": config.model_dump(), "dataset": manifest.config.model_dump()}
     name = experiment_name(manifest.config)
     # a run that was deleted there, or is of another store, gets a new one with all its history
@@ -109,7 +111,7 @@ def plan(manifest: Manifest, model: ModelConfig, config: TrainConfig) -> str:
 
 def reporter(run: RunConfig, run_dir: Path, tracker: Tracker, show: Callable[[float, str], None]) -> run_log.Log:
     """What becomes of the figures of a run: MLflow has them, its pictures too, and the bar moves on."""
-    share, accuracy = 0.0, "clips not read yet" if validation.can_judge(run) else "clips are judged by t2v evaluate"
+    share, accuracy = 0.0, "no clips judged yet"
     ways = Milestones(run.model.batch_size)
     for past, figures in run_log.history(run_dir).items():  # what MLflow has already it does not take twice
         tracker.log(past, ways.passed(past, figures))
@@ -120,6 +122,8 @@ def reporter(run: RunConfig, run_dir: Path, tracker: Tracker, show: Callable[[fl
         share = figures.get("train/progress", share)
         if WATCHED in figures:
             accuracy = f"{figures[WATCHED]:.0%} of clips obey"
+        if WATCHED_OWN in figures:
+            accuracy = f"{figures[WATCHED_OWN]:.0%} of clips nearest to their own"
         if "train/seconds" in figures:  # the figures of a validation, which leaves a sheet of clips
             tracker.image("samples", step, validation.sheet(run_dir, step))
         show(share, f"step {step:,}, {accuracy}")

@@ -9,10 +9,12 @@ from prefect.utilities.schema_tools.validation import validate
 from pydantic import ValidationError
 
 from flows.lab import _stages
-from flows.lab_config import LabConfig
-from t2v_models.config import in_words
+from flows.lab_config import LabConfig, check
+from t2v_models.config import LabError, in_words
 from t2v_models.families.build import FAMILIES
+from t2v_models.judging.learnt import KEPT
 from t2v_models.model import FamilyConfig
+from tests.owned import owned
 
 
 class Pupil(FamilyConfig):
@@ -101,3 +103,23 @@ def test_pools_take_the_stages_of_every_family(name: str, tmp_path: Path) -> Non
     for stage in _stages(config, tmp_path / "data", tmp_path / "real", runs, tmp_path):
         form = parameter_schema(stage.flow).model_dump_for_openapi()
         validate(stage.on_its_pool().parameters, form, raise_on_error=True)
+
+
+def test_a_lab_on_own_clips_renders_nothing_and_refuses_what_cannot_be_judged(tmp_path: Path) -> None:
+    own = owned(tmp_path, 120)
+    tiny = {"models": [FAMILIES["gan"].tiny()], "training": {"steps": 1, "probe_seconds": 0}}
+    config = LabConfig.model_validate(tiny | {"data": own})
+    check(config)
+    assert not (own / KEPT).exists(), "their judge learns when all is known to be possible"
+    assert config.run_folders(tmp_path) != LabConfig.model_validate(tiny).run_folders(tmp_path)
+    stages = {s.name: s for s in _stages(config, own, tmp_path / "real", config.run_folders(tmp_path), tmp_path)}
+    assert list(stages) == ["judge real clips", "train gan", "judge gan"]
+    assert stages["judge real clips"].parameters["own"] == own == stages["train gan"].parameters["data"]
+    assert stages["train gan"].after == ()
+    for wrong, sentence in (
+        ({"evaluation": {"splits": ["s3"]}}, "split s3 is made on meaning"),
+        ({"dask": "tcp://host:1"}, "own clips are there already"),
+        ({"data": tmp_path / "none"}, "none"),
+    ):
+        with pytest.raises(LabError, match=sentence):
+            check(LabConfig.model_validate(tiny | {"data": own} | wrong))

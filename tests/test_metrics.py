@@ -266,7 +266,7 @@ def test_every_score_that_an_evaluation_writes_is_in_the_table_and_its_document(
 def test_no_other_file_lists_metrics() -> None:
     """A file that names more than three has a list of its own; what computes figures, and what the gate guards, may."""
     root, may = Path(__file__).parents[1], {"metrics.py", "figures.py", "distances.py", "memorisation.py", "gate.py"}
-    may |= {"proof.py", "reference.py"}  # what proves a judge, and what sets its clips beside their own
+    may |= {"proof.py", "beside.py"}  # what proves a judge, and what sets clips beside their own
     names = "|".join(METRICS)
     for folder in ("flows", "tasks", "t2v_models/judging", "t2v_models/leaderboard", "t2v_models/training"):
         for path in (root / folder).rglob("*.py"):

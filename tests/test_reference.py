@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from flows.cli.main import main
 from t2v_models.config import LabError
 from t2v_models.judging import learnt, proof
 from t2v_models.judging.encoders import Encoders, train
@@ -19,7 +20,7 @@ from t2v_models.judging.statistics import Score
 from t2v_models.judging.verdicts import Verdict, verdicts_of
 from t2v_models.leaderboard.compare import differences
 from t2v_models.leaderboard.gate import GateConfig, decide, figures_of
-from tasks import subjects
+from tasks import evaluate as judging
 from tasks.evaluate import judge_split
 from tasks.subjects import asked_of, subject
 from tests.owned import CAPTIONS, owned
@@ -155,7 +156,7 @@ def evaluated(data: Path, name: str, out: Path) -> tuple[dict[str, Score], Bound
 def test_own_clips_are_evaluated_compared_and_gated_as_rendered_ones(
     data: Path, learnt_judge: tuple[Reference, Bounds], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subjects, "reference_of", partial(reference_of, steps=STEPS, batch=BATCH))
+    monkeypatch.setattr(judging, "reference_of", partial(reference_of, steps=STEPS, batch=BATCH))
     real, bounds, verdicts = evaluated(data, "oracle", tmp_path / "real")
     random, _, others = evaluated(data, "unconditional", tmp_path / "random")
     assert bounds == learnt_judge[1]
@@ -179,11 +180,14 @@ def test_what_pleases_the_judge_more_than_real_clips_counts_for_no_more() -> Non
     assert not pleases("prompt_acc", fooled, real)
 
 
-def test_splits_made_on_meaning_are_refused_of_own_clips(
-    data: Path, learnt_judge: tuple[Reference, Bounds], monkeypatch: pytest.MonkeyPatch
+def test_splits_made_on_meaning_are_refused_of_own_clips_before_their_judge_learns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(subjects, "reference_of", partial(reference_of, steps=STEPS, batch=BATCH))
-    with pytest.raises(LabError, match="split s3 is made on meaning"):
-        asked_of(subject("oracle", own=data), EvaluateConfig(splits=("s3",)))
+    data = owned(tmp_path, 120)
+    monkeypatch.setattr("sys.argv", ["t2v", "evaluate", "oracle", "--like", str(data), "--split", "s3"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2 and "split s3 is made on meaning" in capsys.readouterr().err
+    assert not (data / KEPT).exists()
     with pytest.raises(LabError, match="split own is of people's own clips"):
         asked_of(subject("oracle", TINY), EvaluateConfig(splits=("own",)))

@@ -294,11 +294,13 @@ METRICS: dict[str, Metric] = {
 }
 OBEYED, OWN_CAPTION = "prompt_acc", "r_precision_1"
 """How often clips do what the prompt says, where that is known; and where it is not."""
-WATCHED = f"watch/{OBEYED}"
-"""The same of the clips that are read while a model trains."""
+WATCHED, WATCHED_OWN = f"watch/{OBEYED}", "watch/own_pixels"
+"""The same of the clips that are read while a model trains; and what stands for it where nobody knows what is right."""
 HEADLINES = tuple(metric for metric in METRICS.values() if metric.headline and metric.judge == "truth")
 OWN_HEADLINES = tuple(metric for metric in METRICS.values() if metric.headline and metric.judge == "reference")
 """The same of clips without truth."""
+OWN_WATCHED = METRICS["own_pixels"], METRICS["own_motion"]
+"""What is told of these while a model trains: it needs no judge that learns."""
 
 
 def metric_of(name: str) -> Metric:

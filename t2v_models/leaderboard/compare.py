@@ -18,6 +18,8 @@ class Difference:
     first: float
     second: float
     gap: Score
+    clips: tuple[int, int]
+    """Of each; of means both have the pairs."""
 
     @property
     def share(self) -> bool:
@@ -40,7 +42,7 @@ def differences(first: Sequence[Verdict], second: Sequence[Verdict]) -> list[Dif
     judge = first[0].judge if first else "truth"
     numbers = [entry for entry in METRICS.values() if entry.number and entry.judge == judge]
     shares = [(entry, entry.over(first), entry.over(second)) for entry in numbers if entry.kind == "share"]
-    found = [Difference(m.name, a.value, b.value, newcombe(b, a)) for m, a, b in shares if a.n and b.n]
+    found = [Difference(m.name, a.value, b.value, newcombe(b, a), (a.n, b.n)) for m, a, b in shares if a.n and b.n]
     partner = {(v.prompt, v.seed): v for v in second}
     pairs = [(v, partner[v.prompt, v.seed]) for v in first if (v.prompt, v.seed) in partner]
     return found + [gap for m in numbers if m.kind == "mean" and (gap := _paired(m, pairs))]
@@ -55,7 +57,7 @@ def _paired(entry: Metric, pairs: Sequence[tuple[Verdict, Verdict]]) -> Differen
         return None
     prompts, then, now = zip(*both, strict=True)
     gap = mean([b - a for a, b in zip(then, now, strict=True)], prompts)
-    return Difference(entry.name, sum(then) / len(both), sum(now) / len(both), gap)
+    return Difference(entry.name, sum(then) / len(both), sum(now) / len(both), gap, (len(both), len(both)))
 
 
 def by_change(first: Sequence[Verdict], second: Sequence[Verdict]) -> list[tuple[str, Difference]]:
@@ -64,5 +66,5 @@ def by_change(first: Sequence[Verdict], second: Sequence[Verdict]) -> list[tuple
     changes = []
     for prompt in (p for p in then if p in now):
         a, b = accuracy(then[prompt]), accuracy(now[prompt])
-        changes.append((prompt, Difference(OBEYED, a.value, b.value, newcombe(b, a))))
+        changes.append((prompt, Difference(OBEYED, a.value, b.value, newcombe(b, a), (a.n, b.n))))
     return sorted(changes, key=lambda change: -change[1].gap.value)

@@ -5,7 +5,7 @@ the interval of their difference leaves out 0. That interval is of sampling: the
 weights, not the recipes that made them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from pydantic import Field, field_validator
 
@@ -40,9 +40,10 @@ class GateConfig(Config):
         "unconditional", description="baseline that a first champion must beat; null lets the first model in"
     )
 
-    def of(self, scores: Scores) -> "GateConfig":
-        """What is asked of these scores: of people's own clips other figures, for which nothing else is known."""
-        return self.model_copy(update={"figure": OWN_FIGURE, "guarded": OWN_GUARDED}) if "own" in scores else self
+    def of(self, splits: Collection[str]) -> "GateConfig":
+        """What is asked where these were judged: of people's own clips other figures, for which nothing else is
+        known."""
+        return self.model_copy(update={"figure": OWN_FIGURE, "guarded": OWN_GUARDED}) if "own" in splits else self
 
     @field_validator("figure", "guarded")
     @classmethod

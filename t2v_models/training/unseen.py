@@ -1,4 +1,4 @@
-"""The loss of a trained model on clips that it never saw, beside the same on as many that it learnt from."""
+"""What a model makes of clips that it never saw: its loss on them, and its own clips of their captions beside them."""
 
 import numpy as np
 import torch
@@ -6,15 +6,40 @@ from numpy.typing import NDArray
 
 from t2v_models.batch import Batch
 from t2v_models.config import LabError
-from t2v_models.judging.own_clips import OwnClips, Rows
+from t2v_models.judging.beside import Beside, Seen
+from t2v_models.judging.own_clips import OwnClips, Rows, real
 from t2v_models.judging.statistics import Score, block_mean
 from t2v_models.machine import threads
-from t2v_models.model import LossModel
-from t2v_models.sampler import RoundTrip
+from t2v_models.model import LossModel, VideoModel
+from t2v_models.sampler import RoundTrip, clips_of
 from t2v_models.shards.store import ClipStore
+from t2v_models.worlds.splits import evenly
 
 MOST, PART, PASSES = 512, 16, 4
 """Clips that are looked at; of each part, which is a block of the interval; and draws of noise for each."""
+
+
+def beside_real(model: VideoModel, beside: Beside, most: int) -> dict[str, float]:
+    """Means of `Beside.numbers` over a clip for each of up to `most` captions kept for validation, evenly of those that
+    the model takes: of every family, without a judge that learns. Nothing where it takes none."""
+    own = beside.own
+    prompts = evenly([c for c in dict.fromkeys(own.captions) if takes(model, c)], most)
+    if not prompts:
+        return {}
+    seeds = range(len(prompts))
+    sample = clips_of(model, lambda prompts, seeds: real(own, prompts, [s - 1 for s in seeds]))  # those set beside
+    found = beside.numbers(Seen.of(sample(prompts, seeds)), prompts, seeds)
+    return {name: float(np.mean([numbers[name] for numbers in found])) for name in found[0]}
+
+
+def takes(model: VideoModel, caption: str) -> bool:
+    """Whether its text encoder knows the words of a caption, or it needs none."""
+    try:
+        if not isinstance(model, RoundTrip):
+            model.text.check(caption)
+    except LabError:
+        return False
+    return True
 
 
 def losses_of(model: object, own: OwnClips, most: int = MOST) -> dict[str, Score]:
@@ -46,15 +71,7 @@ def losses_of(model: object, own: OwnClips, most: int = MOST) -> dict[str, Score
 
 def _taken(model: LossModel, store: ClipStore, rows: Rows) -> Rows:
     """The clips whose caption the model takes."""
-    return np.array([row for row in rows if _takes(model, _caption(store, row))], np.int64)
-
-
-def _takes(model: LossModel, caption: str) -> bool:
-    try:
-        model.text.check(caption)
-    except LabError:
-        return False
-    return True
+    return np.array([row for row in rows if takes(model, _caption(store, row))], np.int64)
 
 
 def _caption(store: ClipStore, row: int) -> str:

@@ -112,7 +112,7 @@ def _cards(sides: Sequence[Side]) -> str:
 
 def _accuracy_gap(base: Side, other: Side, split: Split) -> Difference:
     a, b = (side.evaluation.scores[split][deciding(split)] for side in (base, other))
-    return Difference(deciding(split), a.value, b.value, newcombe(b, a))
+    return Difference(deciding(split), a.value, b.value, newcombe(b, a), (a.n, b.n))
 
 
 def _settings(sides: Sequence[Side]) -> str:
@@ -132,9 +132,13 @@ def _settings(sides: Sequence[Side]) -> str:
 def _training(sides: Sequence[Side]) -> str:
     """Accuracy over time, and the time to every level."""
     lines = {side.name: side.accuracy for side in sides}
-    chart = draw(Chart("Share of clips that obey, read while training", "seconds of training", lines, percent=True))
+    own = "own" in shared_splits(sides)
+    what = "nearest to the real clip of their caption" if own else "that obey"
+    chart = draw(Chart(f"Share of clips {what}, judged while training", "seconds of training", lines, percent=True))
     if not chart:
         return ""
+    if own:
+        return f'<section><h2>Training</h2><div class="charts">{chart}</div></section>'
     rows = []
     for level in LEVELS:
         name = f"reach/{100 * level:.0f}"

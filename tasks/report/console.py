@@ -17,6 +17,7 @@ from t2v_models.judging.metrics import HEADLINES, OWN_HEADLINES, deciding, metri
 from t2v_models.judging.scores import MOST_WORDS, Evaluation, interval, pleases, shown
 from t2v_models.judging.statistics import Score
 from t2v_models.text.wordnet import understood_as
+from tasks.report.judged_run import JudgedRun
 from tasks.report.progress import reported, run_logger
 
 console = Console(stderr=True, highlight=False, markup=False)  # paths and names may hold brackets
@@ -85,7 +86,9 @@ def print_table(table: Table, width: int | None = None) -> None:
 def print_scores(evaluations: Sequence[Evaluation]) -> None:
     """The short table: a row per split and model, the ceiling first and the telling floors last."""
     table = Table(box=SIMPLE, padding=(0, 1, 0, 0))
-    for head in ("split", "model", *(f"{metric.title}, % [95 %]" for metric in HEADLINES), "clips"):
+    own = any("own" in e.scores for e in evaluations)  # then all are: a lab has one dataset
+    headlines = OWN_HEADLINES if own else HEADLINES
+    for head in ("split", "model", *(f"{metric.title}, % [95 %]" for metric in headlines), "clips"):
         table.add_column(head, no_wrap=True)
     judged = {e.name for e in evaluations}
     bounds = {name: scores for e in evaluations for name, scores in e.bounds.items() if name not in judged}
@@ -95,7 +98,7 @@ def print_scores(evaluations: Sequence[Evaluation]) -> None:
             if split in scores:
                 found = scores[split]
                 first = deciding(split)
-                metrics = [first, *(metric.name for metric in (OWN_HEADLINES if split == "own" else HEADLINES)[1:])]
+                metrics = [first, *(metric.name for metric in headlines[1:])]
                 cells = [_short(m, found[m]) if m in found else "" for m in metrics]
                 table.add_row(split, f"{name}{_role(name)}", *cells, f"{found[first].n:,}")
         table.add_section()
@@ -135,6 +138,15 @@ def print_evaluation(evaluation: Evaluation) -> None:
     print(textwrap.fill("; ".join(": ".join(BESIDE[name]) for name in columns), WIDTH))
     if "own" in evaluation.scores:
         print("*: above real; it pleases the learnt judge more than real clips do, which is no praise")
+
+
+def tell_newer(judged: Sequence[JudgedRun]) -> None:
+    """Of runs that were evaluated otherwise since, which evaluation is told of."""
+    for one in judged:
+        for other in one.newer:
+            say(
+                f"{one.place} is taken, {other} is newer and judged otherwise: name that folder in its place to take it"
+            )
 
 
 LIMITS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "multiple_of": "multiple of"}

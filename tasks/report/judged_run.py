@@ -53,6 +53,13 @@ class JudgedRun:
         return cls(place, found, run_dir, last)
 
     @cached_property
+    def newer(self) -> list[Path]:
+        """Evaluations of the same weights that were made after this one, with other splits, clips or wishes."""
+        since = (self.place / SCORES).stat().st_mtime
+        others = [p.parent for p in sorted(self.run_dir.glob(f"*/{SCORES}")) if p.stat().st_mtime > since]
+        return [other for other in others if _read(other).source == self.evaluation.source]
+
+    @cached_property
     def history(self) -> dict[int, dict[str, float]]:
         """Figures of the training by step; none for a baseline."""
         return run_log.history(self.run_dir) if self.last else {}

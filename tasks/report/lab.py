@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 
 from t2v_models.judging.figures import accuracy, by_prompt
-from t2v_models.judging.metrics import deciding
+from t2v_models.judging.metrics import OWN_HEADLINES, deciding, metric_of
 from t2v_models.judging.statistics import Score
 from t2v_models.judging.verdicts import Verdict
 from tasks.report.chart import Chart, draw
@@ -18,6 +18,7 @@ from tasks.report.confusion import confusion
 from tasks.report.page import (
     CLIPS_PER_PROMPT,
     MARKED,
+    MARKED_OWN,
     Clip,
     Gallery,
     about_split,
@@ -78,7 +79,7 @@ def write_report(folder: Path, report: Report) -> Path:
         _comparison(report.comparison, gallery),
         *(_model(model, gallery) for model in report.models),
         _timings(report.timings),
-        _notes(),
+        _notes(_own(report.models)),
     ]
     return write_page(folder, report.title, body)
 
@@ -86,10 +87,18 @@ def write_report(folder: Path, report: Report) -> Path:
 def _lead(report: Report) -> str:
     names = listed([model.name for model in report.models])
     clips = sum(len(model.verdicts) for model in report.models)
-    return (
-        f'<p class="lead">{clips:,} clips by {escape(names)}, each judged by reading its motion back from the pixels '
-        "and comparing it with its prompt. Clips that cannot be read count as wrong.</p>"
+    how = (
+        "reading its motion back from the pixels and comparing it with its prompt. Clips that cannot be read count as "
+        "wrong."
     )
+    if _own(report.models):
+        how = "what was learnt from the real clips of the dataset: is its own caption the nearest of 32?"
+    return f'<p class="lead">{clips:,} clips by {escape(names)}, each judged by {how}</p>'
+
+
+def _own(models: Sequence[ModelReport]) -> bool:
+    """Whether nobody knows what the clips should show."""
+    return any("own" in model.scores for model in models)
 
 
 def _cards(models: Sequence[ModelReport]) -> str:
@@ -107,7 +116,8 @@ def _cards(models: Sequence[ModelReport]) -> str:
         ]
         cards.append(
             f'<div class="card"><h3>{escape(model.name)}</h3><div class="big">{percent(first.value)}</div>'
-            f'<div class="soft">obeyed, {split_name(split)}</div><dl>{"".join(rows)}</dl></div>'
+            f'<div class="soft">{metric_of(deciding(split)).title}, {split_name(split)}</div>'
+            f"<dl>{''.join(rows)}</dl></div>"
         )
     return f'<section class="cards">{"".join(cards)}</section>' if cards else ""
 
@@ -234,7 +244,12 @@ def _timings(timings: dict[str, float]) -> str:
     )
 
 
-def _notes() -> str:
+def _notes(own: bool) -> str:
+    if own:
+        return (
+            f"<footer><p>{explained(OWN_HEADLINES)}. Intervals are 95 % Wilson intervals over clips. What is above "
+            f"real clips pleases the learnt judge and is no praise. {MARKED_OWN}</p></footer>"
+        )
     return (
         f"<footer><p>{explained()}. Intervals are 95 % Wilson intervals over clips. The reader fits the exact law of "
         f"every motion by least squares; nothing in it is learned. {MARKED}</p></footer>"

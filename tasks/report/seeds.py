@@ -11,7 +11,7 @@ from t2v_models.checkpoint import Checkpoint
 from t2v_models.config import LabError, flatten
 from t2v_models.judging.metrics import deciding, metric_of
 from t2v_models.judging.scores import Scores, interval, shown
-from tasks.report.console import print_table
+from tasks.report.console import print_table, tell_newer
 from tasks.report.judged_run import JudgedRun
 
 REACHED = ("reach/90_seconds", "reach/95_seconds")
@@ -30,6 +30,7 @@ def repeats(folders: Sequence[Path]) -> list[JudgedRun]:
     if len(folders) < 2:
         raise LabError(f"seeds needs two runs or more, found {len(folders)}: name another one")
     found = [JudgedRun.of(folder) for folder in folders]
+    tell_newer(found)
     first = _what(found[0])
     for judged in found[1:]:
         other = _what(judged)
