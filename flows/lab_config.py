@@ -178,10 +178,10 @@ def check(config: LabConfig) -> None:
     for model in config.in_order:
         if here:
             check_ranks(model, config.training_of(model))
-        model.check_shapes(shapes)
+        fit = model.for_shapes(shapes)
         check_batches(clips, shares, model.batch_size)
         on = {key: built.get(str(place)) or checkpoint.load(place)[0] for key, place in model.parents.items()}
-        made = built[model.name] = model.with_captions(captions).build(data.spec, on)
+        made = built[model.name] = fit.with_captions(captions).build(data.spec, on)
         wishes = config.evaluation.wishes
         if isinstance(made, RoundTrip):
             refuse_wishes(made.name, data.spec, wishes)

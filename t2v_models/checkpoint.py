@@ -78,7 +78,7 @@ class RunConfig(Config):
                 "leave --augment out"
             )
         augment.check(manifest)
-        model.check_shapes(tuple(dict.fromkeys((manifest.spec, *manifest.shapes))))
+        model = model.for_shapes(tuple(dict.fromkeys((manifest.spec, *manifest.shapes))))
         clips = clips_by_shape(manifest)
         check_batches(clips, shares_of(clips, mix or {}), model.batch_size)
         parents = {}

@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import cast
 
+import numpy as np
+
 from t2v_models import checkpoint
 from t2v_models.config import LabError
 from t2v_models.model import VideoModel
-from t2v_models.sampler import Frames, Interpolates, Request, Sampler
+from t2v_models.sampler import Dissolves, Frames, Interpolates, Request, Sampler
 
 
 def load_run(run_dir: Path) -> VideoModel:
@@ -31,6 +33,28 @@ def interpolate(sampler: Sampler, prompts: tuple[str, str], seeds: tuple[int, in
     if count < 2:
         raise LabError(f"a way has two ends and --count {count} clip was asked for: use 2 or more")
     return cast(Interpolates, sampler).interpolate(prompts, seeds, count)
+
+
+def dissolve(
+    sampler: Sampler, clips: tuple[Frames, Frames], noise: float, prompts: tuple[str, str], seed: int, count: int
+) -> Frames:
+    """Clips on the way from near one clip `(t, h, w, 3)` to near another, as `sampler.Dissolves` says.
+
+    Raises:
+        LabError: a sampler without such a way, clips of another length, a prompt that it refuses, fewer than two clips,
+            too little noise.
+    """
+    if not isinstance(sampler, Dissolves):
+        raise LabError(f"{sampler.name} knows no way between clips: leave --from-clip and --to-clip out")
+    for clip in clips:
+        if len(clip) != sampler.spec.frames:
+            raise LabError(
+                f"a clip of {len(clip)} frames and {sampler.name} makes {sampler.spec.frames}: cut it to that"
+            )
+    sampler.check(Request(prompts, (seed, seed)))
+    if count < 2:
+        raise LabError(f"a way has two ends and --count {count} clip was asked for: use 2 or more")
+    return sampler.dissolve(np.stack(clips), noise, prompts, seed, count)
 
 
 def interpolation_names(

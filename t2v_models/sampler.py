@@ -103,6 +103,25 @@ class Interpolates(Protocol):
 
 
 @runtime_checkable
+class Dissolves(Protocol):
+    """A sampler that knows the way between two clips that somebody has."""
+
+    def dissolve(self, clips: Frames, noise: float, prompts: tuple[str, str], seed: int, count: int) -> Frames:
+        """`count` clips from near the one to near the other, as prompts say: uint8 `(count, t, h, w, 3)`.
+
+        Args:
+            clips: both, uint8 `(2, t, h, w, 3)` as it makes them.
+            noise: in which they are dissolved, in deviations of the data: the more, the less they count.
+            prompts: of both ends, mixed on the way.
+            seed: of the noise, the same all the way.
+            count: clips.
+
+        Raises:
+            LabError: too little noise.
+        """
+
+
+@runtime_checkable
 class RoundTrip(Protocol):
     """A sampler that takes clips apart and makes them again, none of a prompt: it is judged by what becomes of real
     ones."""

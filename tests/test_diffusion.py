@@ -15,6 +15,7 @@ from t2v_models.families.diffusion.model import Diffusion, DiffusionConfig
 from t2v_models.families.diffusion.parts import stratified
 from t2v_models.families.diffusion.samplers import SamplerName
 from t2v_models.families.diffusion.upsampler import reduction
+from t2v_models.generate import dissolve
 from t2v_models.sampler import Request
 from tests.lights import CAPTIONS, SPEC, batch, fresh, lighter_right
 
@@ -170,6 +171,34 @@ def test_the_way_between_captions_of_unequal_length_begins_and_ends_with_them():
     assert len({clip.tobytes() for clip in way}) == 4
 
 
+def test_between_two_clips_little_noise_keeps_them_and_much_lets_the_text_decide():
+    frames = batch(900).frames.numpy()
+    left, right = frames[0], frames[1]
+    way = dissolve(trained(), (right, left), 0.2, (CAPTIONS[1], CAPTIONS[0]), 0, 3)
+    assert lighter(way)[[0, 2]] == pytest.approx(lighter(np.stack([right, left])), abs=20)
+    assert (lighter(dissolve(trained(), (right, left), 60, (CAPTIONS[1],) * 2, 0, 4)) > 20).all()
+
+
+def lighter(clips: np.ndarray) -> np.ndarray:
+    """How much lighter the right half is than the left, of each clip, of 255."""
+    return clips[..., 8:, :].mean((1, 2, 3, 4)) - clips[..., :8, :].mean((1, 2, 3, 4))
+
+
+@pytest.mark.parametrize(
+    ("length", "noise", "count", "sentence"),
+    [
+        (3, 5, 3, "a clip of 3 frames and diffusion makes 4: cut it to that"),
+        (4, 0.05, 3, "noise 0.05 dissolves nothing, for the last step is at 0.05: use more"),
+        (4, float("nan"), 3, "noise nan dissolves nothing"),
+        (4, 5, 1, "a way has two ends"),
+    ],
+)
+def test_no_way_between_clips_is_one_sentence(length: int, noise: float, count: int, sentence: str):
+    clip = batch(900).frames.numpy()[0, :length]
+    with pytest.raises(LabError, match=sentence):
+        dissolve(trained(), (clip, clip), noise, (CAPTIONS[0],) * 2, 0, count)
+
+
 @pytest.mark.parametrize("steps", [0, -3])
 def test_no_steps_are_refused(steps):
     with pytest.raises(LabError, match=rf"1 step or more \(found {steps}\)"):
@@ -223,9 +252,32 @@ def test_small_clips_are_the_least_that_are_no_smaller_than_asked(height, width,
     assert reduction(height, width, base) == factor
 
 
-def test_frames_that_cannot_be_cut_are_refused_by_their_size():
-    with pytest.raises(LabError, match="frames of 17 px cannot be cut into cells of 4 px: use 16,"):
-        DiffusionConfig().with_captions(CAPTIONS).build(ClipSpec(size=34), {})
+def test_frames_of_any_size_are_made():
+    """A wide film's 16 : 9, whose small clips have 18 rows, and a size that nothing divides."""
+    for spec in (ClipSpec(height=36, width=64, frames=2), ClipSpec(size=17, frames=2)):
+        config = DiffusionConfig.tiny().model_copy(update={"base_size": 16, "patch": 2, "given": 0.5})
+        for network in ("folded", "factorised", "transformer"):
+            model = config.model_copy(update={"network": network}).with_captions(CAPTIONS).build(spec, {})
+            assert isinstance(model, Diffusion)
+            frames = torch.randint(0, 255, (4, *spec.shape), dtype=torch.uint8)
+            model.training_step(Batch(frames, CAPTIONS * 2, seed=0), 0, 0.0)
+            assert model.sample(Request(CAPTIONS, (0, 1), first_frames=frames[:2, :1].numpy())).shape == (
+                2,
+                *spec.shape,
+            )
+
+
+def test_the_network_that_nobody_chose_is_the_cheapest_that_can():
+    one, other = ClipSpec(size=32), ClipSpec(size=32, frames=20)
+    for config, shapes, chosen in (
+        (DiffusionConfig(), [one], "folded"),
+        (DiffusionConfig(), [one, other], "factorised"),
+        (DiffusionConfig(alone=0.5), [one], "factorised"),
+        (DiffusionConfig(network="transformer"), [one], "transformer"),
+    ):
+        assert config.for_shapes(shapes).network == chosen
+    with pytest.raises(LabError, match="frames of 32x35 px cannot be made small 2 times, as those of 32 are"):
+        DiffusionConfig().for_shapes([one, ClipSpec(height=35, width=32)])
 
 
 def test_without_reduction_there_is_no_upsampler():
@@ -275,7 +327,11 @@ def test_steps_that_miss_the_last_frame_are_refused_with_the_nearest_lengths():
 
 def test_its_plan_says_what_size_it_denoises_and_why():
     config = DiffusionConfig(base_size=16)
-    assert config.plan(ClipSpec(size=32)).startswith("denoises clips of 16 px and enlarges their frames 2 times")
+    plan = config.plan(ClipSpec(size=32))
+    assert plan.startswith(
+        "a network of all frames side by side, the cheapest for clips of one shape, denoises clips of"
+    )
+    assert "of 16 px and enlarges their frames 2 times" in plan
     assert "20 px" in config.plan(ClipSpec(size=60)) and "3 times" in config.plan(ClipSpec(size=60))
     assert "24 px, their own size" in config.plan(ClipSpec(size=24))
     assert "32x16 px and enlarges their frames 2 times" in config.plan(ClipSpec(height=32, width=64))

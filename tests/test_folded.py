@@ -1,9 +1,7 @@
 """The folded network: what it takes, what it depends on, and what it refuses."""
 
-import pytest
 import torch
 
-from t2v_models.config import LabError
 from t2v_models.families.diffusion.folded import Folded
 from t2v_models.families.diffusion.unet import Recipe
 from t2v_models.text.encoder import Text
@@ -73,12 +71,6 @@ def test_the_condition_says_where():
     answer = network()(torch.zeros(1, *SHAPE), LEVEL, text([1]))
     inner = answer[0, :, :, 6:10]  # away from the edges, which padding tells apart
     assert inner.flatten(0, 1).std((1, 2)).mean() > 1e-3
-
-
-@pytest.mark.parametrize(("size", "near"), [((18, 16), "16"), ((16, 30), "32x16"), ((2, 16), "16x4")])
-def test_sizes_that_cells_do_not_divide_are_refused_with_the_nearest(size, near):
-    with pytest.raises(LabError, match=f"{size[1]}x{size[0]} px cannot be cut into cells of 4 px: use {near},"):
-        network((3, 5, *size))
 
 
 def test_muon_gets_the_kernels_between_feature_maps():

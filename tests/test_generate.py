@@ -9,15 +9,17 @@ import pytest
 import torch
 
 from flows.cli.main import main
-from t2v_models.clips.media import load_npz
+from t2v_models.clips.media import load_npz, save_clips
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.families.build import FAMILIES
-from t2v_models.generate import interpolate, interpolation_names
+from t2v_models.generate import dissolve, interpolate, interpolation_names
 from t2v_models.machine import threads
 from t2v_models.model import VideoModel
 from t2v_models.sampler import sample_frames
-from tests.runs import SMALL, built
+from t2v_models.shards.manifest import Manifest
+from t2v_models.shards.store import ClipStore
+from tests.runs import SMALL, built, train
 
 VOCABULARY = ("circle", "left", "moving", "right")
 LEFT, RIGHT = "circle moving left", "circle moving right"
@@ -92,6 +94,22 @@ def t2v(*arguments: object, monkeypatch: pytest.MonkeyPatch, command: str = "gen
     with pytest.raises(SystemExit) as ended:
         main()
     return int(ended.value.code or 0)
+
+
+def test_between_two_clips_of_ones_own_goes_a_family_that_can(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(data, tmp_path / "run", 1, "diffusion")
+    clips = ClipStore(Manifest.load(data)).frames([0, 1])
+    first, last = (save_clips(tmp_path / f"{i}.webp", clips[i : i + 1], [LEFT], [0], 10)[0] for i in range(2))
+    asked = tmp_path / "run", LEFT, "--out", tmp_path / "way.npz", "--from-clip", first
+    assert t2v(*asked, "--to-clip", last, "--count", 3, monkeypatch=monkeypatch) == 0
+    frames, names, seeds = load_npz(tmp_path / "way.npz")
+    assert frames.shape == (3, *clips.shape[1:]) and names[1] == f"{LEFT}, 50 %" and seeds == [0, 0, 0]
+    for more, sentence in (((), "give both --from-clip and"), (("--to-clip", last, "--to-seed", 3), "leave --to-seed")):
+        assert t2v(*asked, *more, monkeypatch=monkeypatch) == 2 and sentence in capsys.readouterr().err
+    with pytest.raises(LabError, match="gan knows no way between clips"):
+        dissolve(of_family("gan"), (clips[0], clips[1]), 5, (LEFT, LEFT), 0, 3)
 
 
 def test_what_makes_clips_is_exported_like_a_dataset(

@@ -135,7 +135,7 @@ def test_what_it_cannot_read_or_make_is_one_sentence(monkeypatch: pytest.MonkeyP
     with pytest.raises(ValidationError, match="leave text_encoder out"):
         ModelscopeConfig.model_validate({"text_encoder": "static"})
     with pytest.raises(LabError, match="multiples of 8 px and the dataset's are of 64x36 px"):
-        small.check_shapes([ClipSpec(height=36, width=64)])
+        small.for_shapes([ClipSpec(height=36, width=64)])
     with pytest.raises(LabError, match="frame_autoencoder halves frames 4 times, and 40 px are no multiple of 16"):
         built(SMALL["frame_autoencoder"].model_copy(update={"widths": (8,) * 5}), ClipSpec(size=40), [LEFT])
     model = built(small, ClipSpec(size=16, frames=4), [LEFT])

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from t2v_models.config import LabError
 from t2v_models.families.diffusion.attention import Attention, ToText
 from t2v_models.families.diffusion.factorised import Factorised
 from t2v_models.families.diffusion.folded import Folded, Shape
@@ -187,9 +187,14 @@ def test_known_frames_are_seen_by_all_others(make: Make) -> None:
 
 
 @each
-def test_sizes_that_cells_do_not_divide_are_refused_with_the_nearest(make: Make) -> None:
-    with pytest.raises(LabError, match="24x18 px cannot be cut into cells of 4 px: use 24x16"):
-        make((2, 5, 18, 24))
+def test_sizes_that_cells_do_not_divide_are_edged_by_their_last_row_and_column(make: Make) -> None:
+    """So the answer is that of the larger clip, as far as the clip goes."""
+    odd = torch.randn(1, 2, 5, 18, 23)
+    edged = F.pad(odd, (0, 1, 0, 2, 0, 0), mode="replicate")
+    network = make((2, 5, 18, 23))
+    answer = network(odd, LEVEL[:1], text([1, 2]))
+    assert answer.shape == odd.shape
+    torch.testing.assert_close(answer, network(edged, LEVEL[:1], text([1, 2]))[..., :18, :23])
 
 
 @each
@@ -294,5 +299,5 @@ def test_pictures_are_learnt_at_the_share_that_was_asked_for_and_alone_at_first(
 @pytest.mark.parametrize("setting", ["images", "images_first", "alone"])
 def test_frames_by_themselves_are_not_for_time_in_channels(setting: str) -> None:
     with pytest.raises(ValidationError, match="use network factorised or transformer"):
-        DiffusionConfig.model_validate({setting: 0.5})
+        DiffusionConfig.model_validate({setting: 0.5, "network": "folded"})
     assert DiffusionConfig.model_validate({setting: 0.5, "network": "transformer"})

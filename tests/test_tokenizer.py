@@ -88,7 +88,7 @@ def test_it_learns_from_clips_of_several_lengths_and_of_one_frame_size(tmp_path:
     with pytest.raises(
         LabError, match="one frame size and the dataset has 16x16x5, 16x16x10, 24x16x5: .* several lengths"
     ):
-        VideoTokenizerConfig().check_shapes([*specs, ClipSpec(height=16, width=24, frames=5)])
+        VideoTokenizerConfig().for_shapes([*specs, ClipSpec(height=16, width=24, frames=5)])
 
 
 @pytest.mark.parametrize("frames", [1, 2, 5, 9])

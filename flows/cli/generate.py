@@ -24,6 +24,14 @@ def generate(
     seed: Annotated[int, typer.Option(min=0, max=2**62, help="Clip i of each prompt has seed + i.")] = 0,
     to: Annotated[str | None, typer.Option(help="Clips on the way from the one prompt to this one.")] = None,
     to_seed: Annotated[int | None, typer.Option(min=0, max=2**62, help="Clips on the way from --seed to this.")] = None,
+    from_clip: Annotated[Path | None, typer.Option(help="Clips on the way from this clip of yours to another.")] = None,
+    to_clip: Annotated[
+        Path | None, typer.Option(help="The other, of the size and length that the model makes.")
+    ] = None,
+    noise: Annotated[
+        float,
+        typer.Option(help="In which both are dissolved, in deviations of the data: the more, the less they count."),
+    ] = 5.0,
     frames: Annotated[int | None, typer.Option(min=1, help="Length, where the model can make another.")] = None,
     size: Annotated[str | None, typer.Option(help="As 64 or 64x36, width first, where the model can.")] = None,
     first_frame: Annotated[Path | None, typer.Option(help="A picture that clips begin with, where it can.")] = None,
@@ -42,18 +50,29 @@ def generate(
     work: Work = WORK,
     as_json: Json = False,
 ) -> None:
-    """Make clips from prompts, or on the way from one prompt or seed to another."""
+    """Make clips from prompts, or on the way from one prompt, seed or clip to another.
+
+    \b
+    t2v generate RUN "circle moving left" --to "circle moving up" --out way.png
+    t2v generate RUN "circle moving left" --from-clip a.gif --to-clip b.gif \\
+        --count 5 --out way.png
+    """
     import numpy as np
 
     from t2v_models.clips.media import check_suffix, read_picture, save_clips
-    from t2v_models.generate import interpolate, interpolation_names
+    from t2v_models.generate import dissolve, interpolate, interpolation_names
     from t2v_models.sampler import Request, repeat, sample_all
     from tasks.samplers import source
 
     check_suffix(out)
-    on_the_way = to is not None or to_seed is not None
+    between = [clip for clip in (from_clip, to_clip) if clip is not None]
+    if len(between) == 1:
+        raise LabError("a way between clips has two ends: give both --from-clip and --to-clip")
+    if between and to_seed is not None:
+        raise LabError("a way between clips has the noise of one seed: leave --to-seed out")
+    on_the_way = to is not None or to_seed is not None or bool(between)
     if on_the_way and len(prompts) > 1:
-        raise LabError(f"--to and --to-seed go from one prompt and {len(prompts)} were given: give one")
+        raise LabError(f"a way to another end goes from one prompt and {len(prompts)} were given: give one")
     data = None
     if like:
         from tasks.subjects import dataset_like
@@ -65,7 +84,13 @@ def generate(
     if on_the_way:
         ends = (prompts[0], prompts[0] if to is None else to), (seed, seed if to_seed is None else to_seed)
         known = meant[ends[0][0]], meant[ends[0][1]]
-        clips = interpolate(sampler, known, ends[1], count)
+        if between:
+            from t2v_models.shards.one_clip import read_clip
+
+            first, last = (read_clip(clip, sampler.spec) for clip in between)
+            clips = dissolve(sampler, (first, last), noise, known, seed, count)
+        else:
+            clips = interpolate(sampler, known, ends[1], count)
         asked, seeds = interpolation_names(*ends, count)
         understood, _ = interpolation_names(known, ends[1], count)
     else:

@@ -121,7 +121,9 @@ def train(
     minutes: Annotated[float | None, typer.Option(help=f"Minutes to train; {MINUTES} by default.")] = None,
     seed: Annotated[int, typer.Option(help="Of weights, order and noise.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    precision: Annotated[str, typer.Option(help="float32, or bfloat16 where a GPU or CPU has it.")] = "float32",
+    precision: Annotated[
+        str, typer.Option(help="float32, bfloat16, or auto: that where the machine is fast in it and the family gains.")
+    ] = "auto",
     ranks: Annotated[int, typer.Option(help="Processes that share every batch: one a GPU, or one a CPU core.")] = 1,
     oversubscribe: Annotated[bool, typer.Option("--oversubscribe", help="Allow more ranks than CPU cores.")] = False,
     cache_gib: Annotated[float, typer.Option(help="Of a URL: disk space for its shards, in --work.")] = 10,
@@ -144,7 +146,7 @@ def train(
 
     \b
     t2v train data/circles --model diffusion --minutes 10
-    t2v train data/mixed --model diffusion --set network=factorised --mix 64x36x1=0.2
+    t2v train data/mixed --model diffusion --mix 64x36x1=0.2
     t2v train 'shards/{000..099}.tar' --out runs/theirs    tars of others, where
                                                            they lie
     """

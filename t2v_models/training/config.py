@@ -1,11 +1,13 @@
 """How long and how a model is trained."""
 
 from operator import not_
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from t2v_models.config import Config
+from t2v_models.machine import device_type, has_bfloat16
+from t2v_models.model import FamilyConfig
 from t2v_models.shards.augment import NOTHING, AugmentConfig
 
 
@@ -20,7 +22,10 @@ class TrainConfig(Config):
     oversubscribe: bool = Field(
         False, exclude_if=not_, description="allow more ranks than CPU cores, which then wait for each other"
     )
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="of the networks' arithmetic")
+    precision: Literal["float32", "bfloat16", "auto"] = Field(
+        "float32",
+        description="of the networks' arithmetic; auto: bfloat16 where the machine is fast in it and the family gains",
+    )
     probe_seconds: float = Field(1, ge=0, description="seconds to measure the matrix rate; 0 counts no arithmetic")
     log_every: int = Field(50, ge=1, description="steps between logged figures")
     save_seconds: float = Field(30, gt=0, description="seconds between checkpoints: the most a kill can lose")
@@ -37,6 +42,17 @@ class TrainConfig(Config):
         if (self.steps is None) == (self.minutes is None):
             raise ValueError("give either steps or minutes")
         return self
+
+    def here(self, model: FamilyConfig) -> Self:
+        """The same with the precision that "auto" means for a family on this machine, so that all ranks have one.
+
+        Raises:
+            LabError: as of `device_type`.
+        """
+        if self.precision != "auto":
+            return self
+        fast = model.gains_by_bfloat16 and has_bfloat16(device_type(self.device, "float32", self.ranks))
+        return self.model_copy(update={"precision": "bfloat16" if fast else "float32"})
 
     def progress(self, step: int, seconds: float) -> float:
         """Share of the run that is done, 1 or more at its end."""

@@ -12,7 +12,7 @@ from t2v_models.families.diffusion.networks import NetworkName
 from t2v_models.families.diffusion.noise_levels import NoiseLevels
 from t2v_models.families.diffusion.precondition import Prediction
 from t2v_models.families.diffusion.samplers import CHURNED, SamplerName
-from t2v_models.families.diffusion.unet import Norm, check_size
+from t2v_models.families.diffusion.unet import Norm
 from t2v_models.families.diffusion.upsampler import check_length, reduction
 from t2v_models.families.texts import check_dropout
 from t2v_models.model import FamilyConfig
@@ -21,10 +21,18 @@ KEPT = "4,10,24,60"
 """Averages of which any of a power from 4 to 60 is made within 2.3 % of its profile's root mean square."""
 
 
+_WHY = {
+    "folded": "a network of all frames side by side, the cheapest for clips of one shape,",
+    "factorised": "a network of frames and attention over time, which takes all lengths and single frames,",
+    "transformer": "a transformer of patches",
+}
+
+
 class DiffusionSettings(FamilyConfig):
     """The recipe that learnt most in a CPU's minutes, on rendered and on real clips."""
 
     about = "video diffusion: a cascade of a text-conditioned denoiser of small clips and an upsampler of frames"
+    gains_by_bfloat16 = True
 
     earlier: ClassVar[Mapping[str, object]] = {"space_attention": False, "norm": "place"}
     name: Literal["diffusion"] = "diffusion"
@@ -37,8 +45,10 @@ class DiffusionSettings(FamilyConfig):
         exclude_if=(1).__eq__,
         description="small clips have each so many-th frame; the upsampler draws those between",
     )
-    network: NetworkName = Field(
-        "folded", description="of the denoiser: time in channels, frames and attention over time, or patches"
+    network: NetworkName | Literal["auto"] = Field(
+        "auto",
+        description="of the denoiser: time in channels, frames and attention over time, or patches; auto is folded, "
+        "or factorised where clips have several shapes or frames stand alone",
     )
     patch: int = Field(2, ge=1, le=64, description="pixels on a side that the denoiser's first layer takes together")
     widths: tuple[int, ...] = Field(
@@ -138,31 +148,32 @@ class DiffusionSettings(FamilyConfig):
             small | {"batch_size": 4, "prediction": "v", "dropout": 0.5, "steps": 2, "threads": 1, "ema_kept": (4, 24)}
         )
 
-    def check_shapes(self, shapes: Sequence[ClipSpec]) -> None:
-        """As every family; `factorised` and `transformer` take any length, and sizes that their cells divide."""
+    def for_shapes(self, shapes: Sequence[ClipSpec]) -> Self:
+        """As every family; the network that is left open is the cheapest that can learn what it is to learn."""
         for spec in shapes:
             check_length(spec.frames, self.every)
-        if self.network == "folded":
-            if len(shapes) > 1:
-                raise LabError(
-                    f"diffusion with network=folded learns from clips of one shape and the dataset has "
-                    f"{in_a_row(shapes)}: use --set network=factorised or transformer"
-                )
-            return
-        deep = 2 ** (len(self.widths) - 1) if self.network == "factorised" else 1
-        cell = reduction(shapes[0].height, shapes[0].width, self.base_size) * self.patch * deep
-        check_size(shapes[0].height, shapes[0].width, cell)
+        apart = len(shapes) > 1 or self.images or self.images_first or self.alone
+        network = self.network if self.network != "auto" else "factorised" if apart else "folded"
+        if network == "folded" and len(shapes) > 1:
+            raise LabError(
+                f"diffusion with network=folded learns from clips of one shape and the dataset has "
+                f"{in_a_row(shapes)}: use --set network=factorised or transformer"
+            )
+        factor = reduction(shapes[0].height, shapes[0].width, self.base_size)
         for spec in shapes[1:]:
-            if spec.height % cell or spec.width % cell:
+            if spec.height % factor or spec.width % factor:
                 raise LabError(
-                    f"diffusion: frames of {spec.sides} px cannot be cut into cells of {cell} px, as those of "
-                    f"{shapes[0].sides} are: use multiples of that, a smaller patch or a larger base_size"
+                    f"diffusion: frames of {spec.sides} px cannot be made small {factor} times, as those of "
+                    f"{shapes[0].sides} are: use multiples of {factor}, or a larger base_size"
                 )
+        return self.model_copy(update={"network": network})
 
     def plan(self, spec: ClipSpec) -> str:
+        if self.network == "auto":
+            return self.for_shapes([spec]).plan(spec)
         factor = reduction(spec.height, spec.width, self.base_size)
         few = f"{(spec.frames - 1) // self.every + 1} of {spec.frames} frames, " if self.every > 1 else ""
-        small = f"denoises {few}clips of {sides(spec.height // factor, spec.width // factor)} px"
+        small = f"{_WHY[self.network]} denoises {few}clips of {sides(spec.height // factor, spec.width // factor)} px"
         if factor == 1:
             return f"{small}, their own size, which base_size {self.base_size} leaves no whole part of"
         return f"{small} and enlarges their frames {factor} times: the least from base_size {self.base_size} on"

@@ -27,9 +27,6 @@ class Folded(Unet):
         recipe: of what is done at each resolution.
         given: whether it sees known frames.
         looks: whether it looks at every token of the text.
-
-    Raises:
-        LabError: a size that patch and halvings do not divide.
     """
 
     any_length = False

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from t2v_models.batch import Batch, Metrics, to_frames, to_video
+from t2v_models.batch import Batch, Metrics, to_video
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.families import rates
@@ -30,10 +30,11 @@ from t2v_models.families.diffusion.samplers import Churn, Denoise, Draw, euler, 
 from t2v_models.families.diffusion.standardise import Standardise
 from t2v_models.families.diffusion.unet import Recipe, Sight
 from t2v_models.families.diffusion.upsampler import Upsampler, check_length, enlarge, on_the_way, reduction, shrink
+from t2v_models.families.diffusion.ways import between_clips, between_prompts
 from t2v_models.families.ema import Average, blend, power_share
 from t2v_models.families.muon import Muon
-from t2v_models.families.texts import beside, check_guidance, heard, left_out, mixed, none_like
-from t2v_models.machine import free_memory, threads
+from t2v_models.families.texts import beside, check_guidance, heard, left_out, none_like
+from t2v_models.machine import free_memory
 from t2v_models.model import Loss, LossModel, VideoModel
 from t2v_models.sampler import Frames, Request
 from t2v_models.text.encoder import Text
@@ -59,7 +60,7 @@ class Diffusion(LossModel):
     """A denoiser of small clips and an upsampler, taught together; sampling uses averaged weights.
 
     Raises:
-        LabError: a frame size that the denoiser's cells do not divide.
+        LabError: a length that `every` does not divide.
     """
 
     able = frozenset({"guidance", "steps", "first_frames", "avoid"})
@@ -67,6 +68,8 @@ class Diffusion(LossModel):
 
     def __init__(self, config: DiffusionConfig, spec: ClipSpec):
         super().__init__()
+        config = config.for_shapes([spec])
+        assert config.network != "auto"
         self.config: DiffusionConfig = config
         self.spec = spec
         self.text = config.text_encoder.build()
@@ -238,25 +241,25 @@ class Diffusion(LossModel):
         """The same, of clips of which any frames may be known, at full size."""
         with torch.inference_mode(False), torch.no_grad():  # some gradients are taken
             given = given and KnownFrames(given.video.clone(), given.known.clone())
-            draw = self._noise(request.seeds, request.frames, request.size)
+            draw = self.noise(request.seeds, request.frames, request.size)
             text = heard(self.text(request.prompts), self.config.dropout)
             away = none_like(text) if request.avoid is None else self.text([request.avoid] * len(request.prompts))
             scale = self._guidance(request)
             if request.motion is not None:
                 return self._moved(text, away, draw, scale, request.steps, request.motion)
-            return self._sampled(text, away, draw, scale, request.steps, given)
+            return self.sampled(text, away, draw, scale, request.steps, given)
 
     def interpolate(self, prompts: tuple[str, str], seeds: tuple[int, int], count: int) -> Frames:
-        """`sampler.Interpolates`: tokens are mixed in proportion, noises along a quarter circle."""
-        share = torch.linspace(0, 1, count, device=self.device)
-        turn = (share * torch.pi / 2 if seeds[0] != seeds[1] else 0 * share).view(-1, 1, 1, 1, 1)
-        one, other = (self._noise([seed] * count) for seed in seeds)
-        with torch.inference_mode(), threads(self.config.threads):
-            text = mixed(heard(self.text(prompts), self.config.dropout), share)
-            draw: Draw = lambda: one() * turn.cos() + other() * turn.sin()  # noqa: E731
-            return to_frames(self._sampled(text, none_like(text), draw, self.config.guidance, None, None))
+        """`sampler.Interpolates`."""
+        return between_prompts(self, prompts, seeds, count)
 
-    def _noise(self, seeds: Sequence[int], frames: int | None = None, size: tuple[int, int] | None = None) -> Draw:
+    def dissolve(self, clips: Frames, noise: float, prompts: tuple[str, str], seed: int, count: int) -> Frames:
+        """`sampler.Dissolves`."""
+        if not noise > (least := self.config.sampling_levels.low):
+            raise LabError(f"noise {noise:g} dissolves nothing, for the last step is at {least:g}: use more")
+        return between_clips(self, clips, noise, prompts, seed, count)
+
+    def noise(self, seeds: Sequence[int], frames: int | None = None, size: tuple[int, int] | None = None) -> Draw:
         """What draws standard noise for small clips, of their own length and size or others, row i by `seeds[i]`."""
         colours, length, *small = self.shape
         shape = (
@@ -267,17 +270,22 @@ class Diffusion(LossModel):
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         return lambda: torch.stack([torch.randn(shape, generator=own) for own in generators]).to(self.device)
 
-    def _sampled(
-        self, text: Text, away: Text, draw: Draw, scale: float, calls: int | None, given: KnownFrames | None
-    ) -> Tensor:
-        """Clips of texts, guided away from others, at full size; `calls` of the denoiser, by default as configured."""
+    def sampled(
+        self, text: Text, away: Text, draw: Draw, scale: float, calls: int | None = None,
+        given: KnownFrames | None = None, begin: Tensor | None = None, noise: float | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Clips of texts, guided away from others, at full size; `calls` of the denoiser, by default as configured.
+
+        They may begin with small clips under so much noise.
+        """
         config = self.config
-        every = self.every
-        small = given and KnownFrames(shrink(given.video, self.factor, every), given.known[:, ::every])
+        small = given and KnownFrames(shrink(given.video, self.factor, self.every), given.known[:, :: self.every])
         denoise = self._denoise(text, away, scale, small)
         steps = steps_of(config.sampler, calls or config.steps)
-        sigmas = config.sampling_levels.falling(steps).to(self.device)
-        x = sample(config.sampler, denoise, sigmas[0] * draw(), sigmas, draw, Churn(config.churn))
+        levels = config.sampling_levels if noise is None else config.sampling_levels.model_copy(update={"high": noise})
+        sigmas = levels.falling(steps).to(self.device)
+        x = sigmas[0] * draw() + (0 if begin is None else begin)
+        x = sample(config.sampler, denoise, x, sigmas, draw, Churn(config.churn))
         video = self.enlarged(self.standardise.back(x))
         return given.over(video) if given else video
 

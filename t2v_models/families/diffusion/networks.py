@@ -16,11 +16,7 @@ def network_of(
     name: NetworkName, shape: Shape, text: int, patch: int, widths: Sequence[int], recipe: Recipe, sees_frames: bool,
     looks_at_words: bool,
 ) -> Network:  # fmt: skip
-    """A fresh network for clips of a shape and texts of a width; the arguments are explained there.
-
-    Raises:
-        LabError: a frame size that it cannot take.
-    """
+    """A fresh network for clips of a shape and texts of a width; the arguments are explained there."""
     match name:
         case "folded":
             return Folded(shape, text, patch, widths, recipe, sees_frames, looks_at_words)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from t2v_models.families.diffusion.attention import WAVES, Attention, ToText, between_tokens, positions
 from t2v_models.families.diffusion.condition import Condition
 from t2v_models.families.diffusion.folded import Shape
-from t2v_models.families.diffusion.unet import SMALL, beside, check_size
+from t2v_models.families.diffusion.unet import SMALL, beside, to_cells
 from t2v_models.text.encoder import Text
 
 
@@ -27,9 +27,6 @@ class Transformer(nn.Module):
         layers: how many times they look at each other.
         condition: m.
         given: whether it sees known frames.
-
-    Raises:
-        LabError: a size that the patch does not divide.
     """
 
     any_length = True
@@ -39,7 +36,6 @@ class Transformer(nn.Module):
     ) -> None:
         super().__init__()
         channels = shape[0]
-        check_size(*shape[2:], patch)
         self.patch, self.given = patch, (channels + 1) if given else 0
         self.condition = Condition(text, condition)
         self.enter = nn.Sequential(
@@ -64,8 +60,9 @@ class Transformer(nn.Module):
         """As of `Factorised`."""
         frames = x.shape[2]
         condition = self.condition(level, text)
-        pictures = F.pixel_unshuffle(beside(x, given, self.given).transpose(1, 2).flatten(0, 1), self.patch)
-        h = self.enter(pictures.contiguous(memory_format=torch.channels_last))  # (b t, width, h / p, w / p)
+        pictures = to_cells(beside(x, given, self.given).transpose(1, 2).flatten(0, 1), self.patch)
+        h = F.pixel_unshuffle(pictures, self.patch)
+        h = self.enter(h.contiguous(memory_format=torch.channels_last))  # (b t, width, h / p, w / p)
         size = h.shape[2:]
         h = h.permute(0, 2, 3, 1).unflatten(0, (-1, frames))  # (b, t, h / p, w / p, width)
         h = (h + self.place(self._places(h, alone))).flatten(1, 3)  # (b, n, width)
@@ -73,7 +70,7 @@ class Transformer(nn.Module):
         for layer in self.layers:
             h = layer(h, condition, text, mask)
         h = self.leave(F.layer_norm(h, h.shape[-1:])).unflatten(1, (frames, *size))
-        return F.pixel_shuffle(h.permute(0, 1, 4, 2, 3), self.patch).transpose(1, 2)
+        return F.pixel_shuffle(h.permute(0, 1, 4, 2, 3), self.patch).transpose(1, 2)[..., : x.shape[3], : x.shape[4]]
 
     def _places(self, h: Tensor, alone: Tensor | None) -> Tensor:
         """When and where each token is, `(b, t, h / p, w / p, 6 WAVES)`; a frame alone does not know when."""

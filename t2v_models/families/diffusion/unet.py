@@ -12,8 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from t2v_models.clips.spec import sides
-from t2v_models.config import LabError
 from t2v_models.families.diffusion.attention import Attention, ToText, between_tokens
 from t2v_models.families.diffusion.condition import Condition, Layout, Modulate
 from t2v_models.text.encoder import Text
@@ -88,9 +86,6 @@ class Unet(nn.Module):
         recipe: of the stages, one at each resolution on the way down and on the way up.
         looks: whether the coarsest maps look at every token of the text, beside the condition.
         stage: what is done at one resolution.
-
-    Raises:
-        LabError: a size that patch and halvings do not divide.
     """
 
     def __init__(
@@ -98,10 +93,10 @@ class Unet(nn.Module):
         recipe: Recipe, looks: bool, stage: Callable[[int, tuple[int, int], Recipe], nn.Module] = Stage,
     ) -> None:  # fmt: skip
         super().__init__()
-        check_size(*size, patch * 2 ** (len(widths) - 1))
-        self.patch = patch
+        self.patch, self.cell = patch, patch * 2 ** (len(widths) - 1)
         comes, goes = (count * patch**2 for count in channels)
-        sizes = [(size[0] // (patch * 2**k), size[1] // (patch * 2**k)) for k in range(len(widths))]
+        cells = [-(-side // self.cell) for side in size]
+        sizes = [(cells[0] * 2**k, cells[1] * 2**k) for k in reversed(range(len(widths)))]
         self.norm = recipe.norm
         self.condition = Condition(text, recipe.condition)
         self.enter = nn.Conv2d(comes, widths[0], 3, padding=1)
@@ -124,7 +119,8 @@ class Unet(nn.Module):
 
     def pictures(self, x: Tensor, told: Told) -> Tensor:
         """`(n, c, h, w)`."""
-        h = F.pixel_unshuffle(x, self.patch)  # (n, c p², h / p, w / p)
+        height, width = x.shape[2:]
+        h = F.pixel_unshuffle(to_cells(x, self.cell), self.patch)  # (n, c p², h / p, w / p)
         h = self.down[0](self.enter(h.contiguous(memory_format=torch.channels_last)), told)
         skips = []
         for shrink, stage in zip(self.shrink, self.down[1:], strict=True):
@@ -134,7 +130,7 @@ class Unet(nn.Module):
         for grow, stage in reversed(list(zip(self.grow, self.up, strict=True))):
             h = stage(grow(torch.cat([F.pixel_shuffle(h, 2), skips.pop()], 1)), told)
         h = self.leave(F.silu(normalise(h, self.norm)))
-        return F.pixel_shuffle(h, self.patch)
+        return F.pixel_shuffle(h, self.patch)[..., :height, :width]
 
     def _looking(self, h: Tensor, told: Told) -> Tensor:
         assert self.to_text
@@ -210,15 +206,8 @@ def beside(x: Tensor, given: Tensor | None, channels: int) -> Tensor:
     return torch.cat([x, none if given is None else given.to(x)], 1)
 
 
-def check_size(height: int, width: int, multiple: int) -> None:
-    """See that a network whose coarsest cell is `multiple` pixels can take such frames.
-
-    Raises:
-        LabError: it cannot; the nearest sizes that it can.
-    """
-    if height % multiple or width % multiple:
-        near = (max(multiple, multiple * round(side / multiple)) for side in (height, width))
-        raise LabError(
-            f"diffusion: frames of {sides(height, width)} px cannot be cut into cells of {multiple} px: use "
-            f"{sides(*near)}, a smaller patch or fewer widths"
-        )
+def to_cells(pictures: Tensor, cell: int) -> Tensor:
+    """Pictures `(n, c, h, w)` whose last row and column are repeated until cells of so many pixels divide them."""
+    height, width = pictures.shape[2:]
+    missing = -width % cell, -height % cell
+    return F.pad(pictures, (0, missing[0], 0, missing[1]), mode="replicate") if any(missing) else pictures

@@ -80,14 +80,15 @@ class ModelscopeSettings(FamilyConfig):
         """Of a text: its words and both ends."""
         return self.words + 2
 
-    def check_shapes(self, shapes: Sequence[ClipSpec]) -> None:
+    def for_shapes(self, shapes: Sequence[ClipSpec]) -> Self:
         """As every family; the pipeline takes sides that 8 divides."""
-        super().check_shapes(shapes)
+        same = super().for_shapes(shapes)
         if shapes[0].height % SIDE or shapes[0].width % SIDE:
             raise LabError(
                 f"{self.name} makes clips whose sides are multiples of {SIDE} px and the dataset's are of "
                 f"{shapes[0].sides} px: make one of such clips"
             )
+        return same
 
     def with_captions(self, captions: Sequence[str]) -> Self:
         """As every family.

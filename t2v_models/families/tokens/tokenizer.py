@@ -143,13 +143,14 @@ class VideoTokenizerConfig(FamilyConfig):
             f"of {grid.patch} px"
         )
 
-    def check_shapes(self, shapes: Sequence[ClipSpec]) -> None:
+    def for_shapes(self, shapes: Sequence[ClipSpec]) -> Self:
         """Clips of any lengths and one frame size."""
         if len({(spec.height, spec.width) for spec in shapes}) > 1:
             raise LabError(
                 f"video_tokenizer learns from clips of one frame size and the dataset has {in_a_row(shapes)}: make a "
                 "dataset of one size, which may have several lengths"
             )
+        return self
 
     def build(self, spec: ClipSpec, parents: Mapping[str, VideoModel]) -> "VideoTokenizer":
         return VideoTokenizer(self, spec)
