@@ -19,8 +19,8 @@ from t2v_models.shards.decode import fitted, resampled, shown
 from t2v_models.shards.ingest import ingest
 from t2v_models.shards.ingested import IngestOptions
 from t2v_models.shards.manifest import Manifest
+from t2v_models.shards.paths import CLIP_SUFFIXES
 from t2v_models.shards.picture import Told
-from t2v_models.shards.sources import CLIP_SUFFIXES
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.structure import broken, is_cut
 from tests.films import bar, encoders, of_jpegs, write

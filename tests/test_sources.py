@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -86,9 +86,10 @@ def test_a_quote_after_a_blank_is_a_quote(tmp_path: Path) -> None:
     ("t.csv", b'path,caption\na.npz,"a dog\nzz.mp4,a cat\nyy.mp4,a bird"\n', r"line 2 leaves a quote open, .*zz.mp4"),
     ("t.csv", b'path,caption\na.m2ts,"a dog\nb.3gp,a cat"\n', r"line 2 leaves a quote open, .*b.3gp"),
     ("t.csv", b'path,caption,start\na.webp,"a dog,0\nb.webp,a cat",0\n', r"line 2 leaves a quote open, .*b.webp"),
-    ("t.csv", b'caption,path\n"a dog,a.webp\na cat",b.webp\n', r"line 2 leaves a quote open, .*b.webp"),
-    ("t.csv", b'path,caption\na,"a dog\nb,a cat"\nc,a bird\n', r"line 2 leaves a quote open, in which .*b,a cat"),
-    ("t.csv", b'caption,path\n"a dog,a\na cat",b\n', r"line 2 leaves a quote open, in which .*a cat.*,b"),
+    ("t.csv", b'caption,path\n"a dog,a.webp\na cat",b.webp\n', r"line 2 leaves a quote open, .*a dog,a.webp"),
+    ("t.csv", b'path,caption\na.webp,"a dog\nb c?.webp,a cat"\n', r"line 2 leaves a quote open, .*b c\?.webp,a cat"),
+    ("t.csv", b'path,caption\na.webp,a cat\na.webp,a dog"\n', "line 3 has a quote that nothing opens or closes"),
+    ("t.csv", b'path,caption,"note\na.webp,a cat,"\n', "line 1 is a header of 2 lines"),
     ("t.csv", b"path,caption,start_frame,end_frame\na.webp,x,0,9\n", "column start_frame, which seems .* in seconds"),
     ("t.csv", b"path,caption,start,end_frame\na.webp,x,0,9\n", r"column end_frame, .* is the end with --column end="),
     ("t.jsonl", b'{"path": "a.webp", "text": "x", "timestamp": [0, 2]}\n', "has the column timestamp, which seems to"),
@@ -248,6 +249,73 @@ def test_long_and_broken_lines_in_quotes_are_captions_and_words_for_none_are_not
     assert captions == {"a.webp": "a dog, runs", "b.webp": ("w " * 1000).strip()}
     reasons = {reject.path: reject.reason for reject in found.rejects}
     assert reasons["c.webp"] == "its caption is 'NaN', which stands for none, in list.csv line 5"
+
+
+@pytest.mark.parametrize(("content", "told"), [
+    ('path,caption\na,"a dog,\nruns"\nb,a cat\nb,"a\n\npet"', "2 (line 2 (2 lines), line 5 (3 lines))"),
+    ('caption,path\n"a dog,\nruns, far",a\n', "1 (line 2 (2 lines))"),
+    ('path,caption\na,"a dog\na dog, far"\n', "1 (line 2 (2 lines))"),
+    ('caption,path\n"a, far\ndog",a', "1 (line 2 (2 lines))"),
+    ('path,caption\na,"a dog\nnot there,a cat"\nb,a bird\n', "1 (line 2 (2 lines))"),
+    ("path,caption\n" + 'a,"a\ndog"\n' * 2000, "2,000 (line 2 (2 lines), line 4 (2 lines), line 6 (2 lines), …)"),
+])  # fmt: skip
+def test_every_row_of_several_lines_is_told_and_none_refused_for_words_that_look_like_a_row(
+    tmp_path: Path, content: str, told: str
+) -> None:
+    """Each may be a quote that is left open over rows whose clips are not there."""
+    for name in "ab":
+        put_frames(tmp_path / name, noise(0))
+    found = list_sources(put(tmp_path, "t.csv", content.encode(), None)).notices
+    assert [notice.notice.partition("; ")[0] for notice in found] == [
+        f"rows that take several lines, between quotes: {told}"
+    ]
+
+
+NAMES = st.sampled_from(["a.webp", "b c.webp", "d?", "e", "f/g.npz", "no.webp", "not there", "no/where?"])
+TEXTS = st.text(st.sampled_from('xy ,.?"\n'), max_size=9)
+
+
+@settings(max_examples=100)
+@given(
+    rows=st.lists(st.tuples(NAMES, TEXTS, TEXTS), min_size=1, max_size=3),
+    order=st.permutations(range(3)),
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+    data=st.data(),
+)
+def test_a_quote_that_is_lost_is_never_silent(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, ...]], order: list[int], quoting: int,
+    data: st.DataObject,
+) -> None:  # fmt: skip
+    """Captions and notes hold commas, quotes and lines; of the clips some are there. One lost quote ends in an error,
+    whichever it is; of two each line is a row, or told to be part of one."""
+    folder = tmp_path_factory.mktemp("table")
+    for name in ("a.webp", "b c.webp", "d?", "f/g.npz"):
+        put(folder, name, b"film", None)
+    stream = io.StringIO()
+    header = ("path", "caption", "note")
+    csv.writer(stream, quoting=quoting).writerows([[row[i] for i in order] for row in (header, *rows)])
+    text = stream.getvalue()
+    quotes = [i for i, letter in enumerate(text) if letter == '"']
+    assert len(listed(folder, text)) in (0, len(rows))
+    if quotes:
+        one, other = data.draw(st.sampled_from(quotes)), data.draw(st.sampled_from(quotes))
+        without = "".join(letter for i, letter in enumerate(text) if i not in (one, other))
+        assert not (listed(folder, without) and one == other)
+
+
+def listed(folder: Path, text: str) -> list[str]:
+    """The captions of a table whose every line is a row or told to be part of one; none if it is refused."""
+    told: list[str] = []
+    try:
+        captions = [str(row.caption) for row in table_rows(put(folder, "t.csv", text.encode(), None), None, told)]
+    except LabError as error:
+        if not re.search(r"t\.csv line \d+ ", str(error)):
+            raise
+        return []
+    further = [int(count) - 1 for count in re.findall(r"\((\d+) lines\)", " ".join(told))]
+    lines = io.StringIO(text, newline="").readlines()
+    assert 1 + len(captions) + sum(further) + sum(not line.strip() for line in lines) >= len(lines)
+    return captions
 
 
 def test_captions_that_are_none_are_named(tmp_path: Path) -> None:

@@ -4,6 +4,10 @@ import os
 import stat
 from pathlib import Path
 
+CLIP_SUFFIXES = (
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".ogv", ".3gp",
+    ".gif", ".webp", ".npz",
+)  # fmt: skip
 _CACHED = ("datasets--", "models--", "spaces--")
 """What the folders of repositories in Hugging Face's cache are called."""
 

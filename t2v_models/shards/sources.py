@@ -16,13 +16,9 @@ from t2v_models.config import LabError
 from t2v_models.shards.captions import LONGEST_CAPTION, lines_of, read_caption, read_group, read_part, shortened
 from t2v_models.shards.frames import FRAME_SUFFIXES, WEBP, frame_files
 from t2v_models.shards.ingest_report import Notice, Reject
-from t2v_models.shards.paths import barred, name_in, printable
+from t2v_models.shards.paths import CLIP_SUFFIXES, barred, name_in, printable
 from t2v_models.shards.tables import TABLE_SUFFIXES, Row, table_rows
 
-CLIP_SUFFIXES = (
-    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".ogv", ".3gp",
-    ".gif", WEBP, ".npz",
-)  # fmt: skip
 _BESIDE = (".txt", ".json", ".md", *TABLE_SUFFIXES)
 """Suffixes of files that stand beside clips and are none."""
 
@@ -140,8 +136,8 @@ class _Lister:
     def of_table(self, table: Path, columns: Mapping[str, str] | None, images: bool) -> Listing:
         """Clips that a table names; rows of one file and the same times are captions of one clip."""
         files: dict[str, _Named | None] = {}  # by where they really lie; None for what must not be opened
-        unread: list[str] = []
-        for row in table_rows(table, columns, unread):
+        told: list[str] = []
+        for row in table_rows(table, columns, told, self.root):
             if not isinstance(row.path, str) or not row.path or not row.path.isprintable():
                 self._reject(row.place, "it has no path" if row.path is None else "its path is no printable text")
                 continue
@@ -154,9 +150,7 @@ class _Lister:
                     self._reject(row.path, why)
             if named := files[whole]:
                 self._read(row, named)
-        if unread:
-            notice = f"columns of it that say nothing here: {', '.join(map(printable, unread))}"
-            self.found.notices.append(Notice(printable(table.name), notice))
+        self.found.notices += [Notice(printable(table.name), text) for text in told]
         for named in filter(None, files.values()):
             excerpts = [
                 Excerpt("\n".join(captions), start, None if end == math.inf else end)

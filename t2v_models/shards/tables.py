@@ -1,7 +1,8 @@
 """Tables of clips, read strictly: which column says what, and every row with the line it stands in.
 
 A table that is not what its suffix says is refused with the line: read leniently, a caption ends at its first comma and
-an open quote swallows the rows below it.
+an open quote swallows the rows below it. Where another quote happens to close it, the rows are one cell of several
+lines: such a cell is refused if it names another clip, and told if not.
 """
 
 import csv
@@ -10,6 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,16 +19,16 @@ import pyarrow.parquet as pq
 
 from t2v_models.config import LabError, near
 from t2v_models.shards.columns import COLUMNS, NAMELESS, Columns, choose, chosen, require
-from t2v_models.shards.paths import printable
+from t2v_models.shards.paths import CLIP_SUFFIXES, printable
 
-ENDING = re.compile(r"\.(?=[0-9]?[a-z])[a-z0-9]{2,5}")
-"""Of a file's name, but none of a number or of a sentence."""
 TABLE_SUFFIXES = (".csv", ".jsonl", ".parquet")
 LONGEST_CELL = 2**30
 """Characters of a cell: captions are cut later, and told of."""
+SHOWN = 3
+"""Of rows that are told of together."""
 
-Rows = Iterator[tuple[str, dict[str, object]]]
-"""The place of each row, and what it says by `COLUMNS`."""
+Rows = Iterator[tuple[str, int, dict[str, object]]]
+"""The place of each row, how many lines it takes, and what it says by `COLUMNS`."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,19 @@ class Row:
     """Files of one group are kept for training, or for validation, together."""
 
 
-def table_rows(table: Path, columns: Mapping[str, str] | None = None, unread: list[str] | None = None) -> Iterator[Row]:
+def table_rows(
+    table: Path,
+    columns: Mapping[str, str] | None = None,
+    told: list[str] | None = None,
+    root: Path | None = None,
+) -> Iterator[Row]:
     """The rows of a table, in order.
 
     Args:
         table: CSV, JSON Lines or Parquet.
         columns: what its columns are called, for those of `COLUMNS` that have unusual names.
-        unread: filled with the names of columns that say nothing here, before the first row is given.
+        told: filled, after the last row, with what has to be told of the table.
+        root: the folder that its paths are relative to; its own, unless given.
 
     Raises:
         LabError: there is no such table, it cannot be read, a line of it is broken, it lacks a column, or has one that
@@ -65,16 +73,29 @@ def table_rows(table: Path, columns: Mapping[str, str] | None = None, unread: li
     for key in asked:
         if key not in COLUMNS:
             raise LabError(f"unknown column {key!r}: {near(key, COLUMNS)}")
-    rows = {".csv": _csv_rows, ".jsonl": _json_rows, ".parquet": _parquet_rows}[suffix]
+    unread: list[str] = []
+    long: list[str] = []
+    rows = {
+        ".csv": partial(_csv_rows, root or table.parent), ".jsonl": _json_rows, ".parquet": _parquet_rows,
+    }[suffix]  # fmt: skip
     try:
-        for place, values in rows(table, asked, [] if unread is None else unread):
+        for place, lines, values in rows(table, asked, unread):
+            long += [f"{place} ({lines} lines)"] if lines > 1 else []
             found = (values.get(key) for key in COLUMNS)
             yield Row(f"{printable(table.name)} {place}", *found)
     except (OSError, pa.ArrowException) as error:
         raise LabError(f"{printable(str(table))} cannot be read as a table ({error}): write it again") from error
+    if told is not None and unread:
+        told.append(f"columns of it that say nothing here: {', '.join(map(printable, unread))}")
+    if told is not None and long:
+        first = ", ".join(long[:SHOWN]) + (", …" if long[SHOWN:] else "")
+        told.append(
+            f"rows that take several lines, between quotes: {len(long):,} ({first}); where that is not meant, "
+            "a quote is left open, and they hold the rows below them"
+        )
 
 
-def _csv_rows(table: Path, asked: Mapping[str, str], unread: list[str]) -> Rows:
+def _csv_rows(root: Path, table: Path, asked: Mapping[str, str], unread: list[str]) -> Rows:
     csv.field_size_limit(LONGEST_CELL)
     lines = io.StringIO(_text(table), newline="").readlines()
     reader = csv.reader(lines, strict=True, skipinitialspace=True)
@@ -83,17 +104,21 @@ def _csv_rows(table: Path, asked: Mapping[str, str], unread: list[str]) -> Rows:
     line = 1
     try:
         for cells in reader:
+            row = lines[line - 1 : reader.line_num]
+            if "".join(row).count('"') % 2:
+                raise _broken(table, line, "has a quote that nothing opens or closes")
             if columns is None:
+                if len(row) > 1:
+                    raise _broken(table, line, f"is a header of {len(row)} lines")
                 header, columns = cells, choose(table, cells, asked, unread)
             elif any(map(str.strip, cells)):
                 if len(cells) != len(header):
                     raise _broken(table, line, f"has {len(cells)} cells and the header {len(header)}")
-                further = lines[line : reader.line_num]
-                if hidden := _hidden(table, cells, further, header.index(columns.names["path"])):
+                if hidden := _hidden(root, cells, header.index(columns.names["path"])):
                     raise _broken(table, line, f"leaves a quote open, in which the row {hidden[:40]!r} lies")
-                if surplus := _surplus(lines[line - 1 : reader.line_num], header, cells, columns):
+                if surplus := _surplus(row, header, cells, columns):
                     raise _broken(table, line, surplus)
-                yield f"line {line}", columns.of(table, dict(zip(header, cells, strict=True)))
+                yield f"line {line}", len(row), columns.of(table, dict(zip(header, cells, strict=True)))
             line = reader.line_num + 1
     except csv.Error as error:
         raise _broken(table, line, f"is no row ({error})") from error
@@ -118,28 +143,27 @@ def _surplus(row: Sequence[str], header: Sequence[str], cells: Sequence[str], co
     return None
 
 
-def _hidden(table: Path, cells: Sequence[str], further: Sequence[str], place: int) -> str | None:
-    """Of the further lines that a row goes on in, one that is a row itself, if there is one: where its path would stand
-    is something with a suffix like that of the row's, or one word with any; one word, where that has none and no blank
-    follows a comma; or a file or folder that is there."""
-    suffix = Path(cells[place].strip()).suffix.casefold()
-    for row in further:
-        others = row.split(",")
-        if len(others) < len(cells):
-            continue
-        dense = not suffix and not any(cell[:1].isspace() for cell in others[1:])
-        for path in {others[place].strip(' "\r\n'), others[place - len(cells)].strip(' "\r\n')} - {""}:
-            ending, one_word = Path(path).suffix.casefold(), len(path.split()) == 1
-            alike = ending == suffix and (suffix or (dense and one_word))
-            if alike or (one_word and ENDING.fullmatch(ending)) or _is_there(table.parent / path):
-                return row.strip()
+def _hidden(root: Path, cells: Sequence[str], place: int) -> str | None:
+    """Of the lines in a cell of several, one that is a row, if there is one: where its path would stand is that of
+    something that is there and of the kind that the row's own is, file or folder, or a name with the suffix of a clip
+    or of the row's own. Of the cell's first and last line that is the one which is a row's part with the path."""
+    own = Path(cells[place].strip())
+    suffixes, folder = {*CLIP_SUFFIXES, own.suffix.casefold()} - {""}, _is_there(root / own, folder=True)
+    for at, cell in enumerate(cells):
+        lines = re.split(r"\r\n?|\n", cell)
+        for line in lines[1:] if place < at else lines[:-1]:
+            pieces = line.split(",")
+            if -len(pieces) <= (piece := place if place < at else place - len(cells)) < len(pieces):
+                name = pieces[piece].strip(' "')
+                if Path(name).suffix.casefold() in suffixes or (name and _is_there(root / name, folder)):
+                    return line.strip()
     return None
 
 
-def _is_there(path: Path) -> bool:
-    """Of a name that may be a sentence, too long for any file."""
+def _is_there(path: Path, folder: bool) -> bool:
+    """Whether there is such a file, or folder; the name may be a sentence, too long for any."""
     try:
-        return path.exists()
+        return path.is_dir() if folder else path.is_file()
     except (OSError, ValueError):
         return False
 
@@ -166,7 +190,7 @@ def _json_rows(table: Path, asked: Mapping[str, str], unread: list[str]) -> Rows
     used = {name for found in columns.values() for name in found.names.values()}
     unread += dict.fromkeys(name for _, row in rows for name in _filled(row) if name not in used)
     for number, row in rows:
-        yield f"line {number}", columns[_filled(row)].of(table, row)
+        yield f"line {number}", 1, columns[_filled(row)].of(table, row)
 
 
 def _filled(row: dict[str, object]) -> tuple[str, ...]:
@@ -209,7 +233,7 @@ def _parquet_rows(table: Path, asked: Mapping[str, str], unread: list[str]) -> R
                 row = columns.of(table, dict(zip(batch.schema.names, values, strict=True)))
                 if isinstance(path := row["path"], bytes):
                     row["path"] = path.decode("utf-8", "surrogateescape")
-                yield f"row {number}", row
+                yield f"row {number}", 1, row
 
 
 def _values(column: pa.Array) -> list[object]:

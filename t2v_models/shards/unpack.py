@@ -23,9 +23,8 @@ from t2v_models.config import LabError
 from t2v_models.shards.columns import COLUMNS
 from t2v_models.shards.frames import FRAME_SUFFIXES
 from t2v_models.shards.manifest import MANIFEST
-from t2v_models.shards.paths import printable
+from t2v_models.shards.paths import CLIP_SUFFIXES, printable
 from t2v_models.shards.remote import fetch_file, is_url, local_folder
-from t2v_models.shards.sources import CLIP_SUFFIXES
 from t2v_models.shards.tar import Header
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
