@@ -9,7 +9,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -75,11 +75,11 @@ def table_rows(
             raise LabError(f"unknown column {key!r}: {near(key, COLUMNS)}")
     unread: list[str] = []
     long: list[str] = []
-    rows = {
+    kinds: dict[str, Callable[[Path, Mapping[str, str], list[str]], Rows]] = {
         ".csv": partial(_csv_rows, root or table.parent), ".jsonl": _json_rows, ".parquet": _parquet_rows,
-    }[suffix]  # fmt: skip
+    }  # fmt: skip
     try:
-        for place, lines, values in rows(table, asked, unread):
+        for place, lines, values in kinds[suffix](table, asked, unread):
             long += [f"{place} ({lines} lines)"] if lines > 1 else []
             found = (values.get(key) for key in COLUMNS)
             yield Row(f"{printable(table.name)} {place}", *found)
