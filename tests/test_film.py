@@ -121,6 +121,44 @@ def test_a_film_whose_first_coded_picture_is_not_the_first_shown_is_taken_from_i
     assert (found.train + found.validation, found.rejects) == (4, 0)
 
 
+@pytest.mark.parametrize(("mixed", "begins"), [("0", 0), ("1", 0.1), ("3", 0.2)])
+def test_an_avi_of_h264_begins_when_its_first_picture_is_shown(tmp_path: Path, mixed: str, begins: float) -> None:
+    """AVI tells when pictures are decoded; they are shown as much later as the coder mixes them. Parts count so."""
+    path = write(tmp_path / "a.avi", [bar(i / 23) for i in range(24)], reorder=mixed != "0", bf=mixed)
+    assert len(list(shown(path, 10, told := Told()))) == 24
+    assert told.before == pytest.approx(begins)
+    if shutil.which("ffmpeg"):
+        part = by_ffmpeg(path, 64, 64, "trim=start=1")
+        assert place(part[0]) == pytest.approx(place(seen(path)[round((1 - begins) * 10)]), abs=0.01)
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+@pytest.mark.parametrize("lost", [None, 5])
+def test_a_film_cut_out_where_pictures_refer_to_earlier_ones_is_whole(
+    tmp_path: Path, suffix: str, lost: int | None
+) -> None:
+    """x264 with open groups of pictures, from the second key frame on. Its decoder then has nothing to forget; where a
+    packet of a film is lost that is a sign of it."""
+    groups = {"x264-params": "keyint=12:min-keyint=12:scenecut=0:open-gop=1:bframes=3:b-pyramid=normal"}
+    whole = write(tmp_path / "whole.mkv", [bar(i / 35) for i in range(36)], reorder=True, **groups)
+    path = tmp_path / f"a.{suffix}"
+    with av.open(str(whole)) as source, av.open(str(path), "w") as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        packets = [packet for packet in source.demux(video=0) if packet.size]
+        second = [i for i, packet in enumerate(packets) if packet.is_keyframe][1]
+        for i, packet in enumerate(packets[second if lost is None else 0 :]):
+            if i != lost:
+                packet.stream = stream
+                out.mux(packet)
+    found = list(shown(path, 10, told := Told()))
+    right = seen(whole)[-len(found) :]
+    assert len(found) >= 24
+    assert any(picture.damage for picture in found) is (lost is not None)
+    if lost is None:
+        assert told.lost is None
+        np.testing.assert_array_equal([np.asarray(picture.pixels()) for picture in found], right)
+
+
 @pytest.mark.parametrize("suffix", ["mpg", "ts"])
 @pytest.mark.parametrize("counts", [(3, 20), (16, 16)])
 def test_short_films_laid_one_behind_the_other_are_not_mixed(

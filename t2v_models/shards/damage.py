@@ -20,11 +20,19 @@ ZEROS_LAST = ("mpeg1video", "mpeg2video", "mpeg4", "h263", "flv1", "mjpeg")
 
 RAW = ("rawvideo", "v210", "v308", "v408", "v410", "r210", "yuv4", "ayuv")
 """Coders to which any bytes are a picture."""
+GUESSED = ("h264", "hevc", "vvc")
+"""Coders of which FFmpeg takes each picture in an AVI to be shown one step after it is decoded, mixed up or not."""
 UNENDED = ("hevc", "vvc")
 """Coders whose decoders do not notice that a picture ends too early."""
 
 HASH = re.compile(rb"\x50\x01\x84[\x03\x05\x07\x0d\x11\x31]", re.DOTALL)
 """How a digest of the decoded picture begins in HEVC, which its decoder compares: ITU-T H.265, section D.2.19."""
+
+LEADING = ("mmco: unref short failure",)
+"""What H.264's decoder says where pictures are to be forgotten that it never had."""
+
+IDR = 5
+"""What H.264 calls a part of a picture at which decoding begins anew."""
 
 FFV1_FOOTER = 8
 """Bytes behind a part of FFV1 that has a checksum: three of its size, one unused, four of the sum (RFC 9043, 4.8)."""
@@ -41,13 +49,19 @@ class Signs:
 
     def __init__(self, path: Path, container: Any, stream: Any) -> None:
         self._codec: str = stream.codec_context.codec.name
+        kind = container.format.name
         self.checked: bool | None = None
         """Whether the pictures have checksums, so that no wrong bit passes; known from the first packet on."""
         self.layered = self._codec == "hevc" and is_layered(stream.codec_context.extradata or b"")
         """Whether there is a layer of alpha beside the pictures; known likewise."""
+        self.expected: tuple[str, ...] = ()
+        """What a decoder says until the next key frame, though nothing is damaged; known likewise."""
+        self._head: bytes = stream.codec_context.extradata or b""
+        self.begins: float | None = None
+        """When the first picture is shown, in seconds, where FFmpeg guesses: AVI tells the times of decoding alone."""
+        self._delay = stream.codec_context.reorder_depth if kind == "avi" and self._codec in GUESSED else -1
         self._stop = 0
         """Of the hole at which the reader is."""
-        kind = container.format.name
         if self._codec in RAW and "mov" in kind and not is_of_boxes(path):
             raise ValueError("bytes are lost or added in it, and raw pictures do not tell where: make it anew")
         self._holes = broken(path, kind, stream.id)
@@ -68,6 +82,12 @@ class Signs:
         if self.checked is None:
             self.checked = self._has_sums(stored)
             self.layered |= self._codec == "hevc" and is_layered(stored)
+            self.expected = LEADING if self._codec == "h264" and is_cut_out(stored, self._head) else ()
+        elif packet.is_keyframe:
+            self.expected = ()
+        if self._delay >= 0 and packet.dts is not None:
+            self.begins = float(packet.dts * packet.time_base)
+            self._delay -= 1
         picture = stored.rstrip(b"\0") if self._codec in ZEROS_LAST else stored
         no_zeros = self._codec in (*NO_ZEROS, *ZEROS_LAST) or (self._codec == "utvideo" and _is_left_predicted(stored))
         if no_zeros and HOLE in picture and not (self._codec == "mjpeg" and _zeros_are_even_blocks(stored)):
@@ -108,6 +128,20 @@ class Signs:
         if self._holes or 0 < self._next < len(self._chunks):
             return "pictures are missing at the end"
         return self.end
+
+
+def is_cut_out(packet: bytes, head: bytes) -> bool:
+    """Whether H.264's first packet is no picture at which decoding may begin anew (IDR), as where a film was cut out of
+    another without coding it again: ITU-T H.264, 7.4.1.2.4; `head` is the coder's, ISO/IEC 14496-15 if it begins by 1.
+    """
+    if head[:1] != b"\1":
+        return not re.search(rb"\x00\x00\x01[\x05\x25\x45\x65]", packet)
+    at, size = 0, (head[4] & 3) + 1
+    while at + size < len(packet):
+        if packet[at + size] & 31 == IDR:
+            return False
+        at += size + int.from_bytes(packet[at : at + size], "big")
+    return True
 
 
 def _is_left_predicted(utvideo: bytes) -> bool:

@@ -118,7 +118,8 @@ def film(path: Path, told: Told) -> Iterator[Shown]:
         if not (signs.checked or is_checked(path, container.format.name)):
             told.unchecked(stream.codec_context.codec.canonical_name)
         start, shortest = before.time, math.inf
-        told.before = None if container.start_time is None else start - container.start_time / av.time_base
+        begins = start if signs.begins is None else signs.begins
+        told.before = None if container.start_time is None else begins - container.start_time / av.time_base
         before.damage = before.damage or before.gap  # a picture that should have come first is missing
         show = partial(_shown, stream, colours, turns, told)
         for frame in frames:
@@ -183,7 +184,7 @@ def _decoded(packets: Iterator[_Read], decoder: Any, signs: Signs, size: int, to
                 pass  # all was given after the last packet
             except av.FFmpegError as error:
                 fault = fault or fault_of(error)
-        fault = fault or sign_in(said)
+        fault = fault or sign_in(said, signs.expected)
         if packet is not None and not packet.size:
             fault = fault or signs.left()
             told.lost = fault or gap

@@ -41,15 +41,16 @@ def fault_of(error: av.FFmpegError) -> str | None:
     return error.strerror
 
 
-def sign_in(messages: Iterable[tuple[int, str, str]]) -> str | None:
-    """The first sign of damage in what was said."""
-    return next((_sentence(text) for level, _, text in messages if _is_sign(level, text)), None)
+def sign_in(messages: Iterable[tuple[int, str, str]], expected: Iterable[str] = ()) -> str | None:
+    """The first sign of damage in what was said, but for words that are expected."""
+    harmless = (*HARMLESS, *expected)
+    return next((_sentence(text) for level, _, text in messages if _is_sign(level, text, harmless)), None)
 
 
-def _is_sign(level: int, text: str) -> bool:
+def _is_sign(level: int, text: str, harmless: Iterable[str]) -> bool:
     if level > av.logging.ERROR:
         return any(words in text for words in TELLING)
-    return not any(words in text for words in HARMLESS)
+    return not any(words in text for words in harmless)
 
 
 def _sentence(text: str) -> str:
