@@ -169,8 +169,9 @@ def test_how_long_a_part_is_counts_where_it_has_a_start_and_no_end(
 @pytest.mark.parametrize(("names", "key"), [
     ("startFrame endFrame from,to in,out in_point t0,t1 frame_range interval span time timeMs", "start"),
     ("startMS startframe frame_idx clipStart Timestamp1 START_FRAME first_frame,last_frame", "start"),
-    ("ts seek moment clip_ts debut,fin", "start"),
+    ("ts seek moment clip_ts debut,fin tstart,tend beginning,ending", "start"),
     ("start,finish start,last start,to start,endFrame start,end_ms start,out_point start,time_span", "end"),
+    ("start,tend start,ending", "end"),
     ("start,length start,len start,dur start,durationMs start,nframes start,num_frames", "duration"),
 ])  # fmt: skip
 def test_columns_that_say_a_part_in_a_way_that_is_not_understood_are_refused(

@@ -30,10 +30,10 @@ SURE = _set("start begin timestamp timestamps segment segments trim offset end s
 """Words that say which part of a film is meant wherever they stand in a column's name."""
 SPANS = _set("interval span range window")
 STARTS = SPANS | _set(
-    "start begin timestamp timestamps segment segments trim offset first from in at t ts time times frame onset part "
-    "cut seek moment debut début anfang beginn inicio inizio von desde"
+    "start tstart begin beginning timestamp timestamps segment segments trim offset first from in at t ts time times "
+    "frame onset part cut seek moment debut début anfang beginn inicio inizio von desde"
 )
-ENDS = SPANS | _set("end stop finish last until till to out fin ende bis hasta")
+ENDS = SPANS | _set("end tend ending stop finish last until till to out fin ende bis hasta")
 LENGTHS = _set("duration dur length len frames nframes nframe nb count num n seconds dauer durée duree")
 """Without a start they speak of the whole film."""
 BESIDE = _set(
