@@ -18,8 +18,10 @@ zeros are the rarest pixels' code."""
 ZEROS_LAST = ("mpeg1video", "mpeg2video", "mpeg4", "h263", "flv1", "mjpeg")
 """Coders that may fill up a picture with zeros."""
 
-RAW = ("rawvideo", "v210", "v308", "v408", "v410", "r210", "yuv4", "ayuv")
-"""Coders to which any bytes are a picture."""
+TRUSTING = (
+    "rawvideo", "v210", "v308", "v408", "v410", "r210", "yuv4", "ayuv", "qtrle", "magicyuv", "cinepak", "cfhd",
+)  # fmt: skip
+"""Coders to which any bytes, or nearly any, are a picture."""
 GUESSED = ("h264", "hevc", "vvc")
 """Coders of which FFmpeg takes each picture in an AVI to be shown one step after it is decoded, mixed up or not."""
 UNENDED = ("hevc", "vvc")
@@ -44,7 +46,8 @@ class Signs:
     """What the file itself says of its packets, taken in the order in which they are read.
 
     Raises:
-        ValueError: bytes are lost or added somewhere among raw pictures, all of which would be shifted from there on.
+        ValueError: bytes are lost or added somewhere among pictures of a coder that takes any, all of which would be
+            shifted from there on.
     """
 
     def __init__(self, path: Path, container: Any, stream: Any) -> None:
@@ -62,8 +65,8 @@ class Signs:
         self._delay = stream.codec_context.reorder_depth if kind == "avi" and self._codec in GUESSED else -1
         self._stop = 0
         """Of the hole at which the reader is."""
-        if self._codec in RAW and "mov" in kind and not is_of_boxes(path):
-            raise ValueError("bytes are lost or added in it, and raw pictures do not tell where: make it anew")
+        if self._codec in TRUSTING and "mov" in kind and not is_of_boxes(path):
+            raise ValueError(f"bytes are lost or added in it, and {self._codec} does not tell where: make it anew")
         self._holes = broken(path, kind, stream.id)
         self.keyed = not (kind == "avi" and self._holes)
         """Whether packets tell which are key frames: AVI's index, once out of step, says so of all."""
