@@ -114,7 +114,7 @@ def _csv_rows(root: Path, table: Path, asked: Mapping[str, str], unread: list[st
             elif any(map(str.strip, cells)):
                 if len(cells) != len(header):
                     raise _broken(table, line, f"has {len(cells)} cells and the header {len(header)}")
-                if hidden := _hidden(root, cells, header.index(columns.names["path"])):
+                if len(row) > 1 and (hidden := _hidden(root, cells, header.index(columns.names["path"]))):
                     raise _broken(table, line, f"leaves a quote open, in which the row {hidden[:40]!r} lies")
                 if surplus := _surplus(row, header, cells, columns):
                     raise _broken(table, line, surplus)
