@@ -272,6 +272,15 @@ def test_every_row_of_several_lines_is_told_and_none_refused_for_words_that_look
     ]
 
 
+def test_a_row_in_an_open_quote_is_looked_for_where_the_paths_of_its_table_lead(tmp_path: Path) -> None:
+    for name in ("a", "b c"):
+        put(tmp_path / "source", name, b"film", None)
+    table = put(tmp_path, "t.csv", b'path,caption\na,"a dog\nb c,a cat"\n', None)
+    with pytest.raises(LabError, match="line 2 leaves a quote open, in which the row 'b c,a cat' lies"):
+        list_sources(tmp_path / "source", table)
+    assert [told.notice[:30] for told in list_sources(table).notices] == ["rows that take several lines, "]
+
+
 NAMES = st.sampled_from(["a.webp", "b c.webp", "d?", "e", "f/g.npz", "no.webp", "not there", "no/where?"])
 TEXTS = st.text(st.sampled_from('xy ,.?"\n'), max_size=9)
 
