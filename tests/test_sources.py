@@ -106,7 +106,7 @@ def test_a_quote_after_a_blank_is_a_quote(tmp_path: Path) -> None:
     ("t.jsonl", b'{"path": "a.webp", "text": "x"}\n{"path": "b.webp", \n', r"t.jsonl line 2 is no JSON"),
     ("t.jsonl", b'\n["a.webp", "x"]\n', r"t.jsonl line 2 is no JSON object but list"),
     ("t.jsonl", b'{"id": 1, "label": "x"}\n{"url": "x"}', r"has no column 'path' but id, label, url"),
-    ("t.parquet", b"PAR1 no", "cannot be read as a table"), ("t.tsv", b"path\tcaption", "give a file of .csv"),
+    ("t.parquet", b"PAR1 no", "cannot be read as a table"), ("t.tsv", b"path\tcaption", "; clips end in .mp4"),
 ])  # fmt: skip
 def test_a_table_that_is_none_is_refused_with_its_line(tmp_path: Path, name: str, content: bytes, found: str) -> None:
     put(tmp_path / "source", "a.webp", to_webp(noise(0), 10), None)

@@ -68,7 +68,8 @@ def table_rows(
     """
     suffix = table.suffix.lower()
     if suffix not in TABLE_SUFFIXES or not table.is_file():
-        raise LabError(f"there is no table {printable(str(table))}: give a file of {', '.join(TABLE_SUFFIXES)}")
+        films = f"; clips end in {', '.join(CLIP_SUFFIXES)}, others a table may name" if table.is_file() else ""
+        raise LabError(f"there is no table {printable(str(table))}: give a file of {', '.join(TABLE_SUFFIXES)}{films}")
     asked = columns or {}
     for key in asked:
         if key not in COLUMNS:
