@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 from itertools import repeat
 from pathlib import Path
@@ -66,6 +67,18 @@ def test_every_figure_is_the_mean_of_the_runs(runs: list[Path], capsys: pytest.C
     said = capsys.readouterr().out
     assert "s3, 2 seeds: 24 clips" in said, said
     assert "never" in said
+
+
+def test_of_a_run_that_was_evaluated_otherwise_since_it_is_said_which_evaluation_counts(
+    runs: list[Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    again = [Path(shutil.copytree(run, tmp_path / run.name)) for run in runs]
+    assert not any(judged.newer for judged in repeats(again))
+    newer = Path(shutil.copytree(again[0] / "evaluation", again[0] / "evaluation-s3-6x-seed0"))
+    os.utime(newer / "scores.json", (2e9, 2e9))
+    first, second = repeats(again)
+    assert (first.newer, second.newer) == ([newer], []) and first.place == again[0] / "evaluation"
+    assert f"{newer} is newer and judged otherwise" in capfd.readouterr().err
 
 
 def test_own_clips_have_means_over_seeds_too(capsys: pytest.CaptureFixture[str]) -> None:
