@@ -1,19 +1,25 @@
-"""The command that teaches an image model one clip: mistakes, an interruption, and both kinds of motion."""
+"""The command that teaches an image model one clip: mistakes, a kill, and both kinds of motion."""
 
 import os
 import re
 import signal
-import time
 from pathlib import Path
-from threading import Event, Thread
 
 import numpy as np
 import pytest
 
 from t2v_models import checkpoint as checkpoints
+from t2v_models.checkpoint import RunConfig
 from t2v_models.clips.media import load_npz
+from t2v_models.clips.spec import ClipSpec
+from t2v_models.families.diffusion.tuned import TunedConfig
 from t2v_models.shards.export import to_npz
-from t2v_models.training.run_log import METRICS, history
+from t2v_models.shards.manifest import Manifest
+from t2v_models.shards.one_clip import dataset_of, read_clip
+from t2v_models.shards.store import ClipStore
+from t2v_models.training.config import TrainConfig
+from t2v_models.training.loop import fit
+from tests import forked
 from tests.commands import ended, t2v
 from tests.runs import train
 from tests.tiny import clips, smooth
@@ -82,32 +88,29 @@ def test_pictures_move_by_command(folder: Path, tmp_path: Path, capsys) -> None:
     assert not (tmp_path / "x.npz").exists()
 
 
-def interrupted_after(file: Path, over: Event) -> None:
-    """Ctrl-C once there is such a file."""
-    while not file.exists() and not over.wait(0.02):
-        time.sleep(0)
-    os.kill(os.getpid(), signal.SIGINT)
+def killed(folder: Path, out: Path) -> None:
+    """What the command does once its server is there, up to SIGKILL in the third update."""
+    frames = read_clip(folder / "one.npz", ClipSpec(size=16))
+    store = ClipStore(Manifest.load(dataset_of(frames, CAPTION, 10, out / "clip")))
+    run = RunConfig.of(store.manifest, TunedConfig(image=folder / "images"), 0)
+    config = TrainConfig(steps=100, probe_seconds=0, log_every=3, save_seconds=1e-6)
+    fit(run, store, config, out, lambda step, figures: os.kill(os.getpid(), signal.SIGKILL))
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # prefect's own
 @pytest.mark.usefixtures("server")
-def test_an_interrupted_tuning_goes_on(folder: Path, work: Path, tmp_path: Path, capsys) -> None:
-    out, over = tmp_path / "tuned", Event()
-    arguments = folder / "images", folder / "one.npz", CAPTION, "--out", out, "--work", work
-    Thread(target=interrupted_after, args=(out / METRICS, over), daemon=True).start()
-    assert ended("tune", *arguments, "--steps", 100_000) == 130
-    over.set()
+def test_a_killed_tuning_goes_on(folder: Path, work: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "tuned"
+    assert forked.ended(forked.start(killed, folder, out)) == -signal.SIGKILL
     first = checkpoints.newest(out)
-    assert first and 0 < first.step < 100_000
-
-    capsys.readouterr()
-    assert ended("tune", folder / "images", folder / "other.npz", *arguments[2:]) == 2
+    assert first and first.step == 2
+    arguments = CAPTION, "--out", out, "--work", work, "--steps", 4
+    assert ended("tune", folder / "images", folder / "other.npz", *arguments) == 2
     assert "holds another clip or caption: name another folder" in capsys.readouterr().err
-    t2v("tune", *arguments, "--steps", first.step + 2)
+    t2v("tune", folder / "images", folder / "one.npz", *arguments)
     last = checkpoints.newest(out)
-    assert last and last.step == first.step + 2 and last.seconds > first.seconds
-    assert min(history(out)) <= first.step, "its figures go on too"
+    assert last and last.step == 4 and last.seconds > first.seconds
 
     t2v("generate", out, CAPTION, "--count", 2, "--out", tmp_path / "clips.npz")
     assert load_npz(tmp_path / "clips.npz")[0].shape == (2, 6, 16, 16, 3)

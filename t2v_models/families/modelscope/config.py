@@ -36,6 +36,9 @@ class ModelscopeSettings(FamilyConfig):
     words: int = Field(14, ge=1, le=510, description="most words of a caption")
     text_width: int = Field(64, ge=8, le=4096, description="of a word's vector")
     text_layers: int = Field(0, ge=0, le=32, description="how many times words look at those before them")
+    level: float = Field(
+        1.7, description="mean of ln sigma of the noise learnt at: rather far, where it is decided what is where"
+    )
     dropout: float = Field(0.1, ge=0, lt=1, description="share of captions left out, which guidance needs")
     muon_lr: float = Field(0.01, gt=0, le=1, description="Muon step of hidden matrices")
     lr: float = Field(2e-3, gt=0, le=1, description="AdamW step of all other weights")

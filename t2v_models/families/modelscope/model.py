@@ -23,6 +23,7 @@ from t2v_models.batch import Batch, Metrics, to_video
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.families import rates
+from t2v_models.families.diffusion.noise_levels import NoiseLevels
 from t2v_models.families.diffusion.parts import stratified
 from t2v_models.families.ema import Average, power_share
 from t2v_models.families.layers import at_least_float32
@@ -40,6 +41,8 @@ from t2v_models.text.split import words
 ENDS = ("conv_in", "conv_out", "time_embedding", "embedding")
 """Layers that see latents, noise levels or words, which are not Muon's."""
 LEVELS = 1000
+SPREAD = 1.3
+"""Deviation of ln sigma of the noise levels learnt at."""
 SMALL = 0.01
 """Of the usual size are weights that diffusers begins at 0: those before them then learn from the first update on."""
 
@@ -113,6 +116,7 @@ class Modelscope(LossModel):
             num_train_timesteps=LEVELS, beta_schedule="linear", prediction_type="v_prediction",
             timestep_spacing="trailing", rescale_betas_zero_snr=True,
         )  # fmt: skip
+        self.levels = NoiseLevels(curve="lognormal", low=0.02, high=5000, mean=config.level, std=SPREAD)
         self.register_buffer("signal", self.scheduler.alphas_cumprod.sqrt(), persistent=False)
         self.signal: Tensor
 
@@ -135,7 +139,7 @@ class Modelscope(LossModel):
         """The square of the error of v, at one noise level a clip."""
         with torch.no_grad():
             clean = self.standard(at_least_float32(self.autoencoder.latents(to_video(part.frames))))
-        level = (LEVELS * stratified(part)).long().to(clean.device)
+        level = self._nearest(self.levels.at(stratified(part))).to(clean.device)
         signal = self.signal[level].to(clean).view(-1, 1, 1, 1, 1)
         spread = (1 - signal.square()).sqrt()
         noise = part.randn(*clean.shape[1:])
@@ -144,6 +148,11 @@ class Modelscope(LossModel):
         v = self.denoiser(signal * clean + spread * noise, level, self._tokens(said))
         error = at_least_float32(v) - (signal * noise - spread * clean)
         return {"denoiser": Loss(error.square().mean((1, 2, 3, 4)).sum(), len(clean))}
+
+    def _nearest(self, sigma: Tensor) -> Tensor:
+        """Numbers of the levels that have at least so much noise; the last, which has nothing but noise, is not one."""
+        signal = self.signal[:-1].cpu().double()
+        return torch.searchsorted((1 - signal.square()).sqrt() / signal, sigma.double().cpu())
 
     def _tokens(self, captions: Sequence[str]) -> Tensor:
         """`(b, l)`; every text is filled to the same length, which no mask hides, as in the pipeline."""
