@@ -116,7 +116,7 @@ def test_a_story_of_any_length_is_filmed_in_the_memory_of_one_scene(tmp_path: Pa
 
 def test_a_sheet_has_a_row_for_each_scene_behind_a_marked_seam() -> None:
     one, other = (np.full((1, 3, 32, 32, 3), shade, np.uint8) for shade in (90, 160))
-    sheet = decode(story_sheet([one, other], ["a", "b"], [0]))[0]
+    sheet = decode(story_sheet([one, other], ["a", "b"], [[0], [7]]))[0]
     blue = (sheet == SEAM).all(-1)
     rows = np.flatnonzero(blue.any(1))
     assert len(rows) == 96  # beside the second scene alone

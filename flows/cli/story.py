@@ -88,7 +88,7 @@ def story(
     if judge and truth:
         parts = _told(truth.rules, prompts, parts, told)
     fps = found.sampler.spec.fps
-    paths = _save(out, parts, prompts, understood, seeds[0], fps, apart)
+    paths = _save(out, parts, prompts, understood, seeds, fps, apart)
     print("\n".join(str(path) for path in paths))
     for number, one in enumerate(told, 1):
         seam = one.jumps
@@ -119,7 +119,8 @@ def _told(world: "World", prompts: Sequence[str], parts: Iterator["Frames"], tol
 
 
 def _save(
-    out: Path, parts: Iterator["Frames"], prompts: Sequence[str], understood: Sequence[str], seeds: Sequence[int],
+    out: Path, parts: Iterator["Frames"], prompts: Sequence[str], understood: Sequence[str],
+    seeds: Sequence[Sequence[int]],
     fps: float, apart: bool,
 ) -> list[Path]:  # fmt: skip
     """Files of a story, which is made while they are written; those apart are called `name-part1.mp4` and so on."""
@@ -128,15 +129,16 @@ def _save(
     from t2v_models.clips.media import save_clips, save_films, story_sheet
     from t2v_models.files import write
 
-    count = len(seeds)
+    first = seeds[0]
+    count = len(first)
     said, other = (", then\n".join(one) for one in (prompts, understood))
     captions = [p if p == m else f"{p}\nunderstood as {m}" for p, m in zip(prompts, understood, strict=True)]
     if apart:
         return [
             path
-            for number, (prompt, part, meant) in enumerate(zip(prompts, parts, understood, strict=True), 1)
+            for number, (prompt, part, meant, own) in enumerate(zip(prompts, parts, understood, seeds, strict=True), 1)
             for path in save_clips(
-                out.with_stem(f"{out.stem}-part{number}"), part, [prompt] * count, seeds, fps, [meant] * count
+                out.with_stem(f"{out.stem}-part{number}"), part, [prompt] * count, own, fps, [meant] * count
             )
         ]
     match out.suffix.lower():
@@ -146,7 +148,7 @@ def _save(
             return [write(out, story_sheet(list(parts), captions, seeds))]
         case _:
             whole = np.concatenate(list(parts), 1)
-            return save_clips(out, whole, [said] * count, seeds, fps, [other] * count)
+            return save_clips(out, whole, [said] * count, first, fps, [other] * count)
 
 
 def _each(option: str, asked: str, prompts: Sequence[str], number: Callable[[str], N]) -> list[N]:

@@ -171,13 +171,13 @@ def contact_sheet(
     return _png(sheet)
 
 
-def story_sheet(scenes: Sequence[Frames], captions: Sequence[str], seeds: Sequence[int]) -> bytes:
-    """A PNG of stories, scene under scene: each `(b, t, h, w, 3)`, behind the last frame before it."""
+def story_sheet(scenes: Sequence[Frames], captions: Sequence[str], seeds: Sequence[Sequence[int]]) -> bytes:
+    """A PNG of stories, scene under scene: each `(b, t, h, w, 3)`, of b seeds, behind the last frame before it."""
     rows, lines, before = [], [], []
-    for story, seed in enumerate(seeds):
+    for story in range(len(scenes[0])):
         for number, (frames, caption) in enumerate(zip(scenes, captions, strict=True)):
             rows.append(frames[story])
-            lines.append(f"{number + 1}. {caption}\nseed {seed}")
+            lines.append(f"{number + 1}. {caption}\nseed {seeds[number][story]}")
             before.append(scenes[number - 1][story][-1:] if number else None)
     return contact_sheet(rows, lines, before=before)
 
