@@ -55,7 +55,7 @@ def _train(
     say(f"train    {run_dir}: {plan(manifest, model, config)}")
     if why := validation.unwatched(run, store):
         say(f"train    no figure will tell what its clips are like: {why}")
-    config = config.here(model)
+    config = launch.here(config, model)
     settings = {"model": model.settings, "training": config.model_dump(), "dataset": manifest.config.model_dump()}
     name = experiment_name(manifest.config)
     # a run that was deleted there, or is of another store, gets a new one with all its history
@@ -106,7 +106,7 @@ def plan(manifest: Manifest, model: ModelConfig, config: TrainConfig) -> str:
     data = f"{len(manifest.captions):,} clips of {shapes} with {captions:,} captions"
     length = f"{config.steps:,} updates" if config.steps else f"{config.minutes:g} minutes"
     ranks = "1 process" if config.ranks == 1 else f"{config.ranks} processes"
-    precision = config.here(model).precision
+    precision = launch.here(config, model).precision
     if config.precision == "auto" and model.gains_by_bfloat16:
         precision += ", which this machine is fast in" if precision == "bfloat16" else ", for it is slow in bfloat16"
     how = f"{length} of batches of {model.batch_size}, {ranks}, {precision}"

@@ -8,6 +8,7 @@ import torch
 from t2v_models.families.build import FAMILIES
 from t2v_models.shards.manifest import Manifest
 from t2v_models.training.config import TrainConfig
+from t2v_models.training.launch import here
 from tasks.train import plan
 
 
@@ -21,8 +22,8 @@ def test_auto_is_bfloat16_where_the_machine_has_it_and_the_family_gains(
         (False, "float32", "for it is slow in"),
     ):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=has: {"amx_bf16": has})
-        assert wanted.here(diffusion).precision == found
+        assert here(wanted, diffusion).precision == found
         assert f"1 process, {found}, {why}" in plan(manifest, diffusion, wanted)
-        assert wanted.here(gan).precision == "float32"
+        assert here(wanted, gan).precision == "float32"
         exact = TrainConfig(steps=1, precision="float32")
-        assert exact.here(diffusion) is exact
+        assert here(exact, diffusion) is exact

@@ -1,13 +1,11 @@
 """How long and how a model is trained."""
 
 from operator import not_
-from typing import Literal, Self
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from t2v_models.config import Config
-from t2v_models.machine import device_type, has_bfloat16
-from t2v_models.model import FamilyConfig
 from t2v_models.shards.augment import NOTHING, AugmentConfig
 
 
@@ -42,17 +40,6 @@ class TrainConfig(Config):
         if (self.steps is None) == (self.minutes is None):
             raise ValueError("give either steps or minutes")
         return self
-
-    def here(self, model: FamilyConfig) -> Self:
-        """The same with the precision that "auto" means for a family on this machine, so that all ranks have one.
-
-        Raises:
-            LabError: as of `device_type`.
-        """
-        if self.precision != "auto":
-            return self
-        fast = model.gains_by_bfloat16 and has_bfloat16(device_type(self.device, "float32", self.ranks))
-        return self.model_copy(update={"precision": "bfloat16" if fast else "float32"})
 
     def progress(self, step: int, seconds: float) -> float:
         """Share of the run that is done, 1 or more at its end."""

@@ -29,7 +29,7 @@ from t2v_models.checkpoint import Checkpoint, RunConfig
 from t2v_models.config import Config, LabError
 from t2v_models.distributed import collectives
 from t2v_models.families.build import ModelConfig
-from t2v_models.machine import device_type
+from t2v_models.machine import device_type, has_bfloat16
 from t2v_models.processes import cores
 from t2v_models.shards.opened import open_data
 from t2v_models.training.config import TrainConfig
@@ -61,6 +61,18 @@ class Job(Config):
 def by_several(config: TrainConfig) -> bool:
     """Whether more than this process trains: ranks of this machine, or, as torchrun's variable says, of others."""
     return config.ranks > 1 or "PET_NNODES" in os.environ
+
+
+def here(config: TrainConfig, model: ModelConfig) -> TrainConfig:
+    """The same with the precision that "auto" means for a family on this machine, so that all ranks have one.
+
+    Raises:
+        LabError: as of `device_type`.
+    """
+    if config.precision != "auto":
+        return config
+    fast = model.gains_by_bfloat16 and has_bfloat16(device_type(config.device, "float32", config.ranks))
+    return config.model_copy(update={"precision": "bfloat16" if fast else "float32"})
 
 
 def check_ranks(model: ModelConfig, config: TrainConfig) -> None:
