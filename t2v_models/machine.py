@@ -53,7 +53,7 @@ def has_bfloat16(device: str = "cpu") -> bool:
     """Whether this machine's `cpu` or `cuda` multiplies in bfloat16; a processor that does not is hundreds of times
     slower than in float32."""
     if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     found = torch.cpu.get_capabilities()
     return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 

@@ -106,7 +106,7 @@ def plan(manifest: Manifest, model: ModelConfig, config: TrainConfig) -> str:
     data = f"{len(manifest.captions):,} clips of {shapes} with {captions:,} captions"
     length = f"{config.steps:,} updates" if config.steps else f"{config.minutes:g} minutes"
     ranks = "1 process" if config.ranks == 1 else f"{config.ranks} processes"
-    precision = launch.here(config, model).precision
+    precision: str = launch.here(config, model).precision
     if config.precision == "auto" and model.gains_by_bfloat16:
         precision += ", which this machine is fast in" if precision == "bfloat16" else ", for it is slow in bfloat16"
     how = f"{length} of batches of {model.batch_size}, {ranks}, {precision}"
