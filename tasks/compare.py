@@ -23,8 +23,8 @@ from tasks.mlflow.store import run_page
 from tasks.publish import read_verdicts, shown_clips
 from tasks.records import training_run
 from tasks.report.compare_page import Side, shared_splits, word_of, write_comparison_page
-from tasks.report.console import print_table, tell_newer
-from tasks.report.judged_run import JudgedRun
+from tasks.report.console import print_table
+from tasks.report.judged_run import JudgedRun, tell_newer
 from tasks.report.page import NAMES
 from tasks.report.progress import show_artifact
 from tasks.report.stopwatch import working

@@ -17,7 +17,6 @@ from t2v_models.judging.metrics import HEADLINES, OWN_HEADLINES, deciding, metri
 from t2v_models.judging.scores import MOST_WORDS, Evaluation, interval, pleases, shown
 from t2v_models.judging.statistics import Score
 from t2v_models.text.wordnet import understood_as
-from tasks.report.judged_run import JudgedRun
 from tasks.report.progress import reported, run_logger
 
 console = Console(stderr=True, highlight=False, markup=False)  # paths and names may hold brackets
@@ -138,15 +137,6 @@ def print_evaluation(evaluation: Evaluation) -> None:
     print(textwrap.fill("; ".join(": ".join(BESIDE[name]) for name in columns), WIDTH))
     if "own" in evaluation.scores:
         print("*: above real; it pleases the learnt judge more than real clips do, which is no praise")
-
-
-def tell_newer(judged: Sequence[JudgedRun]) -> None:
-    """Of runs that were evaluated otherwise since, which evaluation is told of."""
-    for one in judged:
-        for other in one.newer:
-            say(
-                f"{one.place} is taken, {other} is newer and judged otherwise: name that folder in its place to take it"
-            )
 
 
 LIMITS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "multiple_of": "multiple of"}

@@ -1,5 +1,6 @@
 """An evaluated run, read from its folder."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ from t2v_models.config import LabError
 from t2v_models.judging.scores import Evaluation
 from t2v_models.leaderboard.milestones import Milestones
 from t2v_models.training import run_log
+from tasks.report.console import say
 
 SCORES = "scores.json"
 
@@ -87,3 +89,12 @@ def _the_only_one(run: Path, sha256: str | None, elsewhere: Path | None) -> Path
 
 def _read(place: Path) -> Evaluation:
     return Evaluation.model_validate_json((place / SCORES).read_bytes())
+
+
+def tell_newer(judged: Sequence[JudgedRun]) -> None:
+    """Of runs that were evaluated otherwise since, which evaluation is told of."""
+    for one in judged:
+        for other in one.newer:
+            say(
+                f"{one.place} is taken, {other} is newer and judged otherwise: name that folder in its place to take it"
+            )

@@ -11,8 +11,8 @@ from t2v_models.checkpoint import Checkpoint
 from t2v_models.config import LabError, flatten
 from t2v_models.judging.metrics import deciding, metric_of
 from t2v_models.judging.scores import Scores, interval, shown
-from tasks.report.console import print_table, tell_newer
-from tasks.report.judged_run import JudgedRun
+from tasks.report.console import print_table
+from tasks.report.judged_run import JudgedRun, tell_newer
 
 REACHED = ("reach/90_seconds", "reach/95_seconds")
 """Seconds of training to 90 and 95 % of watched clips."""
