@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from t2v_models.batch import Batch, Metrics, to_video
+from t2v_models.batch import Batch, Metrics, to_frames, to_video
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.families import rates
@@ -30,11 +30,10 @@ from t2v_models.families.diffusion.samplers import Churn, Denoise, Draw, euler, 
 from t2v_models.families.diffusion.standardise import Standardise
 from t2v_models.families.diffusion.unet import Recipe, Sight
 from t2v_models.families.diffusion.upsampler import Upsampler, check_length, enlarge, on_the_way, reduction, shrink
-from t2v_models.families.diffusion.ways import between_clips, between_prompts
 from t2v_models.families.ema import Average, blend, power_share
 from t2v_models.families.muon import Muon
-from t2v_models.families.texts import beside, check_guidance, heard, left_out, none_like
-from t2v_models.machine import free_memory
+from t2v_models.families.texts import beside, check_guidance, heard, left_out, mixed, none_like
+from t2v_models.machine import free_memory, threads
 from t2v_models.model import Loss, LossModel, VideoModel
 from t2v_models.sampler import Frames, Request
 from t2v_models.text.encoder import Text
@@ -250,14 +249,32 @@ class Diffusion(LossModel):
             return self.sampled(text, away, draw, scale, request.steps, given)
 
     def interpolate(self, prompts: tuple[str, str], seeds: tuple[int, int], count: int) -> Frames:
-        """`sampler.Interpolates`."""
-        return between_prompts(self, prompts, seeds, count)
+        """`sampler.Interpolates`: tokens are mixed in proportion, noises along a quarter circle."""
+        share = torch.linspace(0, 1, count, device=self.device)
+        turn = _each(share * torch.pi / 2 if seeds[0] != seeds[1] else 0 * share)
+        one, other = (self.noise([seed] * count) for seed in seeds)
+        return self._on_the_way(prompts, share, lambda: one() * turn.cos() + other() * turn.sin())
 
     def dissolve(self, clips: Frames, noise: float, prompts: tuple[str, str], seed: int, count: int) -> Frames:
-        """`sampler.Dissolves`."""
+        """`sampler.Dissolves`: both are dissolved in the same noise, mixed in proportion and made clear again (as in Ho
+        et al. 2020, arXiv:2006.11239, section 4.4, where each has its own, of which a mixture has less)."""
         if not noise > (least := self.config.sampling_levels.low):
             raise LabError(f"noise {noise:g} dissolves nothing, for the last step is at {least:g}: use more")
-        return between_clips(self, clips, noise, prompts, seed, count)
+        share = torch.linspace(0, 1, count, device=self.device)
+        with torch.inference_mode():
+            video = to_video(torch.from_numpy(clips).to(self.device))
+            one, other = self.standardise(shrink(video, self.factor, self.every))
+            mixture = torch.lerp(one, other, _each(share))
+        return self._on_the_way(prompts, share, self.noise([seed] * count, *clips.shape[1:2]), mixture, noise)
+
+    def _on_the_way(
+        self, prompts: tuple[str, str], share: Tensor, draw: Draw, begin: Tensor | None = None,
+        noise: float | None = None,
+    ) -> Frames:  # fmt: skip
+        with torch.inference_mode(), threads(self.config.threads):
+            text = mixed(heard(self.text(prompts), self.config.dropout), share)
+            video = self.sampled(text, none_like(text), draw, self.config.guidance, begin=begin, noise=noise)
+            return to_frames(video)
 
     def noise(self, seeds: Sequence[int], frames: int | None = None, size: tuple[int, int] | None = None) -> Draw:
         """What draws standard noise for small clips, of their own length and size or others, row i by `seeds[i]`."""
@@ -348,3 +365,8 @@ def _with(denoiser: nn.Module, text: Text, given: Tensor | None, alone: Tensor |
         return clean
 
     return denoise
+
+
+def _each(share: Tensor) -> Tensor:
+    """One number a clip, `(b, 1, 1, 1, 1)`."""
+    return share.view(-1, 1, 1, 1, 1)
