@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from math import inf
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from t2v_models.families.diffusion.samplers import Denoise
+from t2v_models.families.diffusion.unet import Sight
+from t2v_models.text.encoder import Text
 
 TINY = 1e-6
 
@@ -61,3 +63,14 @@ def dynamic_threshold(video: Tensor, share: float) -> Tensor:
     arXiv:2205.11487, section 2.3)."""
     size = video.flatten(1).abs().float().quantile(share, dim=1).clamp_min(1).view(-1, *[1] * (video.ndim - 1))
     return video.clamp(-size, size) / size
+
+
+def of_text(denoiser: nn.Module, text: Text, given: Tensor | None, alone: Tensor | None, sight: Sight) -> Denoise:
+    """A network that is told all but the noisy clips and their levels."""
+    more = (given, alone) if sight == "own" else (given, alone, sight)  # which not every network has
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        clean: Tensor = denoiser(x, sigma, text, *more)
+        return clean
+
+    return denoise

@@ -19,14 +19,14 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.families import rates
 from t2v_models.families.diffusion.config import KEPT, DiffusionSettings
-from t2v_models.families.diffusion.guidance import Guidance, dynamic_threshold
+from t2v_models.families.diffusion.guidance import Guidance, dynamic_threshold, of_text
 from t2v_models.families.diffusion.known_frames import KnownFrames, projected, random_mask, reconstruction_guidance
 from t2v_models.families.diffusion.loss import ExpectedError, distance
-from t2v_models.families.diffusion.motion import APART, check_motion, in_motion
+from t2v_models.families.diffusion.motion import check_motion, moving
 from t2v_models.families.diffusion.networks import Network, network_of
 from t2v_models.families.diffusion.parts import one_frame, stratified
 from t2v_models.families.diffusion.precondition import Preconditioned
-from t2v_models.families.diffusion.samplers import Churn, Denoise, Draw, euler, sample, steps_of
+from t2v_models.families.diffusion.samplers import Churn, Denoise, Draw, sample, steps_of
 from t2v_models.families.diffusion.standardise import Standardise
 from t2v_models.families.diffusion.unet import Recipe, Sight
 from t2v_models.families.diffusion.upsampler import Upsampler, check_length, enlarge, on_the_way, reduction, shrink
@@ -228,12 +228,10 @@ class Diffusion(LossModel):
 
     def make(self, request: Request) -> Tensor:
         """By the averaged weights. The noise of a clip, what a sampler adds included, is drawn by its own seed."""
-        first = request.first_frames
-        given = (
-            None
-            if first is None
-            else KnownFrames.first(to_video(first).to(self.device), request.frames or self.spec.frames)
-        )
+        given = None
+        if request.first_frames is not None:
+            video = to_video(request.first_frames).to(self.device)
+            given = KnownFrames.first(video, request.frames or self.spec.frames)
         return self.completed(request, given)
 
     def completed(self, request: Request, given: KnownFrames | None) -> Tensor:
@@ -251,7 +249,7 @@ class Diffusion(LossModel):
     def interpolate(self, prompts: tuple[str, str], seeds: tuple[int, int], count: int) -> Frames:
         """`sampler.Interpolates`: tokens are mixed in proportion, noises along a quarter circle."""
         share = torch.linspace(0, 1, count, device=self.device)
-        turn = _each(share * torch.pi / 2 if seeds[0] != seeds[1] else 0 * share)
+        turn = (share * torch.pi / 2 if seeds[0] != seeds[1] else 0 * share).view(-1, 1, 1, 1, 1)
         one, other = (self.noise([seed] * count) for seed in seeds)
         return self._on_the_way(prompts, share, lambda: one() * turn.cos() + other() * turn.sin())
 
@@ -264,7 +262,7 @@ class Diffusion(LossModel):
         with torch.inference_mode():
             video = to_video(torch.from_numpy(clips).to(self.device))
             one, other = self.standardise(shrink(video, self.factor, self.every))
-            mixture = torch.lerp(one, other, _each(share))
+            mixture = torch.lerp(one, other, share.view(-1, 1, 1, 1, 1))
         return self._on_the_way(prompts, share, self.noise([seed] * count, *clips.shape[1:2]), mixture, noise)
 
     def _on_the_way(
@@ -312,15 +310,10 @@ class Diffusion(LossModel):
         """Clips whose frames are pictures that look at the first one, which begins each moved by so many px a frame."""
         config = self.config
         sigmas = config.sampling_levels.falling(calls or config.steps).to(self.device)
-        apart = int((sigmas > APART).sum().clamp(1, len(sigmas) - 2))
-        noise = draw()
-        first = self._denoise(text, away, scale, None)
-        x = euler(first, sigmas[0] * noise[:, :, :1], sigmas[: apart + 1], draw)
-        clean = first(x, sigmas[apart].expand(len(x)))
-        step = motion[0] / self.factor, motion[1] / self.factor
-        x = in_motion(clean, (x - clean), noise.shape[2], step)
-        looking = self._denoise(text, away, scale, None, "first")
-        return self.enlarged(self.standardise.back(euler(looking, x, sigmas[apart:], draw)))
+        sights: tuple[Sight, Sight] = ("own", "first")
+        first, looking = (self._denoise(text, away, scale, None, sight) for sight in sights)
+        x = moving(first, looking, draw, sigmas, (motion[0] / self.factor, motion[1] / self.factor))
+        return self.enlarged(self.standardise.back(x))
 
     def enlarged(self, small: Tensor) -> Tensor:
         """Clips at full size, in [-1, 1]."""
@@ -337,7 +330,7 @@ class Diffusion(LossModel):
         apart = self.is_of_images and "frames" in self.able
         alone = torch.ones(1, dtype=torch.bool, device=self.device) if apart else None
         denoise = guidance(
-            _with(denoiser, text, channels, alone, sight), _with(denoiser, beside(text, away), twice, alone, sight)
+            of_text(denoiser, text, channels, alone, sight), of_text(denoiser, beside(text, away), twice, alone, sight)
         )
         if share := config.threshold:
             denoise = projected(denoise, lambda x: self.standardise(dynamic_threshold(back(x), share)))
@@ -355,18 +348,3 @@ class Diffusion(LossModel):
 
     def _guidance(self, request: Request) -> float:
         return self.config.guidance if request.guidance is None else request.guidance
-
-
-def _with(denoiser: nn.Module, text: Text, given: Tensor | None, alone: Tensor | None, sight: Sight) -> Denoise:
-    more = (given, alone) if sight == "own" else (given, alone, sight)  # which not every network has
-
-    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        clean: Tensor = denoiser(x, sigma, text, *more)
-        return clean
-
-    return denoise
-
-
-def _each(share: Tensor) -> Tensor:
-    """One number a clip, `(b, 1, 1, 1, 1)`."""
-    return share.view(-1, 1, 1, 1, 1)

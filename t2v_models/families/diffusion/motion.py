@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from t2v_models.config import LabError
+from t2v_models.families.diffusion.samplers import Denoise, Draw, euler
 
 APART = 2.0
 """Noise level, in deviations of the data, at which frames part: what is above decides where things are."""
@@ -29,6 +30,23 @@ def check_motion(step: tuple[float, float], frames: int, begun: bool) -> None:
         raise LabError("a motion is seen from 2 frames on: ask for more with --frames")
     if begun:
         raise LabError("a motion begins with a picture that the model makes: leave --first-frame or --motion out")
+
+
+def moving(first: Denoise, looking: Denoise, draw: Draw, sigmas: Tensor, step: tuple[float, float]) -> Tensor:
+    """Clips of frames that look at the first one and part from it at `APART`, each moved by a step of px a frame.
+
+    Args:
+        first: denoises the picture they come from.
+        looking: denoises all frames, which look at the first.
+        draw: noise for whole clips.
+        sigmas: falling levels, 0 at last.
+        step: px of a small frame to the right and down.
+    """
+    apart = int((sigmas > APART).sum().clamp(1, len(sigmas) - 2))
+    noise = draw()
+    x = euler(first, sigmas[0] * noise[:, :, :1], sigmas[: apart + 1], draw)
+    clean = first(x, sigmas[apart].expand(len(x)))
+    return euler(looking, in_motion(clean, x - clean, noise.shape[2], step), sigmas[apart:], draw)
 
 
 def in_motion(clean: Tensor, noise: Tensor, frames: int, step: tuple[float, float]) -> Tensor:
