@@ -70,7 +70,7 @@ def device_type(wanted: str, precision: str, ranks: int) -> str:
         LabError: there is no GPU, or too few, or the processor lacks what is asked for.
     """
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise LabError("device 'cuda' was asked for and this machine has none: use --device cpu or auto")
+        raise LabError("device 'cuda' was asked for and this machine has none: ask for cpu or auto")
     if wanted == "cpu" or not torch.cuda.is_available():
         if precision == "bfloat16" and not has_bfloat16():
             raise LabError(
