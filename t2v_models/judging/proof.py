@@ -1,7 +1,7 @@
 """A reference judge is proven before it judges, and refused where it fails; what it was proven on is the ceiling and
 the floors of every table.
 
-Real clips kept for validation must stand above what is worse by construction: clips of other captions, frozen,
+Real clips kept for validation must stand above what is worse by construction: clips drawn whatever is asked, frozen,
 out of order, blurred, noise. Each comparison is of figures with intervals: it holds where their difference leaves out
 0.
 """
@@ -71,5 +71,5 @@ def _told(score: Score) -> str:
 
 
 def _name(control: str) -> str:
-    other = {CEILING: "real clips", "unconditional": "clips of other captions"}
+    other = {CEILING: "real clips", "unconditional": "clips drawn whatever is asked"}
     return other.get(control, f"{control} clips")
