@@ -184,7 +184,7 @@ def test_a_model_that_hears_nothing_is_no_first_champion(learnt_judge: tuple[Ref
     refused, taken = (
         decide(figures_of({"own": reference.figures(one, real)}), None, floor, config) for one in (judged, real)
     )
-    assert refused.changes[0].challenger.value == pytest.approx(prompts.count(common) / len(prompts))
+    assert 0 < refused.changes[0].challenger.value <= prompts.count(common) / len(prompts)
     assert not refused.promoted and taken.promoted
 
 
