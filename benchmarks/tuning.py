@@ -7,8 +7,9 @@
 
 Clips of a world are drawn, each is learnt as `t2v tune` does it, and prompts are asked that change one thing of it: the
 colour, the shape or the size. The world's reader says whether that is right and how far the object is from its path in
-the one clip. Beside it stand the same model before any update, and a copy of the clip. Prints a table, and leaves the
-clips of each row in an archive, so that they stand beside other models too:
+the one clip. Beside it stand the same model before any update, the image model itself, which draws the clip anew under
+noise (Meng et al. 2022, arXiv:2108.01073, SDEdit), and a copy of the clip. Prints a table, and leaves the clips of each
+row in an archive, so that they stand beside other models too:
 
     t2v evaluate tuning/tuned.npz --like data/shapes32
     t2v compare runs/other tuning/tuned.npz --markdown
@@ -28,11 +29,12 @@ import torch
 from numpy.typing import NDArray
 
 from t2v_models import checkpoint
-from t2v_models.batch import to_video
+from t2v_models.batch import to_frames, to_video
 from t2v_models.checkpoint import RunConfig
 from t2v_models.clips.media import save_clips
 from t2v_models.config import LabError
 from t2v_models.families.diffusion.tuned import Tuned, TunedConfig
+from t2v_models.families.texts import none_like
 from t2v_models.judging.statistics import Score, mean, wilson
 from t2v_models.sampler import Frames, Request, sample_all
 from t2v_models.shards.manifest import Manifest
@@ -50,6 +52,8 @@ from t2v_models.worlds.world import Reading, Scene, drawn
 
 FAR = 1.0
 """px at 32 px that an object may be from its path."""
+NOISE = 4.0
+"""Of the floor that tunes nothing: how much is laid over the clip, in deviations of the data."""
 SPEED = 1.0
 """px a frame at 32 px of what is moved by a vector."""
 
@@ -189,9 +193,18 @@ def tuned(run: Path, data: DatasetConfig, original: Original, out: Path, steps: 
     return after, before
 
 
+@torch.inference_mode()
+def drawn_anew(model: Tuned, request: Request) -> Frames:
+    """The clip under noise, from which the image model draws each frame by itself."""
+    image, text = model.image, model.text(request.prompts)
+    draw = image.noise(request.seeds, model.spec.frames)
+    begin, scale, steps = model.clip, model.config.guidance, model.config.steps
+    return to_frames(image.sampled(text, none_like(text), draw, scale, steps, begin=begin, noise=NOISE))
+
+
 def one_clip_tuned(run: Path, data: DatasetConfig, out: Path, clips: int, edits: int, steps: int) -> None:
     """The table of edits."""
-    rows = {name: Row(name) for name in ("tuned", "not tuned", "copy of the clip")}
+    rows = {name: Row(name) for name in ("tuned", "not tuned", "noise over the clip", "copy of the clip")}
     seconds = 0.0
     for number, original in enumerate(originals(data, clips)):
         begun = time.process_time()
@@ -203,7 +216,7 @@ def one_clip_tuned(run: Path, data: DatasetConfig, out: Path, clips: int, edits:
         copies = np.repeat(original.frames[None], edits, 0)
         ways: dict[str, Callable[[], Frames]] = {
             "tuned": partial(sample_all, after, request), "not tuned": partial(sample_all, before, request),
-            "copy of the clip": partial(np.copy, copies),
+            "noise over the clip": partial(drawn_anew, before, request), "copy of the clip": partial(np.copy, copies),
         }  # fmt: skip
         for name, clips_of in ways.items():
             frames = clips_of()

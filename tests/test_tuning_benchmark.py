@@ -24,8 +24,9 @@ def test_edits_and_moved_pictures_have_tables_and_leave_archives(tmp_path: Path)
     assert done.returncode == 0, done.stderr
     rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
     names = [row[0].removeprefix("| ") for row in rows]
-    assert names == ["edits", "tuned", "not tuned", "copy of the clip", "moved by a vector", "moved", "not moved"]
-    assert rows[3][4] == "100 % [51, 100], n 4", "a copy is on the path"
-    for name, count in (("tuned", 4), ("not-tuned", 4), ("copy-of-the-clip", 4), ("moved", 16), ("not-moved", 16)):
-        frames, prompts, seeds = load_npz(tmp_path / f"{name}.npz")
+    edited = ["tuned", "not tuned", "noise over the clip", "copy of the clip"]
+    assert names == ["edits", *edited, "moved by a vector", "moved", "not moved"]
+    assert rows[4][4] == "100 % [51, 100], n 4", "a copy is on the path"
+    for name, count in (*((name, 4) for name in edited), ("moved", 16), ("not moved", 16)):
+        frames, prompts, seeds = load_npz(tmp_path / f"{name.replace(' ', '-')}.npz")
         assert frames.shape == (count, 5, 16, 16, 3) and len(prompts) == count and seeds == list(range(count))
