@@ -43,11 +43,27 @@ def test_queries_and_attention_over_frames_learn_and_nothing_else() -> None:
     assert ends == time | places | {"to_text.attention.query"}
 
 
-def test_the_noise_of_a_clip_leads_back_to_it() -> None:
-    model = tuned(SMALL["image_model"].model_copy(update={"base_size": 16}), guidance=0.0, variety=0.0)
-    model.see(to_video(CLIP[None]))
-    again = model.make(Request(("a dog runs",), (0,), steps=20))
-    assert np.abs(to_frames(again).astype(int) - CLIP).mean() < 1
+def test_noise_laid_over_the_clip_is_drawn_by_a_seed_and_little_of_it_keeps_the_clip() -> None:
+    image = SMALL["image_model"].model_copy(update={"base_size": 16})
+    apart = []
+    for noise in (0.06, 8.0):
+        model = tuned(image, noise=noise)
+        model.see(to_video(CLIP[None]))
+        made = to_frames(model.make(Request(("a dog runs",) * 2, (0, 1)))).astype(int)
+        assert not np.array_equal(*made)
+        apart.append(np.abs(made - CLIP).mean())
+    assert 3 * apart[0] < apart[1]
+
+
+def test_contrast_is_of_what_a_prompt_says_otherwise_than_the_caption_of_the_clip() -> None:
+    caption = TunedConfig.tiny().with_captions(CAPTIONS[:1]).caption
+    for prompt, same in zip(CAPTIONS, (True, False), strict=True):
+        made = []
+        for contrast in (0.0, 4.0):
+            model = tuned(contrast=contrast, caption=caption)
+            model.see(to_video(CLIP[None]))
+            made.append(model.make(Request((prompt,), (0,))))
+        assert torch.allclose(*made, atol=1e-4) == same
 
 
 def test_captions_in_words_that_the_image_model_does_not_know_are_refused() -> None:

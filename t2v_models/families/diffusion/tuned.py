@@ -3,9 +3,9 @@ arXiv:2212.11565, Tune-A-Video).
 
 The image model's network looks at clips: its convolutions see each frame by itself, places of a frame look at those of
 the first frame and of the frame before, and attention over the frames is added, which begins at almost nothing. Only
-that and the query projections learn. A clip starts from the noise that leads to the one clip: the way of DDIM, gone
-backwards (section 4.3 there; Song et al. 2020, arXiv:2010.02502, section 4.3). Unlike there, what was learnt makes only
-the first steps, which decide what is where; the image model as it was makes the others.
+that and the query projections learn. Unlike there, a clip is not made of the noise that leads back to the one clip,
+which keeps its look: noise is laid over it (Meng et al. 2022, arXiv:2108.01073, SDEdit), what was learnt makes the
+first step, which decides what is where, and the image model as it was makes the others.
 
 Letters in shapes: b clips, t frames, h and w pixels.
 """
@@ -29,9 +29,8 @@ from t2v_models.families import rates
 from t2v_models.families.diffusion.guidance import Guidance
 from t2v_models.families.diffusion.loss import distance
 from t2v_models.families.diffusion.model import Diffusion
-from t2v_models.families.diffusion.motion import APART
 from t2v_models.families.diffusion.parts import stratified
-from t2v_models.families.diffusion.samplers import Denoise, dpm2m, heun
+from t2v_models.families.diffusion.samplers import Denoise, dpm2m
 from t2v_models.families.diffusion.upsampler import shrink
 from t2v_models.families.interpolation import noise_of
 from t2v_models.families.parents import fitting
@@ -48,6 +47,10 @@ ADDED = re.compile(r"network\.((down|up)\.\d+\.attention\.leave|when\.2)\..*")
 """Where these enter the network. An image model never learnt them, so they are no change of its weights."""
 SMALL = 0.001
 """Deviation of these at the start: all that learns then does so from the first update on."""
+LEARNT = 3.0
+"""Noise level above which what was learnt of the clip decides: below, it would hold sizes and colours back as well."""
+CONTRASTED = 1.0
+"""Noise level down to which a prompt is contrasted with the caption of the clip: nearer, colours would be overdrawn."""
 SPREAD = 1.0
 """Deviation of ln sigma of the noise levels learnt at."""
 
@@ -72,9 +75,13 @@ class TunedConfig(FamilyConfig):
     level: float = Field(
         2.2, description="mean of ln sigma of the noise learnt at: far, where it is decided what is where"
     )
-    steps: int = Field(12, ge=1, le=1000, description="evaluations of the network for one clip, and back to its noise")
+    noise: float = Field(4.0, ge=1, le=200, description="laid over the clip, to be drawn anew: less keeps more of it")
+    steps: int = Field(12, ge=1, le=1000, description="evaluations of the network for one clip")
     guidance: float = Field(2.0, ge=0, le=100, description="how strongly the prompt counts; 1 is as learnt")
-    variety: float = Field(0.1, ge=0, le=1, description="share of the first noise that a seed draws, not the clip's")
+    contrast: float = Field(
+        8.0, ge=0, le=100, description="how strongly what it says otherwise than the clip's caption counts beside that"
+    )
+    caption: str = Field("", description="what the clip shows, as its dataset says; none: no contrast")
 
     @model_validator(mode="after")
     def _the_words_of_the_image_model(self) -> Self:
@@ -91,8 +98,8 @@ class TunedConfig(FamilyConfig):
         return {"image": self.image}
 
     def with_captions(self, captions: Sequence[str]) -> Self:
-        """The same: what reads captions is the image model's."""
-        return self
+        """With that of the one clip; what reads it is the image model's."""
+        return self.model_copy(update={"caption": captions[0]})
 
     def build(self, spec: ClipSpec, parents: Mapping[str, VideoModel]) -> "Tuned":
         return Tuned(self, spec, parents["image"])
@@ -200,7 +207,7 @@ class Tuned(LossModel):
         learnt, alone = self._denoise(text), torch.ones(1, dtype=torch.bool, device=self.device)
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-            if float(sigma[0]) > APART:
+            if float(sigma[0]) > LEARNT:
                 return learnt(x, sigma)
             clean: Tensor = self._network(x, sigma, text, None, alone)
             return clean
@@ -222,20 +229,33 @@ class Tuned(LossModel):
 
     @torch.no_grad()
     def make(self, request: Request) -> Tensor:
-        """From the noise of the one clip, with a share of noise that is a clip's own."""
+        """Of the one clip under noise, which a seed draws."""
         text = self.text(request.prompts)
         away = none_like(text) if request.avoid is None else self.text([request.avoid] * len(request.prompts))
-        sigmas = self.image.config.sampling_levels.falling(request.steps or self.config.steps).to(self.device)
-        fresh = sigmas[0] * noise_of(request.seeds, self._shape, self.device)
-        share = self.config.variety
-        x = (1 - share**2) ** 0.5 * self._noise(sigmas, none_like(text)) + share * fresh
-        denoise = Guidance(self._guidance(request))(self._made_by(text), self._made_by(beside(text, away)))
-        return self.image.enlarged(self.image.standardise.back(dpm2m(denoise, x, sigmas, lambda: fresh)))
+        levels = self.image.config.sampling_levels.model_copy(update={"high": self.config.noise})
+        sigmas = levels.falling(request.steps or self.config.steps).to(self.device)
+        fresh = noise_of(request.seeds, self._shape, self.device)
+        denoise = self._guided(text, away, self._guidance(request))
+        x = dpm2m(denoise, self.clip + sigmas[0] * fresh, sigmas, lambda: fresh)
+        return self.image.enlarged(self.image.standardise.back(x))
 
-    def _noise(self, sigmas: Tensor, nothing: Text) -> Tensor:
-        """What leads to the clip at these falling levels, `(1, 3, t, h, w)`: the same way up, without text."""
-        nothing = Text(nothing.embeddings[:1], nothing.mask[:1])
-        return heun(self._denoise(nothing), self.clip, sigmas[:-1].flip(0), lambda: self.clip)
+    def _guided(self, text: Text, away: Text, scale: float) -> Denoise:
+        """Guided away from some texts, and at far noise also from the caption of the clip: what a prompt asks otherwise
+        has to stand against what is seen of the clip."""
+        near = Guidance(scale)(self._made_by(text), self._made_by(beside(text, away)))
+        caption, contrast = self.config.caption, self.config.contrast
+        if not caption or not contrast:
+            return near
+        own = self.text([caption] * len(text.mask))
+        far = self._made_by(beside(beside(text, away), own))
+
+        def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+            if float(sigma[0]) <= CONTRASTED:
+                return near(x, sigma)
+            asked, less, shown = far(torch.cat([x, x, x]), torch.cat([sigma, sigma, sigma])).chunk(3)
+            return less + scale * (asked - less) + contrast * (asked - shown)
+
+        return denoise
 
     def _guidance(self, request: Request) -> float:
         return self.config.guidance if request.guidance is None else request.guidance
