@@ -41,6 +41,13 @@ def test_long_lossless_films_keep_every_frame_at_every_rate(tmp_path: Path, fps:
     assert len(list(resampled(shown(path, 7, Told()), fps))) == 130
 
 
+@pytest.mark.parametrize("rate", [20, 40, 60, 120])
+def test_steps_between_pictures_are_even_where_a_picture_begins_at_the_middle_of_a_frame(rate: int) -> None:
+    steps, dot = rate // 10, Image.new("RGB", (1, 1))
+    film = [Shown(1 / rate, lambda: dot, done=index) for index in range(60 * rate)]
+    assert [picture.done for picture in resampled(iter(film), 10)] == [steps // 2 + steps * k for k in range(600)]
+
+
 def test_rates_are_changed_by_what_is_seen_at_the_middle_of_each_frame() -> None:
     film = [Shown(seconds, partial(Image.new, "L", (1, 1), i)) for i, seconds in enumerate((0.1, 0.3, 0.0, 0.2))]
     seen = lambda fps: [picture.pixels().getpixel((0, 0)) for picture in resampled(iter(film), fps)]  # noqa: E731

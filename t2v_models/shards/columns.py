@@ -41,6 +41,8 @@ BESIDE = _set(
     "position pos code"
 )
 """Words that say nothing else when they stand beside the others."""
+SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+"""What other programs write between cells; a table is read by commas alone."""
 NAMELESS = re.compile(r"\s*|Unnamed: \d+", re.IGNORECASE)
 """What a column without a name is called; pandas writes the second."""
 RANGE = re.compile(r"\s*[\[(]\s*\d.*\d\s*[\])]|.*\d\s*(?:-|–|—|\.\.+|~|to)\s*\d", re.DOTALL)
@@ -89,6 +91,11 @@ def require(table: Path, names: Sequence[str], asked: Mapping[str, str]) -> None
     there = ", ".join(map(printable, names)) or "none"
     for key in COLUMNS:
         if (key in NEEDED or key in asked) and not _candidates(key, names, asked):
+            if len(names) == 1 and (between := [word for mark, word in SEPARATORS.items() if mark in names[0]]):
+                raise LabError(
+                    f"{printable(str(table))} has one column, {there}: its cells seem to stand between {between[0]}; "
+                    f"save it with commas between them, and captions that hold commas between quotes"
+                )
             raise LabError(
                 f"{printable(str(table))} has no column {asked.get(key, key)!r} but {there}: "
                 f"name its columns path and caption, or say which it is with --column {key}=NAME"

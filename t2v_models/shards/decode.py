@@ -29,6 +29,8 @@ from t2v_models.shards.structure import gif_controls, see_one_webp
 
 LONGEST_PICTURE = 600.0
 """Seconds one picture may stand still: times beyond this are damage."""
+ROUNDED = 1e-6
+"""Seconds by which sums of lengths may be wrong; media tell no finer times."""
 SIXTEEN = ("PNG", "PPM")
 """Of these formats Pillow gives 16 bits as 32."""
 HASTY, USUAL = 0.0105, 0.1
@@ -68,14 +70,15 @@ def shown(path: Path, fps: float, told: Told) -> Iterator[Shown]:
 def resampled(pictures: Iterator[Shown], fps: float) -> Iterator[Shown]:
     """What is seen at the middle of each frame of a film with `fps` frames a second.
 
-    Middles, because the times of media are rounded: a film at the same rate keeps every frame.
+    Middles, because the times of media are rounded: a film at the same rate keeps every frame. A picture that begins
+    at a middle is seen there, at 20, 40 and 60 pictures a second for 10 too: the steps between pictures are even.
     """
     end, count = 0.0, 0
     for picture in pictures:
         if not 0 <= picture.seconds <= LONGEST_PICTURE:
             raise ValueError(f"a frame is shown for {picture.seconds:g} s; at most {LONGEST_PICTURE:g} s are believed")
         end += picture.seconds
-        while (count + 0.5) / fps < end:
+        while (count + 0.5) / fps < end - ROUNDED:
             yield picture
             count += 1
 

@@ -15,7 +15,7 @@ from t2v_models.worlds.dataset import DatasetConfig, shape_columns
 
 INGESTED: Final = "ingested"
 """What stands where a rendered dataset names its world."""
-INGEST_VERSION = "8"
+INGEST_VERSION = "9"
 """Part of every ingested dataset's digest: raise it whenever the same files would give other clips."""
 
 
