@@ -132,6 +132,14 @@ def test_an_avi_of_h264_begins_when_its_first_picture_is_shown(tmp_path: Path, m
         assert place(part[0]) == pytest.approx(place(seen(path)[round((1 - begins) * 10)]), abs=0.01)
 
 
+def test_an_avi_whose_header_says_twice_the_rate_is_shown_at_its_own(tmp_path: Path) -> None:
+    """As copies of H.264 do, of which AVI tells no time but that of decoding."""
+    places = [bar(i / 23) for i in range(24)]
+    path = write(tmp_path / "a.avi", places, rate=20, times=range(0, 48, 2), reorder=True, bf="3")
+    assert [picture.seconds for picture in pictures(path)] == pytest.approx([0.1] * 24)
+    assert (np.diff([place(frame) for frame in seen(path)]) > 0.02).all()
+
+
 @pytest.mark.parametrize("suffix", ["mkv", "mp4"])
 @pytest.mark.parametrize("lost", [None, 5])
 def test_a_film_cut_out_where_pictures_refer_to_earlier_ones_is_whole(

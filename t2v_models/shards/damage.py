@@ -60,9 +60,8 @@ class Signs:
         self.expected: tuple[str, ...] = ()
         """What a decoder says until the next key frame, though nothing is damaged; known likewise."""
         self._head: bytes = stream.codec_context.extradata or b""
-        self.begins: float | None = None
-        """When the first picture is shown, in seconds, where FFmpeg guesses: AVI tells the times of decoding alone."""
-        self._delay = stream.codec_context.reorder_depth if kind == "avi" and self._codec in GUESSED else -1
+        self.guessed = kind == "avi" and self._codec in GUESSED
+        """Whether FFmpeg guesses when pictures are shown: AVI tells when they are decoded alone."""
         self._stop = 0
         """Of the hole at which the reader is."""
         if self._codec in TRUSTING and "mov" in kind and not is_of_boxes(path):
@@ -88,9 +87,6 @@ class Signs:
             self.expected = LEADING if self._codec == "h264" and is_cut_out(stored, self._head) else ()
         elif packet.is_keyframe:
             self.expected = ()
-        if self._delay >= 0 and packet.dts is not None:
-            self.begins = float(packet.dts * packet.time_base)
-            self._delay -= 1
         picture = stored.rstrip(b"\0") if self._codec in ZEROS_LAST else stored
         no_zeros = self._codec in (*NO_ZEROS, *ZEROS_LAST) or (self._codec == "utvideo" and _is_left_predicted(stored))
         if no_zeros and HOLE in picture and not (self._codec == "mjpeg" and _zeros_are_even_blocks(stored)):
@@ -109,6 +105,15 @@ class Signs:
                 found = "pictures are missing that the index names"
             self._next = number + 1
         return found
+
+    def time(self, picture: Any) -> float | None:
+        """When a picture is shown, in seconds, if that is told; where it is guessed, when the decoder gives it."""
+        told = picture.dts if self.guessed else picture.pts
+        return None if told is None else float(told * picture.time_base)
+
+    def length(self, picture: Any) -> float:
+        """For how long, likewise; 0 where that is not told."""
+        return 0.0 if self.guessed else picture.duration * float(picture.time_base or 0)
 
     def hold(self, packet: Any) -> None:
         """Take note of an empty packet."""

@@ -109,7 +109,7 @@ def film(path: Path, told: Told) -> Iterator[Shown]:
         if container.format.name in CLOCKED:
             packets = _on_one_clock(packets, step)
         decoded = _decoded(_filled(packets, signs), decoder, signs, path.stat().st_size, told)
-        frames = _in_order(_timed(decoded, step))
+        frames = _in_order(_timed(decoded, step, signs))
         before = next(frames, None)
         if before is None:
             raise ValueError(told.lost or "it has no frames")
@@ -118,8 +118,7 @@ def film(path: Path, told: Told) -> Iterator[Shown]:
         if not (signs.checked or is_checked(path, container.format.name)):
             told.unchecked(stream.codec_context.codec.canonical_name)
         start, shortest = before.time, math.inf
-        begins = start if signs.begins is None else signs.begins
-        told.before = None if container.start_time is None else begins - container.start_time / av.time_base
+        told.before = None if container.start_time is None else start - container.start_time / av.time_base
         before.damage = before.damage or before.gap  # a picture that should have come first is missing
         show = partial(_shown, stream, colours, turns, told)
         for frame in frames:
@@ -127,8 +126,8 @@ def film(path: Path, told: Told) -> Iterator[Shown]:
             shortest = min(shortest, seconds or shortest)
             yield show(before, seconds, frame.gap)
             before = frame
-        step = shortest if not stream.average_rate and shortest < math.inf else step
-        last = max(before.frame.duration * float(before.frame.time_base or 0) or step, signs.held - before.time)
+        step = shortest if (signs.guessed or not stream.average_rate) and shortest < math.inf else step
+        last = max(signs.length(before.frame) or step, signs.held - before.time)
         promised = 0.0 if is_piped(path) else _promised(container, stream)
         missing = promised - max(before.time, before.time - start) - last
         if missing > 0 and container.format.name == UNTIMED and not told.lost:
@@ -246,19 +245,20 @@ def _filled(packets: Iterator[_Read], signs: Signs) -> Iterator[_Read]:
             signs.hold(packet)
 
 
-def _timed(frames: Iterator[_Frame], step: float) -> Iterator[_Frame]:
-    """Each frame with its time; one without follows the latest at the usual rate.
+def _timed(frames: Iterator[_Frame], step: float, signs: Signs) -> Iterator[_Frame]:
+    """Each frame with its time; one without follows the latest at the usual rate, as seen so far where it is guessed.
 
     Raises:
         ValueError: a time is so much earlier than one before it that it cannot come from the order of coding.
     """
-    latest = -step
+    latest, seen = -step, math.inf
     for frame in frames:
         check_size(frame.frame.width, frame.frame.height)
-        frame.time = latest + step if frame.frame.time is None else frame.frame.time
+        told = signs.time(frame.frame)
+        frame.time = latest + (seen if signs.guessed and seen < math.inf else step) if told is None else told
         if latest - frame.time > 2 * DEEPEST * step:
             raise ValueError(f"its times are in no order: {frame.time:.3f} s comes after {latest:.3f} s; convert it")
-        latest = max(latest, frame.time)
+        latest, seen = max(latest, frame.time), min(seen, frame.time - latest)
         yield frame
 
 
