@@ -131,8 +131,8 @@ def test_a_clip_does_not_depend_on_its_batch_mates(config):
     together = video_of(model, PROMPTS[:7], range(7))
     for i in (0, 3, 6):
         torch.testing.assert_close(
-            video_of(model, [PROMPTS[i]], [i])[0], together[i], rtol=0, atol=5e-5
-        )  # edges are steep; a byte is 8e-3
+            video_of(model, [PROMPTS[i]], [i])[0], together[i], rtol=0, atol=2e-4
+        )  # edges are steep, and processors round by the size of a batch (5.1e-5 was seen); a byte is 8e-3
 
 
 @each_sampler
