@@ -97,9 +97,8 @@ def save_films(path: Path, parts: Iterable[Frames], count: int, fps: float, comm
         LabError: a file cannot be written.
     """
     paths = numbered(path, count)
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        films = [folder / one.name for one in paths]
+    with tempfile.TemporaryDirectory() as folder:
+        films = [Path(folder, one.name) for one in paths]
         with ExitStack() as filmed:
             adds: list[Callable[[Frames], None]] = []
             for part in parts:
