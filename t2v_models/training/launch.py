@@ -30,7 +30,7 @@ from t2v_models.config import Config, LabError
 from t2v_models.distributed import collectives
 from t2v_models.families.build import ModelConfig
 from t2v_models.machine import device_type, has_bfloat16
-from t2v_models.processes import cores
+from t2v_models.processes import cores, end_at_once
 from t2v_models.shards.opened import open_data
 from t2v_models.training.config import TrainConfig
 from t2v_models.training.loop import fit, stop_signals
@@ -130,7 +130,8 @@ def _torchrun(job: Path, count: int, meeting: Path, output: IO[bytes]) -> "subpr
         where = ["--rdzv-backend=c10d", "--rdzv-conf=store_type=file", f"--rdzv-endpoint={meeting / 'torchrun'}"]
         told = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"} | collectives.on_the_loopback(meeting / "ranks")
     return subprocess.Popen(
-        [sys.executable, "-m", "torch.distributed.run", *where, f"--nproc-per-node={count}", "-m", __name__, str(job)],
+        [sys.executable, "-m", "t2v_models.training.torchrun", *where, f"--nproc-per-node={count}",
+         "-m", __name__, str(job)],
         stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
         env={"OMP_NUM_THREADS": "1"} | os.environ | told | {LIFELINE: "1"},
     )  # fmt: skip
@@ -181,4 +182,5 @@ def _end_with_launcher() -> None:
 
 
 if __name__ == "__main__":
-    record(main)(Path(sys.argv[1]))  # the last that torchrun says is then why the first rank failed
+    rank = record(main)  # the last that torchrun says is then why the first rank failed
+    end_at_once(lambda: rank(Path(sys.argv[1])))
