@@ -14,8 +14,8 @@ from t2v_models.families.diffusion.precondition import Prediction
 from t2v_models.families.diffusion.samplers import CHURNED, SamplerName
 from t2v_models.families.diffusion.unet import Norm
 from t2v_models.families.diffusion.upsampler import check_length, reduction
+from t2v_models.families.rates import Fall, PacedConfig
 from t2v_models.families.texts import check_dropout
-from t2v_models.model import FamilyConfig
 
 KEPT = "4,10,24,60"
 """Averages of which any of a power from 4 to 60 is made within 2.3 % of its profile's root mean square."""
@@ -28,7 +28,7 @@ _WHY = {
 }
 
 
-class DiffusionSettings(FamilyConfig):
+class DiffusionSettings(PacedConfig):
     """The recipe that learnt most in a CPU's minutes, on rendered and on real clips."""
 
     about = "video diffusion: a cascade of a text-conditioned denoiser of small clips and an upsampler of frames"
@@ -81,8 +81,7 @@ class DiffusionSettings(FamilyConfig):
     optimizer: Literal["muon", "adamw"] = Field("muon", description="of the denoiser's hidden matrices")
     muon_lr: float = Field(0.02, gt=0, le=1, description="Muon step of these")
     lr: float = Field(2e-3, gt=0, le=1, description="AdamW step of all other weights")
-    warmup_steps: int = Field(30, ge=1, le=100_000, description="updates over which the steps rise from 0")
-    decay: float = Field(0.7, gt=0, le=1, description="share of the run, its end, over which they fall to 0")
+    decay: Fall = 0.7
     ema_power: float = Field(8.0, gt=0, le=1000, description="of the averaged weights: higher looks back less far")
     ema_kept: tuple[Annotated[float, Field(gt=0, le=1000)], ...] = Field(
         (), description=f"powers of averages kept beside, as {KEPT}, of which 't2v average' makes any between them"

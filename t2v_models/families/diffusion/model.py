@@ -17,7 +17,6 @@ from torch.optim import AdamW, Optimizer
 from t2v_models.batch import Batch, Metrics, to_frames, to_video
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
-from t2v_models.families import rates
 from t2v_models.families.diffusion.config import KEPT, DiffusionSettings
 from t2v_models.families.diffusion.guidance import Guidance, dynamic_threshold, of_text
 from t2v_models.families.diffusion.known_frames import KnownFrames, projected, random_mask, reconstruction_guidance
@@ -32,9 +31,10 @@ from t2v_models.families.diffusion.unet import Recipe, Sight
 from t2v_models.families.diffusion.upsampler import Upsampler, check_length, enlarge, on_the_way, reduction, shrink
 from t2v_models.families.ema import Average, blend, power_share
 from t2v_models.families.muon import Muon
+from t2v_models.families.rates import PacedModel
 from t2v_models.families.texts import beside, check_guidance, heard, left_out, mixed, none_like
 from t2v_models.machine import free_memory, threads
-from t2v_models.model import Loss, LossModel, VideoModel
+from t2v_models.model import Loss, VideoModel
 from t2v_models.sampler import Frames, Request
 from t2v_models.text.encoder import Text
 
@@ -55,7 +55,7 @@ class DiffusionConfig(DiffusionSettings):
 
 
 @final
-class Diffusion(LossModel):
+class Diffusion(PacedModel):
     """A denoiser of small clips and an upsampler, taught together; sampling uses averaged weights.
 
     Raises:
@@ -115,7 +115,6 @@ class Diffusion(LossModel):
         optimizers: dict[str, Optimizer] = {"denoiser": Muon(hidden, others, config.muon_lr, config.lr, BETAS)}
         if self.upsampler:
             optimizers["upsampler"] = AdamW(self.upsampler.parameters(), config.lr, BETAS, weight_decay=0.0)
-        rates.remember(optimizers.values())
         return optimizers
 
     def training_step(self, batch: Batch, step: int, progress: float) -> Metrics:
@@ -165,10 +164,6 @@ class Diffusion(LossModel):
         made = upsampler(seen(before), seen(after), share) if self.every > 1 else upsampler(seen(frame))
         error = made - video[rows, :, frame]
         return Loss(error.square().mean((1, 2, 3)).sum(), len(video))
-
-    def before_step(self, step: int, progress: float) -> None:
-        """Rates as `rates` says."""
-        rates.follow(self.optimizers.values(), step, progress, self.config.warmup_steps, self.config.decay)
 
     def after_step(self, step: int, progress: float) -> None:
         """Averages of weights, and what errors to expect."""

@@ -25,7 +25,6 @@ from t2v_models.batch import Batch, Metrics, to_video
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.distributed.collectives import all_reduce_tensor
-from t2v_models.families import rates
 from t2v_models.families.diffusion.guidance import Guidance
 from t2v_models.families.diffusion.loss import distance
 from t2v_models.families.diffusion.model import Diffusion
@@ -34,8 +33,9 @@ from t2v_models.families.diffusion.samplers import Denoise, dpm2m
 from t2v_models.families.diffusion.upsampler import shrink
 from t2v_models.families.interpolation import noise_of
 from t2v_models.families.parents import fitting
+from t2v_models.families.rates import Fall, PacedConfig, PacedModel, Rise
 from t2v_models.families.texts import beside, check_guidance, left_out, none_like
-from t2v_models.model import FamilyConfig, Loss, LossModel, VideoModel
+from t2v_models.model import Loss, VideoModel
 from t2v_models.sampler import Request
 from t2v_models.text.encoder import Text
 from t2v_models.text.words import WordsConfig
@@ -55,7 +55,7 @@ SPREAD = 1.0
 """Deviation of ln sigma of the noise levels learnt at."""
 
 
-class TunedConfig(FamilyConfig):
+class TunedConfig(PacedConfig):
     """Half a minute of a processor for a clip of 32 px."""
 
     about = "one clip learnt by a diffusion of images, to show its motion of other things: made by 't2v tune'"
@@ -67,8 +67,8 @@ class TunedConfig(FamilyConfig):
         description="run folder of a diffusion with images=1 and network=factorised, or its name in the lab",
     )
     lr: float = Field(1e-3, gt=0, le=1, description="AdamW step")
-    warmup_steps: int = Field(10, ge=1, le=100_000, description="updates over which the step rises from 0")
-    decay: float = Field(0.5, gt=0, le=1, description="share of the run, its end, over which it falls to 0")
+    warmup_steps: Rise = 10
+    decay: Fall = 0.5
     dropout: float = Field(
         0.0, ge=0, lt=1, description="share of updates without the caption, from which guidance leads"
     )
@@ -106,7 +106,7 @@ class TunedConfig(FamilyConfig):
 
 
 @final
-class Tuned(LossModel):
+class Tuned(PacedModel):
     """A frozen image model, and what one clip changes of it.
 
     Raises:
@@ -155,7 +155,6 @@ class Tuned(LossModel):
         optimizers: dict[str, Optimizer] = {
             "denoiser": AdamW(self.denoiser.parameters(), self.config.lr, (0.9, 0.98), weight_decay=0.0)
         }
-        rates.remember(optimizers.values())
         return optimizers
 
     def training_step(self, batch: Batch, step: int, progress: float) -> Metrics:
@@ -213,10 +212,6 @@ class Tuned(LossModel):
             return clean
 
         return denoise
-
-    def before_step(self, step: int, progress: float) -> None:
-        """Rates as `rates` says."""
-        rates.follow(self.optimizers.values(), step, progress, self.config.warmup_steps, self.config.decay)
 
     def check(self, request: Request) -> None:
         """As every model; guidance needs an image model that learnt with captions left out.

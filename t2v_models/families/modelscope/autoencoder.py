@@ -20,13 +20,13 @@ from t2v_models import library
 from t2v_models.batch import Batch, to_frames, to_video
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
-from t2v_models.families import rates
 from t2v_models.families.diffusion.parts import one_frame
 from t2v_models.families.ema import Average, power_share
 from t2v_models.families.layers import at_least_float32
 from t2v_models.families.muon import Muon
+from t2v_models.families.rates import Fall, PacedConfig, PacedModel
 from t2v_models.machine import threads
-from t2v_models.model import FamilyConfig, Loss, LossModel, VideoModel
+from t2v_models.model import Loss, VideoModel
 from t2v_models.sampler import Frames, Request
 
 BETAS = (0.9, 0.98)
@@ -36,7 +36,7 @@ ENDS = ("conv_in", "conv_out", "quant_conv")
 """Layers that see pixels or latents, which are not Muon's."""
 
 
-class FrameAutoencoderConfig(FamilyConfig):
+class FrameAutoencoderConfig(PacedConfig):
     """Small enough for a minute or two on a core."""
 
     packages = library.PACKAGES
@@ -53,8 +53,7 @@ class FrameAutoencoderConfig(FamilyConfig):
     prior: float = Field(1e-3, ge=0, le=10, description="weight of the pull of latents to a standard normal one")
     muon_lr: float = Field(0.01, gt=0, le=1, description="Muon step of kernels between feature maps")
     lr: float = Field(2e-3, gt=0, le=1, description="AdamW step of all other weights")
-    warmup_steps: int = Field(30, ge=1, le=100_000, description="updates over which the steps rise from 0")
-    decay: float = Field(0.6, gt=0, le=1, description="share of the run, its end, over which they fall to 0")
+    decay: Fall = 0.6
     ema_power: float = Field(8.0, gt=0, le=1000, description="of the averaged weights: higher looks back less far")
 
     @field_validator("widths")
@@ -90,7 +89,7 @@ def in_groups(widths: tuple[int, ...]) -> tuple[int, ...]:
 
 
 @final
-class FrameAutoencoder(LossModel):
+class FrameAutoencoder(PacedModel):
     """An encoder and a decoder, which learn as one; averaged weights are used.
 
     Raises:
@@ -156,10 +155,6 @@ class FrameAutoencoder(LossModel):
         figures = {"error": squares.detach().sum(), "prior": away.detach().sum()}
         return {"autoencoder": Loss(each.sum(), len(pictures), figures)}
 
-    def before_step(self, step: int, progress: float) -> None:
-        """Rates as `rates` says."""
-        rates.follow(self.optimizers.values(), step, progress, self.config.warmup_steps, self.config.decay)
-
     def after_step(self, step: int, progress: float) -> None:
         """The average of weights."""
         self.average.update(power_share(step, self.config.ema_power))
@@ -187,7 +182,6 @@ def by_muon(network: nn.Module, ends: tuple[str, ...], muon_lr: float, lr: float
     hidden = [w for name, w in named.items() if w.ndim > 1 and not any(end in name for end in ends)]
     inside = {id(weight) for weight in hidden}
     optimizer = Muon(hidden, [w for w in named.values() if id(w) not in inside], muon_lr, lr, BETAS)
-    rates.remember([optimizer])
     return optimizer
 
 

@@ -10,14 +10,14 @@ from t2v_models import library
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.families.modelscope.autoencoder import in_groups
-from t2v_models.model import FamilyConfig
+from t2v_models.families.rates import Fall, PacedConfig
 from t2v_models.text.split import words
 
 SIDE = 8
 """px; `TextToVideoSDPipeline` refuses sides that it does not divide."""
 
 
-class ModelscopeSettings(FamilyConfig):
+class ModelscopeSettings(PacedConfig):
     """Small enough for half an hour on two cores."""
 
     packages = library.PACKAGES
@@ -42,8 +42,7 @@ class ModelscopeSettings(FamilyConfig):
     dropout: float = Field(0.1, ge=0, lt=1, description="share of captions left out, which guidance needs")
     muon_lr: float = Field(0.01, gt=0, le=1, description="Muon step of hidden matrices")
     lr: float = Field(2e-3, gt=0, le=1, description="AdamW step of all other weights")
-    warmup_steps: int = Field(30, ge=1, le=100_000, description="updates over which the steps rise from 0")
-    decay: float = Field(0.7, gt=0, le=1, description="share of the run, its end, over which they fall to 0")
+    decay: Fall = 0.7
     ema_power: float = Field(8.0, gt=0, le=1000, description="of the averaged weights: higher looks back less far")
     steps: int = Field(10, ge=1, le=1000, description="evaluations of the network for one clip")
     guidance: float = Field(2.0, ge=1, le=100, description="how strongly the prompt counts; 1 is as learnt")

@@ -22,7 +22,6 @@ from t2v_models import library
 from t2v_models.batch import Batch, Metrics, to_video
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
-from t2v_models.families import rates
 from t2v_models.families.diffusion.noise_levels import NoiseLevels
 from t2v_models.families.diffusion.parts import stratified
 from t2v_models.families.ema import Average, power_share
@@ -33,8 +32,9 @@ from t2v_models.families.modelscope.folder import save_whole
 from t2v_models.families.modelscope.latents import Standard
 from t2v_models.families.modelscope.words import tokenizer_of
 from t2v_models.families.parents import fitting
+from t2v_models.families.rates import PacedModel
 from t2v_models.families.texts import check_guidance
-from t2v_models.model import Loss, LossModel, VideoModel
+from t2v_models.model import Loss, VideoModel
 from t2v_models.sampler import Request
 from t2v_models.text.split import words
 
@@ -88,7 +88,7 @@ class Denoiser(nn.Module):
 
 
 @final
-class Modelscope(LossModel):
+class Modelscope(PacedModel):
     """A frozen autoencoder and a denoiser of its latents; sampling uses averaged weights.
 
     Raises:
@@ -159,10 +159,6 @@ class Modelscope(LossModel):
         plain = [" ".join(words(caption)) for caption in captions]
         found: Tensor = self.tokenizer(plain, padding="max_length", return_tensors="pt").input_ids
         return found.to(self.device)
-
-    def before_step(self, step: int, progress: float) -> None:
-        """Rates as `rates` says."""
-        rates.follow(self.optimizers.values(), step, progress, self.config.warmup_steps, self.config.decay)
 
     def after_step(self, step: int, progress: float) -> None:
         """The average of weights."""

@@ -13,22 +13,22 @@ from torch.optim import Optimizer
 
 from t2v_models.batch import Batch, to_video
 from t2v_models.clips.spec import ClipSpec
-from t2v_models.families import rates
 from t2v_models.families.ema import Average, power_share
 from t2v_models.families.muon import Muon
 from t2v_models.families.parents import fitting
+from t2v_models.families.rates import Fall, PacedConfig, PacedModel
 from t2v_models.families.texts import check_dropout, check_guidance, heard, left_out, none_like
 from t2v_models.families.tokens.critic import TokenCritic
 from t2v_models.families.tokens.tokenizer import VideoTokenizer
 from t2v_models.families.tokens.transformer import TokenTransformer
-from t2v_models.model import FamilyConfig, Loss, LossModel, VideoModel
+from t2v_models.model import Loss, VideoModel
 from t2v_models.sampler import Request
 from t2v_models.text.encoder import Text
 
 BETAS = (0.9, 0.98)
 
 
-class TokensConfig(FamilyConfig):
+class TokensConfig(PacedConfig):
     """Settings of any transformer over tokens."""
 
     batch_size: int = Field(64, ge=1, description="clips per update, over all ranks")
@@ -46,8 +46,7 @@ class TokensConfig(FamilyConfig):
     guidance: float = Field(1.5, ge=0, le=100, description="how strongly the prompt counts; 1 is as learnt")
     muon_lr: float = Field(0.02, gt=0, le=1, description="Muon step of hidden matrices")
     lr: float = Field(2e-3, gt=0, le=1, description="AdamW step of all other weights")
-    warmup_steps: int = Field(30, ge=1, le=100_000, description="updates over which the steps rise from 0")
-    decay: float = Field(0.6, gt=0, le=1, description="share of the run, its end, over which they fall to 0")
+    decay: Fall = 0.6
     ema_power: float = Field(8.0, gt=0, le=1000, description="of the averaged weights: higher looks back less far")
     temperature: float = Field(1.0, ge=0, le=100, description="of the draw of a token; 0 takes the likeliest")
 
@@ -77,7 +76,7 @@ class TokensConfig(FamilyConfig):
         return folder if (folder := place(self.tokenizer, dataset)).is_dir() else None
 
 
-class TokenModel(LossModel):
+class TokenModel(PacedModel):
     """A transformer that learns the tokens of clips; sampling uses averaged weights.
 
     Raises:
@@ -110,7 +109,6 @@ class TokenModel(LossModel):
             named = {id(weight) for weight in network.hidden}
             others = [weight for weight in network.parameters() if id(weight) not in named]
             optimizers[name] = Muon(network.hidden, others, self.config.muon_lr, self.config.lr, BETAS)
-        rates.remember(optimizers.values())
         return optimizers
 
     @property
@@ -132,10 +130,6 @@ class TokenModel(LossModel):
     @abstractmethod
     def learn(self, part: Batch, tokens: Tensor, text: Text, progress: float) -> dict[str, Loss]:
         """The losses of what is taught by tokens `(b, n)` with texts, sums over those that were to be told."""
-
-    def before_step(self, step: int, progress: float) -> None:
-        """Rates as `rates` says."""
-        rates.follow(self.optimizers.values(), step, progress, self.config.warmup_steps, self.config.decay)
 
     def after_step(self, step: int, progress: float) -> None:
         """Averages of weights."""

@@ -24,16 +24,16 @@ from t2v_models.batch import Batch, Metrics, to_frames, to_video
 from t2v_models.clips.spec import ClipSpec, in_a_row
 from t2v_models.config import LabError
 from t2v_models.distributed.collectives import all_reduce_tensor
-from t2v_models.families import rates
 from t2v_models.families.ema import Average, power_share
 from t2v_models.families.muon import Muon
+from t2v_models.families.rates import Fall, PacedConfig, PacedModel
 from t2v_models.families.tokens.adversary import Adversary, Perceptual, adversary_loss
 from t2v_models.families.tokens.autoencoder import Autoencoder, Decoder, Encoder
 from t2v_models.families.tokens.grid import Grid
 from t2v_models.families.tokens.quantise import Fsq, Lfq, Quantiser, Vq
 from t2v_models.families.tokens.usage import Usage
 from t2v_models.machine import threads
-from t2v_models.model import FamilyConfig, Loss, LossModel, VideoModel
+from t2v_models.model import Loss, VideoModel
 from t2v_models.sampler import Frames, Request
 
 BETAS = (0.9, 0.98)
@@ -48,7 +48,7 @@ AROUND = 9
 small, a place counts more in clips that show something there, so that it is drawn there too often: a faint halo."""
 
 
-class VideoTokenizerConfig(FamilyConfig):
+class VideoTokenizerConfig(PacedConfig):
     """What kept motion and shape of rendered clips best after a minute on a core."""
 
     about = "a tokenizer of clips: the first stage of ar_tokens, judged by what becomes of real clips"
@@ -97,8 +97,7 @@ class VideoTokenizerConfig(FamilyConfig):
     )
     muon_lr: float = Field(0.02, gt=0, le=1, description="Muon step of hidden weights")
     lr: float = Field(2e-3, gt=0, le=1, description="AdamW step of all other weights")
-    warmup_steps: int = Field(30, ge=1, le=100_000, description="updates over which the steps rise from 0")
-    decay: float = Field(0.5, gt=0, le=1, description="share of the run, its end, over which they fall to 0")
+    decay: Fall = 0.5
     ema_power: float = Field(
         8.0, gt=0, le=1000, description="of the decoder's averaged weights: higher looks back less far"
     )
@@ -157,7 +156,7 @@ class VideoTokenizerConfig(FamilyConfig):
 
 
 @final
-class VideoTokenizer(LossModel):
+class VideoTokenizer(PacedModel):
     """An encoder, its codes and a decoder; clips are decoded by averaged weights.
 
     Raises:
@@ -242,7 +241,6 @@ class VideoTokenizer(LossModel):
             optimizers[key] = Muon(hidden, others, self.config.muon_lr, self.config.lr, BETAS)
         for key, (_, adversary) in self.adversaries.items():
             optimizers[key] = AdamW(adversary.parameters(), ADVERSARY_LR, ADVERSARY_BETAS, weight_decay=0.0)
-        rates.remember(optimizers.values())
         return optimizers
 
     def training_step(self, batch: Batch, step: int, progress: float) -> Metrics:
@@ -287,10 +285,6 @@ class VideoTokenizer(LossModel):
         unlike = clip.abs().amax(1, keepdim=True)
         around = F.max_pool3d(unlike, (1, AROUND, AROUND), stride=1, padding=(0, AROUND // 2, AROUND // 2))
         return 1 + self.config.foreground * around
-
-    def before_step(self, step: int, progress: float) -> None:
-        """Rates as `rates` says."""
-        rates.follow(self.optimizers.values(), step, progress, self.config.warmup_steps, self.config.decay)
 
     def after_step(self, step: int, progress: float) -> None:
         """Averages of weights, and which codes were used."""
