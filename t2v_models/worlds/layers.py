@@ -8,29 +8,18 @@ seen, and its size the expected one.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from t2v_models.clips.spec import UNIT_SIZE
 from t2v_models.worlds.appearance import SHAPES, Colour
+from t2v_models.worlds.cores import BACKGROUND_LEVELS, COLOURS, DARKNESS, cores_of
 from t2v_models.worlds.moments import FOREGROUND, measure, name_shapes
 from t2v_models.worlds.outlines import EXTENTS, cover
+from t2v_models.worlds.overlaps import overlaps_with
 from t2v_models.worlds.pixels import Flags, Pixels, Places, background_of, choose, labels_of, third_object
-from t2v_models.worlds.reader import (
-    BACKGROUND_LEVELS,
-    COLOURS,
-    DARKNESS,
-    GREATEST_RADIUS,
-    TRACE_RADIUS,
-    Floats,
-    Seen,
-    core_of,
-    dilate,
-    overlap_with,
-    per_clip,
-)
+from t2v_models.worlds.reader import GREATEST_RADIUS, TRACE_RADIUS, Floats, Seen, dilate, per_clip
 
 CHUNK = 32
 """Clips looked at together."""
@@ -90,7 +79,7 @@ def _look(frames: NDArray[np.uint8], wanted: Places, asked: Places) -> Layers:
     shape, core = layers.shape, layers.core
     seen_at = asked.reshape(-1)
     there = (layers.radius.min(1) >= TRACE_RADIUS * unit) & (layers.radius.max(1) <= GREATEST_RADIUS * unit)
-    overlap = layers.overlaps(np.where(seen_at < 0, shape, seen_at), there)
+    overlap = layers.overlaps(np.where(there, np.where(seen_at < 0, shape, seen_at), -1))
     colour, change, name = layers.colours()
     along = np.where(name[:, None] >= 0, DARKNESS[name] / (DARKNESS[name] ** 2).sum(1, keepdims=True), 0)
     opacity = np.where(name >= 0, (np.nan_to_num(colour) * along).sum(1) / core, 0)
@@ -132,6 +121,8 @@ class _Layer:
         """Opacity in all windows, and what follows from it: `mass`, `x`, `y`, `spread`, the frames that are `clear` of
         the other object, the `shape` and its `core`."""
         layers, t = self.left.shape
+        self.windows: list[tuple[Places, NDArray[np.float32]]] = []
+        """Layers with windows of one size, and their opacity."""
         self.weight: list[NDArray[np.float32]] = [np.zeros(0, np.float32)] * layers
         self.other: list[Flags] = [np.zeros(0, bool)] * layers
         self.mass, self.x, self.y, self.spread = (np.zeros((layers, t)) for _ in range(4))
@@ -144,7 +135,7 @@ class _Layer:
             mine, other = (label == which[:, None, None, None] for which in (here % 2, 1 - here % 2))
             touched, beside = dilate(mine), dilate(other)
             near = dilate(touched)
-            background = ~(dilate(near) | dilate(beside))
+            background = ~dilate(near | beside)
             haze = (alpha * background).sum((1, 2, 3)) / np.maximum(background.sum((1, 2, 3)), 1)
             fringe = near & ~mine & ~beside
             weight = (alpha - per_clip(haze)) * (mine | fringe)
@@ -153,6 +144,7 @@ class _Layer:
             found = measure(weight, looked_at)
             self.mass[here], self.spread[here], look[here] = found.mass, found.spread, found.look
             self.x[here], self.y[here] = found.x + self.left[here], found.y + self.top[here]
+            self.windows.append((here, weight))
             inside = mine.sum((2, 3))
             self.spread[here] = np.where(inside < (1 - STRAY) * self._area[here], np.inf, self.spread[here])
             for k, layer in enumerate(here):
@@ -211,9 +203,10 @@ class _Layer:
         for _ in range(STEPS):
             dx, dy = pixel - x[:, None], pixel - y[:, None]
             ideal = cover(shape, dx[:, None, :], dy[:, :, None], expected[hidden][:, None, None]) * open_
-            shown = np.maximum(ideal.sum((1, 2)), 1e-3)
-            x += STEP * (seen_x - (ideal.sum(1) @ pixel) / shown)
-            y += STEP * (seen_y - (ideal.sum(2) @ pixel) / shown)
+            across, down = ideal.sum(1), ideal.sum(2)
+            shown = np.maximum(across.sum(1), 1e-3)
+            x += STEP * (seen_x - (across @ pixel) / shown)
+            y += STEP * (seen_y - (down @ pixel) / shown)
         known = np.ones(len(expected), bool)
         known[hidden] = mass > LOST * area[hidden]
         self.x[layer, hidden], self.y[layer, hidden] = x + self.left[layer, hidden], y + self.top[layer, hidden]
@@ -222,31 +215,19 @@ class _Layer:
             _filled(self.y[None, layer], known[None])[0],
         )
 
-    def overlaps(self, shape: Places, there: Flags) -> Floats:
-        """Of each object that is there `(2 n,)` with the shape at a place, where nothing hides it; 0 of others."""
+    def overlaps(self, shape: Places) -> Floats:
+        """Of each object `(2 n,)` with the shape at a place, -1 for none, where nothing hides it."""
         found = np.zeros(len(shape))
-        for k in np.flatnonzero(there):
-            frames = self.looked_at[k]
-            x, y = self.x[k] - self.left[k], self.y[k] - self.top[k]
-            found[k] = overlap_with(
-                SHAPES[shape[k]], self.weight[k][frames], x[frames], y[frames], self.radius[k][frames]
-            )
+        x, y = self.x - self.left, self.y - self.top
+        for here, weight in self.windows:
+            places = (numbers[here] for numbers in (self.looked_at, x, y, self.radius, self.mass))
+            found[here] = overlaps_with(shape[here], weight, *places)
         return found
 
     def colours(self) -> tuple[Floats, Floats, Places]:
-        """Mean darkness of the core `(2 n, 3)`, its change over the frames and its place in the palette."""
-        layers, t = self.x.shape
-        mean, change, name = np.full((layers, 3), np.nan), np.full(layers, np.nan), np.full(layers, -1)
-        order = self._cell.argsort(kind="stable")
-        cell = self._cell[order]
-        order = order[self.looked_at.reshape(-1)[cell]]
-        dark, cell = np.ascontiguousarray(self.pixels.darkness[order].T), self._cell[order]
-        strength = dark.max(0)
-        first = np.searchsorted(cell, np.arange(layers + 1) * t)
-        for k, (a, b) in enumerate(pairwise(first)):
-            if b > a:
-                mean[k], change[k], name[k] = core_of(dark[:, a:b], strength[a:b], cell[a:b] - k * t)
-        return mean, change, name
+        """`cores_of` the objects where they are looked at."""
+        seen = np.flatnonzero(self.looked_at.reshape(-1)[self._cell])
+        return cores_of(self.pixels.darkness.take(seen, 1), self._cell[seen], *self.x.shape)
 
 
 def _order(first: float, second: float) -> int:

@@ -96,8 +96,13 @@ def name_shapes(look: Floats) -> tuple[NDArray[np.intp], Floats]:
 
 def core_from(strength: NDArray[np.generic]) -> float:
     """Strength from which a pixel of an object belongs to its core, given those of its pixels."""
-    rank = int(0.9 * (strength.size - 1))
+    rank = int(full_rank(strength.size))
     return float(CORE * np.partition(strength.ravel(), rank)[rank])
+
+
+def full_rank(pixels: int | NDArray[np.integer]) -> NDArray[np.integer]:
+    """Which of an object's pixels, the weakest first, is at full strength: a tenth of them may be brighter by chance."""
+    return (0.9 * (np.asarray(pixels) - 1)).astype(np.intp)
 
 
 @cache

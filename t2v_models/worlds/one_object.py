@@ -5,7 +5,7 @@ Here a reading is compared with what the prompt means; which prompts there are i
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +31,7 @@ from t2v_models.worlds.motions import (
     traces,
 )
 from t2v_models.worlds.prompts import Meaning, check_hold_out, parse
-from t2v_models.worlds.reader import Readings, read
+from t2v_models.worlds.reader import Floats, Readings, read
 from t2v_models.worlds.render import sprites
 from t2v_models.worlds.splits import Split, check_no_leak
 from t2v_models.worlds.world import Case, Choice, Frames, Reading, Scene, World
@@ -119,32 +119,47 @@ class OneObject(World):
     def read(self, frames: Frames, meanings: Sequence[Meaning]) -> list[Reading]:
         found = read(frames, [m.colour for m in meanings], [m.shape for m in meanings], [m.action for m in meanings])
         spec = ClipSpec(frames=frames.shape[1], height=frames.shape[2], width=frames.shape[3])
-        return [reading(found, i, meaning, spec) for i, meaning in enumerate(meanings)]
+        return readings(found, meanings, spec)
 
 
 def _motions(scenes: Sequence[Scene]) -> list[Motion]:
     return [scene.objects[0] for scene in scenes]  # type: ignore[misc]
 
 
-def reading(found: Readings, i: int, meaning: Meaning, spec: ClipSpec) -> Reading:
-    """What clip i was read as, beside what it should show."""
+def readings(found: Readings, meanings: Sequence[Meaning], spec: ClipSpec) -> list[Reading]:
+    """What clips were read as, beside what they should show."""
+    measured = _rows(_measured(found, meanings))
+    places = _rows({name: getattr(found, name).tolist() for name in ("colour", "x", "y", "radius")})
+    return [
+        _reading(found, i, meaning, spec, dict(numbers), dict(place))
+        for i, (meaning, numbers, place) in enumerate(zip(meanings, measured, places, strict=True))
+    ]
+
+
+def _rows(columns: Mapping[str, list[Any]]) -> Iterator[Iterable[tuple[str, Any]]]:
+    return (zip(columns, row, strict=True) for row in zip(*columns.values(), strict=True))
+
+
+def _reading(
+    found: Readings, i: int, meaning: Meaning, spec: ClipSpec, measured: dict[str, float], place: dict[str, list[float]]
+) -> Reading:
+    """Of clip i, of which this was measured."""
     shown = found.action[i]
     right, valid = shown == meaning.action, shown != "invalid"
     reason = "" if right else found.reason[i] or f"moves like {shown!r}, asked for {meaning.action!r}"
     asked = _Asked.of(meaning, spec, found, i)
-    numbers = _numbers(found, i, meaning, spec, asked) if valid else {}
+    numbers = measured | _beside(found, i, meaning, spec, asked) if valid else {}
     clean = reason != "object too large"  # which may leave no background to look at
     fault = reason or found.look[i] or _out_of_range(numbers, asked)
     return Reading.model_validate(
-        numbers | {
+        numbers | place | {
             "asked": meaning.action, "shown": shown, "right": right, "valid": valid, "reason": reason,
             "rmse": found.rmse[i], "success": not fault, "fault": fault, "size": spec.short_side,
             "asked_shape": meaning.shape, "asked_colour": meaning.colour,
             "shown_shape": found.shape[i], "shown_colour": found.colour_name[i],
             "permanent": valid or reason == "background not clean",
             "bg_err": found.background_error[i] if clean else math.nan,
-            "flicker": found.flicker[i] if clean else math.nan, "colour": found.colour[i].tolist(),
-            "x": found.x[i].tolist(), "y": found.y[i].tolist(), "radius": found.radius[i].tolist(),
+            "flicker": found.flicker[i] if clean else math.nan,
         }
     )  # fmt: skip
 
@@ -181,28 +196,36 @@ def _orbit_radius(found: Readings, i: int) -> float:
     return float(found.speed[i] / max(abs(np.angle(second * first.conj())), 1e-9))
 
 
-def _numbers(found: Readings, i: int, meaning: Meaning, spec: ClipSpec, asked: _Asked) -> dict[str, float]:
-    """The numbers of a valid clip by their names in `Verdict`."""
-    steps, law_steps = (
-        np.hypot(np.diff(x[i]), np.diff(y[i])) for x, y in ((found.x, found.y), (found.law_x, found.law_y))
-    )
-    radius, action = found.radius[i], meaning.action
-    numbers = {
-        "traj_rmse": found.law_rmse[i],
-        "speed": found.speed[i],
-        "step_err": np.abs(steps - law_steps).mean(),
-        "angle": found.angle[i],
-        "radius_err": _outside(radius.mean(), asked.radii),
-        "radius_cv": radius.std() / radius.mean(),
-        "shape_iou": found.shape_iou[i],
-        "colour_err": np.linalg.norm(found.colour[i] - np.array(PALETTE[meaning.colour])),
-        "colour_change": found.colour_change[i],
-        "opacity": found.opacity[i],
-        "path": steps.sum(),
+def _steps(x: Floats, y: Floats) -> Floats:
+    """px from frame to frame: `(n, t - 1)`."""
+    return np.asarray(np.hypot(np.diff(x), np.diff(y)))
+
+
+def _measured(found: Readings, meanings: Sequence[Meaning]) -> dict[str, list[float]]:
+    """The numbers of all clips that do not depend on what their motion should be, by their names in `Reading`."""
+    steps, law_steps = _steps(found.x, found.y), _steps(found.law_x, found.law_y)
+    asked = np.array([PALETTE[m.colour] for m in meanings]).reshape(-1, 3)
+    columns = {
+        "traj_rmse": found.law_rmse,
+        "speed": found.speed,
+        "step_err": np.abs(steps - law_steps).mean(1),
+        "angle": found.angle,
+        "radius_cv": found.radius.std(1) / found.radius.mean(1),
+        "shape_iou": found.shape_iou,
+        "colour_err": np.linalg.norm(found.colour - asked, axis=1),
+        "colour_change": found.colour_change,
+        "opacity": found.opacity,
+        "path": steps.sum(1),
     }
+    return {name: values.tolist() for name, values in columns.items()}
+
+
+def _beside(found: Readings, i: int, meaning: Meaning, spec: ClipSpec, asked: _Asked) -> dict[str, float]:
+    """How far the size, speed and direction of clip i are from those asked for."""
+    action, numbers = meaning.action, {"radius_err": _outside(found.radius[i].mean(), asked.radii)}
     if action not in SIZE_MOTIONS:
         numbers["speed_err"] = _outside(found.speed[i], asked.speeds)
-    if action in DIRECTIONS and steps.mean() >= least_speed(spec.frames, spec.unit):
+    if action in DIRECTIONS and _steps(found.x[i], found.y[i]).mean() >= least_speed(spec.frames, spec.unit):
         dx, dy = DIRECTIONS[action]
         turn = found.angle[i] - math.degrees(math.atan2(-dy, dx))
         numbers["angle_err"] = abs((turn + 180) % 360 - 180)

@@ -20,7 +20,7 @@ from t2v_models.config import LabError
 from t2v_models.worlds.appearance import BACKGROUND, PALETTE, SHAPES, Colour, Shape
 from t2v_models.worlds.layers import look
 from t2v_models.worlds.motions import ACTIONS, Action, Motion, traces
-from t2v_models.worlds.one_object import reading
+from t2v_models.worlds.one_object import readings
 from t2v_models.worlds.pair_prompts import (
     RELATED,
     UNSEEN_RELATED,
@@ -138,7 +138,7 @@ class Pairs(World):
         colours = [m.colour for m in both]
         layers = look(frames, list(zip(colours[::2], colours[1::2], strict=True)), shapes.reshape(-1, 2))
         found = readings_of(layers.seen, colours, shapes, [m.action for m in both], spec.unit)
-        each = [reading(found, i, meaning, spec) for i, meaning in enumerate(both)]
+        each = readings(found, both, spec)
         return [
             _together(pair, (each[2 * i], each[2 * i + 1]), layers.third[i], layers.hides[i])
             for i, pair in enumerate(meanings)
@@ -183,7 +183,7 @@ def _together(pair: Pair, each: tuple[Reading, Reading], third: str, hides: int)
         or (f"{names[1]} is not in front of {names[0]}" if occlusion == 0 else "")
         or (f"{names[0]} is not {pair.relation} {names[1]}" if related == 0 else "")
     )
-    measured = {key: float(np.mean([getattr(r, key) for r in each])) for key in _MEASURED} if valid else {}
+    measured = {key: sum(getattr(r, key) for r in each) / len(each) for key in _MEASURED} if valid else {}
     clean = all(r.reason != _LARGE for r in each)
     return Reading.model_validate(
         measured | {

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from t2v_models.worlds.cores import COLOURS, DARKNESS
 from t2v_models.worlds.moments import FOREGROUND
-from t2v_models.worlds.reader import COLOURS, DARKNESS, LEAST_RADIUS, Floats, dilate
+from t2v_models.worlds.reader import LEAST_RADIUS, Floats, dilate
 
 THIRD, WHOLE = 8.0, 3.0
 """px² at 64 px, of what is one px inside of its edge: more of another colour is a third object; and so many times as
@@ -23,20 +24,31 @@ class Pixels:
 
     place: Places  # (k,) in all pixels of all clips
     frame: Places  # (k,) in all frames of all clips
-    darkness: NDArray[np.uint8]  # (k, 3)
+    darkness: NDArray[np.uint8]  # (3, k)
     colour: Places  # (k,) nearest of the palette
-    misfit: NDArray[np.float32]  # (k, 6) squared distance from each colour at the best opacity
+    misfit: NDArray[np.float32]  # (6, k) squared distance from each colour at the best opacity
 
     @staticmethod
     def of(frames: NDArray[np.uint8]) -> "Pixels":
         lightest = np.minimum(np.minimum(frames[..., 0], frames[..., 1]), frames[..., 2])
-        place = np.flatnonzero(lightest < 255 * (1 - FOREGROUND))
-        dark = 255 - frames.reshape(-1, 3)[place]
-        full, own = DARKNESS.astype(np.float32), (DARKNESS**2).sum(1).astype(np.float32)
-        along = dark.astype(np.float32) @ full.T
-        share = np.clip(along / own, FOREGROUND, 1)
-        misfit = share * (share * own - 2 * along)
-        return Pixels(place, place // (frames.shape[2] * frames.shape[3]), dark, misfit.argmin(1), misfit)
+        place = np.flatnonzero(lightest < np.uint8(np.ceil(255 * (1 - FOREGROUND))))
+        dark = np.ascontiguousarray(255 - frames.reshape(-1, 3).take(place, 0).T)
+        full, own = DARKNESS.astype(np.float32), (DARKNESS**2).sum(1, keepdims=True).astype(np.float32)
+        misfit = full @ dark.astype(np.float32)
+        share = np.clip(misfit / own, FOREGROUND, 1)
+        misfit *= -2
+        misfit += share * own
+        misfit *= share
+        return Pixels(place, place // (frames.shape[2] * frames.shape[3]), dark, _least(misfit), misfit)
+
+
+def _least(misfit: NDArray[np.float32]) -> Places:
+    """The first row with the least number of each column: by rows it takes a quarter of the time of `argmin`."""
+    least, row = misfit[0].copy(), np.zeros(misfit.shape[1], np.intp)
+    for k, other in enumerate(misfit[1:], 1):
+        row[other < least] = k
+        np.minimum(least, other, out=least)
+    return row
 
 
 def choose(pixels: Pixels, wanted: Places, n: int, t: int, unit: float) -> Places:
@@ -55,9 +67,10 @@ def choose(pixels: Pixels, wanted: Places, n: int, t: int, unit: float) -> Place
 
 def labels_of(pixels: Pixels, palette: Places, shape: Sequence[int]) -> NDArray[np.uint8]:
     """Of every pixel `(n, t, h, w)`: 0 or 1 for the layers of its clip, 2 for the background."""
-    rows, own = np.arange(len(pixels.place)), palette[pixels.frame // shape[1]]
+    pixel, clip = np.arange(len(pixels.place)), pixels.frame // shape[1]
+    first, second = (pixels.misfit[colour[clip], pixel] for colour in palette.T)
     label = np.full(shape, 2, np.uint8)
-    label.reshape(-1)[pixels.place] = pixels.misfit[rows, own[:, 1]] < pixels.misfit[rows, own[:, 0]]
+    label.reshape(-1)[pixels.place] = second < first
     return label
 
 

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from t2v_models.clips.spec import UNIT_SIZE
 from t2v_models.worlds import laws
-from t2v_models.worlds.appearance import BACKGROUND, PALETTE, SHAPES, Colour, Shape
-from t2v_models.worlds.moments import CORE, FOREGROUND, core_from, measure, name_shapes
+from t2v_models.worlds.appearance import SHAPES, Colour, Shape
+from t2v_models.worlds.cores import BACKGROUND_LEVELS, COLOURS, DARKNESS, cores_of
+from t2v_models.worlds.moments import FOREGROUND, measure, name_shapes
 from t2v_models.worlds.motions import Action
-from t2v_models.worlds.outlines import EXTENTS, cover
+from t2v_models.worlds.overlaps import overlaps_with
 
 READER_VERSION = "5"
 
@@ -40,12 +41,6 @@ GREATEST_BACKGROUND_ERROR = 0.035
 LEAST_OPACITY = 0.68
 GREATEST_COLOUR_ERROR = 80.0
 """RGB distance; an error of 10 % in every channel is at most 44."""
-SHAPE_FRAMES = 4
-"""Frames of a clip, evenly spread, in which its overlap with the asked shape is measured."""
-
-COLOURS: tuple[Colour, ...] = tuple(PALETTE)
-BACKGROUND_LEVELS = np.array(BACKGROUND, np.float64)
-DARKNESS = BACKGROUND_LEVELS - np.array([PALETTE[c] for c in COLOURS], np.float64)
 
 
 @dataclass(frozen=True)
@@ -159,7 +154,6 @@ class Seen:
 
 
 def _look(frames: NDArray[np.uint8], asked: NDArray[np.intp], unit: float) -> Seen:
-    n = len(frames)
     darkness = np.ascontiguousarray(255 - frames.transpose(0, 4, 1, 2, 3))  # (n, 3, t, h, w)
     dark, colour_change, name = _core(darkness)
     along = np.where(name[:, None] >= 0, DARKNESS[name] / (DARKNESS[name] ** 2).sum(1, keepdims=True), 0)
@@ -178,11 +172,8 @@ def _look(frames: NDArray[np.uint8], asked: NDArray[np.intp], unit: float) -> Se
     shape = np.where(there, shape, -1)
     opacity = np.where(name >= 0, (dark * along).sum(1) / core, 0)
     spread = found.spread * np.clip(opacity, FOREGROUND, 1)[:, None]
-    asked = np.where(asked < 0, shape, asked)
-    overlap = np.array([
-        overlap_with(SHAPES[asked[i]], weight[i], found.x[i], found.y[i], radius[i]) if there[i] else 0.0
-        for i in range(n)
-    ])  # fmt: skip
+    asked = np.where(there & (asked >= 0), asked, shape)
+    overlap = overlaps_with(asked, weight, np.ones_like(found.x, bool), found.x, found.y, radius, found.mass)
     greyness = (red.astype(np.int16) + green + blue) * outside
     background_error = greyness.sum((2, 3)) / np.maximum(background, 1) / (3 * 255)
     both = outside[:, 1:] & outside[:, :-1]
@@ -201,73 +192,26 @@ def per_clip(numbers: Floats) -> NDArray[np.float32]:
 
 
 def _core(darkness: NDArray[np.uint8]) -> tuple[Floats, Floats, NDArray[np.intp]]:
-    """Mean darkness of the core `(n, 3)`, its change over the frames `(n,)`, and its place in the palette `(n,)`.
-
-    Where there is no object they are nan, nan and -1.
-    """
-    n, t = len(darkness), darkness.shape[2]
-    mean, change, name = np.full((n, 3), np.nan), np.full(n, np.nan), np.full(n, -1)
-    strengths = darkness.max(1).reshape(n, -1)
-    for i, (planes, strength) in enumerate(zip(darkness.reshape(n, 3, -1), strengths, strict=True)):
-        shown = np.flatnonzero(strength > 255 * FOREGROUND)
-        if len(shown):
-            mean[i], change[i], name[i] = core_of(planes[:, shown], strength[shown], shown * t // planes.shape[1])
-    return mean, change, name
-
-
-def core_of(
-    darkness: NDArray[np.uint8], strength: NDArray[np.uint8], frame: NDArray[np.intp]
-) -> tuple[Floats, float, np.intp]:
-    """Of the k pixels of one object, their darkness `(3, k)`, strength and frame: mean darkness of the core `(3,)`, its
-    change over the frames, and its place in the palette."""
-    mean = darkness[:, strength >= core_from(strength)].mean(1)
-    share = DARKNESS @ mean / (DARKNESS**2).sum(1)
-    place = np.linalg.norm(mean - np.clip(share, FOREGROUND, 1)[:, None] * DARKNESS, axis=1).argmin()
-    return mean, _colour_change(darkness, strength, frame), place
-
-
-def _colour_change(darkness: NDArray[np.uint8], strength: NDArray[np.uint8], frame: NDArray[np.intp]) -> float:
-    """Distance of the frame whose core is farthest from the mean of all frames', given the darkness `(3, k)` of k
-    pixels, their strength and their frame, which never falls.
-
-    Every frame has its own core, from `CORE` of its peak: a pale one would have no part in the clip's. Frames
-    without an object are left out.
-    """
-    first = np.flatnonzero(np.diff(frame, prepend=-1))
-    peak = np.maximum.reduceat(strength, first)
-    core = strength >= np.repeat(CORE * peak, np.diff(first, append=len(frame)))
-    colour, pixels = (np.add.reduceat(part, first, axis=-1, dtype=np.int64) for part in (darkness * core, core))
-    colour = colour / pixels
-    return float(np.linalg.norm(colour - colour.mean(1, keepdims=True), axis=0).max())
-
-
-def overlap_with(shape: Shape, weight: NDArray[np.float32], x: Floats, y: Floats, radius: Floats) -> float:
-    """Soft intersection over union of one clip's opacity `(t, h, w)` with a shape at the read state."""
-    t, height, width = weight.shape
-    seen = np.unique(np.linspace(0, t - 1, SHAPE_FRAMES).round().astype(int))
-    x, y, radius = x[seen], y[seen], radius[seen]
-    side = min(height, width, int(2 * EXTENTS[shape].greatest * radius.max()) + 5)
-    columns, rows = (
-        np.clip(np.floor(place - side / 2), 0, length - side).astype(np.intp)[:, None] + np.arange(side)
-        for place, length in ((x, width), (y, height))
-    )
-    window = weight[seen[:, None, None], rows[:, :, None], columns[:, None, :]]
-    dx = (columns + 0.5 - x[:, None])[:, None, :]
-    dy = (rows + 0.5 - y[:, None])[:, :, None]
-    ideal = cover(shape, dx, dy, radius[:, None, None])
-    both = np.minimum(ideal, window).sum((1, 2))
-    total = weight[seen].sum((1, 2)) + ideal.sum((1, 2))
-    return float((both / (total - both)).mean())
+    """`cores_of` clips of darkness `(n, 3, t, h, w)`."""
+    n, _, t, height, width = darkness.shape
+    place = np.flatnonzero(darkness.max(1) > 255 * FOREGROUND)
+    cell = place // (height * width)
+    first = place + 2 * t * height * width * (cell // t)  # in all channels
+    planes = np.stack([darkness.reshape(-1).take(first + c * t * height * width) for c in range(3)])
+    return cores_of(planes, cell, n, t)
 
 
 def dilate(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Grow by one pixel in all eight directions."""
+    """Grow by one pixel in all eight directions: masks `(n, t, h, w)`."""
     tall = mask.copy()
     tall[:, :, 1:] |= mask[:, :, :-1]
     tall[:, :, :-1] |= mask[:, :, 1:]
     grown = tall.copy()
-    grown[..., 1:] |= tall[..., :-1]
-    grown[..., :-1] |= tall[..., 1:]
+    every, own = grown.reshape(-1), tall.reshape(-1)
+    every[1:] |= own[:-1]  # as one long row: twice as fast, but the outer columns touch those of other rows
+    every[:-1] |= own[1:]
+    grown[..., 0] = tall[..., 0] | tall[..., 1]
+    grown[..., -1] = tall[..., -1] | tall[..., -2]
     return grown
 
 
