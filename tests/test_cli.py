@@ -108,10 +108,12 @@ def test_a_setting_within_a_setting_is_set_with_a_dot_and_the_rest_stays() -> No
         (("ingest", "DATA", "OUT", "--sizes", "", "--lengths", "8"), "--sizes '' is no size: write 64"),
         (("render", "OUT", "--sizes", "16,16"), "the shape 16x16x10 is named twice: name each once"),
         (("train", "DATA", "--mix", "64x64x9=1"), "has no clips of the shape 64x64x9"),
+        (("render", "OUT", "--hold-out", "none,left"), "--hold-out none,left says none and some"),
         (("render", "OUT", "--hold-out", "upright"), "unknown motion 'upright'.*did you mean 'up-right'"),
         (("render", "OUT", "--world", "spheres"), "unknown world 'spheres': did you mean 'shapes'"),
         (("render", "OUT", "--bands", "--frames", "11"), "bands of 11 frames.*use 10 frames or fewer"),
         (("evaluate", "RUN", "--split", "s4"), "split s4 .* the dataset says nothing of size or speed.*--bands"),
+        (("evaluate", "RUN", "--split", "own5"), "there is no split 'own5': .*s0, .*, own clips own"),
         (("train", "OUT/none", "--out", "OUT", "--steps", "1"), "there is no folder .*t2v render"),
         (("train", "DATA", "--out", "OUT", "--steps", "1", "--minutes", "1"), "either steps or minutes"),
         (

@@ -85,7 +85,10 @@ def render(
     """
     from t2v_models.worlds.dataset import DatasetConfig
 
-    held = {} if hold_out is None else {"hold_out": [] if hold_out == "none" else hold_out.split(",")}
+    names = [] if hold_out in (None, "none") else hold_out.split(",")
+    if "none" in names:
+        raise LabError(f"--hold-out {hold_out} says none and some: say none alone, or name the motions alone")
+    held = {} if hold_out is None else {"hold_out": names}
     length = str(frames or world_named(world).frames)
     shapes = _shapes(size, sizes, length if lengths is None else lengths, fps)
     counts = [clips * (i + 1) // len(shapes) - clips * i // len(shapes) for i in range(len(shapes))]

@@ -4,16 +4,17 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from operator import not_
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from t2v_models.clips.spec import frames_and_size
-from t2v_models.config import Config
+from t2v_models.config import Config, LabError
 from t2v_models.judging.metrics import deciding, metric_of
 from t2v_models.judging.statistics import Score, block_mean, newcombe, wilson
 from t2v_models.sampler import Request
 from t2v_models.worlds.reader import READER_VERSION
-from t2v_models.worlds.splits import SPLITS, Split
+from t2v_models.worlds.splits import OWN, SPLITS, Split
 
 SUITE_VERSION = "6"
 """Raise it whenever a figure changes its meaning."""
@@ -68,6 +69,16 @@ class EvaluateConfig(Config):
         exclude_if=lambda folder: folder is None,
         description="folder of WordNet, through which words that a model does not know are understood as known ones",
     )
+
+    @field_validator("splits", mode="before")
+    @classmethod
+    def _known_splits(cls, value: Any) -> Any:
+        for name in value or ():
+            if name not in (*SPLITS, *OWN):
+                raise LabError(
+                    f"there is no split {name!r}: rendered clips have {', '.join(SPLITS)}, own clips {', '.join(OWN)}"
+                )
+        return value
 
     @property
     def wishes(self) -> Request:

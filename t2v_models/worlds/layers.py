@@ -69,10 +69,11 @@ def look(frames: NDArray[np.uint8], colours: Sequence[tuple[Colour, Colour]], as
 def _look(frames: NDArray[np.uint8], wanted: Places, asked: Places) -> Layers:
     n, t, height, width = frames.shape[:4]
     unit = min(height, width) / UNIT_SIZE
-    pixels = Pixels.of(frames)
+    planes = np.stack([frames[..., c] for c in range(3)])
+    pixels = Pixels.of(planes)
     palette = choose(pixels, wanted, n, t, unit)
     label = labels_of(pixels, palette, frames.shape[:4])
-    error, flicker = background_of(frames, label)
+    error, flicker = background_of(planes, label)
     layers = _Layer(frames, label, pixels, palette)
     third = third_object(pixels, palette, label.shape, unit)
     hides = layers.uncover()
@@ -131,14 +132,15 @@ class _Layer:
             here = np.flatnonzero(self.side == side)
             dark, label = self._windows(here, side)
             along = (DARKNESS / (DARKNESS**2).sum(1, keepdims=True))[self.palette[here]].astype(np.float32)
-            alpha = np.clip(np.einsum("ltyxc,lc->ltyx", dark, along, optimize=True), 0, 1)
+            alpha = np.einsum("ltyxc,lc->ltyx", dark, along, optimize=True)
+            np.clip(alpha, 0, 1, out=alpha)
             mine, other = (label == which[:, None, None, None] for which in (here % 2, 1 - here % 2))
             touched, beside = dilate(mine), dilate(other)
             near = dilate(touched)
-            background = ~dilate(near | beside)
+            background = (~dilate(near | beside)).astype(np.float32)
             haze = (alpha * background).sum((1, 2, 3)) / np.maximum(background.sum((1, 2, 3)), 1)
-            fringe = near & ~mine & ~beside
-            weight = (alpha - per_clip(haze)) * (mine | fringe)
+            weight = alpha - per_clip(haze)
+            weight *= (mine | (near & ~beside)).astype(np.float32)
             self.clear[here] = ~(touched & other).any((2, 3))
             looked_at = self.clear[here] | ~self.clear[here].any(1, keepdims=True)
             found = measure(weight, looked_at)
@@ -195,18 +197,21 @@ class _Layer:
 
     def _place(self, layer: int, hidden: Places, expected: Floats, area: Floats) -> None:
         """Find the centre of one object in the frames in which part of it is hidden."""
-        weight, open_ = self.weight[layer][hidden], ~self.other[layer][hidden]
+        weight, open_ = self.weight[layer][hidden], (~self.other[layer][hidden]).astype(np.float64)
         pixel = np.arange(self.side[layer]) + 0.5
         mass = np.maximum(weight.sum((1, 2)), 1e-3)
         seen_x, seen_y = (weight.sum(1) @ pixel) / mass, (weight.sum(2) @ pixel) / mass
         x, y, shape = seen_x.copy(), seen_y.copy(), SHAPES[self.shape[layer]]
+        count_and_place = np.stack([np.ones_like(pixel), pixel], 1)
         for _ in range(STEPS):
             dx, dy = pixel - x[:, None], pixel - y[:, None]
-            ideal = cover(shape, dx[:, None, :], dy[:, :, None], expected[hidden][:, None, None]) * open_
-            across, down = ideal.sum(1), ideal.sum(2)
-            shown = np.maximum(across.sum(1), 1e-3)
-            x += STEP * (seen_x - (across @ pixel) / shown)
-            y += STEP * (seen_y - (down @ pixel) / shown)
+            ideal = cover(shape, dx[:, None, :], dy[:, :, None], expected[hidden][:, None, None])
+            ideal *= open_
+            in_rows = ideal @ count_and_place
+            shown, along = np.moveaxis(in_rows.sum(1), -1, 0)
+            shown = np.maximum(shown, 1e-3)
+            x += STEP * (seen_x - along / shown)
+            y += STEP * (seen_y - (in_rows[..., 0] @ pixel) / shown)
         known = np.ones(len(expected), bool)
         known[hidden] = mass > LOST * area[hidden]
         self.x[layer, hidden], self.y[layer, hidden] = x + self.left[layer, hidden], y + self.top[layer, hidden]

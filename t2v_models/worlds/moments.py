@@ -84,7 +84,8 @@ _ORDER = np.maximum(np.subtract.outer(np.arange(ORDERS), np.arange(ORDERS)), 0)
 
 def _shift(mean: Floats) -> Floats:
     """Matrices from moments about 0 to moments about `mean`, `(..., ORDERS, ORDERS)`."""
-    return np.asarray(_BINOMIAL * (-mean[..., None, None]) ** _ORDER)
+    powers = (-mean[..., None]) ** np.arange(ORDERS)
+    return np.asarray(_BINOMIAL * powers[..., _ORDER])
 
 
 def name_shapes(look: Floats) -> tuple[NDArray[np.intp], Floats]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from t2v_models.clips.spec import ClipSpec
-from t2v_models.worlds.motions import NUMBERS, Draw, Floats, Motion, Trace, draw_motions, motions_of, traces
+from t2v_models.worlds.motions import NUMBERS, Draw, Floats, Motion, draw_motions, drawn_traces, motions_of
 from t2v_models.worlds.outlines import EXTENTS
 from t2v_models.worlds.pair_prompts import Pair, Relation
 from t2v_models.worlds.prompts import Meaning
@@ -54,39 +54,30 @@ def _objects(meanings: Sequence[Meaning], spec: ClipSpec, numbers: Floats) -> li
 
 
 def _free(pairs: Sequence[Pair], spec: ClipSpec, numbers: Floats) -> list[Scene]:
-    backs = _objects([p.back for p in pairs], spec, numbers[:, :NUMBERS])
-    fronts: list[Motion | None] = [None] * len(pairs)
-    best, open_ = np.full(len(pairs), -np.inf), np.arange(len(pairs))
-    path = traces(backs, spec) if backs else None
-    for draw in range(1, 1 + DRAWS):
-        if not len(open_):
-            break
-        own = slice(draw * NUMBERS, (draw + 1) * NUMBERS)
-        found = _objects([pairs[i].front for i in open_.tolist()], spec, numbers[open_, own])
-        seen = _seen([backs[i] for i in open_.tolist()], path, open_, found, spec)
-        for i, motion, share in zip(open_, found, seen, strict=True):
-            if share > best[i]:
-                fronts[i], best[i] = motion, share
-        open_ = open_[best[open_] < 1]
-    return list(zip(backs, fronts, strict=True))  # type: ignore[arg-type]
+    if not pairs:
+        return []
+    backs, fronts = [p.back for p in pairs], [p.front for p in pairs]
+    drawn = numbers.reshape(-1, 1 + DRAWS, NUMBERS).swapaxes(0, 1)  # the back object, then every draw of the front one
+    best = np.minimum(_seen(backs, fronts, spec, drawn), 1).argmax(0)  # the first that is enough
+    chosen = np.concatenate([drawn[0], drawn[1 + best, np.arange(len(pairs))]])
+    both = _objects([*backs, *fronts], spec, chosen)
+    return list(zip(both[: len(pairs)], both[len(pairs) :], strict=True))
 
 
-def _seen(
-    backs: Sequence[Motion], path: Trace | None, here: np.ndarray, fronts: Sequence[Motion], spec: ClipSpec
-) -> Floats:
-    """How well both can be seen, `(n,)`: 1 or more where it is enough."""
-    assert path
-    other = traces(fronts, spec)
-    away = np.hypot(path.x[here] - other.x, path.y[here] - other.y)
-    radius = path.radius[here]
-    reach = _greatest(backs) * radius + _greatest(fronts) * other.radius
-    apart = (away > reach + BETWEEN).mean(1) / LEAST_APART
-    least = np.maximum(other.radius, radius) - LEAST_SEEN * np.minimum(other.radius, radius)
-    return np.asarray(np.minimum(apart, (away / least).min(1)))
+def _seen(backs: Sequence[Meaning], fronts: Sequence[Meaning], spec: ClipSpec, drawn: Floats) -> Floats:
+    """How well both can be seen in each draw, `(DRAWS, n)`: 1 or more where it is enough."""
+    asked = [*backs, *list(fronts) * DRAWS]
+    paths = drawn_traces([m.action for m in asked], spec, drawn.reshape(-1, NUMBERS), [m.shape for m in asked])
+    x, y, radius = (path.reshape(1 + DRAWS, len(backs), -1) for path in (paths.x, paths.y, paths.radius))
+    away = np.hypot(x[0] - x[1:], y[0] - y[1:])
+    reach = _greatest(backs) * radius[0] + _greatest(fronts) * radius[1:]
+    apart = (away > reach + BETWEEN).mean(2) / LEAST_APART
+    least = np.maximum(radius[1:], radius[0]) - LEAST_SEEN * np.minimum(radius[1:], radius[0])
+    return np.asarray(np.minimum(apart, (away / least).min(2)))
 
 
-def _greatest(motions: Sequence[Motion]) -> Floats:
-    return np.array([[EXTENTS[m.shape].greatest] for m in motions])
+def _greatest(objects: Sequence[Meaning]) -> Floats:
+    return np.array([[EXTENTS[m.shape].greatest] for m in objects])
 
 
 def _related(pairs: Sequence[Pair], relation: Relation, spec: ClipSpec, numbers: Floats) -> list[Scene]:
