@@ -31,10 +31,11 @@ def cores_of(darkness: NDArray[np.uint8], cell: Places, n: int, t: int) -> tuple
     """
     strength = darkness.max(0)
     counts = np.bincount(cell * LEVELS + strength, minlength=n * t * LEVELS).reshape(n, t, LEVELS)
-    shown = counts.any(2)
-    there, of_clip = shown.any(1), counts.sum(1)
+    present: NDArray[np.bool_] = np.greater(counts, 0)
+    shown: NDArray[np.bool_] = np.asarray(present.any(2))
+    there, of_clip = np.asarray(shown.any(1)), counts.sum(1)
     full = (of_clip.cumsum(1) <= full_rank(of_clip.sum(1, keepdims=True))).sum(1)
-    peak = LEVELS - 1 - (counts[:, :, ::-1] > 0).argmax(2)
+    peak = LEVELS - 1 - present[:, :, ::-1].argmax(2)
     mean = _means(darkness, strength >= (CORE * full)[cell // t], cell // t, n)
     colour = _means(darkness, strength >= (CORE * peak).reshape(-1)[cell], cell, n * t).reshape(n, t, 3)
     centre = colour.sum(1) / np.maximum(shown.sum(1), 1)[:, None]

@@ -225,8 +225,8 @@ class _Layer:
         found = np.zeros(len(shape))
         x, y = self.x - self.left, self.y - self.top
         for here, weight in self.windows:
-            places = (numbers[here] for numbers in (self.looked_at, x, y, self.radius, self.mass))
-            found[here] = overlaps_with(shape[here], weight, *places)
+            state = (numbers[here] for numbers in (x, y, self.radius, self.mass))
+            found[here] = overlaps_with(shape[here], weight, self.looked_at[here], *state)
         return found
 
     def colours(self) -> tuple[Floats, Floats, Places]:

@@ -102,7 +102,7 @@ def core_from(strength: NDArray[np.generic]) -> float:
 
 
 def full_rank(pixels: int | NDArray[np.integer]) -> NDArray[np.integer]:
-    """Which of an object's pixels, the weakest first, is at full strength: a tenth of them may be brighter by chance."""
+    """Which of an object's pixels, the weakest first, is at full strength: a tenth may be brighter by chance."""
     return (0.9 * (np.asarray(pixels) - 1)).astype(np.intp)
 
 

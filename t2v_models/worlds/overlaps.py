@@ -33,7 +33,7 @@ def overlaps_with(
         state = (numbers[clip, frame] for numbers in (x, y, radius))
         both, ideal = _of_frames(SHAPES[k], weight, clip, frame, side[clip], *state)
         found += np.bincount(clip, both / (mass[clip, frame] + ideal - both), len(shape))
-    return found / np.maximum(seen.sum(1), 1)
+    return np.asarray(found / np.maximum(seen.sum(1), 1))
 
 
 def _of_frames(
@@ -51,7 +51,9 @@ def _of_frames(
     start = (((clip * t + frame) * lengths[0] + top) * lengths[1] + left)[:, None] + pixel * lengths[1]
     window = np.lib.stride_tricks.sliding_window_view(weight.reshape(-1), most)[start]
     rows, columns = (first[:, None] + pixel for first in (top, left))
-    ideal = cover(shape, (columns + 0.5 - x[:, None])[:, None], (rows + 0.5 - y[:, None])[..., None], radius[:, None, None])
+    ideal = cover(
+        shape, (columns + 0.5 - x[:, None])[:, None], (rows + 0.5 - y[:, None])[..., None], radius[:, None, None]
+    )
     part_y, part_x = (
         ((place >= first[:, None]) & (place < (first + side)[:, None])).astype(np.float64)
         for place, first in zip((rows, columns), own, strict=True)
