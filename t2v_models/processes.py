@@ -1,13 +1,12 @@
-"""How many processes find a core, those that work for this one and end with it, whatever ends it, and how one ends."""
+"""How many processes find a core, and those that work for this one and end with it, whatever ends it."""
 
 import os
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection
-from typing import Any, NoReturn
+from typing import Any
 
 from t2v_models.config import LabError
 
@@ -71,25 +70,6 @@ def in_process(work: Callable[..., Any], *given: object) -> Any:
     if error is not None:
         raise error
     return result
-
-
-def end_at_once(work: Callable[[], object]) -> NoReturn:
-    """Do all the work of this process and end it as Python would, but for its libraries, which are not unloaded.
-
-    Python's end looks through all their objects, with torch for half a second of a core: several by the clock on a busy
-    machine, where a process that was told to stop may be killed after ten.
-    """
-    code = 1
-    try:
-        work()
-        code = 0
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 def _answer(there: Connection, work: Callable[..., Any], given: tuple[object, ...]) -> None:

@@ -311,7 +311,7 @@ def test_a_cancelled_run_whose_worker_does_not_hear_is_asked_to_end(sleeper, mon
     orphans.end_cancelled(["another"])
     assert process.poll() is None, "it is not of this worker"
     orphans.end_cancelled(["d"])
-    assert process.wait(60) == -15
+    assert process.wait(300) == -15
 
 
 @pytest.mark.parametrize("last", ["Pending", "Submitting", "Running", "heartbeat"])

@@ -2,8 +2,8 @@
 
 import os
 import re
-import time
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from tasks.records import read_record
 from tasks.report.progress import concluded, reported, show_artifact
 from tasks.servers.orchestration import AUTOMATIONS, POOLS, set_up
 from tasks.subjects import asked_of, subject
+from tests.forked import PATIENCE
 from tests.grammar import oracle
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # prefect's and mlflow's own
@@ -98,9 +99,11 @@ def test_a_finished_run_shows_the_last_progress(server: str, monkeypatch: pytest
         made = create(*arguments, **settings)
         for tell in tellers:
             tell(1.0, "40 steps")
+            told.set()
         return made
 
     tellers: list[Any] = []
+    told = Event()
     monkeypatch.setattr(prefect.artifacts, "create_progress_artifact", slow)
 
     @prefect.flow
@@ -110,7 +113,7 @@ def test_a_finished_run_shows_the_last_progress(server: str, monkeypatch: pytest
         create(40.0, key="told-meanwhile", description="an earlier start, which was killed")
         with reported("told meanwhile") as tell:
             tellers.append(tell)
-            time.sleep(0.5)
+            assert told.wait(PATIENCE)
         tellers.clear()
         with reported("done before"):
             pass

@@ -362,7 +362,7 @@ def test_ctrl_c_ends_everything_and_leaves_nothing(up: Up) -> None:
         time.sleep(0.1)  # equal signals that wait together arrive as one
     up.process.stderr.read()
     assert up.process.wait(timeout=PATIENCE_SECONDS) == 0
-    assert not psutil.wait_procs(children, timeout=20)[1]
+    assert not psutil.wait_procs(children, timeout=PATIENCE_SECONDS)[1]
     assert not (up.work / "up.json").exists()
     assert not list(Path(up.environment["HOME"]).iterdir()), "something was written to the user's home"
 

@@ -187,7 +187,7 @@ def test_a_run_killed_at_any_moment_is_finished_by_the_next(
         children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        psutil.wait_procs(children, timeout=30)
+        psutil.wait_procs(children, timeout=300)
         assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
         tars = {path.name for path in out.glob("*.tar")}
         proven = [i for i in range(CONFIG.shards) if "shard_sha256" in read_metadata(sidecar_path(out, i))]

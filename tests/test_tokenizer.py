@@ -56,7 +56,7 @@ def test_tokens_and_pixels_of_the_first_frames_do_not_depend_on_later_ones(frame
     assert torch.equal(whole[:, :slots], begun) and torch.equal(model.tokens(other)[:, :slots], begun)
     assert frames == 10 or not torch.equal(model.tokens(other), whole)
     seen = model.video(whole, 10)[:, :, :frames]
-    torch.testing.assert_close(model.video(begun, frames), seen, rtol=0, atol=1e-6)
+    torch.testing.assert_close(model.video(begun, frames), seen, rtol=0, atol=1e-5)
     assert torch.equal(model.video(torch.cat([begun, (whole + 1)[:, slots:] % 40], 1), 10)[:, :, :frames], seen)
 
 

@@ -29,6 +29,7 @@ from tasks.mlflow.store import client, run_page, tracking_uri
 from tasks.mlflow.tracking import close_stale, experiment_id, track
 from tasks.records import experiment_name, read_record
 from tasks.train import reporter, train_model
+from tests.forked import PATIENCE
 from tests.runs import SMALL, run_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's own; our lines are checked by the other tests
@@ -57,7 +58,7 @@ def pictures(work: Path, run_id: str) -> list[tuple[str, int]]:
 
 def until(true: Callable[[], object]) -> None:
     """Wait for it, for a machine that is busy with other things."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     while not true():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.05)
@@ -73,7 +74,7 @@ def test_processes_that_start_together_find_one_fresh_store(tmp_path):
     code = f"from pathlib import Path; from tasks.mlflow.store import client; client(Path({str(tmp_path)!r}))"
     started = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(2)]
     for process in started:
-        _, told = process.communicate(timeout=120)
+        _, told = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, told
 
 

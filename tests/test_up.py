@@ -27,7 +27,7 @@ SLEEP = ("python", "-c", "import time; time.sleep(600)")
 
 def until(true: object) -> None:
     assert callable(true)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not true():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.05)

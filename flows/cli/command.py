@@ -1,11 +1,17 @@
 """The `t2v` command's entry: it imports nothing before it can say that it was stopped."""
 
 import sys
-from typing import NoReturn
+
+from t2v_models.ending import end_at_once
 
 
-def main() -> NoReturn:
-    """Run the command; Ctrl-C while its libraries are read is one line, too."""
+def main() -> None:
+    """Run the command."""
+    end_at_once(_command)
+
+
+def _command() -> None:
+    """Ctrl-C while its libraries are read is one line, too."""
     try:
         from flows.cli.main import main as command
 

@@ -1,6 +1,5 @@
 """The playground: a page on the loopback where models answer prompts and the reader says what it sees."""
 
-import gc
 import logging
 import os
 import socket
@@ -71,7 +70,6 @@ def serve(
         app = OwnPagesOnly(application(page(runs, beside, work, like, database), address))
         example = first.prompts[0].replace(" ", "+")
         say(f"playground  {address}\nwith clips  {address}/?prompt={example}&seed=7\nCtrl-C stops it")
-        gc.freeze()  # Python's end looks through all that is not, for a second of a core, and Ctrl-C waits for it
         with suppress(KeyboardInterrupt):
             _Server(uvicorn.Config(app, log_level="error")).run([sock])
 

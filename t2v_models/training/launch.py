@@ -28,9 +28,10 @@ from t2v_models.batch import cut
 from t2v_models.checkpoint import Checkpoint, RunConfig
 from t2v_models.config import Config, LabError
 from t2v_models.distributed import collectives
+from t2v_models.ending import end_at_once
 from t2v_models.families.build import ModelConfig
 from t2v_models.machine import device_type, has_bfloat16
-from t2v_models.processes import cores, end_at_once
+from t2v_models.processes import cores
 from t2v_models.shards.opened import open_data
 from t2v_models.training.config import TrainConfig
 from t2v_models.training.loop import fit, stop_signals

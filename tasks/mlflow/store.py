@@ -21,8 +21,8 @@ from t2v_models.worlds.splits import SPLITS
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-SCHEMA_SECONDS = 120.0
-"""How long a process waits for another to make a fresh store, which takes some seconds."""
+SCHEMA_SECONDS = 600.0
+"""How long a process waits for another to make a fresh store: ten seconds of a core, minutes on a busy machine."""
 
 
 def tracking_uri(work: Path) -> str:

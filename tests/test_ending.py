@@ -6,8 +6,8 @@ import sys
 import pytest
 
 SCRIPT = """
-import sys
-from t2v_models.processes import end_at_once
+import atexit, sys, threading, time
+from t2v_models.ending import end_at_once
 
 class Library:
     def __del__(self):
@@ -16,7 +16,9 @@ class Library:
 kept = Library()
 
 def work():
-    print("said", end="")
+    print("said, ", end="")
+    atexit.register(print, "all is closed", end="")
+    threading.Thread(target=lambda: (time.sleep(0.1), print("waited for, ", end=""))).start()
     {last}
 
 end_at_once(work)
@@ -28,13 +30,13 @@ end_at_once(work)
     [
         ("", 0, ""),
         ("sys.exit(143)", 143, ""),
-        ("sys.exit('a word')", 1, ""),
+        ("sys.exit('a word')", 1, "a word\n"),
         ("raise ValueError('no luck')", 1, "ValueError: no luck\n"),
     ],
 )
-def test_a_process_that_ends_at_once_has_said_all_and_has_the_code_that_python_would_give(
+def test_a_process_that_ends_at_once_ends_as_python_would_but_for_what_it_would_unload(
     last: str, code: int, error: str
 ) -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT.format(last=last)], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (code, "said")
+    assert (done.returncode, done.stdout) == (code, "said, waited for, all is closed")
     assert done.stderr.endswith(error) and bool(done.stderr) == bool(error)
