@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -13,7 +12,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch: threads of two processes only stand in line
 
 import pytest
-from hypothesis import is_hypothesis_test, settings
+from hypothesis import settings
 
 from tests.databases import new_work
 from tests.tiny import TINY, prepared, rendered
@@ -28,35 +27,10 @@ LONGEST = ("test_operating", "test_killed", "test_flows", "test_render_flow", "t
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first, then those with most slow tests, for all processes to end together.
-
-    Neither slow tests nor drawn examples are counted as covering: counting lines makes tests dearer by two thirds, and
-    what only these run should have a test of its own.
-    """
-    slow = [item for item in items if item.get_closest_marker("slow")]
-    for item in [*slow, *(item for item in items if is_hypothesis_test(getattr(item, "function", None)))]:
-        item.add_marker("no_cover")
-    files = Counter(item.path for item in slow)
+    """The longest files first, then those with most slow tests, for all processes to end together."""
+    files = Counter(item.path for item in items if item.get_closest_marker("slow"))
     place = {name: i for i, name in enumerate(LONGEST)}
     items.sort(key=lambda item: (place.get(item.path.stem, len(LONGEST)), -files[item.path]))
-
-
-DEAR_SECONDS = 0.2
-"""Of the processor, for one case of a test."""
-_dear: set[object] = set()
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """Of a test whose first case was dear, further cases are not counted as covering: they run the same lines again."""
-    test, begun = getattr(item, "function", None), time.process_time()
-    if test in _dear:
-        item.add_marker("no_cover")
-    try:
-        return (yield)
-    finally:
-        if time.process_time() - begun > DEAR_SECONDS:
-            _dear.add(test)
 
 
 @pytest.fixture(scope="session")

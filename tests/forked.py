@@ -12,7 +12,7 @@ from torch.distributed import TCPStore
 
 from t2v_models.distributed import collectives
 
-PATIENCE = 300
+PATIENCE = 1200
 """Seconds after which something hangs, on however busy a machine."""
 
 
