@@ -117,6 +117,7 @@ def test_what_is_no_pipeline_is_one_sentence(
 
         return change
 
+    folders("wan"), capfd.readouterr()  # what saving it says is not meant
     net, text = wan / "transformer/diffusion_pytorch_model.safetensors", wan / "text_encoder/model.safetensors"
     refused(tmp_path / "none", "there is no folder .*none: .*nothing is downloaded")
     refused("wan-ai/wan", "there is no folder wan-ai/wan")
@@ -150,7 +151,7 @@ def test_what_is_no_pipeline_is_one_sentence(
     changed(
         without(text, "encoder.final_layer_norm.weight"), "the text_encoder of .* weights and its files hold .*: copy"
     )
-    changed(without(net, "proj_out.weight"), "WanPipeline of wan cannot be loaded: ")
+    changed(without(net, "proj_out.weight"), "the transformer of wan has .* weights and its files hold .*: copy")
 
     def huge() -> None:
         header = json.dumps({"w": {"dtype": "F16", "shape": [1 << 42], "data_offsets": [0, 1 << 43]}}).encode()
@@ -176,6 +177,9 @@ def test_what_a_pipeline_cannot_be_asked_for_is_one_sentence(folders: Callable[[
     odd = Request((LEFT,), (0,), 9, (30, 30))
     refused(f"{wan},steps=1", "WanPipeline of wan,steps=1 cannot make a clip of height 30.*: .*divisible by 16", odd)
     refused(f"{wan},steps=1", "wan,steps=1 makes 9 frames and not 10: ask for so many", asked(LEFT, frames=10))
+    refused(f"{wan},steps=1,size=32,frames=8", "makes 9 frames and not 8: ask for so many", Request((LEFT,), (0,)))
+    refused(f"{wan},steps=1", "cannot take a motion: leave --motion out", asked(LEFT, motion=(1.0, 0.0)))
+    refused(f"{wan},steps=1", "cannot take a temperature: leave", asked(LEFT, temperature=0.5))
     refused(f"{latte},steps=1", "cannot make a clip of .*video_length 9", asked(LEFT))
 
 

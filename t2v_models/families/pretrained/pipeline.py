@@ -83,7 +83,7 @@ class Pipeline:
         Raises:
             LabError: it has none.
         """
-        self._check_wishes(request.wishes - {"frames", "first_frames"})
+        self._check_wishes(request.wishes & WISHES.keys())
         if request.wishes:  # its own length and size are known once it is loaded
             refuse_wishes(self.name, self.spec, request, frozenset({"frames", *WISHES}))
 
@@ -96,9 +96,10 @@ class Pipeline:
         """
         asked = self._asked(request)
         clips = [self._clip(p, s, asked) for p, s in zip(request.prompts, request.seeds, strict=True)]
+        wanted = request.frames or self.config.frames
         for clip in clips:
-            if request.frames not in (None, len(clip)):
-                raise LabError(f"{self.name} makes {len(clip)} frames and not {request.frames}: ask for so many")
+            if wanted not in (None, len(clip)):
+                raise LabError(f"{self.name} makes {len(clip)} frames and not {wanted}: ask for so many")
         return np.stack(clips)
 
     def _asked(self, request: Request) -> dict[str, Any]:
@@ -147,13 +148,13 @@ class Pipeline:
         return pipe
 
     def _check_whole(self, pipe: Any) -> None:
-        """Where weights are missing, diffusers stops, but transformers goes on with random ones, for training.
+        """Where weights are missing, transformers goes on with random ones, for training, and diffusers with none.
 
         Raises:
-            LabError: a text encoder has more numbers than its files.
+            LabError: a network has more numbers than its files.
         """
         for part in self._folder.parts:
-            if part.weights and part.package == "transformers":
+            if part.weights:
                 has = sum(weight.numel() for weight in getattr(pipe, part.name).parameters())
                 if has > part.numbers:
                     raise LabError(
