@@ -73,7 +73,7 @@ class EvaluateConfig(Config):
     @field_validator("splits", mode="before")
     @classmethod
     def _known_splits(cls, value: Any) -> Any:
-        for name in value or ():
+        for name in value if isinstance(value, list | tuple) else ():
             if name not in (*SPLITS, *OWN):
                 raise LabError(
                     f"there is no split {name!r}: rendered clips have {', '.join(SPLITS)}, own clips {', '.join(OWN)}"
