@@ -148,10 +148,9 @@ def test_what_is_no_pipeline_is_one_sentence(
 
         return change
 
-    changed(
-        without(text, "encoder.final_layer_norm.weight"), "the text_encoder of .* weights and its files hold .*: copy"
-    )
-    changed(without(net, "proj_out.weight"), "the transformer of wan has .* weights and its files hold .*: copy")
+    changed(without(text, "encoder.final_layer_norm.weight"),
+            "text_encoder lack 1 of .* tensors of UMT5EncoderModel, as .*final_layer_norm.weight: copy")  # fmt: skip
+    changed(without(net, "proj_out.weight"), "transformer lack 1 of .* tensors of WanTr.*, as proj_out.weight: copy")
 
     def huge() -> None:
         header = json.dumps({"w": {"dtype": "F16", "shape": [1 << 42], "data_offsets": [0, 1 << 43]}}).encode()

@@ -2,31 +2,16 @@
 
 import inspect
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from t2v_models import library
 from t2v_models.config import LabError
-from t2v_models.weights import READ, SAVE, all_weights, first_weights, numbers_in, read_json, sha256_of, variant_of
+from t2v_models.families.pretrained.parts import INDEX, Part, declared
+from t2v_models.weights import READ, SAVE, read_json, sha256_of
 
-INDEX = "model_index.json"
 LENGTHS = ("num_frames", "video_length", "frames")
 """What pipelines of films call their length. Those of pictures have no such word."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """A network of a pipeline, or something without weights, as a tokenizer."""
-
-    name: str
-    package: str
-    """Where its class is: diffusers or transformers."""
-    weights: tuple[Path, ...] = ()
-    variant: str = ""
-    """What stands in the names of its weights where there are no others, such as fp16."""
-    numbers: int = 0
-    """In its weights."""
 
 
 @dataclass(frozen=True)
@@ -54,17 +39,12 @@ class PipelineFolder:
         if index is None:
             raise LabError(f"{path} holds no {INDEX}, so it is no pipeline: {SAVE}")
         kind = _class(path, index.get("_class_name"))
-        named = {name: part for name, part in index.items() if isinstance(part, list) and not name.startswith("_")}
-        parts = [_part(path / name, package) for name, (package, _) in named.items() if package is not None]
+        said = declared(path, kind, index)
+        parts = [Part.look(path / name, *part) for name, part in said.items() if part]
         variants = sorted({part.variant for part in parts} - {""})
         if len(variants) > 1:
             raise LabError(f"{path} mixes weights of {' and '.join(variants)}: {SAVE}")
-        return cls(path, kind, tuple(parts), tuple(name for name, (package, _) in named.items() if package is None))
-
-    @property
-    def variant(self) -> str | None:
-        """See `Part`."""
-        return next((part.variant for part in self.parts if part.variant), None)
+        return cls(path, kind, tuple(parts), tuple(name for name, part in said.items() if part is None))
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -88,7 +68,9 @@ def _class(path: Path, name: object) -> Any:
     """The class of a pipeline, if it makes clips of a text alone."""
     diffusers = library.package("diffusers")
     kind = getattr(diffusers, name, None) if isinstance(name, str) else None
-    if not isinstance(kind, type) or not issubclass(kind, diffusers.DiffusionPipeline):
+    if isinstance(kind, type) and not issubclass(kind, diffusers.DiffusionPipeline):
+        raise LabError(f"{path} is of the class {name}, which is no pipeline: name the folder of a whole pipeline")
+    if not isinstance(kind, type):
         raise LabError(
             f"{path} wants the class {name}, which diffusers {diffusers.__version__} has not: code that lies in "
             "folders is never run; install a version that has it"
@@ -100,22 +82,3 @@ def _class(path: Path, name: object) -> Any:
     if not set(LENGTHS) & set(asked):
         raise LabError(f"{name} in {path} makes no clips: name a pipeline of text to video")
     return kind
-
-
-def _part(place: Path, package: str) -> Part:
-    """A part by its folder.
-
-    Raises:
-        LabError: it is of a package that is not trusted, or its weights are missing or would have to be unpickled.
-    """
-    if package not in ("diffusers", "transformers") and not hasattr(import_module("diffusers.pipelines"), package):
-        raise LabError(
-            f"{place.parent} has its {place.name} from {package}: parts of diffusers and transformers only are loaded"
-        )
-    if not place.is_dir():
-        raise LabError(f"{place.parent} lacks the folder {place.name}, which its {INDEX} names: {SAVE} again")
-    if not (place / "config.json").is_file():  # no network
-        return Part(place.name, package)
-    first = first_weights(place)
-    weights = all_weights(first)
-    return Part(place.name, package, weights, variant_of(first), sum(map(numbers_in, weights)))

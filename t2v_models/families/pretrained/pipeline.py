@@ -84,6 +84,7 @@ class Pipeline:
             LabError: it has none.
         """
         self._check_wishes(request.wishes & WISHES.keys())
+        self._check_steps(request.steps or self.config.steps)
         if request.wishes:  # its own length and size are known once it is loaded
             refuse_wishes(self.name, self.spec, request, frozenset({"frames", *WISHES}))
 
@@ -94,6 +95,7 @@ class Pipeline:
             LabError: a size, a length or another wish that the pipeline cannot meet; too little memory; clips that are
                 no numbers.
         """
+        self._check_steps(request.steps or self.config.steps)
         asked = self._asked(request)
         clips = [self._clip(p, s, asked) for p, s in zip(request.prompts, request.seeds, strict=True)]
         wanted = request.frames or self.config.frames
@@ -125,19 +127,24 @@ class Pipeline:
         if clip.ndim != 4 or clip.shape[-1] != 3:
             raise LabError(f"{self.name} gives {found.shape} and no clip: name a pipeline of text to video")
         if not np.isfinite(clip).all():
-            raise LabError(f"{self.name} made colours that are no numbers in {self.config.dtype}: use another dtype=")
+            way = "its weights are damaged, or steps= or guidance= suit it ill"
+            raise LabError(
+                f"{self.name} made colours that are no numbers in {self.config.dtype}: "
+                + (way if self.config.dtype == "float32" else "use dtype=float32, or bfloat16 in place of float16")
+            )
         return np.asarray(np.rint(np.clip(clip, 0, 1) * 255), np.uint8)
 
     @cached_property
     def _pipe(self) -> Any:
         folder = self._folder
         with self._trying("be loaded"):
+            dtype = getattr(torch, self.config.dtype)
+            networks = {part.name: part.load(dtype) for part in folder.parts if part.weights}
             pipe = folder.kind.from_pretrained(
-                folder.path, dtype=getattr(torch, self.config.dtype), use_safetensors=True, variant=folder.variant,
-                local_files_only=True, trust_remote_code=False, **dict.fromkeys(folder.empty),
+                folder.path, use_safetensors=True, local_files_only=True, trust_remote_code=False,
+                **dict.fromkeys(folder.empty), **networks,
             )  # fmt: skip
             pipe.set_progress_bar_config(disable=True)
-            self._check_whole(pipe)
             match self.config.offload:
                 case "no":
                     pipe.to(self._device)
@@ -146,21 +153,6 @@ class Pipeline:
                 case "layers":
                     pipe.enable_sequential_cpu_offload()
         return pipe
-
-    def _check_whole(self, pipe: Any) -> None:
-        """Where weights are missing, transformers goes on with random ones, for training, and diffusers with none.
-
-        Raises:
-            LabError: a network has more numbers than its files.
-        """
-        for part in self._folder.parts:
-            if part.weights:
-                has = sum(weight.numel() for weight in getattr(pipe, part.name).parameters())
-                if has > part.numbers:
-                    raise LabError(
-                        f"the {part.name} of {self.name} has {has:,} weights and its files hold {part.numbers:,}: copy "
-                        "them again"
-                    )
 
     @property
     def _per_latent(self) -> int:
@@ -191,6 +183,14 @@ class Pipeline:
             if WISHES[wish] not in self._folder.parameters:
                 raise LabError(f"{self.class_name} in {self.config.folder} cannot be asked for {wish}: leave it out")
 
+    def _check_steps(self, steps: int | None) -> None:
+        """Text2Video-Zero moves its pictures between two steps, `t0` and `t1`, counted from the last."""
+        last = self._folder.parameters.get("t1")
+        if steps and isinstance(last, int) and steps <= last:
+            raise LabError(
+                f"{self.class_name} of {self.name} moves in its step {last}: ask for steps={last + 1} or more"
+            )
+
     def _check_memory(self) -> None:
         """Weights fit where they go."""
         needs = sum(part.numbers for part in self._folder.parts) * getattr(torch, self.config.dtype).itemsize
@@ -214,9 +214,15 @@ class Pipeline:
         except Exception as error:  # tokenizers know no other class
             if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
                 raise LabError(f"{self.name} cannot {what}, for there is too little memory: {LESS}") from error
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise LabError(f"{self.class_name} of {self.name} cannot {what}: {reason:.300}") from error
+            raise LabError(f"{self.class_name} of {self.name} cannot {what}: {_reason(error):.300}") from error
 
 
 def _listed(asked: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in asked.items())
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong."""
+    if isinstance(error, OverflowError):  # transformers takes 1e30 for the length of texts where it is not told
+        return "its tokenizer does not say how long texts may be: copy tokenizer_config.json again"
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,129 @@
+"""Parts of pipelines of diffusers: every weight is in its files by name, and an index tells the class of each."""
+
+import json
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from t2v_models.config import LabError
+from t2v_models.sampler import Frames, Request, sample_all
+from tasks.samplers import source
+from tests.pretrained import pipeline_folder
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_spec("diffusers") is None, reason="the extra 'pretrained' is not installed"),
+]
+Tensors = dict[str, torch.Tensor]
+NORM = "final_layer_norm.weight"
+
+
+def clip(folder: Path, options: str = "steps=1,frames=2,size=32") -> Frames:
+    return sample_all(source(f"diffusers:{folder},{options}").sampler, Request(("circle moving left",), (0,)))
+
+
+def refused(folder: Path, sentence: str, options: str = "steps=1,frames=2,size=32") -> None:
+    with pytest.raises(LabError, match=sentence) as said:
+        clip(folder, options)
+    assert "\n" not in str(said.value) and "low_cpu_mem_usage" not in str(said.value)
+
+
+def rewrite(file: Path, change: Callable[[Tensors], Tensors]) -> None:
+    save_file(change(load_file(file)), file, {"format": "pt"})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Of ModelScope's class."""
+    return pipeline_folder("modelscope", tmp_path)
+
+
+def renamed(change: Callable[[str], str]) -> Callable[[Tensors], Tensors]:
+    return lambda tensors: {change(name): tensor for name, tensor in tensors.items()}
+
+
+def prefixed(name: str) -> str:
+    return name.removeprefix("text_model.") if name.startswith("text_model.") else f"text_model.{name}"
+
+
+def test_weights_of_other_names_are_missing_and_those_of_old_names_are_not(folder: Path) -> None:
+    file = folder / "text_encoder/model.safetensors"
+    whole, exact = load_file(file), clip(folder)
+    rewrite(file, renamed(lambda name: f"zz.{name}"))
+    refused(
+        folder, "text_encoder lack 20 of 20 tensors of CLIPTextModel, as embeddings.position_embedding.weight: copy"
+    )
+    rewrite(file, lambda _: {("zzz" if name.endswith(NORM) else name): tensor for name, tensor in whole.items()})
+    refused(folder, f"text_encoder lack 1 of 20 tensors of CLIPTextModel, as {NORM}: copy them again")
+    rewrite(file, lambda _: renamed(prefixed)(whole))
+    assert np.array_equal(clip(folder), exact), "with and without the prefix of its base"
+    rewrite(file, lambda _: whole | {"text_model.embeddings.position_ids": torch.arange(77)[None]})
+    assert np.array_equal(clip(folder), exact), "older files hold numbers of places"
+
+
+def test_tied_weights_may_have_either_name(tmp_path: Path) -> None:
+    wan = pipeline_folder("wan", tmp_path)
+    options, shared = "steps=1,frames=5,size=32", {"shared.weight": "encoder.embed_tokens.weight"}
+    exact = clip(wan, options)
+    rewrite(wan / "text_encoder/model.safetensors", renamed(lambda name: shared.get(name, name)))
+    assert np.array_equal(clip(wan, options), exact)
+    rewrite(wan / "text_encoder/model.safetensors",
+            lambda tensors: {name: one for name, one in tensors.items() if "embed_tokens" not in name})  # fmt: skip
+    refused(wan, "text_encoder lack 2 of .* tensors of UMT5EncoderModel, as encoder.embed_tokens.weight", options)
+
+
+@pytest.mark.parametrize(("file", "name"), [
+    ("unet/diffusion_pytorch_model", "conv_in.weight"), ("text_encoder/model", NORM),
+])  # fmt: skip
+def test_a_weight_of_another_shape_is_named_with_both(file: str, name: str, folder: Path) -> None:
+    rewrite(folder / f"{file}.safetensors", lambda tensors: tensors | {name: tensors[name][:4].clone()})
+    refused(folder, rf"{name} has the shape \(4.*\), and .* of its config.json wants \(.*\): copy the folder again")
+
+
+def index(folder: Path, **values: Any) -> None:
+    file = folder / "model_index.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+@pytest.mark.parametrize("said", [["a", "b", "x"], ["diffusers"], [], "x", 3, ["diffusers", 1], [None, "x"], {}])
+def test_an_index_of_another_form_is_one_sentence(said: Any, folder: Path) -> None:
+    index(folder, unet=said)
+    refused(folder, r'model_index.json says .* of unet, and a part is \["package", "class"\]: save it')
+
+
+@pytest.mark.parametrize(("values", "sentence"), [
+    ({"unet": [None, None]}, "has no unet, which TextToVideoSDPipeline needs: save it"),
+    ({"unet": None}, "has no unet, which TextToVideoSDPipeline needs: save it"),
+    ({"unet": ["diffusers", "NoSuchModel"]}, "wants the class NoSuchModel for its unet, which diffusers .* has not"),
+    ({"_class_name": "UNet3DConditionModel"}, "is of the class UNet3DConditionModel, which is no pipeline: name"),
+])  # fmt: skip
+def test_what_an_index_names_must_be_there(values: Any, sentence: str, folder: Path) -> None:
+    index(folder, **values)
+    refused(folder, sentence)
+
+
+def test_a_tokenizer_without_words_or_lengths_is_one_sentence(folder: Path) -> None:
+    (folder / "tokenizer/tokenizer_config.json").unlink()
+    refused(folder, "its tokenizer does not say how long texts may be: copy tokenizer_config.json again")
+    for file in (folder / "tokenizer").iterdir():
+        file.unlink()
+    refused(folder, "tokenizer lacks its words, one of merges.txt, tokenizer.json, vocab.json: copy it again")
+
+
+def test_colours_that_are_no_numbers_are_told_by_what_can_help(folder: Path) -> None:
+    rewrite(folder / "unet/diffusion_pytorch_model.safetensors",
+            lambda tensors: tensors | {"conv_out.weight": tensors["conv_out.weight"] * torch.nan})  # fmt: skip
+    refused(folder, "no numbers in float32: its weights are damaged, or steps= or guidance= suit it ill")
+    refused(folder, "no numbers in bfloat16: use dtype=float32", "steps=1,frames=2,size=32,dtype=bfloat16")
+
+
+def test_steps_too_few_to_move_are_named(tmp_path: Path) -> None:
+    zero = pipeline_folder("zero", tmp_path)
+    refused(zero, "TextToVideoZeroPipeline of zero,.* moves in its step 47: ask for steps=48 or more",
+            "steps=47,frames=2,size=16")  # fmt: skip
