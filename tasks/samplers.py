@@ -76,6 +76,10 @@ class Made:
         """The one that it makes unasked."""
         return (self.spec,)
 
+    def spec_of(self, row: int) -> ClipSpec:
+        """That of all."""
+        return self.spec
+
     def frames(self, rows: Sequence[int]) -> Frames:
         """Clips of these numbers, `(b, t, h, w, 3)`."""
         return sample_frames(self.sampler, [self.captions[row] for row in rows], [self.seeds[row] for row in rows])

@@ -60,11 +60,34 @@ def by_finetrainers(out: Path) -> Read:
 
 def by_diffusion_pipe(out: Path) -> Read:
     """examples/dataset.toml, utils/dataset.py: every file of the folder that is neither text nor JSON is opened as a
-    film; buckets are width, height, frames."""
+    film; buckets are width, height, frames, those of a directory before those of all."""
     config = tomllib.loads((out / "dataset.toml").read_text())
-    (one,) = config["directory"]
-    assert {path.suffix for path in Path(one["path"]).iterdir()} == {".mp4", ".txt"}
-    return pairs(one["path"]), [(frames, height, width) for width, height, frames in config["size_buckets"]]
+    films, buckets = [], []
+    for one in config["directory"]:
+        assert {path.suffix for path in Path(one["path"]).iterdir()} == {".mp4", ".txt"}
+        for film, captions in pairs(one["path"]):
+            pixels, _ = opened(film)
+            taken = taken_by_diffusion_pipe(one["size_buckets"], *pixels.shape[:3])
+            frames, height, width = pixels.shape[:3]
+            assert taken == ((frames - 1) // 4 * 4 + 1, height // 16 * 16, width // 16 * 16), (film, pixels.shape)
+            films.append((film, captions))
+            buckets.append(taken)
+    return films, buckets
+
+
+def taken_by_diffusion_pipe(buckets: list[list[int]], frames: int, height: int, width: int) -> tuple[int, ...] | None:
+    """Frames, height and width of the bucket that a film comes into, or None where it is dropped.
+
+    As utils/dataset.py has it, its slip as well: buckets go from long to short, and of them those are tried, in this
+    order, whose places are the places of the nearest ratios in a list of the different ratios, which go up.
+    """
+    longest_first = sorted(buckets, key=lambda bucket: -bucket[2])
+    ratios = sorted({round(w / h, 3) for w, h, _ in buckets})
+    nearest = sorted(range(len(ratios)), key=lambda place: abs(np.log(width / height) - np.log(ratios[place])))
+    for w, h, most in (longest_first[place] for place in nearest):
+        if most <= frames:
+            return most, h, w
+    return None
 
 
 def by_musubi_tuner(out: Path) -> Read:
@@ -103,7 +126,7 @@ def test_a_folder_is_what_its_loader_reads_and_comes_back(tuner: str, store: Cli
         assert export_for(tuner, store, out) == 4
     films, buckets = READERS[tuner](out)
     several = LAYOUTS[tuner].several
-    for row, (film, captions) in enumerate(films):
+    for (film, captions), row in zip(films, rows_in_order(tuner, store), strict=True):
         assert captions == (store.captions[row].split("\n") if several else store.captions[row].split("\n")[:1])
         pixels, fps = opened(film)
         exact = store.frames([row])[0]
@@ -119,6 +142,25 @@ def test_a_folder_is_what_its_loader_reads_and_comes_back(tuner: str, store: Cli
     assert sorted(back.captions) == sorted("\n".join(captions) for _, captions in films)
     for rows, own in zip(back.manifest.buckets, store.manifest.buckets, strict=True):
         assert np.abs(back.frames(rows).astype(int) - store.frames(own)).mean() < 4
+
+
+def rows_in_order(tuner: str, store: ClipStore) -> list[int]:
+    """Those of the films: of a loader that has a folder for each shape, shape by shape."""
+    rows = range(len(store.captions))
+    return sorted(rows, key=lambda row: store.shapes.index(store.spec_of(row))) if LAYOUTS[tuner].apart else list(rows)
+
+
+@pytest.mark.parametrize("shapes", [
+    [(32, 32, 6), (32, 32, 10)], [(64, 32, 10), (32, 32, 6)], [(64, 64, 10), (32, 32, 10)],
+    [(32, 64, 17), (64, 32, 9), (32, 32, 5), (32, 32, 9)],
+])  # fmt: skip
+def test_each_shape_comes_into_its_own_bucket_of_diffusion_pipe(shapes: list[tuple[int, int, int]]) -> None:
+    specs = [ClipSpec(width=width, height=height, frames=frames) for width, height, frames in shapes]
+    found = tomllib.loads(LAYOUTS["diffusion-pipe"].text(Path("/data"), specs))
+    assert "size_buckets" not in found and len({one["path"] for one in found["directory"]}) == len(shapes)
+    for (width, height, frames), one in zip(shapes, found["directory"], strict=True):
+        taken = taken_by_diffusion_pipe(one["size_buckets"], frames, height, width)
+        assert taken == ((frames - 1) // 4 * 4 + 1, height, width)
 
 
 def opened(film: Path) -> tuple[np.ndarray, float]:
@@ -146,6 +188,9 @@ class Few:
     captions = ("a clip",)
     spec = ClipSpec(size=16, frames=4)
     shapes = (spec,)
+
+    def spec_of(self, row: int) -> ClipSpec:
+        return self.spec
 
     def frames(self, rows: Any) -> np.ndarray:
         raise AssertionError(rows)

@@ -44,6 +44,9 @@ class Captioned(Protocol):
     def shapes(self) -> Sequence[ClipSpec]:
         """One, or several."""
 
+    def spec_of(self, row: int) -> ClipSpec:
+        """Of one clip."""
+
     def frames(self, rows: Sequence[int]) -> NDArray[np.uint8]:
         """Clips of these numbers, `(b, t, h, w, 3)`."""
 

@@ -7,9 +7,13 @@ and the clips are written whole. Where each rule stands is in docs/own-clips.md.
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
@@ -20,8 +24,9 @@ from t2v_models.shards.write import clip_key
 CLIPS, CACHE = "clips", "cache"
 """Folders inside one of these: the clips; what the loader keeps."""
 LEAST_FRAMES = 5
-Shapes = Sequence[tuple[int, int, int]]
-"""Frames, height and width that are learnt."""
+METADATA = "metadata.csv"
+Shapes = Sequence[ClipSpec]
+"""Of the clips."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,31 @@ class Layout:
     """Whether each line of a clip's text is a caption; else there is only the first."""
     table: bool = False
     """Whether captions also stand in a table beside the clips."""
+    apart: bool = False
+    """Whether clips of several shapes lie in a folder for each."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some clips of a store, all of one shape."""
+
+    whole: Captioned
+    spec: ClipSpec
+    rows: Sequence[int]
+
+    @property
+    def captions(self) -> Sequence[str]:
+        return [self.whole.captions[row] for row in self.rows]
+
+    @property
+    def shapes(self) -> Sequence[ClipSpec]:
+        return (self.spec,)
+
+    def spec_of(self, row: int) -> ClipSpec:
+        return self.spec
+
+    def frames(self, rows: Sequence[int]) -> NDArray[np.uint8]:
+        return self.whole.frames([self.rows[row] for row in rows])
 
 
 def export_for(
@@ -58,16 +88,35 @@ def export_for(
     for path in sorted(out.iterdir()) if out.is_dir() else ():
         if path.name not in (CLIPS, CACHE, layout.config):
             raise LabError(f"{out} holds other files ({path.name}): choose an empty folder")
-    captions = store.captions if layout.several else [caption.split("\n")[0] for caption in store.captions]
-    beside = {METADATA} if layout.table else set[str]()
-    count = export(store, clips, "mp4", on_clip, captions, beside)
-    if layout.table:
-        write(clips / METADATA, _table(captions))
-    write(out / layout.config, layout.text(out.resolve(), sorted({_learnt(spec) for spec in store.shapes})))
-    return count
+    total, done = len(store.captions), 0
+    for folder, part in _parts(store, clips) if layout.apart else [(clips, store)]:
+        captions = part.captions if layout.several else [caption.split("\n")[0] for caption in part.captions]
+        tell = partial(_of_all, on_clip, done, total)
+        done += export(part, folder, "mp4", tell, captions, {METADATA, CACHE})
+        if layout.table:
+            write(folder / METADATA, _table(captions))
+    write(out / layout.config, layout.text(out.resolve(), store.shapes))
+    return done
 
 
-METADATA = "metadata.csv"
+def _of_all(on_clip: Callable[[int, int], None], before: int, total: int, done: int, _: int) -> None:
+    on_clip(before + done, total)
+
+
+def _parts(store: Captioned, clips: Path) -> Iterator[tuple[Path, Captioned]]:
+    """Where clips of each shape lie, and those."""
+    for shape in store.shapes:
+        rows = [row for row in range(len(store.captions)) if store.spec_of(row) == shape]
+        yield _folder(clips, shape, store.shapes), _Part(store, shape, rows)
+
+
+def _folder(clips: Path, shape: ClipSpec, shapes: Shapes) -> Path:
+    return clips / shape.name if len(shapes) > 1 else clips
+
+
+def _buckets(shapes: Shapes) -> list[tuple[int, int, int]]:
+    """What is learnt of clips, each once."""
+    return sorted(set(map(_learnt, shapes)))
 
 
 def _learnt(spec: ClipSpec) -> tuple[int, int, int]:
@@ -84,30 +133,38 @@ def _table(captions: Sequence[str]) -> str:
 
 
 def _finetrainers(out: Path, shapes: Shapes) -> str:
-    one = {"data_root": str(out / CLIPS), "dataset_type": "video", "video_resolution_buckets": shapes}
+    one = {"data_root": str(out / CLIPS), "dataset_type": "video", "video_resolution_buckets": _buckets(shapes)}
     return json.dumps({"datasets": [one | {"reshape_mode": "bicubic"}]}, indent=2)
 
 
 def _diffusion_pipe(out: Path, shapes: Shapes) -> str:
-    buckets = [[width, height, frames] for frames, height, width in shapes]
-    return _toml({"size_buckets": buckets}) + _toml({"path": str(out / CLIPS), "num_repeats": 1}, "[[directory]]")
+    """A directory for each shape, with its bucket alone: of several the loader may take one of other sides or none,
+    for it looks them up by places in a list of the different ratios of sides."""
+    text = ""
+    for shape in shapes:
+        frames, height, width = _learnt(shape)
+        place = str(_folder(out / CLIPS, shape, shapes))
+        one = {"path": place, "num_repeats": 1, "size_buckets": [[width, height, frames]]}
+        text += _toml(one, "[[directory]]")
+    return text
 
 
 def _musubi_tuner(out: Path, shapes: Shapes) -> str:
-    sizes = {(width, height) for _, height, width in shapes}
+    sizes = {(width, height) for _, height, width in _buckets(shapes)}
     general = {
         "resolution": max(sizes, key=lambda size: size[0] * size[1]), "caption_extension": ".txt", "batch_size": 1,
         "enable_bucket": len(sizes) > 1, "bucket_no_upscale": False,
     }  # fmt: skip
     films = {
         "video_directory": str(out / CLIPS), "cache_directory": str(out / CACHE),
-        "target_frames": sorted({frames for frames, _, _ in shapes}), "frame_extraction": "head",
+        "target_frames": sorted({frames for frames, _, _ in _buckets(shapes)}), "frame_extraction": "head",
     }  # fmt: skip
     return _toml(general, "[general]") + _toml(films, "[[datasets]]")
 
 
 def _simple_tuner(out: Path, shapes: Shapes) -> str:
-    side, frames = min(min(shape[1:]) for shape in shapes), min(frames for frames, _, _ in shapes)
+    buckets = _buckets(shapes)
+    side, frames = min(min(sides) for _, *sides in buckets), min(frames for frames, _, _ in buckets)
     clips = {
         "id": "clips", "type": "local", "dataset_type": "video", "instance_data_dir": str(out / CLIPS),
         "caption_strategy": "textfile", "metadata_backend": "discovery", "crop": False, "resolution": side,
@@ -129,7 +186,7 @@ def _toml(values: Mapping[str, object], head: str = "") -> str:
 
 LAYOUTS = {
     "finetrainers": Layout("training.json", _finetrainers, table=True),
-    "diffusion-pipe": Layout("dataset.toml", _diffusion_pipe),
+    "diffusion-pipe": Layout("dataset.toml", _diffusion_pipe, apart=True),
     "musubi-tuner": Layout("dataset.toml", _musubi_tuner),
     "SimpleTuner": Layout("multidatabackend.json", _simple_tuner, several=True),
 }
