@@ -24,6 +24,7 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import Config, LabError, in_words
 from t2v_models.families.build import ModelConfig
 from t2v_models.model import KEPT_RUN, FamilyConfig, VideoModel
+from t2v_models.sampler import PIPELINE
 from t2v_models.shards.augment import NOTHING, AugmentConfig
 from t2v_models.shards.buckets import check_batches, clips_by_shape, shares_of
 from t2v_models.shards.ingested import DataConfig
@@ -219,6 +220,8 @@ def _require(checkpoint: Checkpoint | None, run_dir: Path) -> Checkpoint:
 
 def _no_run(place: Path) -> str:
     """What is there in place of a run, and what to do."""
+    if str(place).startswith(PIPELINE):
+        return f"{place} is a pipeline of diffusers and no run trained here, which this needs: name a run folder"
     if not place.exists():
         return f"run folder {place} does not exist: train one with 't2v train DATA --out {quote(str(place))}'"
     if not place.is_dir():

@@ -55,6 +55,13 @@ class Player:
         return self.source.prompts
 
     @property
+    def labels(self) -> tuple[str, str]:
+        """What to call `prompts` and `held_out`: what was trained elsewhere was not trained on a dataset of ours."""
+        if "training" in self.source.settings:
+            return "Prompts it was trained on", "Prompts it was never trained on"
+        return "Prompts of the dataset", "Prompts that the dataset keeps from training"
+
+    @property
     def shapes(self) -> tuple[str, ...]:
         """Names of those it makes, its own first."""
         own, data = self.source.sampler.spec, self.source.data

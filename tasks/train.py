@@ -53,7 +53,8 @@ def _train(
     close_stale(work)
     model, manifest = run.model, store.manifest
     say(f"train    {run_dir}: {plan(manifest, model, config)}")
-    if why := validation.unwatched(run, store):
+    why = validation.unwatched(run, store)
+    if why and len(store.captions) > 1:  # one clip has none to be kept for validation
         say(f"train    no figure will tell what its clips are like: {why}")
     config = launch.here(config, model)
     settings = {"model": model.settings, "training": config.model_dump(), "dataset": manifest.config.model_dump()}

@@ -1,6 +1,8 @@
 """Parts of pipelines of diffusers: every weight is in its files by name, and an index tells the class of each."""
 
 import json
+import re
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,10 +13,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from flows.cli.main import main
 from t2v_models.config import LabError
 from t2v_models.sampler import Frames, Request, sample_all
+from tasks.play import player
 from tasks.samplers import source
 from tests.pretrained import pipeline_folder
+from tests.tiny import TINY
 
 pytestmark = [
     pytest.mark.slow,
@@ -127,3 +132,62 @@ def test_steps_too_few_to_move_are_named(tmp_path: Path) -> None:
     zero = pipeline_folder("zero", tmp_path)
     refused(zero, "TextToVideoZeroPipeline of zero,.* moves in its step 47: ask for steps=48 or more",
             "steps=47,frames=2,size=16")  # fmt: skip
+
+
+@pytest.mark.parametrize(("options", "sentence"), [
+    (",steps=1,steps=2", "says steps= twice: leave one out"),
+    (",steps=1,guidance=-1", "guidance: .*greater than or equal to 0"),
+])  # fmt: skip
+def test_options_that_mean_nothing_are_one_sentence(options: str, sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(LabError, match=sentence):
+        source(f"diffusers:{tmp_path}{options}")
+
+
+@pytest.mark.parametrize("name", ["diffusers:", "diffusers:,steps=1", "diffusers:steps=1"])
+def test_a_pipeline_without_a_folder_is_one_sentence(name: str) -> None:
+    with pytest.raises(LabError, match=f"{name} names no folder: write diffusers:FOLDER"):
+        source(name)
+
+
+def test_a_prompt_that_is_cut_is_told_once(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sampler = source(f"diffusers:{folder},steps=1,frames=2,size=32").sampler
+    with pytest.raises(LabError, match="the guidance is -1: give 0 or more"):
+        sample_all(sampler, Request(("red",), (0,), guidance=-1.0))
+    sample_all(sampler, Request(("red",), (0,)))
+    assert not caplog.records
+    sample_all(sampler, Request(("a long prompt " * 20,) * 2, (0, 1)))
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert told.startswith("prompts are cut to the 77 tokens that modelscope,") and told.endswith("has 222"), told
+
+
+def test_commands_that_need_a_run_say_that_a_pipeline_is_none(
+    folder: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = f"diffusers:{folder}"
+    for arguments, sentence in (
+        (("export", name, tmp_path / "out", "--kind", "diffusers"), "is a pipeline of diffusers and no run trained"),
+        (("tune", name, tmp_path, "red", "--out", tmp_path / "out"), "is a pipeline of diffusers and no run trained"),
+        (("compare", name, name), f"has no evaluation: run 't2v evaluate {name} --like DATA' first"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["t2v", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        error = capsys.readouterr().err
+        assert ended.value.code == 2 and sentence in error and len(error.splitlines()) == 1, error
+
+
+@pytest.mark.parametrize("command", ["generate", "evaluate", "play", "compare"])
+def test_help_tells_of_pipelines_and_what_they_need(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["t2v", command, "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    told = " ".join(re.sub(r"[^\w:'-]", " ", capsys.readouterr().out).split())
+    assert "diffusers:FOLDER" in told and "extra 'pretrained'" in told, told
+
+
+def test_prompts_of_a_pipeline_are_those_of_the_dataset(folder: Path, tmp_path: Path) -> None:
+    who = player(f"diffusers:{folder}", tmp_path, TINY)
+    assert who.prompts == TINY.prompts
+    assert who.labels == ("Prompts of the dataset", "Prompts that the dataset keeps from training")

@@ -97,6 +97,7 @@ def test_numbers_that_only_a_program_sends_are_one_sentence(data, tmp_path, seed
         quiet,
     )
     who = player(str(tmp_path / "run"), tmp_path)
+    assert who.labels == ("Prompts it was trained on", "Prompts it was never trained on")
     with pytest.raises(LabError, match=f"the seed is {seed}: give|{count} clips were asked for"):
         show([who, None], "circle moving left", seed, count)
 

@@ -109,6 +109,7 @@ def test_a_killed_tuning_goes_on(folder: Path, work: Path, tmp_path: Path, capsy
     assert ended("tune", folder / "images", folder / "other.npz", *arguments) == 2
     assert "holds another clip or caption: name another folder" in capsys.readouterr().err
     t2v("tune", folder / "images", folder / "one.npz", *arguments)
+    assert "validation" not in capsys.readouterr().out, "one clip has no part to keep for it"
     last = checkpoints.newest(out)
     assert last and last.step == 4 and last.seconds > first.seconds
 

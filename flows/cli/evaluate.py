@@ -21,8 +21,9 @@ def evaluate(
     run: Annotated[
         str,
         typer.Argument(
-            help="A run folder, a model URI, an .npz of clips (frames, prompts, seeds), or a baseline: oracle, "
-            "unconditional, retrieval, independent, frozen, blank, noise."
+            help="A run folder, a model URI, an .npz of clips (frames, prompts, seeds), diffusers:FOLDER (a pipeline, "
+            "which needs the extra 'pretrained'), or a baseline: oracle, unconditional, retrieval, independent, "
+            "frozen, blank, noise."
         ),
     ],
     split: Annotated[list[str] | None, typer.Option(help="As s0, s3, s4; may be repeated; all by default.")] = None,
@@ -41,7 +42,7 @@ def evaluate(
         typer.Option(help="Of the clips, where the data has several: 64x36x10, or all; by default that of most."),
     ] = None,
     like: Annotated[
-        Path | None, typer.Option(help="Run or dataset that a baseline, or an .npz of clips, is judged by.")
+        Path | None, typer.Option(help="Run or dataset that a baseline, a pipeline, or an .npz of clips, is judged by.")
     ] = None,
     wordnet: WordNetFolder = None,
     out: Annotated[

@@ -15,7 +15,13 @@ commands = typer.Typer()
 
 @commands.command()
 def generate(
-    run: Annotated[str, typer.Argument(help="A run folder, a model URI, a baseline or an .npz of clips.")],
+    run: Annotated[
+        str,
+        typer.Argument(
+            help="A run folder, a model URI, a baseline, an .npz of clips, or diffusers:FOLDER, a pipeline, which "
+            "needs the extra 'pretrained'."
+        ),
+    ],
     prompts: Annotated[list[str], typer.Argument(help="What the clips should show, e.g. 'circle moving left'.")],
     out: Annotated[
         Path, typer.Option(help="clips.npz, .mp4, .gif, .webp, or .png for a contact sheet.", callback=file_to_write)

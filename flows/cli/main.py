@@ -226,7 +226,11 @@ def settings(
 @app.command()
 def compare(
     runs: Annotated[
-        list[str], typer.Argument(help="Two or more run folders that were evaluated; the first is the base.")
+        list[str],
+        typer.Argument(
+            help="Two or more that were evaluated: run folders, or diffusers:FOLDER, a pipeline, which needs the "
+            "extra 'pretrained'; the first is the base."
+        ),
     ],
     out: Annotated[
         Path | None, typer.Option(help="Folder of the page; in --work by default.", callback=folder_to_write)

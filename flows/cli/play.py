@@ -17,11 +17,16 @@ commands = typer.Typer()
 def play(
     run: Annotated[
         str | None,
-        typer.Argument(help="A run folder, a model URI, an .npz or a baseline; by default the newest run in --work."),
+        typer.Argument(
+            help="A run folder, a model URI, an .npz, a baseline, or diffusers:FOLDER, a pipeline, which needs the "
+            "extra 'pretrained'; by default the newest run in --work."
+        ),
     ] = None,
     other: Annotated[str | None, typer.Argument(help="Another one, to be set beside it.")] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page on this machine; 0 for any.")] = 7860,
-    like: Annotated[Path | None, typer.Option(help="Run or dataset that a baseline draws from.")] = None,
+    like: Annotated[
+        Path | None, typer.Option(help="Run or dataset that a baseline draws from and a pipeline answers to.")
+    ] = None,
     wordnet: WordNetFolder = None,
     work: Work = WORK,
 ) -> None:

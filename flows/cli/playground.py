@@ -132,8 +132,8 @@ def page(
         rows += [[[p] for p in matching(text, prompts)] for prompts in (who.prompts, who.held_out)]
         return (
             gr.Dataset(samples=rows[0], sample_labels=known, visible=bool(known)),
-            gr.Dataset(samples=rows[1]),
-            gr.Dataset(samples=rows[2], visible=bool(rows[2])),
+            gr.Dataset(samples=rows[1], label=who.labels[0]),
+            gr.Dataset(samples=rows[2], label=who.labels[1], visible=bool(rows[2])),
         )
 
     def shapes_of(run: str, shape: str | None = None) -> gr.Dropdown:
@@ -173,7 +173,7 @@ def page(
             count = gr.Slider(1, MOST_CLIPS, 4, step=1, label="Clips", scale=2)
             dice = gr.Button("Another seed", scale=1, min_width=120, elem_id="dice")
         clips = gr.HTML(elem_id="clips")
-        trained, held = _chips("Prompts it was trained on"), _chips("Prompts it was never trained on")
+        trained, held = _chips(""), _chips("")  # labelled as the model is chosen
         asked, suggestions = [prompt, seed, count, run, other, shape], [word, trained, held]
         blocks.load(start, None, [prompt, run, other, seed, count, shape, clips, *suggestions], show_progress="hidden")
         ask = [prompt.submit, go.click, run.input, other.input, shape.input, seed.submit, count.release]

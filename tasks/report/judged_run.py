@@ -81,7 +81,8 @@ def _the_only_one(run: Path, sha256: str | None, elsewhere: Path | None) -> Path
     places = [*run.glob(f"*/{SCORES}"), *(elsewhere.glob(f"*/{SCORES}") if elsewhere else ())]
     found = sorted(str(path.parent) for path in places if _read(path.parent).source == sha256)
     if not found:
-        raise LabError(f"{run} has no evaluation: run 't2v evaluate {quote(str(run))}' first")
+        like = "" if checkpoint.folder(run).is_dir() else " --like DATA"  # what was not trained here knows none
+        raise LabError(f"{run} has no evaluation: run 't2v evaluate {quote(str(run))}{like}' first")
     if len(found) > 1:
         raise LabError(f"{run} has {len(found)} evaluations: name one in its place, {' or '.join(found)}")
     return Path(found[0])

@@ -1,6 +1,7 @@
 """Which pipeline and how it is asked, in one word that every command takes: `diffusers:FOLDER,steps=20,size=64x36`."""
 
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -23,7 +24,7 @@ class PipelineConfig(Config):
     steps: int | None = Field(None, ge=1, description="evaluations of the network a clip")
     frames: int | None = Field(None, ge=1, description="length of what it makes")
     size: Sides | None = Field(None, description="of what it makes, in pixels: 64 or, width first, 64x36")
-    guidance: float | None = Field(None, description="how strongly the prompt counts")
+    guidance: float | None = Field(None, ge=0, description="how strongly the prompt counts")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="of weights and arithmetic")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where it runs")
     offload: Literal["no", "model", "layers"] = Field(
@@ -35,10 +36,15 @@ class PipelineConfig(Config):
         """From the word on a command line.
 
         Raises:
-            LabError: an option that is none, or one with a value that is not allowed.
+            LabError: no folder, an option that is none or is given twice, or one with a value that is not allowed.
         """
         folder, *options = re.split(r",(?=\w+=)", name.removeprefix(PIPELINE))
-        given = dict(option.split("=", 1) for option in options)
+        if not folder.strip() or re.match(r"\w+=", folder):
+            raise LabError(f"{name} names no folder: write {PIPELINE}FOLDER, and options behind it, as ,steps=20")
+        pairs = [option.split("=", 1) for option in options]
+        given = dict(pairs)
+        if twice := [key for key, times in Counter(key for key, _ in pairs).items() if times > 1]:
+            raise LabError(f"{name} says {twice[0]}= twice: leave one out")
         try:
             return cls.model_validate({"folder": Path(folder).expanduser()} | given)
         except ValidationError as error:

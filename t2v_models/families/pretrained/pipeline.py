@@ -5,6 +5,7 @@ Imported only when asked for, with the extra `pretrained`. Nothing is downloaded
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -23,6 +24,7 @@ from t2v_models.files import bytes_in_words
 from t2v_models.machine import device_type
 from t2v_models.sampler import Frames, Request, refuse_wishes
 
+log = logging.getLogger(__name__)
 FPS = 10
 """No pipeline says how fast its clips are to be played; `export_to_video` of diffusers takes this, too."""
 WISHES = {
@@ -50,6 +52,7 @@ class Pipeline:
             raise LabError(f"offload={config.offload} keeps weights from a GPU and this machine has none: leave it out")
         self._check_wishes(frozenset(wish for wish in WISHES if getattr(config, wish, None) is not None))
         self._check_memory()
+        self._told = False
 
     @property
     def class_name(self) -> str:
@@ -84,7 +87,7 @@ class Pipeline:
             LabError: it has none.
         """
         self._check_wishes(request.wishes & WISHES.keys())
-        self._check_steps(request.steps or self.config.steps)
+        self._check_values(request)
         if request.wishes:  # its own length and size are known once it is loaded
             refuse_wishes(self.name, self.spec, request, frozenset({"frames", *WISHES}))
 
@@ -95,7 +98,7 @@ class Pipeline:
             LabError: a size, a length or another wish that the pipeline cannot meet; too little memory; clips that are
                 no numbers.
         """
-        self._check_steps(request.steps or self.config.steps)
+        self._check_values(request)
         asked = self._asked(request)
         clips = [self._clip(p, s, asked) for p, s in zip(request.prompts, request.seeds, strict=True)]
         wanted = request.frames or self.config.frames
@@ -119,6 +122,7 @@ class Pipeline:
         pipe = self._pipe
         cards = [torch.cuda.current_device()] if self._device == "cuda" else []
         with torch.random.fork_rng(cards), self._trying(f"make a clip of {_listed(asked)}"):
+            self._tell_if_cut(prompt)
             torch.manual_seed(seed)
             found = np.asarray(
                 pipe(prompt=prompt, generator=torch.Generator().manual_seed(seed), output_type="np", **asked)[0]
@@ -133,6 +137,17 @@ class Pipeline:
                 + (way if self.config.dtype == "float32" else "use dtype=float32, or bfloat16 in place of float16")
             )
         return np.asarray(np.rint(np.clip(clip, 0, 1) * 255), np.uint8)
+
+    def _tell_if_cut(self, prompt: str) -> None:
+        """A prompt that is longer than its text encoder takes is cut by diffusers, whose word of it nobody hears."""
+        tokenizer, most = getattr(self._pipe, "tokenizer", None), self._folder.parameters.get("max_sequence_length")
+        if tokenizer is None or self._told:
+            return
+        most = min(most or tokenizer.model_max_length, tokenizer.model_max_length)
+        count = len(tokenizer(prompt)["input_ids"])
+        if count > most:
+            self._told = True
+            log.warning("prompts are cut to the %d tokens that %s takes; %.60r… has %d", most, self.name, prompt, count)
 
     @cached_property
     def _pipe(self) -> Any:
@@ -183,9 +198,11 @@ class Pipeline:
             if WISHES[wish] not in self._folder.parameters:
                 raise LabError(f"{self.class_name} in {self.config.folder} cannot be asked for {wish}: leave it out")
 
-    def _check_steps(self, steps: int | None) -> None:
-        """Text2Video-Zero moves its pictures between two steps, `t0` and `t1`, counted from the last."""
-        last = self._folder.parameters.get("t1")
+    def _check_values(self, request: Request) -> None:
+        if request.guidance is not None and request.guidance < 0:
+            raise LabError(f"the guidance is {request.guidance:g}: give 0 or more, how strongly the prompt counts")
+        # Text2Video-Zero moves its pictures between two steps, `t0` and `t1`, counted from the last
+        steps, last = request.steps or self.config.steps, self._folder.parameters.get("t1")
         if steps and isinstance(last, int) and steps <= last:
             raise LabError(
                 f"{self.class_name} of {self.name} moves in its step {last}: ask for steps={last + 1} or more"
