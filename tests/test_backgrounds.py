@@ -77,6 +77,17 @@ def test_a_pattern_looks_as_it_is_called_and_repeats_at_the_edges(kind: str, way
     assert not np.array_equal(drifting[1], still)
 
 
+@pytest.mark.parametrize("sides", [(36, 64), (64, 36), (48, 64), (63, 65), (32, 32), (48, 48)])
+def test_a_pattern_looks_as_it_is_called_whatever_its_phase_and_the_form_of_the_frame(sides: tuple[int, int]) -> None:
+    spec, numbers = ClipSpec(height=sides[0], width=sides[1], frames=1), np.random.default_rng(0)
+    for kind in PATTERNS:
+        for k in range(30):
+            drawn = background(kind, way=k % 3).model_copy(
+                update={"count": 2 + k % 4 % 3, "phase": tuple(numbers.random(2)), "seed": k}
+            )
+            assert kind_of(texture(drawn, spec)[0], np.ones(sides, bool)) == kind, drawn
+
+
 def test_it_lies_behind_the_objects_and_comes_off_again() -> None:
     frames = clips(data("shapes", "plain"), 12)[0]
     for k, clip in enumerate(frames):

@@ -41,6 +41,9 @@ FIVE_PER_CENT = 1.645
 EVEN, ONE_WAY, BETWEEN = 2.0, 0.05, 0.1
 """Of a pattern as it is seen: range, in levels, of one that is plain; share of its variance that is left in one
 that changes along one direction only; share of its pixels that lie between its two colours in one that has two."""
+PARTS = 4
+"""Of a pixel of the longer side, lines along the diagonal of a frame that is no square: edges of stripes lie anywhere
+in a pixel, and lines a pixel wide would hold both colours."""
 
 
 class Background(Config):
@@ -168,7 +171,8 @@ def kind_of(pattern: Floats, known: NDArray[np.bool_], noise: float = 0.0) -> Ki
         return "plain"
     between = ((value > low + (high - low) / 4) & (value < high - (high - low) / 4)).mean()
     height, width = known.shape
-    diagonal = ((rows / height + columns / width) % 1 * max(height, width)).astype(int)
+    lines = PARTS * max(height, width)
+    diagonal = (rows * width + columns * height) * lines // (height * width) % lines
     left = min(
         float((value - (np.bincount(line, value) / np.maximum(np.bincount(line), 1))[line]).var())
         for line in (rows, columns, diagonal)
