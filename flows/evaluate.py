@@ -8,6 +8,7 @@ from prefect.runtime import flow_run
 
 from t2v_models import files
 from t2v_models.judging.features import features_digest
+from t2v_models.judging.reference import left_out
 from t2v_models.judging.scores import (
     SUITE_VERSION,
     EvaluateConfig,
@@ -86,6 +87,11 @@ def evaluate(
             if (meant := who.understood(prompt)) != prompt
         },
         bounds={name: {split: bound[name] for split, (_, bound, _) in judged.items()} for name in names},
+        left_out={
+            split: told
+            for split, (scores, _, _) in judged.items()
+            if who.own and (told := left_out(who.own, asked[split][0], scores))
+        },
         seconds={split: seconds for split, (_, _, seconds) in judged.items()},
     )  # fmt: skip
     log_evaluation(work, title(run) + config.wishes_in_words, training_run(place), who, evaluation, out)

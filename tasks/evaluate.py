@@ -18,6 +18,7 @@ from t2v_models.judging.features import features_digest
 from t2v_models.judging.figures import best_first
 from t2v_models.judging.learnt import Bounds, reference_of
 from t2v_models.judging.own_clips import CONTROLS
+from t2v_models.judging.proof import controls_of
 from t2v_models.judging.real_cache import cached_real
 from t2v_models.judging.reference import Reference
 from t2v_models.judging.scores import SUITE_VERSION, EvaluateConfig, Evaluation, Seconds, table_rows
@@ -76,7 +77,8 @@ def judge_split(
         _sheets(out, frames, judged.verdicts, [rows[0] for rows in place.values()], chance)
         with scoring, progress(f"real clips of {split}") as tell:
             if learnt:
-                scores, bound = _beside_own(who, learnt[0], asked, judged), learnt[1]
+                scores = _beside_own(who, learnt[0], asked, judged)
+                bound = controls_of(*learnt, asked[0], tell)
             else:
                 scores, bound = _beside_drawn(_truth(who, split), split, asked, judged, kept, tell)
         return scores, bound, Seconds(

@@ -6,7 +6,9 @@ import pytest
 from rich.box import SIMPLE
 from rich.table import Table
 
-from tasks.report.console import console, print_table, say
+from t2v_models.judging.scores import EvaluateConfig, Evaluation
+from t2v_models.judging.statistics import Score
+from tasks.report.console import console, print_evaluation, print_table, say
 
 
 def test_no_column_is_cut_where_no_terminal_says_how_wide_it_is(capsys: pytest.CaptureFixture[str]) -> None:
@@ -36,3 +38,10 @@ def test_a_line_with_a_path_is_one_line_as_it_is(capsys: pytest.CaptureFixture[s
     with console.capture() as said:
         say(path)
     assert said.get() == f"{path}\n"
+
+
+def test_figures_that_are_left_out_stand_below_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    scores = {"own": {"energy": Score(value=1, low=0.9, high=1.1, n=9)}}
+    left_out = {"own": ("distances (nn2) are left out: 63",)}
+    print_evaluation(Evaluation(name="a", source="b", config=EvaluateConfig(), scores=scores, left_out=left_out))
+    assert "own: distances (nn2) are left out: 63\n" in capsys.readouterr().out

@@ -14,7 +14,7 @@ from t2v_models.judging.encoders import Encoders, train
 from t2v_models.judging.learnt import KEPT, Bounds, reference_of
 from t2v_models.judging.metrics import METRICS
 from t2v_models.judging.own_clips import CONTROLS, OwnClips, nearest_to
-from t2v_models.judging.reference import Reference
+from t2v_models.judging.reference import Reference, left_out
 from t2v_models.judging.scores import EvaluateConfig, pleases
 from t2v_models.judging.statistics import Score
 from t2v_models.judging.verdicts import Verdict, verdicts_of
@@ -113,6 +113,33 @@ def test_equal_seeds_give_equal_encoders(data: Path) -> None:
     ]
     (first, second) = (encoders.see(own.training_views[:3]) for encoders in found)
     assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def test_ceiling_and_floors_are_of_the_prompts_that_were_judged(learnt_judge: tuple[Reference, Bounds]) -> None:
+    reference, proven = learnt_judge
+    own, told = reference.own, lambda share, note: None
+    assert proof.controls_of(reference, proven, own.asked(2), told) is proven
+    easy = [caption for caption in own.captions if "red" in caption]
+    found = proof.controls_of(reference, proven, easy, told)
+    seeds = range(len(easy))
+    real = reference.judge(CONTROLS["oracle"](own, easy, seeds), easy, seeds)
+    assert found["oracle"] == reference.figures(real, real) and [*found] == [*proven]
+    assert {bound["r_precision_1"].n for bound in found.values()} == {len(easy)} != {len(own.captions)}
+
+
+@pytest.mark.filterwarnings("error")
+def test_figures_that_are_left_out_are_named_with_why(learnt_judge: tuple[Reference, Bounds]) -> None:
+    reference, bounds = learnt_judge
+    own, caption = reference.own, CAPTIONS[0]
+    assert left_out(own, own.asked(1), bounds["oracle"]) == ()
+    one = reference.judge(CONTROLS["oracle"](own, [caption] * 8, [0] * 8), [caption] * 8, [0] * 8)
+    figures = reference.figures(one, one)
+    distances, diversity, spread = left_out(own, [caption] * 8, figures)
+    count = own.captions.count(caption)
+    assert "take 64 clips kept for validation" in distances and distances.endswith(f"are {count} and {count // 2}")
+    assert "diversity is left out: the real clips of what was asked do not differ" in diversity
+    assert spread.startswith("caption_spread is left out") and "r_precision_1" in figures
+    assert left_out(own, CAPTIONS, figures)[2] == "caption_spread is left out: no caption was asked twice"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,10 @@ out of order, blurred, noise. Each comparison is of figures with intervals: it h
 0.
 """
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
 
 from t2v_models.judging.baselines import CEILING
 from t2v_models.judging.metrics import metric_of
@@ -40,9 +43,11 @@ NOT_ABOVE = tuple(
 among them: they learnt from those."""
 
 
-def controls(reference: Reference, tell: Callable[[float, str], None]) -> dict[str, dict[str, Score]]:
-    """The figures of every control."""
-    prompts = reference.own.asked(1)[:PROOF_CLIPS]
+def controls(
+    reference: Reference, tell: Callable[[float, str], None], prompts: Sequence[str] = ()
+) -> dict[str, dict[str, Score]]:
+    """The figures of every control, asked the prompts, by default the captions kept for validation."""
+    prompts = prompts or reference.own.asked(1)[:PROOF_CLIPS]
     seeds = range(len(prompts))
     real = reference.judge(CONTROLS[CEILING](reference.own, prompts, seeds), prompts, seeds)
     found = {CEILING: reference.figures(real, real)}
@@ -51,6 +56,21 @@ def controls(reference: Reference, tell: Callable[[float, str], None]) -> dict[s
         judged = reference.judge(control(reference.own, prompts, seeds), prompts, seeds)
         found[name] = reference.figures(judged, real)
     return found
+
+
+def controls_of(
+    reference: Reference,
+    proven: dict[str, dict[str, Score]],
+    prompts: Sequence[str],
+    tell: Callable[[float, str], None],
+) -> dict[str, dict[str, Score]]:
+    """The same of the prompts that clips were judged by, `PROOF_CLIPS` of them by chance at most: those of the proof
+    where all captions were asked equally often. A model that refuses the hard ones must not stand beside all."""
+    kept, asked = Counter(reference.own.captions), Counter(prompts)
+    if all(asked[caption] * kept.total() == count * len(prompts) for caption, count in kept.items()):
+        return proven
+    chosen = np.random.default_rng(list(b"controls")).permutation(len(prompts))[:PROOF_CLIPS]
+    return controls(reference, tell, [prompts[i] for i in sorted(chosen)])
 
 
 def fault(found: Mapping[str, Figures]) -> str:

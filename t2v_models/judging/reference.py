@@ -8,7 +8,7 @@ clip of the caption is nearer than other real clips, motion, sharpness, copies o
 The judge is proven on real clips before it judges any other (`proof`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2v_models.judging.beside import Beside, Seen
-from t2v_models.judging.distances import Floats, distances
+from t2v_models.judging.distances import DISTANCES, LEAST_BLOCK, Floats, distances
 from t2v_models.judging.encoders import VIEWS, WIDTH, Encoders
 from t2v_models.judging.memorisation import copy_rate
 from t2v_models.judging.metrics import summarise
@@ -37,6 +37,7 @@ LEAST_SCALE = 0.02
 """Least standard deviation of a number of an embedding, whose length is 1."""
 LEAST_BLOCKS = 2
 """Fewer blocks of clips and no distance is given."""
+LEAST_PAIRS = LEAST_BLOCKS * LEAST_BLOCK
 
 
 @dataclass(frozen=True)
@@ -131,30 +132,56 @@ class Reference:
 
     def figures(self, judged: Judged, beside: Judged) -> dict[str, Score]:
         """All figures, beside real clips of the same prompts; distances where there are clips enough for them."""
-        others = self._distances(judged)
+        others = self._distances(judged, pairs_of(self.own, [v.prompt for v in judged.verdicts]))
         others["copy_rate"] = copy_rate(np.array([v.far for v in judged.verdicts]), self.unseen)
         others |= diversity(judged, beside)
         others |= caption_spread(judged, self.own.config.meaning, beside)
         return summarise(judged.verdicts, others=others)
 
-    def _distances(self, judged: Judged) -> dict[str, Score]:
-        """From one half of the validation clips: of judged clips, and of the other half, whose captions these answer.
-
-        No real clip is on both sides, and as many are judged as stand beside them.
-        """
-        meaning, captions = self.own.config.meaning, self.own.captions
-        waiting: dict[object, list[int]] = {}
-        for row, verdict in reversed(list(enumerate(judged.verdicts))):
-            waiting.setdefault(meaning(verdict.prompt), []).append(row)
-        order = np.random.default_rng(list(b"halves")).permutation(len(captions))
-        half = len(order) // 2
-        pairs = [(waiting[key].pop(), b) for b in order[half:] if waiting.get(key := meaning(captions[b]))][:half]
-        if not pairs:
+    def _distances(self, judged: Judged, pairs: Sequence[tuple[int, int, int]]) -> dict[str, Score]:
+        """From one half of the validation clips: of judged clips, and of the other half."""
+        if len(pairs) < LEAST_PAIRS:
             return {}
-        rows, other = zip(*pairs, strict=True)
+        rows, one, other = map(list, zip(*pairs, strict=True))
         scores: dict[str, Score] = {}
         for k, name in enumerate(VIEWS):
             real, seen = self.real[name], judged.features[:, k * WIDTH : (k + 1) * WIDTH]
-            parts = seen[list(rows)], real[order[: len(pairs)]], real[list(other)]
-            scores |= distances(*parts, name, LEAST_SCALE, LEAST_BLOCKS)
+            scores |= distances(seen[rows], real[one], real[other], name, LEAST_SCALE, LEAST_BLOCKS)
         return scores
+
+
+def pairs_of(own: OwnClips, prompts: Sequence[str]) -> list[tuple[int, int, int]]:
+    """What distances are between: a judged clip, a clip of one half of the validation part, and one of the other half,
+    whose caption the judged one answers.
+
+    No real clip is on both sides, and as many are judged as stand beside them. Captions that nobody asked have none.
+    """
+    waiting: dict[object, list[int]] = {}
+    for row in reversed(range(len(prompts))):
+        waiting.setdefault(own.config.meaning(prompts[row]), []).append(row)
+    meanings = [own.config.meaning(caption) for caption in own.captions]
+    order = np.random.default_rng(list(b"halves")).permutation(len(meanings))
+    asked = [int(place) for place in order if meanings[place] in waiting]
+    half = len(asked) // 2
+    found = [(waiting[meanings[place]].pop(), place) for place in asked[half:] if waiting[meanings[place]]]
+    return [(row, one, other) for one, (row, other) in zip(asked[:half], found, strict=False)]
+
+
+def left_out(own: OwnClips, prompts: Sequence[str], scores: Mapping[str, Score]) -> tuple[str, ...]:
+    """Figures that the judged clips of these prompts do not have, and why, a sentence each."""
+    asked = {own.config.meaning(prompt) for prompt in prompts}
+    kept = [own.config.meaning(caption) in asked for caption in own.captions]
+    told = []
+    if "nn2_appearance" not in scores:
+        told.append(
+            f"distances ({', '.join(DISTANCES)}) are left out: they take {2 * LEAST_PAIRS} clips kept for validation "
+            f"whose captions were asked, and a judged clip for each of half of them; here are {sum(kept)} and "
+            f"{len(pairs_of(own, prompts))}"
+        )
+    if "diversity" not in scores:
+        told.append("diversity is left out: the real clips of what was asked do not differ")
+    if "caption_spread" not in scores:
+        twice = len(asked) < len(prompts)
+        why = "the real clips of what was asked do not differ" if twice else "no caption was asked twice"
+        told.append(f"caption_spread is left out: {why}")
+    return tuple(told)

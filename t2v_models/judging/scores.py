@@ -166,6 +166,8 @@ class Evaluation(Config):
     """Prompts that the model was asked in other words, and in which."""
     bounds: dict[str, Scores] = Field({})
     """Scores of the baselines on the same splits: the ceiling and the floors."""
+    left_out: dict[Split, tuple[str, ...]] = Field({}, exclude_if=not_)
+    """Figures that own clips were too few for, and why, a sentence each."""
     seconds: dict[Split, Seconds] = Field({})
     """Of each split; no score rests on them."""
 

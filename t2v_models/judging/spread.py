@@ -9,17 +9,23 @@ from t2v_models.judging.distances import Floats
 from t2v_models.judging.statistics import Score, delta
 from t2v_models.judging.truth import Judged
 
+SAME = 1e-9
+"""Variance of embeddings, whose length is 1, below which clips are one: the same one twice differs by rounding."""
+
 
 def diversity(judged: Judged, real: Judged) -> dict[str, Score]:
-    """Standard deviation of all clips over that of real clips of the same prompts; 1 as diverse, 0 all the same."""
+    """Standard deviation of all clips over that of real clips of the same prompts; 1 as diverse, 0 all the same.
+
+    Nothing where those are one clip.
+    """
     away, usual = (((seen.features - seen.features.mean(0)) ** 2).sum(1) for seen in (judged, real))
-    return {"diversity": _ratio(away, usual.mean(), [v.prompt for v in judged.verdicts])}
+    return _ratio("diversity", away, usual, [v.prompt for v in judged.verdicts])
 
 
 def caption_spread(judged: Judged, meaning: Callable[[str], Hashable], real: Judged) -> dict[str, Score]:
     """Standard deviation among clips of one caption, over that of all real clips; 0 where seeds change nothing.
 
-    Nothing where no caption has two clips.
+    Nothing where no caption has two clips, or those are one clip.
     """
     groups: dict[Hashable, list[int]] = {}
     for row, verdict in enumerate(judged.verdicts):
@@ -33,12 +39,15 @@ def caption_spread(judged: Judged, meaning: Callable[[str], Hashable], real: Jud
             seen = judged.features[group]
             away += (((seen - seen.mean(0)) ** 2).sum(1) * len(group) / (len(group) - 1)).tolist()
     usual = ((real.features - real.features.mean(0)) ** 2).sum(1)
-    return {"caption_spread": _ratio(np.array(away), usual.mean(), [judged.verdicts[row].prompt for row in rows])}
+    return _ratio("caption_spread", np.array(away), usual, [judged.verdicts[row].prompt for row in rows])
 
 
-def _ratio(away: Floats, usual: float, prompts: Sequence[str]) -> Score:
+def _ratio(name: str, away: Floats, usual: Floats, prompts: Sequence[str]) -> dict[str, Score]:
     """√(mean of squares / that of real ones), with the interval of its square; real ones are taken as known."""
-    value = float(away.mean()) / usual
-    square = delta(value, (away / usual - value) / len(away), prompts, minimum=0)
-    root = {name: math.sqrt(getattr(square, name)) for name in ("value", "low", "high")}
-    return square.model_copy(update=root)
+    if usual.mean() < SAME:
+        return {}
+    shares = away / usual.mean()
+    value = float(shares.mean())
+    square = delta(value, (shares - value) / len(shares), prompts, minimum=0)
+    root = {end: math.sqrt(getattr(square, end)) for end in ("value", "low", "high")}
+    return {name: square.model_copy(update=root)}

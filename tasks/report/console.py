@@ -129,6 +129,8 @@ def print_evaluation(evaluation: Evaluation) -> None:
         print_table(table)
         if split in evaluation.seconds:
             print(f"{split}: {evaluation.seconds[split]}")
+        for told in evaluation.left_out.get(split, ()):
+            print(textwrap.fill(f"{split}: {told}", WIDTH))
     for split, refusals in evaluation.refused.items():
         print(f"{split}: {refusals}")
     if lines := understood_as(evaluation.understood):
