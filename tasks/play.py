@@ -220,7 +220,10 @@ def _world(of: Source, prompt: str) -> World:
     if not of.data:
         return world_of([prompt], of.sampler.spec).rules
     if not of.data.truth:
-        raise LabError("the clips that the model learnt from are people's own, and nobody knows their truth")
+        raise LabError(
+            "the clips that the model learnt from are people's own, and nobody knows their truth: "
+            "t2v evaluate judges it beside real ones"
+        )
     return of.data.truth.rules
 
 

@@ -104,7 +104,7 @@ def plan(manifest: Manifest, model: ModelConfig, config: TrainConfig) -> str:
         shapes = "the shapes " + ", ".join(
             f"{s.name} ({len(rows):,}, {share:.0%} of batches)" for s, rows, share in each
         )
-    data = f"{len(manifest.captions):,} clips of {shapes} with {captions:,} captions"
+    data = f"{len(manifest.captions):,} clips of {shapes} with {captions:,} caption{'s' * (captions > 1)}"
     length = f"{config.steps:,} updates" if config.steps else f"{config.minutes:g} minutes"
     ranks = "1 process" if config.ranks == 1 else f"{config.ranks} processes"
     precision: str = launch.here(config, model).precision

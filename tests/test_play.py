@@ -195,6 +195,7 @@ def test_clips_of_people_are_not_judged_by_a_world_that_knows_their_captions(wor
     own = Player(one.name, dataclasses.replace(one.source, data=config))
     html = show([own], "circle moving up", 0, 1)
     assert "nothing can judge this prompt: the clips that the model learnt from are people" in html
+    assert "t2v evaluate judges it beside real ones" in html
     with pytest.raises(LabError, match="are people's own, and nobody knows their truth"):
         show([own, None], "circle moving up", 0, 1)
 

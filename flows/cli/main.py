@@ -3,7 +3,7 @@
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from pydantic import ValidationError
@@ -24,6 +24,10 @@ from flows.cli.tune import commands as tune_commands
 from t2v_models.config import LabError, in_words, near
 from t2v_models.files import check_writable
 from tasks.servers.runtime import WORK, to_try
+
+if TYPE_CHECKING:
+    from t2v_models.checkpoint import RunConfig
+    from t2v_models.shards.store import ClipStore
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -152,7 +156,6 @@ def train(
     """
     from t2v_models.checkpoint import RunConfig
     from t2v_models.shards.buckets import mix_of
-    from t2v_models.shards.in_place import tars_in_place
     from t2v_models.shards.opened import open_data
     from t2v_models.training.config import TrainConfig
     from t2v_models.training.launch import check_ranks
@@ -167,19 +170,27 @@ def train(
         out = Path("runs") / f"{_called(data)}-{model}"
         check_writable(out, "give --out, for the run would go to")
     # before the server is started: a missing dataset, or a model that cannot be built for it, is said at once
-    manifest = open_data(data, work / "cache", cache_gib, out).manifest
-    RunConfig.of(manifest, config, seed, training.mix, training.augment).build()
+    store = open_data(data, work / "cache", cache_gib, out)
+    started = RunConfig.of(store.manifest, config, seed, training.mix, training.augment)
+    started.build()
     from tasks.servers.runtime import prefect_api
 
     with prefect_api(work):
         from flows.train import train as train_flow
 
         train_flow(data, config, training, out, work)
-    example = to_try(work, "generate", str(out), manifest.config.prompts[0], "--out", "clip.mp4")
-    print(f"trained {out}: try {example}")
-    if not tars_in_place(data):  # no judge learns from these
-        print(f"how often it does as asked: {to_try(work, 'evaluate', str(out))}")
+    print(_what_next(started, store, out, work))
     print_json(as_json, {"run": str(out), "data": str(data)})
+
+
+def _what_next(run: "RunConfig", store: "ClipStore", out: Path, work: Path) -> str:
+    """Commands for a model that was trained; it is not judged where that was said when training began."""
+    from t2v_models.training.validation import unwatched
+
+    lines = [f"trained {out}: try {to_try(work, 'generate', str(out), run.dataset.prompts[0], '--out', 'clip.mp4')}"]
+    if not unwatched(run, store):
+        lines.append(f"how often it does as asked: {to_try(work, 'evaluate', str(out))}")
+    return "\n".join(lines)
 
 
 def _called(data: str) -> str:

@@ -156,7 +156,8 @@ def page(
     with blocks:
         gr.HTML(
             "<h1>Playground</h1><p>Ask for a motion and watch. The reader draws the path it saw on every clip and says "
-            "whether it is the motion you asked for; no network judges.</p>",
+            "whether it is the motion you asked for; no network judges. Of a model of your own clips nobody knows what "
+            "is right: <code>t2v evaluate RUN</code> judges it beside real ones.</p>",
             elem_classes="masthead",
         )
         with gr.Row(equal_height=True):
