@@ -13,7 +13,7 @@ from t2v_models.judging import learnt, proof
 from t2v_models.judging.encoders import Encoders, train
 from t2v_models.judging.learnt import KEPT, Bounds, reference_of
 from t2v_models.judging.metrics import METRICS
-from t2v_models.judging.own_clips import CONTROLS, OwnClips, nearest_to
+from t2v_models.judging.own_clips import CONTROLS, Frames, OwnClips, nearest_to
 from t2v_models.judging.reference import Reference, left_out
 from t2v_models.judging.scores import EvaluateConfig, pleases
 from t2v_models.judging.statistics import Score
@@ -163,6 +163,19 @@ def test_the_nearest_training_clip_is_found_with_its_distance() -> None:
     rows, far = nearest_to(points, known)
     table = ((points[:, None] - known) ** 2).mean(2)
     assert np.array_equal(rows, table.argmin(1)) and np.allclose(far, np.sqrt(table.min(1)), atol=1e-6)
+
+
+def test_a_copy_that_is_darker_or_a_little_aside_is_one(learnt_judge: tuple[Reference, Bounds]) -> None:
+    reference, _ = learnt_judge
+    prompts = list(reference.own.training_captions[:40])
+    copies = reference.own.training.frames(reference.own.training_rows[:40])
+
+    def rate(clips: Frames) -> float:
+        return reference.figures(*[reference.judge(clips, prompts, range(40))] * 2)["copy_rate"].value
+
+    for changed in (copies - 8, np.roll(copies, 1, axis=3)):
+        assert rate(changed) > 0.9
+    assert rate(CONTROLS["oracle"](reference.own, prompts, range(40))) < 0.2
 
 
 def test_words_that_were_never_trained_say_nothing() -> None:

@@ -30,6 +30,8 @@ LEAST_CLIPS, LEAST_VALIDATION, LEAST_CAPTIONS = 100, 8, 4
 """Fewer clips in all, or for validation, or captions that differ in meaning, and nothing is judged."""
 LEFT_OUT = "no figure of samples is told (own caption, own clip, motion, sharpness, variety, distances, copies, loss)"
 """What a dataset without a judge goes without."""
+MOVED = 2
+"""px at 32 px, down and across together, by which a copy of a clip may lie aside."""
 BLUR = 1 / 24
 """Standard deviation of the blur of blurred clips, of the frame's side."""
 
@@ -166,6 +168,19 @@ def nearest_to(points: NDArray[np.float32], known: NDArray[np.float32]) -> tuple
         rows.append(table.argmin(1))
         far.append(((part - known[rows[-1]]) ** 2).mean(1, dtype=np.float64))  # a difference of large sums is noise
     return np.concatenate(rows), np.sqrt(np.concatenate(far))
+
+
+def even(points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Thumbnails `(n, pixels)` without the brightness of each clip."""
+    return points - points.mean(1, keepdims=True)
+
+
+def nearest_copy(views: Views, known: NDArray[np.float32]) -> NDArray[np.float64]:
+    """How far each clip, moved by `MOVED` px at most, is from the nearest of `even` thumbnails `(m, d)`: a copy that is
+    brighter or a little aside is one."""
+    ways = [(y, x) for y in range(-MOVED, MOVED + 1) for x in range(-MOVED, MOVED + 1) if abs(y) + abs(x) <= MOVED]
+    far = [nearest_to(even(thumbnails(np.roll(views, way, (3, 4)))), known)[1] for way in ways]
+    return np.asarray(np.min(far, axis=0))
 
 
 Control = Callable[[OwnClips, Sequence[str], Sequence[int]], Frames]

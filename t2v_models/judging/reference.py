@@ -20,7 +20,7 @@ from t2v_models.judging.distances import DISTANCES, LEAST_BLOCK, Floats, distanc
 from t2v_models.judging.encoders import VIEWS, WIDTH, Encoders
 from t2v_models.judging.memorisation import copy_rate
 from t2v_models.judging.metrics import summarise
-from t2v_models.judging.own_clips import OwnClips, nearest_to, thumbnails
+from t2v_models.judging.own_clips import OwnClips, even, nearest_copy, thumbnails
 from t2v_models.judging.spread import caption_spread, diversity
 from t2v_models.judging.statistics import Score
 from t2v_models.judging.truth import Judged
@@ -64,13 +64,13 @@ class Reference:
 
     @cached_property
     def known(self) -> NDArray[np.float32]:
-        """The training clips as thumbnails."""
-        return thumbnails(self.own.training_views)
+        """The training clips as even thumbnails."""
+        return even(thumbnails(self.own.training_views))
 
     @cached_property
     def unseen(self) -> Floats:
         """Distances of the validation clips from the nearest training clips."""
-        return nearest_to(self.beside.real.thumbnails, self.known)[1]
+        return nearest_copy(self.beside.real.views, self.known)
 
     @cached_property
     def said(self) -> list[str]:
@@ -93,7 +93,7 @@ class Reference:
         """Verdicts, and embeddings of both views side by side."""
         found = Seen.of(frames)
         embeddings, asked = self.encoders.see(found.views), self.encoders.read(prompts)
-        far = nearest_to(found.thumbnails, self.known)[1]
+        far = nearest_copy(found.views, self.known)
         numbers = self.beside.numbers(found, prompts, seeds)
         verdicts = [
             Verdict.model_validate(
