@@ -161,8 +161,8 @@ _SHARES = (
     Metric("teleport", "jumps", "steps longer than twice the longest real step of the same prompt; moving clips",
            "share", False, compute=lambda e: teleport(e.verdicts, e.real) if e.paths else None),
     Metric("copy_rate", "copies", "valid clips as near to a training clip as the nearest 1 % of unseen real clips; "
-           "real: 1 %; of own clips at 16 px, brighter, darker or up to 2 of 32 px aside too, but not mirrored, blurred, "
-           "later or farther aside", "share", False,
+           "real: 1 %; of own clips at 16 px, brighter, darker or up to 2 of 32 px aside too, but not mirrored, "
+           "blurred, later or farther aside", "share", False,
            compute=lambda e: e.others.get("copy_rate"), judge=None),
     Metric("refused", "refused", "prompts that the model does not take, such as those with words it was never taught; "
            "they have no clips, and all other figures are of the rest", "share", False,
