@@ -172,7 +172,7 @@ def nearest_to(points: NDArray[np.float32], known: NDArray[np.float32]) -> tuple
 
 def even(points: NDArray[np.float32]) -> NDArray[np.float32]:
     """Thumbnails `(n, pixels)` without the brightness of each clip."""
-    return points - points.mean(1, keepdims=True)
+    return np.asarray(points - points.mean(1, keepdims=True))
 
 
 def nearest_copy(views: Views, known: NDArray[np.float32]) -> NDArray[np.float64]:
