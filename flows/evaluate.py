@@ -8,7 +8,7 @@ from prefect.runtime import flow_run
 
 from t2v_models import files
 from t2v_models.judging.features import features_digest
-from t2v_models.judging.reference import left_out
+from t2v_models.judging.left_out import left_out
 from t2v_models.judging.scores import (
     SUITE_VERSION,
     EvaluateConfig,

@@ -8,7 +8,7 @@ clip of the caption is nearer than other real clips, motion, sharpness, copies o
 The judge is proven on real clips before it judges any other (`proof`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2v_models.judging.beside import Beside, Seen
-from t2v_models.judging.distances import DISTANCES, LEAST_BLOCK, Floats, distances
+from t2v_models.judging.distances import LEAST_BLOCK, Floats, distances
 from t2v_models.judging.encoders import VIEWS, WIDTH, Encoders
 from t2v_models.judging.memorisation import copy_rate
 from t2v_models.judging.metrics import summarise
@@ -165,23 +165,3 @@ def pairs_of(own: OwnClips, prompts: Sequence[str]) -> list[tuple[int, int, int]
     half = len(asked) // 2
     found = [(waiting[meanings[place]].pop(), place) for place in asked[half:] if waiting[meanings[place]]]
     return [(row, one, other) for one, (row, other) in zip(asked[:half], found, strict=False)]
-
-
-def left_out(own: OwnClips, prompts: Sequence[str], scores: Mapping[str, Score]) -> tuple[str, ...]:
-    """Figures that the judged clips of these prompts do not have, and why, a sentence each."""
-    asked = {own.config.meaning(prompt) for prompt in prompts}
-    kept = [own.config.meaning(caption) in asked for caption in own.captions]
-    told = []
-    if "nn2_appearance" not in scores:
-        told.append(
-            f"distances ({', '.join(DISTANCES)}) are left out: they take {2 * LEAST_PAIRS} clips kept for validation "
-            f"whose captions were asked, and a judged clip for each of half of them; here are {sum(kept)} and "
-            f"{len(pairs_of(own, prompts))}"
-        )
-    if "diversity" not in scores:
-        told.append("diversity is left out: the real clips of what was asked do not differ")
-    if "caption_spread" not in scores:
-        twice = len(asked) < len(prompts)
-        why = "the real clips of what was asked do not differ" if twice else "no caption was asked twice"
-        told.append(f"caption_spread is left out: {why}")
-    return tuple(told)
