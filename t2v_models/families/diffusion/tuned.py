@@ -152,10 +152,7 @@ class Tuned(PacedModel):
 
     def new_optimizers(self) -> dict[str, Optimizer]:
         """One."""
-        optimizers: dict[str, Optimizer] = {
-            "denoiser": AdamW(self.denoiser.parameters(), self.config.lr, (0.9, 0.98), weight_decay=0.0)
-        }
-        return optimizers
+        return {"denoiser": AdamW(self.denoiser.parameters(), self.config.lr, (0.9, 0.98), weight_decay=0.0)}
 
     def training_step(self, batch: Batch, step: int, progress: float) -> Metrics:
         """One step; the very first keeps the clip, the first of its batch."""

@@ -181,8 +181,7 @@ def by_muon(network: nn.Module, ends: tuple[str, ...], muon_lr: float, lr: float
     named = dict(network.named_parameters())
     hidden = [w for name, w in named.items() if w.ndim > 1 and not any(end in name for end in ends)]
     inside = {id(weight) for weight in hidden}
-    optimizer = Muon(hidden, [w for w in named.values() if id(w) not in inside], muon_lr, lr, BETAS)
-    return optimizer
+    return Muon(hidden, [w for w in named.values() if id(w) not in inside], muon_lr, lr, BETAS)
 
 
 def _pictures(clips: Tensor) -> Tensor:
