@@ -34,16 +34,20 @@ def in_turns(
     return {name: statistics.median(found[1:]) for name, found in times.items()}
 
 
-def tell(figure: Figure) -> None:
-    """Print a figure as one line of JSON, with the commit, the machine, its load now and the versions that matter."""
+def about_here() -> Figure:
+    """The commit, the machine, its load now and the versions that matter."""
     here = Path(__file__).parent
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True).stdout
-    about = {
+    return {
         "commit": commit.strip(), "machine": platform.processor() or platform.machine(), "cores": os.cpu_count(),
         "load": os.getloadavg()[0], "versions": {m.__name__: m.__version__ for m in (np, pa, torch)},
     }  # fmt: skip
+
+
+def tell(figure: Figure) -> None:
+    """Print a figure as one line of JSON, with where it was measured: here and now, if it does not say."""
     rounded = {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in figure.items()}
-    print(json.dumps(rounded | about), flush=True)
+    print(json.dumps(rounded | {k: v for k, v in about_here().items() if k not in figure}), flush=True)
 
 
 def run(groups: Mapping[str, Group], description: str) -> None:
