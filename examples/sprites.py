@@ -10,9 +10,9 @@
 The sprites are those of the game "The Battle for Wesnoth" by its many artists (GPL-2 or later); nothing of them is kept
 here. Pictures `horseman-se-run-1.png`, `-2`, ... become `human-loyalists-horseman-se-run.webp`, 10 frames of a second
 on white, with the caption "human loyalists horseman run": a unit and what it does. Where it looks is not said, so many
-captions have several clips. All clips in which one unit attacks, or moves, dies, idles, are one group in `list.csv`: of
-what is kept for validation the verb was seen of other units, but never of this one. The column `verb` is for
-`examples/verbs.py`, which judges by motion whether a clip shows it.
+captions have several clips. All clips in which one unit attacks, or moves, dies, idles, are one group in `list.csv`,
+men and women alike: of what is kept for validation the verb was seen of other units, but never of this one. The columns
+`unit` and `verb` are for `examples/verbs.py`, which judges by motion whether a clip shows the verb.
 """
 
 import argparse
@@ -29,6 +29,8 @@ FRAMES, FRAME_MS = 10, 100
 LEAST = 3
 """Pictures of a clip; fewer do not move."""
 LOOKS = {"n", "s", "ne", "nw", "se", "sw", "north", "south"}
+VARIANTS = {"female"}
+"""Words of a unit that has the same movements without them."""
 VERBS = {
     "attack": "arms attack axe bite blade bow charge claws crossbow dagger fire flame halberd hammer impact javelin "
               "kick launch lightning mace magic melee pierce pincer pike punch ranged slash sling spear staff stinger "
@@ -51,16 +53,17 @@ def sequences(folder: Path) -> dict[Path, list[Path]]:
     return {name: [found[k] for k in sorted(found)] for name, found in sorted(numbered.items()) if len(found) >= LEAST}
 
 
-def said_of(name: Path) -> tuple[str, str, str] | None:
-    """Caption, group and verb of a name; None where it has no verb. The first word is always of the unit."""
+def said_of(name: Path) -> tuple[str, str, str, str] | None:
+    """Caption, group, unit and verb of a name; None where it has no verb. The first word is always of the unit."""
     words = [word for word in re.split(r"[-+_]", re.sub(r"\d+$", "", name.name)) if word not in LOOKS]
     at = next((i for i, word in enumerate(words) if i and word in VERB_OF), None)
     if at is None:
         return None
     parts = name.parts
     kin = parts[parts.index("units") + 1] if len(parts) > parts.index("units") + 2 else ""
-    unit, verb = [*kin.split("-"), *words[:at]], VERB_OF[words[at]]
-    return " ".join([*unit, *words[at:]]).strip(), " ".join([*unit, verb]).strip(), verb
+    full, verb = [*kin.split("-"), *words[:at]], VERB_OF[words[at]]
+    unit = " ".join(word for word in full if word not in VARIANTS).strip()
+    return " ".join([*full, *words[at:]]).strip(), f"{unit} {verb}", unit, verb
 
 
 def animated(pictures: Sequence[Path]) -> bytes:
@@ -92,7 +95,7 @@ def main() -> None:
             "wesnoth-1.16-data into"
         )
     asked.out.mkdir(parents=True, exist_ok=True)
-    rows = [("path", "caption", "group", "verb")]
+    rows = [("path", "caption", "group", "unit", "verb")]
     for name, pictures in found.items():
         units = name.parts.index("units")
         file = "-".join(dict.fromkeys([*name.parts[units + 1 : -1], name.name])) + ".webp"

@@ -63,10 +63,10 @@ def test_sprites_become_clips_of_units_and_verbs(tmp_path: Path) -> None:
     done = subprocess.run([*command, tmp_path / "game", tmp_path / "clips"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "") and "3 clips with 3 captions" in done.stdout
     assert (tmp_path / "clips" / "list.csv").read_text().splitlines() == [
-        "path,caption,group,verb", "drakes-fire-fly.webp,drakes fire fly,drakes fire move,move",
-        "drakes-fire-takeoff.webp,drakes fire takeoff,drakes fire move,move",
-        "human-magi-mage+female-se-magic-attack.webp,human magi mage female magic attack,human magi mage female attack,"
-        "attack",
+        "path,caption,group,unit,verb", "drakes-fire-fly.webp,drakes fire fly,drakes fire move,drakes fire,move",
+        "drakes-fire-takeoff.webp,drakes fire takeoff,drakes fire move,drakes fire,move",
+        "human-magi-mage+female-se-magic-attack.webp,human magi mage female magic attack,human magi mage attack,"
+        "human magi mage,attack",
     ]  # fmt: skip
     film = Image.open(tmp_path / "clips" / "drakes-fire-fly.webp")
     shown = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(film)]

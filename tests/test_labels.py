@@ -1,6 +1,7 @@
 """The classifier of clips by how they move."""
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -54,6 +55,11 @@ def test_verbs_of_real_clips_of_copies_and_of_an_archive(
     told = dict(line.split("  ")[-2:] for line in capsys.readouterr().out.splitlines()[1:])
     share = {name.strip(): float(score.split()[0]) for name, score in told.items()}
     assert share["oracle"] > 95 and share["mirrored"] > 95 and share["frozen"] < 60 and share["noise"] < 60
+    units = [f"{row},{row.split()[1]}" for row in rows]  # all colours are trained
+    table.write_text("\n".join(["caption,verb,unit", *units]))
+    script().main()
+    for line in capsys.readouterr().out.splitlines()[1:]:
+        assert re.fullmatch(r".*  (.+ \(n = \d+\)); of units that were trained \1", line), line
     deaf = [f"{caption},{caption.split()[1]}" for caption in CAPTIONS]  # colours
     wrong = {
         "has no column 'verb'": "caption,label\n" + "\n".join(rows),

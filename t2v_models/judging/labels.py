@@ -25,8 +25,10 @@ LARGEST = 4.0
 
 def movement(views: Views) -> Floats:
     """How clips move, `(n, k)`: over time the ink, its place and width, its changes from the frame before and from the
-    first one, all over the usual ink; and where changes lie."""
-    ink = 1 - views.mean(2, dtype=np.float32) / 255  # (n, t, h, w)
+    first one, all over the usual ink; and where changes lie. Ink is the distance from the usual colour of the rim."""
+    rim = np.concatenate([views[..., [0, -1], :], views[..., [0, -1]].swapaxes(-1, -2)], -2)  # (n, t, 3, 4, side)
+    ground = np.median(rim, axis=(1, 3, 4)).astype(np.float32)[:, None, :, None, None]
+    ink = np.abs(views - ground).mean(2) / 255  # (n, t, h, w)
     n, t = ink.shape[:2]
     place, mass = np.arange(SIZE) + 0.5, ink.sum((2, 3)) + 1e-6
     usual = mass.mean(1, keepdims=True)
