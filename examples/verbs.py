@@ -36,6 +36,8 @@ class Said(NamedTuple):
 def said_by(table: Path) -> dict[str, Said]:
     """What every caption says."""
     found: dict[str, Said] = {}
+    if not table.is_file():
+        raise LabError(f"there is no table {table}: give the one that was ingested, as examples/sprites.py wrote it")
     with table.open(newline="") as file:
         rows = csv.DictReader(file)
         if missing := {"caption", "verb"} - set(rows.fieldnames or ()):

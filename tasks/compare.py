@@ -53,7 +53,7 @@ def compared(folders: Sequence[Path], work: Path | None = None) -> list[Side]:
         for name, folder, found in zip(names, folders, judged, strict=True)
     ]
     for side in sides[1:]:
-        _check_pair(sides[0], side)
+        check_pair(sides[0], side)
     if not shared_splits(sides):
         raise LabError("these runs share no split: evaluate them on the same splits with 't2v evaluate RUN --split s0'")
     return sides
@@ -92,7 +92,7 @@ def _side(name: str, folder: Path, judged: JudgedRun) -> Side:
     )  # fmt: skip
 
 
-def _check_pair(base: Side, other: Side) -> None:
+def check_pair(base: Side, other: Side) -> None:
     """Raises: LabError: what one judge said cannot be set against what another one said, nor clips of other sizes."""
     judges = [(side.evaluation.reader, side.evaluation.suite) for side in (base, other)]
     if judges[0] != judges[1]:
@@ -100,6 +100,11 @@ def _check_pair(base: Side, other: Side) -> None:
         raise LabError(
             f"{base.name} was judged by reader {reader} and suite {suite}, {other.name} by reader {other_reader} and "
             f"suite {other_suite}: run 't2v evaluate' again for the older one"
+        )
+    if "own" in base.evaluation.scores and base.evaluation.data != other.evaluation.data:
+        raise LabError(
+            f"{base.name} and {other.name} were judged beside other clips of people's own, each by what its judge "
+            "learnt from them: evaluate both with --like and the same dataset"
         )
     sizes = [next(iter(side.clips.values()))[0].frames.shape[:3] for side in (base, other)]
     if sizes[0] != sizes[1]:
@@ -117,15 +122,19 @@ def print_differences(sides: Sequence[Side]) -> None:
         for split in shared_splits(sides):
             title = f"{split}: {other.name} minus {base.name}"
             table = Table(box=SIMPLE, title=title, title_justify="left")
-            for head in ("figure", base.name, other.name, "difference", "95 % interval", "clips", ""):
+            real = base.evaluation.bounds.get(CEILING, {}).get(split, {})
+            for head in ("figure", base.name, other.name, "difference", "95 % interval", "clips", "real", ""):
                 table.add_column(head, justify="left" if head in ("figure", "") else "right")
             for d in differences(base.verdicts[split], other.verdicts[split]):
                 table.add_row(
                     d.metric, shown(d.metric, d.first), shown(d.metric, d.second), shown(d.metric, d.gap.value),
                     interval(d.metric, d.gap), " and ".join(f"{n:,}" for n in dict.fromkeys(d.clips)),
+                    shown(d.metric, real[d.metric].value) if d.metric in real else "",
                     word_of(d, other, split).replace("even", ""),
                 )  # fmt: skip
             print_table(table)
+        if base.evaluation.prompts != other.evaluation.prompts:
+            print(f"{base.name} and {other.name} were asked other prompts: figures differ for that reason as well")
     for side in sides:
         for split, refusals in side.evaluation.refused.items():
             print(f"{side.name} on {split}: {refusals}")

@@ -18,7 +18,7 @@ from t2v_models.judging.features import features_digest
 from t2v_models.judging.figures import best_first
 from t2v_models.judging.learnt import Bounds, reference_of
 from t2v_models.judging.own_clips import CONTROLS
-from t2v_models.judging.proof import controls_of
+from t2v_models.judging.proof import apart, controls_of
 from t2v_models.judging.real_cache import cached_real
 from t2v_models.judging.reference import Reference
 from t2v_models.judging.scores import SUITE_VERSION, EvaluateConfig, Evaluation, Seconds, table_rows
@@ -70,6 +70,8 @@ def judge_split(
             timed = replace(who, sample=sampling.around(who.sample))
             judge = learnt[0] if learnt else _truth(who, split)
             judged, frames = _judge(timed, judge, asked, {*shown, *chance}, tell)
+            if who.own:
+                judged = apart(who.own, who.source, judged)
         with files.atomic(out / "verdicts.parquet") as file:
             pq.write_table(table([_told(who, verdict) for verdict in judged.verdicts]), file)
         some = np.stack([frames[i] for i in shown])

@@ -49,7 +49,7 @@ def gate(work: Path, who: Subject, evaluation: Evaluation, config: GateConfig) -
         champion = champion_of(store, version.name)
         config = config.of(evaluation.scores)
         ceiling = evaluation.bounds.get(CEILING)
-        figures, judged = figures_of(evaluation.scores, ceiling), _judged(who.data, evaluation)
+        figures, judged = figures_of(evaluation.scores, ceiling), judged_on(who.data, evaluation)
         if version.tags.get(JUDGED_TAG) == judged:  # other splits of the same weights, judged the same way, still count
             figures = _unpacked(version.tags[SCORES_TAG]) | figures
         tags = {SCORES_TAG: _packed(figures), JUDGED_TAG: judged}
@@ -86,14 +86,23 @@ def _decision(
     return decide(figures, _unpacked(champion.tags[SCORES_TAG]), floor, config)
 
 
-def _judged(data: DataConfig, evaluation: Evaluation) -> str:
+def judged_on(data: DataConfig, evaluation: Evaluation) -> str:
     """Everything that decides what a score means, in words; how many clips there were is in its interval."""
     held = f"{', '.join(data.hold_out) or 'nothing'} held out"
     coverage = f", coverage {found}" if (found := getattr(data, "coverage", None)) else ""
     bands = ", bands" if getattr(data, "bands", False) else ""
     world = data.world if data.truth else f"{data.world} {data.digest}"
-    clips = f"{world}, {data.spec.sides} px, {data.spec.frames} frames, {held}{coverage}{bands}"
+    clips = f"{world}, {data.spec.sides} px, {data.spec.frames} frames, {held}{coverage}{bands}{_background(data)}"
     return f"{clips}, by reader {evaluation.reader} and suite {evaluation.suite}"
+
+
+def _background(data: DataConfig) -> str:
+    """As `, striped background, drifting, named`; empty where it is plain."""
+    option = getattr(data, "background", "plain")
+    if option == "plain":
+        return ""
+    more = {"drifting": "drifting", "background_named": "named"}
+    return ", ".join(["", f"background {option}", *(word for key, word in more.items() if getattr(data, key))])
 
 
 def _packed(figures: Figures) -> str:

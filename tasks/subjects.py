@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from t2v_models import checkpoint
 from t2v_models.clips.spec import ClipSpec, in_a_row
-from t2v_models.config import LabError, in_words
+from t2v_models.config import LabError, in_words, near
 from t2v_models.judging.baselines import BASELINES, CEILING, real
 from t2v_models.judging.own_clips import CONTROLS, OwnClips
 from t2v_models.judging.scores import EvaluateConfig, Refusals
@@ -107,6 +107,8 @@ def _subject(run: Path | str, data: DatasetConfig | None, own: Path | None, wish
     if own and str(run) in CONTROLS and not Path(run).exists():
         clips = _own_clips(own, wishes)
         return Subject(str(run), str(run), 0, clips.config, partial(CONTROLS[str(run)], clips), own=clips)
+    if own and str(run) in BASELINES and not Path(run).exists():
+        raise LabError(f"own clips have no baseline {run}: {near(str(run), CONTROLS)}")
     who = source(run, data)
     if isinstance(who.sampler, Archive):
         return _archive_of_own(who.sampler, own, wishes) if own else _archive(who.sampler, data)

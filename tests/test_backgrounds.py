@@ -134,6 +134,9 @@ def test_captions_name_the_background_on_request() -> None:
     ]
     wrong = world.read(frames, [world.parse(caption) for caption in others])
     assert all(r.right and not r.success and r.fault.startswith("the background is ") for r in wrong)
+    one = "circle moving up then moving left on a striped background"
+    for said in (one.replace(" on a", "  ON\ta "), one.replace(" on", ", on") + ".", one.replace(" ", "\n")):
+        assert world.parse(said) == world.parse(one) and config.split_of(said) == "s2"
     with pytest.raises(LabError, match="does not end with its background: say 'on a plain background' or"):
         world.parse("circle moving up then moving left")
     with pytest.raises(LabError, match="does not end with its background: say 'on a striped background'"):

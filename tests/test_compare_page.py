@@ -16,7 +16,7 @@ from t2v_models.judging.verdicts import Verdict
 from t2v_models.leaderboard.compare import by_change, differences
 from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.worlds.splits import Split
-from tasks.compare import compared, markdown_table, print_differences
+from tasks.compare import check_pair, compared, markdown_table, print_differences
 from tasks.report.compare_page import Side, write_comparison_page
 from tasks.report.page import Clip
 from tests.judged import evaluated, trained
@@ -166,7 +166,7 @@ def test_an_evaluation_is_found_under_the_name_that_it_was_given(
         compared([one, data])
 
 
-def own_side(name: str, right: int, refused: dict[Split, Refusals]) -> Side:
+def own_side(name: str, right: int, refused: dict[Split, Refusals], data: str = "one", prompts: str = "") -> Side:
     """A model of own clips of which so many of 100 are nearest to their captions, where 80 of real ones are."""
     verdicts = [
         Verdict(asked="bell off", shown="bell off", valid=True, reason="", prompt="bell off", split="own", seed=i,
@@ -176,8 +176,9 @@ def own_side(name: str, right: int, refused: dict[Split, Refusals]) -> Side:
     ]  # fmt: skip
     scores, bounds = ({"own": {"r_precision_1": wilson(hits, 100)}} for hits in (right, 80))
     evaluation = Evaluation(
-        name=name, source=name, config=EvaluateConfig(), scores=scores, bounds={"oracle": bounds}, refused=refused
-    )
+        name=name, source=name, data=data, config=EvaluateConfig(), prompts=prompts, scores=scores,
+        bounds={"oracle": bounds}, refused=refused,
+    )  # fmt: skip
     clips = [Clip(np.zeros((6, 16, 16, 3), np.uint8), verdict) for verdict in verdicts[:1]]
     return Side(name, Path(name), evaluation, {"own": verdicts}, {"own": clips}, 10, {})
 
@@ -194,3 +195,15 @@ def test_own_clips_are_told_by_their_own_judge(tmp_path: Path, capsys: pytest.Ca
     assert re.search(r"r_precision_1 .* 70.0 % .* better", said) and re.search(r"r_precision_1 .* above real", said)
     assert "two on own: refused 1 of 43" in said
     assert text.count("above real") == 2  # on its card and in the table of figures
+
+
+def test_own_clips_of_two_datasets_are_not_compared_and_other_prompts_are_told(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    one, easy, stranger = own_side("one", 30, {}), own_side("easy", 70, {}, prompts="half"), own_side("two", 9, {}, "b")
+    check_pair(one, easy)
+    with pytest.raises(LabError, match="one and two were judged beside other clips of people's own"):
+        check_pair(one, stranger)
+    print_differences([one, easy])
+    said = capsys.readouterr().out
+    assert "one and easy were asked other prompts" in said and re.search(r"r_precision_1 .* 80.0 %", said)

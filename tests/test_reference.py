@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -14,7 +15,7 @@ from t2v_models.judging.encoders import Encoders, train
 from t2v_models.judging.learnt import KEPT, Bounds, reference_of
 from t2v_models.judging.left_out import left_out
 from t2v_models.judging.metrics import METRICS
-from t2v_models.judging.own_clips import CONTROLS, Frames, OwnClips, nearest_to
+from t2v_models.judging.own_clips import CONTROLS, OF_THE_OWN, Frames, OwnClips, inner, nearest_copy, nearest_to
 from t2v_models.judging.reference import Reference
 from t2v_models.judging.scores import EvaluateConfig, pleases
 from t2v_models.judging.statistics import Score
@@ -56,7 +57,7 @@ def test_what_no_learning_is_needed_for_is_as_it_must_be(learnt_judge: tuple[Ref
     assert figures["frozen"]["energy"] == 0 and figures["reversed"]["energy"] == figures["oracle"]["energy"]
     assert figures["copied"]["copy_rate"] == 1
     assert figures["blurred"]["sharpness"] < figures["oracle"]["sharpness"] < figures["noise"]["sharpness"]
-    assert figures["oracle"]["diversity"] == 1
+    assert figures["oracle"]["diversity"] == pytest.approx(1)
     assert figures["reversed"]["r_precision_motion"] < figures["oracle"]["r_precision_motion"]
     assert figures["unordered"]["r_precision_appearance"] > figures["noise"]["r_precision_appearance"]
     assert all(METRICS[name].judge in (None, "reference") for name in figures["oracle"])
@@ -128,6 +129,23 @@ def test_ceiling_and_floors_are_of_the_prompts_that_were_judged(learnt_judge: tu
     assert {bound["r_precision_1"].n for bound in found.values()} == {len(easy)} != {len(own.captions)}
 
 
+def test_a_real_clip_is_never_set_beside_itself(tmp_path: Path) -> None:
+    said = [f"{CAPTIONS[i % 16]} number {i}" if i % 2 else CAPTIONS[i % 16] for i in range(160)]
+    own = OwnClips.of(owned(tmp_path, 160, captions=said))
+    reference, numbered = Reference(own, Encoders.fresh(own.captions)), [c for c in own.captions if "number" in c]
+    found = proof.controls(reference, lambda share, note: None)
+    with_others = len(own.captions) - len(numbered)
+    assert 0 < with_others < len(own.captions)
+    for name, figures in found.items():
+        n = with_others if name in OF_THE_OWN else len(own.captions)
+        assert {figures[key].n for key in proof.BESIDE} == {n}, name
+    assert found["oracle"]["own_rmse"].value > 0 and found["oracle"]["motion_corr"].value < 0.99
+    told = left_out(own, own.captions, found["oracle"])[0]
+    assert f"of real clips are of {with_others} of {len(own.captions)} prompts" in told
+    alone = proof.controls(reference, lambda share, note: None, numbered)["oracle"]
+    assert not {*proof.BESIDE} & {*alone} and alone["r_precision_1"].n == len(numbered)
+
+
 @pytest.mark.filterwarnings("error")
 def test_figures_that_are_left_out_are_named_with_why(learnt_judge: tuple[Reference, Bounds]) -> None:
     reference, bounds = learnt_judge
@@ -174,9 +192,22 @@ def test_a_copy_that_is_darker_or_a_little_aside_is_one(learnt_judge: tuple[Refe
     def rate(clips: Frames) -> float:
         return reference.figures(*[reference.judge(clips, prompts, range(40))] * 2)["copy_rate"].value
 
-    for changed in (copies - 8, np.roll(copies, 1, axis=3)):
-        assert rate(changed) > 0.9
+    beside = np.pad(copies, [(0, 0)] * 3 + [(1, 0), (0, 0)])[:, :, :, :-1]  # a black column where it came in
+    for changed in (copies - 8, 0.7 * copies, 128 + 0.6 * (copies - 128.0), beside):
+        assert rate(changed.round().astype(np.uint8)) > 0.9
     assert rate(CONTROLS["oracle"](reference.own, prompts, range(40))) < 0.2
+
+
+def test_a_copy_between_two_pixels_is_nearer_than_by_whole_ones() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (8, 10, 36, 32, 3)).astype(np.uint8)
+    views = np.stack([[cv2.blur(frame, (5, 5)) for frame in clip] for clip in noise]).transpose(0, 1, 4, 2, 3)[
+        ..., 2:34, :
+    ]
+    known, right = inner(views), np.roll(views, 1, 4)
+    half = ((views.astype(int) + right) // 2).astype(np.uint8)
+    assert nearest_copy(right, known).max() == 0
+    assert (nearest_copy(half, known) < 0.5 * nearest_to(inner(half), known)[1]).all()
+    assert nearest_copy(views[:4], known[4:]).min() > 1
 
 
 def test_words_that_were_never_trained_say_nothing() -> None:
@@ -229,6 +260,22 @@ def test_a_model_that_hears_nothing_is_no_first_champion(learnt_judge: tuple[Ref
     assert not refused.promoted and taken.promoted
 
 
+def test_a_model_that_flickers_or_does_not_move_is_no_first_champion(learnt_judge: tuple[Reference, Bounds]) -> None:
+    reference, bounds = learnt_judge
+    prompts = reference.own.asked(1)
+    seeds, floor = range(len(prompts)), figures_of({"own": bounds["unconditional"]})
+    real = CONTROLS["oracle"](reference.own, prompts, seeds)
+    flicker = (real.astype(int) + np.resize([0, -60], real.shape[1])[:, None, None, None]).clip(0, 255).astype(np.uint8)
+    config = GateConfig().of({"own": {}})
+    assert "own/energy_match" in config.guarded
+    beside = reference.judge(real, prompts, seeds)
+    for clips, taken in ((real, True), (flicker, False), (CONTROLS["frozen"](reference.own, prompts, seeds), False)):
+        figures = reference.figures(reference.judge(clips, prompts, seeds), beside)
+        figures["r_precision_1"] = bounds["oracle"]["r_precision_1"]  # however it pleases the judge
+        decision = decide(figures_of({"own": figures}), None, floor, config)
+        assert decision.promoted == taken and ("moves too unlike real clips" in decision.reason) != taken
+
+
 def test_the_floor_is_as_often_right_as_anything_deaf_can_be(tmp_path: Path) -> None:
     said = [CAPTIONS[0] if i % 5 < 3 else CAPTIONS[i % len(CAPTIONS)] for i in range(200)]
     for captions, common in ((None, 16), (said, 1)):
@@ -261,5 +308,7 @@ def test_splits_made_on_meaning_are_refused_of_own_clips_before_their_judge_lear
         main()
     assert end.value.code == 2 and "split s3 is made on meaning" in capsys.readouterr().err
     assert not (data / KEPT).exists()
+    with pytest.raises(LabError, match="own clips have no baseline blank: allowed: oracle, unconditional"):
+        subject("blank", own=data)
     with pytest.raises(LabError, match="split own is of people's own clips"):
         asked_of(subject("oracle", TINY), EvaluateConfig(splits=("own",)))

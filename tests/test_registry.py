@@ -192,3 +192,16 @@ def test_the_store_follows_the_gate(work: Path, server: str, tmp_path: Path) -> 
     ):
         with pytest.raises(LabError, match=words):
             fetch_model(work, uri)
+
+
+def test_champions_are_of_one_background() -> None:
+    from tasks.gate import judged_on
+
+    evaluation = Evaluation(name="a", source="b", config=EvaluateConfig(), scores={})
+    plain = DatasetConfig()
+    others = [
+        plain.model_copy(update=u) for u in ({"background": "stripes"}, {"background": "stripes", "drifting": True})
+    ]
+    told = [judged_on(data, evaluation) for data in (plain, *others)]
+    assert len({*told}) == 3 and "background" not in told[0]
+    assert "up-right held out, background stripes, drifting, by reader" in told[2]

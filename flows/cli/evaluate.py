@@ -22,8 +22,9 @@ def evaluate(
         str,
         typer.Argument(
             help="A run folder, a model URI, an .npz of clips (frames, prompts, seeds), diffusers:FOLDER (a pipeline, "
-            "which needs the extra 'pretrained'), or a baseline: oracle, unconditional, retrieval, independent, "
-            "frozen, blank, noise."
+            "which needs the extra 'pretrained'), or a baseline: oracle, unconditional, retrieval, frozen, "
+            "noise; of rendered clips also independent and blank, of own clips copied, unordered, mirrored, reversed "
+            "and blurred."
         ),
     ],
     split: Annotated[list[str] | None, typer.Option(help="As s0, s3, s4; may be repeated; all by default.")] = None,

@@ -192,6 +192,17 @@ def _half(made: Influence, drawn: Influence, miss: float = 0.05) -> float:
     return math.hypot(*halves)
 
 
+def likeness(ratio: Score) -> Score:
+    """Of a ratio that is 1 in the best case: it or its inverse, whichever is less; 0 where it is not above 0."""
+
+    def lesser(value: float) -> float:
+        return min(value, 1 / value) if value > 0 else 0.0
+
+    ends = lesser(ratio.low), lesser(ratio.high)
+    high = 1.0 if ratio.low <= 1 <= ratio.high else max(ends)
+    return Score(value=lesser(ratio.value), low=min(ends), high=high, n=ratio.n)
+
+
 def best_first(verdicts: Verdicts) -> list[int]:
     """Positions of the clips from best to worst: successes, right, valid, then nearest to what was asked."""
 

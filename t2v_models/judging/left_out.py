@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from t2v_models.judging.distances import DISTANCES
 from t2v_models.judging.own_clips import OwnClips
+from t2v_models.judging.proof import BESIDE
 from t2v_models.judging.reference import LEAST_PAIRS, pairs_of
 from t2v_models.judging.statistics import Score
 
@@ -13,6 +14,11 @@ def left_out(own: OwnClips, prompts: Sequence[str], scores: Mapping[str, Score])
     asked = {own.config.meaning(prompt) for prompt in prompts}
     kept = [own.config.meaning(caption) in asked for caption in own.captions]
     told = []
+    if alone := sum(own.alone(prompt) for prompt in prompts):
+        told.append(
+            f"{', '.join(BESIDE)} of real clips are of {len(prompts) - alone:,} of {len(prompts):,} prompts: of the "
+            "others one clip is kept for validation, and no second one to set beside it"
+        )
     if "nn2_appearance" not in scores:
         told.append(
             f"distances ({', '.join(DISTANCES)}) are left out: they take {2 * LEAST_PAIRS} clips kept for validation "

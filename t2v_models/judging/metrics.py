@@ -9,10 +9,7 @@ over blocks.
 """
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Literal
+from collections.abc import Collection, Mapping, Sequence
 
 from t2v_models.judging.distances import DISTANCES
 from t2v_models.judging.figures import (
@@ -20,93 +17,20 @@ from t2v_models.judging.figures import (
     Case,
     Verdicts,
     case_copy,
+    likeness,
     motion_ratio,
     mult_ratio,
     sign_right,
-    std_ratios,
     teleport,
     worst_prompt_acc,
 )
-from t2v_models.judging.statistics import Score, mean, wilson
+from t2v_models.judging.metric import Evidence, Judges, Kind, Metric, Number
+from t2v_models.judging.statistics import Score
 from t2v_models.judging.verdicts import Verdict
 from t2v_models.worlds.motions import DIRECTIONS
 
-Judges = Literal["truth", "reference"]
-Kind = Literal["share", "mean", "ratio", "distance", "z"]
-"""A share is 0 to 1 and shown in per cent. What is `mean` is the mean of a number of each clip."""
-
 IMPUTED_RMSE = 32.0
 """px at 64 px: the trajectory error of a clip that has no trajectory, half the frame."""
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What figures rest on. Without real clips, or features, those figures that need them are left out."""
-
-    verdicts: Verdicts
-    real: Verdicts = ()
-    """Of real clips of the same prompts."""
-    seen: Collection[Case] = ()
-    """The cases trained on."""
-    others: Mapping[str, Score] = field(default_factory=dict)
-    """Distances and figures of memorisation, which are worked out together."""
-
-    @cached_property
-    def std_ratios(self) -> dict[str, Score]:
-        return std_ratios(self.verdicts, self.real) if self.paths else {}
-
-    @property
-    def judge(self) -> str | None:
-        """Who said all this."""
-        return self.verdicts[0].judge if self.verdicts else "truth"
-
-    @property
-    def paths(self) -> bool:
-        """Whether there are real clips to compare paths with, in a world whose objects have any."""
-        return bool(self.real and self.real[0].x)
-
-
-Number = Callable[[Verdict], float]
-Compute = Callable[[Evidence], Score | None]
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One figure. Either a number of each clip, nan where it has none, or what is computed of all together."""
-
-    name: str
-    title: str
-    """What a person calls it."""
-    about: str
-    """Range, meaning, and the clips that count."""
-    kind: Kind
-    higher_is_better: bool | None
-    """None where neither way is: the figure of real clips is best."""
-    number: Number | None = None
-    compute: Compute | None = None
-    unit: str = ""
-    headline: bool = False
-    """It stands in short tables."""
-    judge: Judges | None = "truth"
-    """Whose it is: that of clips whose truth is known, that of clips without, or either's."""
-    minimum: float = 0
-    """The least that a mean can be."""
-
-    def score(self, evidence: Evidence) -> Score | None:
-        """The figure with its interval; None where nothing is known."""
-        if self.judge not in (None, evidence.judge):
-            return None
-        found = self.compute(evidence) if self.compute else self.over(evidence.verdicts)
-        return found if found and math.isfinite(found.value + found.high - found.low) else None
-
-    def over(self, verdicts: Verdicts) -> Score:
-        """Of a number: its share, or its mean, over the clips that have it."""
-        assert self.number, self.name
-        values = [self.number(v) for v in verdicts]
-        if self.kind == "share":
-            found = [value for value in values if not math.isnan(value)]
-            return wilson(int(sum(found)), len(found))
-        return mean(values, [v.prompt for v in verdicts], minimum=self.minimum)
 
 
 def _if(condition: bool, number: float) -> float:
@@ -161,8 +85,8 @@ _SHARES = (
     Metric("teleport", "jumps", "steps longer than twice the longest real step of the same prompt; moving clips",
            "share", False, compute=lambda e: teleport(e.verdicts, e.real) if e.paths else None),
     Metric("copy_rate", "copies", "valid clips as near to a training clip as the nearest 1 % of unseen real clips; "
-           "real: 1 %; of own clips at 16 px, brighter, darker or up to 2 of 32 px aside too, but not mirrored, "
-           "blurred, later or farther aside", "share", False,
+           "real: 1 %; of own clips at 16 px, brighter, fainter or up to 2 of 32 px aside too, but not mirrored, "
+           "blurred, flickering, later or farther aside", "share", False,
            compute=lambda e: e.others.get("copy_rate"), judge=None),
     Metric("refused", "refused", "prompts that the model does not take, such as those with words it was never taught; "
            "they have no clips, and all other figures are of the rest", "share", False,
@@ -279,6 +203,9 @@ _WITHOUT_TRUTH = (
                "clip's", "mean", True, lambda v: v.motion_corr, minimum=-1),
     _reference("energy", "motion", "mean change from frame to frame over that of real clips: 0 frozen, far above 1 "
                "flickering", "mean", None, lambda v: v.energy),
+    Metric("energy_match", "as much motion", "0 to 1, that ratio or its inverse, whichever is less: near 0 frozen or "
+           "flickering, 1 as real", "ratio", True,
+           compute=lambda e: likeness(METRICS["energy"].over(e.verdicts)), judge="reference"),
     _reference("sharpness", "sharpness", "root mean square change from pixel to pixel over that of real clips: "
                "less is blurred, more is noise", "mean", None, lambda v: v.sharpness),
     _reference("unseen_loss", "loss", "what training lessens, on clips kept for validation whose captions the model "

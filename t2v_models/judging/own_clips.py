@@ -4,6 +4,7 @@ is made of the latter without learning: the ceiling and the floors of every tabl
 A clip that is judged answers a prompt. Its own real clip is one of the validation part whose caption means the same.
 """
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,6 +33,9 @@ LEFT_OUT = "no figure of samples is told (own caption, own clip, motion, sharpne
 """What a dataset without a judge goes without."""
 MOVED = 2
 """px at 32 px, down and across together, by which a copy of a clip may lie aside."""
+HALVES = [(y, x) for y in (-0.5, 0, 0.5) for x in (-0.5, 0, 0.5) if y or x]
+LEAST_CONTRAST = 0.02
+"""Standard deviation of pixels, of full scale, below which a clip is even: its noise is not made larger."""
 BLUR = 1 / 24
 """Standard deviation of the blur of blurred clips, of the frame's side."""
 
@@ -118,6 +122,10 @@ class OwnClips:
         places = self.of_meaning.get(self.config.meaning(prompt))
         return places[seed % len(places)] if places else None
 
+    def alone(self, prompt: str) -> bool:
+        """Whether one clip kept for validation has this meaning: there is no other real one to set beside it."""
+        return len(self.of_meaning.get(self.config.meaning(prompt), ())) == 1
+
     def real(self, places: Sequence[int]) -> Frames:
         """Validation clips `(n, t, h, w, 3)`."""
         return self.validation.frames(self.rows[list(places)])
@@ -170,17 +178,41 @@ def nearest_to(points: NDArray[np.float32], known: NDArray[np.float32]) -> tuple
     return np.concatenate(rows), np.sqrt(np.concatenate(far))
 
 
-def even(points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Thumbnails `(n, pixels)` without the brightness of each clip."""
-    return np.asarray(points - points.mean(1, keepdims=True))
+def inner(views: Views) -> NDArray[np.float32]:
+    """What `nearest_copy` compares, `(n, pixels)`: thumbnails without their rim, which a copy that lies aside lacks,
+    without the brightness and the contrast of each clip."""
+    points = thumbnails(views[..., MOVED:-MOVED, MOVED:-MOVED])
+    points -= points.mean(1, keepdims=True)
+    return np.asarray(points / np.maximum(points.std(1, keepdims=True), LEAST_CONTRAST))
 
 
 def nearest_copy(views: Views, known: NDArray[np.float32]) -> NDArray[np.float64]:
-    """How far each clip, moved by `MOVED` px at most, is from the nearest of `even` thumbnails `(m, d)`: a copy that is
-    brighter or a little aside is one."""
-    ways = [(y, x) for y in range(-MOVED, MOVED + 1) for x in range(-MOVED, MOVED + 1) if abs(y) + abs(x) <= MOVED]
-    far = [nearest_to(even(thumbnails(np.roll(views, way, (3, 4)))), known)[1] for way in ways]
-    return np.asarray(np.min(far, axis=0))
+    """How far each clip, moved by `MOVED` px at most, is from the nearest of `inner` training clips `(m, d)`, as a root
+    mean square of their contrast: a copy that is brighter, fainter or a little aside is one.
+
+    The training clip is sought by whole pixels, and set beside the clip moved by halves around the best of these."""
+    whole = [(y, x) for y in range(-MOVED, MOVED + 1) for x in range(-MOVED, MOVED + 1) if abs(y) + abs(x) <= MOVED]
+    rows, far = map(np.array, zip(*(nearest_to(inner(_moved(views, *way)), known) for way in whole), strict=True))
+    best, each = far.argmin(0), np.arange(len(views))
+    nearest = known[rows[best, each]]
+    found = far[best, each]
+    for k in np.unique(best):
+        here = np.flatnonzero(best == k)
+        for y, x in HALVES:
+            off = inner(_moved(views[here], whole[k][0] + y, whole[k][1] + x)) - nearest[here]
+            found[here] = np.minimum(found[here], np.sqrt((off**2).mean(1)))
+    return np.asarray(found, np.float64)
+
+
+def _moved(views: Views, down: float, right: float) -> Views:
+    """By whole or half pixels; what leaves at one side comes in at the other."""
+    for axis, way in ((3, down), (4, right)):
+        low = math.floor(way)
+        moved = np.roll(views, low, axis)
+        if way != low:
+            moved = ((moved.astype(np.uint16) + np.roll(views, low + 1, axis) + 1) // 2).astype(np.uint8)
+        views = moved
+    return views
 
 
 Control = Callable[[OwnClips, Sequence[str], Sequence[int]], Frames]
@@ -274,3 +306,5 @@ CONTROLS: dict[str, Control] = {
     "unordered": unordered, "mirrored": mirrored, "reversed": reversed_, "blurred": blurred, "noise": noise,
 }  # fmt: skip
 """By name; the first is the ceiling, the second the floor."""
+OF_THE_OWN = frozenset({"oracle", "frozen", "unordered", "mirrored", "reversed", "blurred"})
+"""Those that are made of a real clip of the prompt."""

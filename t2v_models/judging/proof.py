@@ -6,6 +6,7 @@ out of order, blurred, noise. Each comparison is of figures with intervals: it h
 0.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
@@ -13,14 +14,18 @@ import numpy as np
 
 from t2v_models.judging.baselines import CEILING
 from t2v_models.judging.metrics import metric_of
-from t2v_models.judging.own_clips import CONTROLS
+from t2v_models.judging.own_clips import CONTROLS, OF_THE_OWN, OwnClips
 from t2v_models.judging.reference import Reference
 from t2v_models.judging.statistics import Score, newcombe
+from t2v_models.judging.truth import Judged
 
 Figures = Mapping[str, Score]
 
 PROOF_CLIPS = 512
 """Clips of each control."""
+BESIDE = "own_pixels", "own_motion", "own_rmse", "motion_corr"
+"""Numbers of a clip beside the real clip of its caption."""
+NOTHING_BESIDE = dict.fromkeys(BESIDE, math.nan)
 
 ABOVE = (
     ("r_precision_1", CEILING, "unconditional"), ("r_precision_1", CEILING, "noise"),
@@ -48,14 +53,26 @@ def controls(
 ) -> dict[str, dict[str, Score]]:
     """The figures of every control, asked the prompts, by default the captions kept for validation."""
     prompts = prompts or reference.own.asked(1)[:PROOF_CLIPS]
-    seeds = range(len(prompts))
-    real = reference.judge(CONTROLS[CEILING](reference.own, prompts, seeds), prompts, seeds)
+    real = _judged(reference, CEILING, prompts)
     found = {CEILING: reference.figures(real, real)}
-    for name, control in list(CONTROLS.items())[1:]:
+    for name in list(CONTROLS)[1:]:
         tell(len(found) / len(CONTROLS), f"{name} clips, judged once")
-        judged = reference.judge(control(reference.own, prompts, seeds), prompts, seeds)
-        found[name] = reference.figures(judged, real)
+        found[name] = reference.figures(_judged(reference, name, prompts), real)
     return found
+
+
+def apart(own: OwnClips, name: str, judged: Judged) -> Judged:
+    """Judged clips of a control: where a caption has one clip, what is made of that clip is not set beside it, for it
+    would always win. Those of anything else stay as they are."""
+    if name not in OF_THE_OWN:
+        return judged
+    verdicts = [v.model_copy(update=NOTHING_BESIDE) if own.alone(v.prompt) else v for v in judged.verdicts]
+    return Judged(verdicts, judged.features)
+
+
+def _judged(reference: Reference, name: str, prompts: Sequence[str]) -> Judged:
+    seeds = range(len(prompts))
+    return apart(reference.own, name, reference.judge(CONTROLS[name](reference.own, prompts, seeds), prompts, seeds))
 
 
 def controls_of(

@@ -20,7 +20,7 @@ from t2v_models.judging.distances import LEAST_BLOCK, Floats, distances
 from t2v_models.judging.encoders import VIEWS, WIDTH, Encoders
 from t2v_models.judging.memorisation import copy_rate
 from t2v_models.judging.metrics import summarise
-from t2v_models.judging.own_clips import OwnClips, even, nearest_copy, thumbnails
+from t2v_models.judging.own_clips import OwnClips, inner, nearest_copy
 from t2v_models.judging.spread import caption_spread, diversity
 from t2v_models.judging.statistics import Score
 from t2v_models.judging.truth import Judged
@@ -64,8 +64,8 @@ class Reference:
 
     @cached_property
     def known(self) -> NDArray[np.float32]:
-        """The training clips as even thumbnails."""
-        return even(thumbnails(self.own.training_views))
+        """The training clips, as copies are sought among them."""
+        return inner(self.own.training_views)
 
     @cached_property
     def unseen(self) -> Floats:

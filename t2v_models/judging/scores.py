@@ -16,7 +16,7 @@ from t2v_models.sampler import Request
 from t2v_models.worlds.reader import READER_VERSION
 from t2v_models.worlds.splits import OWN, SPLITS, Split
 
-SUITE_VERSION = "7"
+SUITE_VERSION = "8"
 """Raise it whenever a figure changes its meaning."""
 TIERS = {"smoke": 8, "standard": 64, "release": 256}
 """Clips per prompt. Distances use up to 4,096 clips, which the release tier reaches on `s0`."""

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from t2v_models.judging.figures import accuracy, by_prompt
-from t2v_models.judging.metrics import METRICS, OBEYED, Metric, metric_of
+from t2v_models.judging.metric import Metric
+from t2v_models.judging.metrics import METRICS, OBEYED, metric_of
 from t2v_models.judging.statistics import Score, mean, newcombe
 from t2v_models.judging.verdicts import Verdict
 

@@ -25,7 +25,9 @@ GUARDED = ("s0/valid", "s0/worst_prompt_acc", "s0/std_ratio", "s1/prompt_acc", "
 prompt, and words learnt by heart instead of composed."""
 
 
-OWN_FIGURE, OWN_GUARDED = "own/r_precision_1", ("own/own_pixels", "own/own_motion", "own/diversity")
+LIKENESS, LEAST_LIKENESS = "own/energy_match", 0.25
+"""A first champion moves a quarter as much as real clips at least, and four times as much at most."""
+OWN_FIGURE, OWN_GUARDED = "own/r_precision_1", ("own/own_pixels", "own/own_motion", "own/diversity", LIKENESS)
 """The same of clips without truth."""
 
 
@@ -132,7 +134,7 @@ def decide(challenger: Figures, champion: Figures | None, floor: Figures, config
     if config.figure not in challenger:
         return Decision(promoted=False, reason=f"it was not judged by {config.figure}, so nothing is decided")
     if champion is None:
-        return _first(challenger[config.figure], floor, config)
+        return _first(challenger, floor, config)
     names = dict.fromkeys((config.figure, *config.guarded))
     unlike = [name for name in names if (name in challenger) != (name in champion)]
     if unlike:
@@ -153,12 +155,17 @@ def decide(challenger: Figures, champion: Figures | None, floor: Figures, config
     return Decision(promoted=first.better and not worse, reason=reason, changes=changes)
 
 
-def _first(score: Score, floor: Figures, config: GateConfig) -> Decision:
+def _first(challenger: Figures, floor: Figures, config: GateConfig) -> Decision:
+    if LIKENESS in config.guarded and (like := challenger.get(LIKENESS)) and like.high < LEAST_LIKENESS:
+        reason = f"it moves too unlike real clips to be a first champion: {LIKENESS} {like.value:.2f}"
+        return Decision(promoted=False, reason=f"{reason}, {LEAST_LIKENESS:g} is the least")
     if config.floor is None:
         return Decision(promoted=True, reason="there was no champion, and any first model is let in")
     if config.figure not in floor:
         return Decision(promoted=False, reason=f"the baseline {config.floor} was not judged by {config.figure}")
-    change = Change(figure=config.figure, challenger=score, champion=floor[config.figure], guarded=False)
+    change = Change(
+        figure=config.figure, challenger=challenger[config.figure], champion=floor[config.figure], guarded=False
+    )
     verdict = "better than" if change.better else "not better than"
     reason = f"there was no champion, and it is {verdict} the baseline {config.floor}: {change}"
     return Decision(promoted=change.better, reason=reason, changes=(change,))

@@ -1,6 +1,7 @@
 """Any world, its objects in front of a pattern that stays or drifts, and that its captions may name."""
 
 import re
+import unicodedata
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -11,7 +12,6 @@ from numpy.typing import NDArray
 
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
-from t2v_models.text.split import words
 from t2v_models.worlds.listed import world_named
 from t2v_models.worlds.splits import Split
 from t2v_models.worlds.textures import DIRECTIONS, KINDS, PALE, Background, Kind, behind, taken_off, texture
@@ -25,7 +25,10 @@ NAMES: dict[Kind, str] = {
     "plain": "plain", "gradient": "shaded", "stripes": "striped", "checker": "checkered", "noise": "cloudy",
 }  # fmt: skip
 """In captions."""
-_SUFFIX = re.compile(rf"(.+) on a ({'|'.join(NAMES.values())}) background")
+_SUFFIX = re.compile(
+    rf"(.*?[^\W_])[\W_]+on[\W_]+a[\W_]+({'|'.join(NAMES.values())})[\W_]+background[\W_]*", re.IGNORECASE | re.DOTALL
+)
+"""The end of a prompt and what stands before it, whatever lies between their words."""
 _KINDS = {name: kind for kind, name in NAMES.items()}
 
 
@@ -87,12 +90,12 @@ class OnBackground(World):
         """
         if not self.named:
             return prompt, None
-        match = _SUFFIX.fullmatch(" ".join(words(prompt)))
-        kind = _KINDS[match[2]] if match else None
+        match = _SUFFIX.fullmatch(unicodedata.normalize("NFKC", prompt))
+        kind = _KINDS[match[2].lower()] if match else None
         if not match or kind not in self.kinds:
             some = " or ".join(f"'on a {NAMES[k]} background'" for k in self.kinds)
             raise LabError(f"prompt {prompt!r} does not end with its background: say {some}")
-        return prompt[: prompt.lower().rindex(" on a ")], kind
+        return match[1], kind
 
     def split_of(self, choice: Choice, prompt: str) -> Split:
         plain, kind = self._apart(prompt)

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from t2v_models.clips.media import to_webp
 from t2v_models.files import write
-from t2v_models.judging.metrics import HEADLINES, Metric, metric_of
+from t2v_models.judging.metric import Metric
+from t2v_models.judging.metrics import HEADLINES, metric_of
 from t2v_models.judging.statistics import Score
 from t2v_models.judging.verdicts import Mark, Verdict
 from t2v_models.text.split import words

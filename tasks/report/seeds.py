@@ -9,6 +9,7 @@ from rich.table import Table
 
 from t2v_models.checkpoint import Checkpoint
 from t2v_models.config import LabError, flatten
+from t2v_models.judging.baselines import CEILING
 from t2v_models.judging.metrics import deciding, metric_of
 from t2v_models.judging.scores import Scores, interval, shown
 from tasks.report.console import print_table
@@ -82,7 +83,8 @@ def print_seeds(runs: Sequence[JudgedRun], scores: Scores, times: Mapping[str, S
     for split, figures in scores.items():
         title = f"{split}, {len(runs)} seeds: {figures[deciding(split)].n:,} clips"
         table = Table(box=SIMPLE, padding=(0, 1, 0, 0), title=title, title_justify="left")
-        for head in ("figure", "unit", "mean", "95 % interval", "least", "greatest"):
+        real, deaf = (runs[0].evaluation.bounds.get(name, {}).get(split, {}) for name in (CEILING, "unconditional"))
+        for head in ("figure", "unit", "mean", "95 % interval", "least", "greatest", "real", "deaf"):
             table.add_column(head, justify="left" if head in ("figure", "unit") else "right", no_wrap=True)
         for metric, score in figures.items():
             if not metric.endswith("_real"):
@@ -90,8 +92,10 @@ def print_seeds(runs: Sequence[JudgedRun], scores: Scores, times: Mapping[str, S
                 table.add_row(
                     metric, metric_of(metric).unit, shown(metric, score.value), interval(metric, score),
                     shown(metric, min(values)), shown(metric, max(values)),
+                    *(shown(metric, bound[metric].value) if metric in bound else "" for bound in (real, deaf)),
                 )  # fmt: skip
         print_table(table)
     for name, each in times.items():
         print(f"{name:<18}" + "  ".join("never" if value is None else f"{value:,.6g}" for value in each))
     print("interval: of the mean, for other seeds (Student's t); least, greatest: of these runs")
+    print("real: clips of the data; deaf: such, whatever is asked; both beside the first run")
