@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from logging import CRITICAL
 from typing import Any
 
 from t2v_models.config import LabError
@@ -50,6 +51,6 @@ def package(name: str) -> Any:
     hub.HF_HUB_OFFLINE = True  # where it was imported before
     for each in PACKAGES:  # what one loads, the other may tell of
         logs = import_module(f"{each}.utils.logging")
-        logs.set_verbosity_error()
+        logs.set_verbosity(CRITICAL)  # what goes wrong is raised
         logs.disable_progress_bar()
     return import_module(name)

@@ -74,8 +74,7 @@ def device_type(wanted: str, precision: str, ranks: int) -> str:
     if wanted == "cpu" or not torch.cuda.is_available():
         if precision == "bfloat16" and not has_bfloat16():
             raise LabError(
-                "precision 'bfloat16' needs a GPU or a processor with AVX-512 BF16 or AMX, on others it is far slower: "
-                "use precision float32"
+                "bfloat16 needs a GPU or a processor with AVX-512 BF16 or AMX, on others it is far slower: use float32"
             )
         return "cpu"
     if ranks > (there := torch.cuda.device_count()):

@@ -15,6 +15,9 @@ SAVE = "save it with save_pretrained"
 UNPICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 MOST_HEADER = 100_000_000
 """Bytes, as safetensors itself has it."""
+WEIGHTS = ("F64", "F32", "F16", "BF16")
+COUNTS = ("I64", "BOOL")
+"""What tensors of safetensors hold, in its words: weights, and beside them places or counts."""
 READ = (".json", ".txt", ".model")
 """Suffixes of what is read beside weights: settings, words, pieces of words."""
 
@@ -23,12 +26,14 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """An object, or None where no file is.
 
     Raises:
-        LabError: it is none.
+        LabError: it is none, or cannot be read.
     """
     try:
         found = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise LabError(f"{path} cannot be read ({error.strerror}): {SAVE} again") from error
     except ValueError as error:
         raise LabError(f"{path} is no JSON ({error}): {SAVE} again") from error
     if not isinstance(found, dict):
@@ -42,7 +47,7 @@ def first_weights(place: Path) -> Path:
     Raises:
         LabError: there is none; where there are others, why they are not read.
     """
-    files = sorted(place.iterdir())
+    files = sorted(path for path in place.iterdir() if path.is_file())
     found = [p for p in files if ".safetensors" in p.name and "-of-" not in p.name]
     if found:
         return min(found, key=lambda p: (variant_of(p), p.name))
@@ -58,12 +63,14 @@ def all_weights(first: Path) -> tuple[Path, ...]:
     """The files of safetensors that an index names, or the one that there is.
 
     Raises:
-        LabError: one is missing.
+        LabError: one is missing, or the index names none.
     """
     if first.suffix != ".json":
         return (first,)
-    index = read_json(first) or {}
-    names = sorted(set(index.get("weight_map", {}).values()))
+    named = (read_json(first) or {}).get("weight_map")
+    if not isinstance(named, dict) or not named or not all(isinstance(name, str) for name in named.values()):
+        raise LabError(f'{first} does not say {{"weight_map": {{"tensor": "file", ...}}}}: {SAVE} again')
+    names = sorted(set(named.values()))
     for name in names:
         if Path(name).name != name or not (first.parent / name).is_file():
             raise LabError(f"{first.parent} lacks {name}, which {first.name} names: copy it there")
@@ -79,19 +86,26 @@ def numbers_in(file: Path) -> int:
     """How many numbers a file of safetensors holds.
 
     Raises:
-        LabError: it is cut, or is no such file.
+        LabError: it is cut, is no such file, or holds what has to be made weights first.
     """
     with file.open("rb") as content:
         size = int.from_bytes(content.read(8), "little")
         try:
             header = json.loads(content.read(size) if size < MOST_HEADER else b"")
-            tensors = [tensor for name, tensor in header.items() if name != "__metadata__"]
-            end = 8 + size + max((int(tensor["data_offsets"][1]) for tensor in tensors), default=0)
-            numbers = sum(int(prod(tensor["shape"])) for tensor in tensors)
+            tensors = {name: tensor for name, tensor in header.items() if name != "__metadata__"}
+            kinds = {name: tensor["dtype"] for name, tensor in tensors.items()}
+            end = 8 + size + max((int(tensor["data_offsets"][1]) for tensor in tensors.values()), default=0)
+            numbers = sum(int(prod(tensor["shape"])) for tensor in tensors.values())
         except (ValueError, AttributeError, KeyError, TypeError) as error:
             raise LabError(f"{file} is no file of safetensors: copy it again") from error
     if (found := file.stat().st_size) != end:
         raise LabError(f"{file} has {found:,} bytes and should have {end:,}: copy it again")
+    for name, kind in kinds.items():
+        if kind not in WEIGHTS and (kind not in COUNTS or name.endswith((".weight", ".bias"))):
+            raise LabError(
+                f"{file} holds {name} as {kind}, made small in a way that is not read here: take weights in float32, "
+                "bfloat16 or float16"
+            )
     return numbers
 
 

@@ -17,6 +17,7 @@ from flows.cli.main import main
 from t2v_models.clips.media import load_npz
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
+from t2v_models.machine import has_bfloat16
 from t2v_models.sampler import Request, is_uri, sample_all
 from t2v_models.worlds.dataset import DatasetConfig
 from tasks.fitted import fit
@@ -158,7 +159,13 @@ def test_what_is_no_pipeline_is_one_sentence(
             file.write(len(header).to_bytes(8, "little") + header)
             file.truncate(8 + len(header) + (1 << 43))  # a hole: it takes no space
 
-    changed(huge, r"the weights of wan,dtype=float16 need 8.8 TB in float16 and .* are free: try", ",dtype=float16")
+    changed(huge, r"of wan,dtype=float16 need 8.8 TB in float16 and .* are free: try a machine with", ",dtype=float16")
+    half = "bfloat16" if has_bfloat16() else "float16"
+    changed(
+        huge,
+        f"the weights of wan need 17.6 TB in float32 and .* are free: try dtype={half} or a machine",
+        ",device=cpu",
+    )
     assert capfd.readouterr() == ("", "")
 
 

@@ -43,6 +43,8 @@ class PipelineConfig(Config):
             raise LabError(f"{name} names no folder: write {PIPELINE}FOLDER, and options behind it, as ,steps=20")
         pairs = [option.split("=", 1) for option in options]
         given = dict(pairs)
+        if "folder" in given:
+            raise LabError(f"{name} says folder=, and the folder stands before the first comma: leave it out")
         if twice := [key for key, times in Counter(key for key, _ in pairs).items() if times > 1]:
             raise LabError(f"{name} says {twice[0]}= twice: leave one out")
         try:

@@ -38,7 +38,9 @@ class PipelineFolder:
         index = read_json(path / INDEX)
         if index is None:
             raise LabError(f"{path} holds no {INDEX}, so it is no pipeline: {SAVE}")
-        kind = _class(path, index.get("_class_name"))
+        if "_class_name" not in index:
+            raise LabError(f"{path / INDEX} names no class of a pipeline, as _class_name: {SAVE} again")
+        kind = _class(path, index["_class_name"])
         said = declared(path, kind, index)
         parts = [Part.look(path / name, *part) for name, part in said.items() if part]
         variants = sorted({part.variant for part in parts} - {""})

@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,11 @@ from t2v_models import library
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.families.pretrained.config import PipelineConfig
+from t2v_models.families.pretrained.cuts import tell_cuts
 from t2v_models.families.pretrained.folder import PipelineFolder
+from t2v_models.families.pretrained.parts import lacks_memory, reason_of
 from t2v_models.files import bytes_in_words
-from t2v_models.machine import device_type
+from t2v_models.machine import device_type, has_bfloat16
 from t2v_models.sampler import Frames, Request, refuse_wishes
 
 log = logging.getLogger(__name__)
@@ -31,7 +33,6 @@ WISHES = {
     "size": "height", "guidance": "guidance_scale", "steps": "num_inference_steps", "avoid": "negative_prompt"
 }  # fmt: skip
 """What classes call what may be wished for."""
-LESS = "ask for a smaller size= or fewer frames=, or use dtype=bfloat16"
 
 
 class Pipeline:
@@ -52,7 +53,8 @@ class Pipeline:
             raise LabError(f"offload={config.offload} keeps weights from a GPU and this machine has none: leave it out")
         self._check_wishes(frozenset(wish for wish in WISHES if getattr(config, wish, None) is not None))
         self._check_memory()
-        self._told = False
+        self._told: set[str] = set()
+        self._asks: tuple[str, str | None] = "", None  # what is to be seen, and what not
 
     @property
     def class_name(self) -> str:
@@ -122,7 +124,7 @@ class Pipeline:
         pipe = self._pipe
         cards = [torch.cuda.current_device()] if self._device == "cuda" else []
         with torch.random.fork_rng(cards), self._trying(f"make a clip of {_listed(asked)}"):
-            self._tell_if_cut(prompt)
+            self._asks = prompt, asked.get("negative_prompt")
             torch.manual_seed(seed)
             found = np.asarray(
                 pipe(prompt=prompt, generator=torch.Generator().manual_seed(seed), output_type="np", **asked)[0]
@@ -132,34 +134,37 @@ class Pipeline:
             raise LabError(f"{self.name} gives {found.shape} and no clip: name a pipeline of text to video")
         if not np.isfinite(clip).all():
             way = "its weights are damaged, or steps= or guidance= suit it ill"
+            bfloat16 = self.config.dtype == "float16" and has_bfloat16(self._device)
+            other = ", or bfloat16 in place of float16" if bfloat16 else ""
             raise LabError(
                 f"{self.name} made colours that are no numbers in {self.config.dtype}: "
-                + (way if self.config.dtype == "float32" else "use dtype=float32, or bfloat16 in place of float16")
+                + (way if self.config.dtype == "float32" else f"use dtype=float32{other}")
             )
         return np.asarray(np.rint(np.clip(clip, 0, 1) * 255), np.uint8)
 
-    def _tell_if_cut(self, prompt: str) -> None:
-        """A prompt that is longer than its text encoder takes is cut by diffusers, whose word of it nobody hears."""
-        tokenizer, most = getattr(self._pipe, "tokenizer", None), self._folder.parameters.get("max_sequence_length")
-        if tokenizer is None or self._told:
-            return
-        most = min(most or tokenizer.model_max_length, tokenizer.model_max_length)
-        count = len(tokenizer(prompt)["input_ids"])
-        if count > most:
-            self._told = True
-            log.warning("prompts are cut to the %d tokens that %s takes; %.60r… has %d", most, self.name, prompt, count)
+    def _tell_cut(self, tokenizer: str, text: str, most: int, count: int) -> None:
+        """Once for each tokenizer and for what is not to be seen: what diffusers says of it nobody hears."""
+        prompt, avoid = self._asks
+        negative = avoid is not None and _plain(avoid) in _plain(text) and _plain(prompt) not in _plain(text)
+        what = f"{'negative prompts' if negative else 'prompts'} are cut to the {most} tokens that the {tokenizer} of"
+        if what not in self._told:
+            self._told.add(what)
+            log.warning("%s %s takes; %.60r… has %d", what, self.name, avoid if negative else prompt, count)
 
     @cached_property
     def _pipe(self) -> Any:
         folder = self._folder
         with self._trying("be loaded"):
             dtype = getattr(torch, self.config.dtype)
-            networks = {part.name: part.load(dtype) for part in folder.parts if part.weights}
+            parts = {part.name: part.load(dtype) for part in folder.parts}
             pipe = folder.kind.from_pretrained(
                 folder.path, use_safetensors=True, local_files_only=True, trust_remote_code=False,
-                **dict.fromkeys(folder.empty), **networks,
+                **dict.fromkeys(folder.empty), **parts,
             )  # fmt: skip
             pipe.set_progress_bar_config(disable=True)
+            for name, part in parts.items():
+                if hasattr(part, "model_max_length"):  # a tokenizer
+                    tell_cuts(part, partial(self._tell_cut, name))
             match self.config.offload:
                 case "no":
                     pipe.to(self._device)
@@ -214,11 +219,17 @@ class Pipeline:
         on_card = self._device == "cuda" and self.config.offload == "no"
         free = torch.cuda.mem_get_info()[0] if on_card else psutil.virtual_memory().available
         if needs > free:
-            way = "dtype=bfloat16" + (" or offload=model" if on_card else "")
+            ways = [*self._smaller, *(["offload=model"] if on_card else []), "a machine with more memory"]
             raise LabError(
                 f"the weights of {self.name} need {bytes_in_words(needs)} in {self.config.dtype} and "
-                f"{bytes_in_words(free)} are free: try {way}, or a machine with more memory"
+                f"{bytes_in_words(free)} are free: try {' or '.join(ways)}"
             )
+
+    @property
+    def _smaller(self) -> list[str]:
+        """The option, if any, by which this machine keeps numbers in less memory."""
+        half = "bfloat16" if has_bfloat16(self._device) else "float16"
+        return [f"dtype={half}"] if self.config.dtype == "float32" else []
 
     @contextmanager
     def _trying(self, what: str) -> Iterator[None]:
@@ -229,17 +240,22 @@ class Pipeline:
         except LabError:
             raise
         except Exception as error:  # tokenizers know no other class
-            if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
-                raise LabError(f"{self.name} cannot {what}, for there is too little memory: {LESS}") from error
-            raise LabError(f"{self.class_name} of {self.name} cannot {what}: {_reason(error):.300}") from error
+            if lacks_memory(error):
+                ways = " or ".join(["ask for a smaller size= or fewer frames=", *self._smaller])
+                raise LabError(f"{self.name} cannot {what}, for there is too little memory: {ways}") from error
+            reason = f"{reason_of(error):.300}"
+            if isinstance(error, AttributeError):  # one part asks another for what that has not
+                folder = self.config.folder
+                raise LabError(
+                    f"the parts of {folder} do not fit into a {self.class_name} ({reason}): save the pipeline again"
+                ) from error
+            raise LabError(f"{self.class_name} of {self.name} cannot {what}: {reason}") from error
+
+
+def _plain(text: str) -> str:
+    """As far as classes leave a text alone before they cut it."""
+    return " ".join(text.lower().split())
 
 
 def _listed(asked: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in asked.items())
-
-
-def _reason(error: Exception) -> str:
-    """What went wrong."""
-    if isinstance(error, OverflowError):  # transformers takes 1e30 for the length of texts where it is not told
-        return "its tokenizer does not say how long texts may be: copy tokenizer_config.json again"
-    return " ".join(str(error).split()) or type(error).__name__
