@@ -238,3 +238,16 @@ def test_diffusers_reads_ours_and_we_what_it_writes(height: int, width: int, fps
 def near(one: np.ndarray, other: np.ndarray) -> float:
     assert one.shape == other.shape, (one.shape, other.shape)
     return float(np.abs(one.astype(int) - other).mean())
+
+
+@pytest.mark.parametrize("tuner", ["musubi-tuner", "finetrainers"])
+def test_clips_of_another_dataset_are_not_written_over(tuner: str, store: ClipStore, tmp_path: Path) -> None:
+    put(tmp_path / "films", "0.npz", to_npz(smooth(9, 6, 32, 48), 8), b"another caption")
+    ingest(tmp_path / "films", tmp_path / "data", IngestOptions(shapes=SHAPES[:1], validation=0))
+    export_for(tuner, ClipStore(Manifest.load(tmp_path / "data")), tmp_path / "out")
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    with pytest.raises(
+        LabError, match="holds clips of something else .000000000.txt is another caption.: choose an empty"
+    ):
+        export_for(tuner, store, tmp_path / "out")
+    assert before == {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}

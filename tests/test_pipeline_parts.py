@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from flows.cli.main import main
 from t2v_models.config import LabError
+from t2v_models.families.pretrained.config import PipelineConfig
 from t2v_models.machine import has_bfloat16
 from t2v_models.sampler import Frames, Request, sample_all
 from tasks.play import player
@@ -221,7 +222,7 @@ def test_commands_that_need_a_run_say_that_a_pipeline_is_none(
         assert ended.value.code == 2 and sentence in error and len(error.splitlines()) == 1, error
 
 
-@pytest.mark.parametrize("command", ["generate", "evaluate", "play", "compare"])
+@pytest.mark.parametrize("command", ["generate", "evaluate", "export", "play", "compare"])
 def test_help_tells_of_pipelines_and_what_they_need(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -230,6 +231,17 @@ def test_help_tells_of_pipelines_and_what_they_need(
         main()
     told = " ".join(re.sub(r"[^\w:'-]", " ", capsys.readouterr().out).split())
     assert "diffusers:FOLDER" in told and "extra 'pretrained'" in told, told
+    if command in ("generate", "evaluate", "export"):
+        assert all(f" {name} " in told for name in PipelineConfig.model_fields if name != "folder"), told
+
+
+def test_what_nobody_asked_for_is_told_before_it_is_made(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pipeline = source(f"diffusers:{folder},steps=1,frames=2,device=cpu").sampler
+    for _ in range(2):
+        sample_all(pipeline, Request(("red",), (0,)))
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert told.endswith("makes 2 frames of 32 x 32 px in 1 steps, as its class does: for others add size=, frames=, "
+                         "steps="), told  # fmt: skip
 
 
 def test_prompts_of_a_pipeline_are_those_of_the_dataset(folder: Path, tmp_path: Path) -> None:

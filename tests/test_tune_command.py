@@ -10,7 +10,7 @@ import pytest
 
 from t2v_models import checkpoint as checkpoints
 from t2v_models.checkpoint import RunConfig
-from t2v_models.clips.media import load_npz
+from t2v_models.clips.media import load_npz, save_clips
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.families.diffusion.tuned import TunedConfig
 from t2v_models.shards.export import to_npz
@@ -35,6 +35,7 @@ def folder(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         train(data, folder / name, 1, family)
     for name, frames in (("one", clips(data)[0]), ("other", clips(data)[1]), ("wide", smooth(0, 6, 16, 24))):
         (folder / f"{name}.npz").write_bytes(to_npz(frames, 10))
+    save_clips(folder / "two.npz", clips(data)[:2], ["a", "b"], [0, 1], 10)
     return folder
 
 
@@ -49,6 +50,12 @@ def folder(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("images", "one.npz", " "), "prompt ' ' has no words: use some of"),
         (("images", "one.npz", "dog moving left"), "was not trained on the word 'dog'"),
         (("images", "one.npz", CAPTION, "--set", "image=gan"), "--set image names an image model beside .*images"),
+        (
+            ("images", "two.npz", CAPTION),
+            "two.npz cannot be read as a clip .it holds an array of 2 clips, .*t2v export",
+        ),
+        (("images", "one.npz", CAPTION, "--set", "caption=x"), "caption is 'x' and the clip's is 'circle moving left'"),
+        (("images", "one.npz", CAPTION, "--set", "lr=1", "--set", "lr=1"), "--set lr is given twice: leave one out"),
         (("images", "one.npz", CAPTION, "--set", "lr=0"), r"lr: .*greater than 0 \(found 0\)"),
     ],
 )

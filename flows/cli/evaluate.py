@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.options import Json, WordNetFolder, Work, folder_to_write, print_json, run_folder
+from flows.cli.options import PIPELINES, Json, WordNetFolder, Work, folder_to_write, print_json, run_folder
 from t2v_models.config import LabError
 from t2v_models.files import check_writable
 from tasks.servers.runtime import WORK
@@ -21,10 +21,9 @@ def evaluate(
     run: Annotated[
         str,
         typer.Argument(
-            help="A run folder, a model URI, an .npz of clips (frames, prompts, seeds), diffusers:FOLDER (a pipeline, "
-            "which needs the extra 'pretrained'), or a baseline: oracle, unconditional, retrieval, frozen, "
-            "noise; of rendered clips also independent and blank, of own clips copied, unordered, mirrored, reversed "
-            "and blurred."
+            help="A run folder, a model URI, an .npz of clips (frames, prompts, seeds), or a baseline: oracle, "
+            "unconditional, retrieval, frozen, noise; of rendered clips also independent and blank, of own clips "
+            f"copied, unordered, mirrored, reversed and blurred. Or {PIPELINES}"
         ),
     ],
     split: Annotated[list[str] | None, typer.Option(help="As s0, s3, s4; may be repeated; all by default.")] = None,
@@ -91,7 +90,8 @@ def evaluate(
         # scores of other splits, numbers of clips or wishes never replace those of the default ones
         kind = "" if config == EvaluateConfig() else f"-{'-'.join(config.splits or ('all',))}-{count}x-seed{seed}"
         kind += config.wishes_in_words.replace(" ", "-")
-        inside, beside = folder / f"evaluation{kind}", work / "evaluations" / f"{who.name}-{who.data.digest[:8]}{kind}"
+        what = who.name if who.source == who.name else f"{who.name}-{who.source[:8]}"  # others have names like it
+        inside, beside = folder / f"evaluation{kind}", work / "evaluations" / f"{what}-{who.data.digest[:8]}{kind}"
         place = out or (inside if folder.is_dir() else beside)
         check_writable(place, "give --out, for scores would go to")
         found[place / one if out and one and shape == ALL else place] = config, data

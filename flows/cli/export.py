@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.options import Json, Work, folder_to_write, print_json, run_folder
+from flows.cli.options import PIPELINES, Json, Work, folder_to_write, print_json, run_folder
 from t2v_models.config import LabError, near
 from tasks.servers.runtime import WORK
 
@@ -20,7 +20,7 @@ PIPELINE = "diffusers"
 
 @commands.command()
 def export(
-    data: Annotated[str, typer.Argument(help="A dataset, or what makes clips: a run, diffusers:FOLDER, an .npz, ...")],
+    data: Annotated[str, typer.Argument(help=f"A dataset, or what makes clips: a run, an .npz, ..., or {PIPELINES}")],
     out: Annotated[Path, typer.Argument(help="Folder to write the files to.", callback=folder_to_write)],
     kind: Annotated[
         str,

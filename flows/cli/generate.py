@@ -5,7 +5,16 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.options import Json, WordNetFolder, Work, file_to_write, in_known_words, print_json, run_folder
+from flows.cli.options import (
+    PIPELINES,
+    Json,
+    WordNetFolder,
+    Work,
+    file_to_write,
+    in_known_words,
+    print_json,
+    run_folder,
+)
 from t2v_models.clips.spec import height_and_width
 from t2v_models.config import LabError
 from tasks.servers.runtime import WORK
@@ -17,10 +26,7 @@ commands = typer.Typer()
 def generate(
     run: Annotated[
         str,
-        typer.Argument(
-            help="A run folder, a model URI, a baseline, an .npz of clips, or diffusers:FOLDER, a pipeline, which "
-            "needs the extra 'pretrained'."
-        ),
+        typer.Argument(help=f"A run folder, a model URI, a baseline, an .npz of clips, or {PIPELINES}"),
     ],
     prompts: Annotated[list[str], typer.Argument(help="What the clips should show, e.g. 'circle moving left'.")],
     out: Annotated[
@@ -51,7 +57,12 @@ def generate(
         str | None,
         typer.Option(help="px a frame to the right and down, as 2,0 or -1.5,1, of what an image model shows."),
     ] = None,
-    like: Annotated[Path | None, typer.Option(help="Run or dataset that a baseline draws from.")] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            help="Run or dataset that a baseline draws from, or to whose form clips of a pipeline are brought."
+        ),
+    ] = None,
     wordnet: WordNetFolder = None,
     work: Work = WORK,
     as_json: Json = False,

@@ -57,6 +57,13 @@ WordNetFolder = Annotated[
 Run = Annotated[str, typer.Argument(help="A run folder, or a model URI such as models:/t2v-gan@champion.")]
 
 
+PIPELINES = (
+    "diffusers:FOLDER, a pipeline (needs the extra 'pretrained') with options behind commas: steps, frames, size, "
+    "guidance, dtype, device, offload, as diffusers:FOLDER,steps=20,size=64x36."
+)
+"""In a help text: how a pipeline is named."""
+
+
 def print_json(wanted: bool, result: dict[str, Any]) -> None:
     """The result as one line of JSON, if it is wanted."""
     if wanted:

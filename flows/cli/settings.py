@@ -21,6 +21,8 @@ def settings(given: Sequence[str], option: str = "--set", example: str = "batch_
         key, equals, value = setting.partition("=")
         if not equals:
             raise LabError(f"{option} {setting!r} is not KEY=VALUE: write for example {option} {example}")
+        if key in values:
+            raise LabError(f"{option} {key} is given twice: leave one out")
         try:
             values[key] = value if value.startswith("#") else yaml.safe_load(value)  # to YAML #808080 is a comment
         except (yaml.YAMLError, ValueError) as error:  # the latter of a day that no calendar has

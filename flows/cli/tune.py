@@ -61,6 +61,7 @@ def tune(
     image.text.check(caption)
     frames = read_clip(clip, image.spec)
     config = model_config("tuned", [f"image={run.resolve()}", *(set_ or [])])
+    config.with_captions([caption])  # another one among the settings is told before anything is written
     spec = image.spec.model_copy(update={"frames": len(frames)})
     config.build(spec, {"image": image})  # a run that cannot be tuned is told before anything is written
     data = dataset_of(frames, caption, spec.fps, out / "clip")

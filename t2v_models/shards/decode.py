@@ -188,6 +188,11 @@ def _array(path: Path, fps: float) -> Iterator[Shown]:
         rate = _rate(archive) if "fps.npy" in names else fps
         with archive.open("frames.npy") as stream:
             shape, fortran, dtype = _header(stream)
+            if len(shape) == 5:
+                raise ValueError(
+                    f"it holds an array of {shape[0]} clips, as 't2v generate' writes, and one clip is (t, h, w, 3): "
+                    "'t2v export' with --kind npz writes a file for each"
+                )
             if dtype != np.uint8 or fortran or len(shape) != 4 or shape[3] != 3:
                 raise ValueError(f"its frames are {dtype} of shape {shape}; allowed is uint8 (t, h, w, 3)")
             check_size(shape[2], shape[1])

@@ -79,8 +79,9 @@ def export(
     """
     if kind not in KINDS:
         raise LabError(f"unknown kind {kind!r}: {near(kind, KINDS)}")
-    _require_own(out, store, kind, beside)
-    for row, caption in enumerate(store.captions if captions is None else captions):
+    captions = store.captions if captions is None else captions
+    _require_own(out, store, kind, beside, captions)
+    for row, caption in enumerate(captions):
         frames = store.frames([row])[0]
         for name, content in _files(frames, store.spec.fps, kind):
             write(out / f"{clip_key(row)}{name}", content)
@@ -89,8 +90,8 @@ def export(
     return len(store.captions)
 
 
-def _require_own(out: Path, store: Captioned, kind: str, beside: Set[str]) -> None:
-    """Refuse a folder with files that this export would not write; those of a killed one are removed."""
+def _require_own(out: Path, store: Captioned, kind: str, beside: Set[str], captions: Sequence[str]) -> None:
+    """Refuse a folder with files or captions that this export would not write; those of a killed one are removed."""
     own = "" if kind == "png" else f".{kind}"
     names = {clip_key(row) + suffix for row in range(len(store.captions)) for suffix in (own, ".txt")}
     frames = {_frame_name(number) for number in range(max(spec.frames for spec in store.shapes))}
@@ -100,6 +101,12 @@ def _require_own(out: Path, store: Captioned, kind: str, beside: Set[str]) -> No
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             if path.name not in allowed | beside:
                 raise LabError(f"{out} holds other files ({path.relative_to(out)}): choose an empty folder")
+    for row, caption in enumerate(captions):
+        text = out / f"{clip_key(row)}.txt"
+        if text.is_file() and text.read_bytes() != f"{caption}\n".encode():
+            raise LabError(
+                f"{out} holds clips of something else ({text.name} is another caption): choose an empty folder"
+            )
 
 
 def _frame_name(number: int) -> str:

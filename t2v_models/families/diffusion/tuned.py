@@ -98,7 +98,13 @@ class TunedConfig(PacedConfig):
         return {"image": self.image}
 
     def with_captions(self, captions: Sequence[str]) -> Self:
-        """With that of the one clip; what reads it is the image model's."""
+        """With that of the one clip; what reads it is the image model's.
+
+        Raises:
+            LabError: the settings say another one.
+        """
+        if self.caption not in ("", captions[0]):
+            raise LabError(f"caption is {self.caption!r} and the clip's is {captions[0]!r}: leave caption out")
         return self.model_copy(update={"caption": captions[0]})
 
     def build(self, spec: ClipSpec, parents: Mapping[str, VideoModel]) -> "Tuned":

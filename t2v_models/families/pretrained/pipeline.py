@@ -102,6 +102,7 @@ class Pipeline:
         """
         self._check_values(request)
         asked = self._asked(request)
+        self._tell_own(request, asked)
         clips = [self._clip(p, s, asked) for p, s in zip(request.prompts, request.seeds, strict=True)]
         wanted = request.frames or self.config.frames
         for clip in clips:
@@ -141,6 +142,15 @@ class Pipeline:
                 + (way if self.config.dtype == "float32" else f"use dtype=float32{other}")
             )
         return np.asarray(np.rint(np.clip(clip, 0, 1) * 255), np.uint8)
+
+    def _tell_own(self, request: Request, asked: dict[str, Any]) -> None:
+        """Once, where nobody asked for a size: what a class was made for may take a processor hours."""
+        about = "%s makes %d frames of %d x %d px in %s steps, as its class does: for others add size=, frames=, steps="
+        if self._device != "cpu" or about in self._told or (request.size or self.config.size):
+            return
+        self._told.add(about)
+        steps = asked.get("num_inference_steps") or self._folder.parameters.get("num_inference_steps")
+        log.warning(about, self.name, request.frames or self.spec.frames, self.spec.width, self.spec.height, steps)
 
     def _tell_cut(self, tokenizer: str, text: str, most: int, count: int) -> None:
         """Once for each tokenizer and for what is not to be seen: what diffusers says of it nobody hears."""
