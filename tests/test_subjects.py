@@ -1,5 +1,6 @@
 """What can be judged: archives from anywhere and baselines, and the sentences for what cannot."""
 
+import json
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from t2v_models.sampler import Request, sample_all, sample_frames
 from t2v_models.worlds.dataset import DatasetConfig
 from t2v_models.worlds.splits import SPLITS
 from tasks.subjects import Subject, asked_of, dataset_like, subject, taken, title
+from tests.commands import t2v
 from tests.grammar import judge, oracle
 from tests.runs import SMALL, train
 from tests.tiny import SPEC
@@ -181,3 +183,19 @@ def test_what_is_asked_beside_prompts_changes_no_digest_where_it_is_nothing() ->
 def test_what_makes_no_clips_of_prompts_is_asked_for_nothing_else(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="cannot take guidance: leave --guidance out"):
         subject(archive(tmp_path, ["circle moving left"]), wishes=Request((), (), guidance=2))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # prefect's own
+@pytest.mark.usefixtures("server")
+def test_scores_of_archives_of_one_name_are_kept_apart(tmp_path: Path, work: Path) -> None:
+    prompts = ["circle moving left", "circle moving up"]
+    real = oracle(DATA.spec, prompts, [0, 1])
+    names = tmp_path / "a" / "clips.npz", tmp_path / "b" / "clips.npz"
+    for name, frames in zip(names, (real, np.zeros_like(real)), strict=True):
+        save_clips(name, frames, prompts, [0, 1], 10)
+        t2v("evaluate", name, "--work", work)
+    places = sorted((work / "evaluations").glob("clips-*/scores.json"))
+    assert len(places) == 2 and len({json.loads(place.read_text())["source"] for place in places}) == 2
+    t2v("compare", *names, "--out", tmp_path / "page", "--work", work)
+    assert (tmp_path / "page" / "report.html").is_file()
