@@ -190,6 +190,7 @@ def test_own_clips_are_told_by_their_own_judge(tmp_path: Path, capsys: pytest.Ca
     assert "two refused 1 of 43 prompts: unknown word smile" in page.words
     assert "own caption, own clips" in page.words and "obeyed" not in page.words
     assert "its caption is nearest" in page.words and "by looks" in page.words
+    assert text.count("<dt>real clips</dt><dd>80.0 %") == len(sides)
     print_differences(sides)
     said = capsys.readouterr().out
     assert re.search(r"r_precision_1 .* 70.0 % .* better", said) and re.search(r"r_precision_1 .* above real", said)

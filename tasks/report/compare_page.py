@@ -33,6 +33,8 @@ from tasks.report.page import (
     write_page,
 )
 
+BESIDE = {CEILING: "real clips", "unconditional": "such, whatever is asked"}
+"""What stands beside every run, as on cards."""
 CLIPS_IN_A_ROW = 4
 """Clips of one prompt, all runs together, unless there are more runs than that."""
 LONGEST_SETTING = 60
@@ -97,6 +99,9 @@ def _cards(sides: Sequence[Side]) -> str:
         change = _accuracy_gap(sides[0], side, first)
         gap = "the base" if side is sides[0] else _change(change, word_of(change, side, first), " points")
         rows = [f"<div><dt>95 % interval</dt><dd>{interval(big)} · n {big.n:,}</dd></div>"]
+        for name, called in BESIDE.items():
+            if bound := side.evaluation.bounds.get(name, {}).get(first, {}).get(deciding(first)):
+                rows.append(f"<div><dt>{called}</dt><dd>{percent(bound.value)} · n {bound.n:,}</dd></div>")
         for split in others:
             score = scores[split][deciding(split)]
             told = f"{percent(score.value)} <small>{interval(score)}</small>"
