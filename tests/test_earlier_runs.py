@@ -3,10 +3,11 @@
 import json
 from pathlib import Path
 
+import pytest
 import torch
 
 from t2v_models import checkpoint
-from t2v_models.checkpoint import RunConfig
+from t2v_models.families.build import FAMILIES
 from t2v_models.families.diffusion.model import DiffusionConfig
 from t2v_models.generate import load_run
 from t2v_models.sampler import sample_frames
@@ -14,24 +15,30 @@ from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
 from t2v_models.training.config import TrainConfig
 from t2v_models.training.loop import fit
-from tests.runs import SMALL, quiet
+from tests.runs import SMALL, quiet, run_of
 from tests.tiny import TINY, rendered
 
 
-def test_a_setting_that_a_kept_run_leaves_open_is_as_it_was_then(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "then"), [("diffusion", {"space_attention": False, "norm": "place"}), ("modelscope", {"fine_text": False})]
+)
+def test_a_setting_that_a_kept_run_leaves_open_is_as_it_was_then(
+    name: str, then: dict[str, object], tmp_path: Path
+) -> None:
+    if FAMILIES[name].packages:
+        pytest.importorskip("diffusers")
     data = rendered(tmp_path / "data", TINY.model_copy(update={"clips": 8}))
-    model = SMALL["diffusion"].model_copy(update={"space_attention": False, "norm": "place"})
-    assert model != SMALL["diffusion"]
+    model = SMALL[name].model_copy(update=then)
+    assert model != SMALL[name]
     config = TrainConfig(steps=1, probe_seconds=0)
-    run = fit(
-        RunConfig.of(Manifest.load(data), model, 0), ClipStore(Manifest.load(data)), config, tmp_path / "run", quiet
-    )
+    run = fit(run_of(data, model), ClipStore(Manifest.load(data)), config, tmp_path / "run", quiet)
     prompts = [TINY.prompts[0]] * 2
     made = sample_frames(load_run(tmp_path / "run"), prompts, [0, 1])
 
     kept = tmp_path / "run" / "checkpoints" / "step-00000001.json"
     record = json.loads(kept.read_text())
-    del record["run"]["model"]["space_attention"], record["run"]["model"]["norm"]
+    for key in then:
+        del record["run"]["model"][key]
     kept.write_text(json.dumps(record))
     again = checkpoint.newest(tmp_path / "run")
     assert again and again.run == run.run

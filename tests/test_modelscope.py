@@ -103,13 +103,20 @@ def test_the_autoencoder_of_a_pipeline_makes_standard_latents_itself(run: Path) 
         torch.testing.assert_close(again, model.autoencoder.network.decode(own.mean).sample, rtol=1e-4, atol=1e-4)
 
 
+def test_it_reads_as_many_words_as_the_longest_caption_has_and_looks_at_them_everywhere() -> None:
+    assert SMALL["modelscope"].with_captions([LEFT, DIAGONAL]).tokens == 5 + 2
+    kinds = built(SMALL["modelscope"], ClipSpec(size=16, frames=4), [LEFT]).denoiser.unet.config.down_block_types
+    assert set(kinds) == {"CrossAttnDownBlock3D"}
+
+
 def test_its_first_batch_has_standard_latents() -> None:
     model = built(SMALL["modelscope"], ClipSpec(size=16, frames=4), [LEFT])
-    latents = 3 + 5 * torch.randn(8, 4, 4, 4, 4)
+    count = model.autoencoder.config.latent
+    latents = 3 + 5 * torch.randn(8, count, 4, 4, 4)
     model.standard.measure(latents)
     found = model.standard(latents).transpose(0, 1).flatten(1)
-    torch.testing.assert_close(found.mean(1), torch.zeros(4), rtol=0, atol=1e-5)
-    torch.testing.assert_close(found.std(1, correction=0), torch.ones(4))
+    torch.testing.assert_close(found.mean(1), torch.zeros(count), rtol=0, atol=1e-5)
+    torch.testing.assert_close(found.std(1, correction=0), torch.ones(count))
 
 
 def test_where_it_is_served_its_packages_are_installed() -> None:
@@ -131,7 +138,7 @@ def test_its_tokenizer_reads_words_as_we_do() -> None:
 def test_what_it_cannot_read_or_make_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     small = SMALL["modelscope"]
     with pytest.raises(LabError, match="has 15 words, modelscope reads 14: set words=15"):
-        small.with_captions([LEFT, "very " * 15])
+        small.model_copy(update={"words": 14}).with_captions([LEFT, "very " * 15])
     with pytest.raises(ValidationError, match="leave text_encoder out"):
         ModelscopeConfig.model_validate({"text_encoder": "static"})
     with pytest.raises(LabError, match="multiples of 8 px and the dataset's are of 64x36 px"):
@@ -146,7 +153,7 @@ def test_what_it_cannot_read_or_make_is_one_sentence(monkeypatch: pytest.MonkeyP
     ):
         with pytest.raises(LabError, match=sentence):
             model.check(Request((LEFT,), (0,), **wishes))
-    with pytest.raises(LabError, match="reads 14 words, prompt .* has more: shorten it"):
+    with pytest.raises(LabError, match="reads 3 words, prompt .* has more: shorten it"):
         model.check(Request(("left " * 15,), (0,)))
     monkeypatch.setitem(sys.modules, "diffusers", None)
     with pytest.raises(LabError, match="modelscope needs diffusers and transformers.*'t2v-lab.pretrained.'"):

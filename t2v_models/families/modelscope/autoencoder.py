@@ -37,21 +37,21 @@ ENDS = ("conv_in", "conv_out", "quant_conv")
 
 
 class FrameAutoencoderConfig(PacedConfig):
-    """Small enough for a minute or two on a core."""
+    """Small enough for three or four minutes on a core."""
 
     packages = library.PACKAGES
     about = "an autoencoder of frames: the first stage of modelscope, judged by what becomes of real clips"
 
     name: Literal["frame_autoencoder"] = "frame_autoencoder"
-    batch_size: int = Field(64, ge=1, description="clips per update, over all ranks; one frame of each is learnt")
-    latent: int = Field(4, ge=1, le=64, description="numbers at each place of a latent")
+    batch_size: int = Field(8, ge=1, description="clips per update, over all ranks; one frame of each is learnt")
+    latent: int = Field(8, ge=1, le=64, description="numbers at each place of a latent")
     widths: tuple[int, ...] = Field(
-        (16, 32, 64), min_length=1, max_length=5, description="channels at each halving of the resolution"
+        (8, 16, 32, 64), min_length=1, max_length=5, description="channels at each halving of the resolution"
     )
     blocks: int = Field(1, ge=1, le=8, description="residual blocks at each resolution, on the way down and up")
     absolute: float = Field(1.0, ge=0, le=100, description="weight of sizes of errors beside their squares")
     prior: float = Field(1e-3, ge=0, le=10, description="weight of the pull of latents to a standard normal one")
-    muon_lr: float = Field(0.01, gt=0, le=1, description="Muon step of kernels between feature maps")
+    muon_lr: float = Field(0.02, gt=0, le=1, description="Muon step of kernels between feature maps")
     lr: float = Field(2e-3, gt=0, le=1, description="AdamW step of all other weights")
     decay: Fall = 0.6
     ema_power: float = Field(8.0, gt=0, le=1000, description="of the averaged weights: higher looks back less far")

@@ -1,8 +1,8 @@
 """The settings of `modelscope`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -18,13 +18,14 @@ SIDE = 8
 
 
 class ModelscopeSettings(PacedConfig):
-    """Small enough for half an hour on two cores."""
+    """Small enough for half an hour on a core."""
 
+    earlier: ClassVar[Mapping[str, object]] = {"fine_text": False}
     packages = library.PACKAGES
     about = "ModelScope's U-Net, of diffusers, on the latents of a frame_autoencoder: 't2v export' makes it a pipeline"
 
     name: Literal["modelscope"] = "modelscope"
-    batch_size: int = Field(16, ge=1, description="clips per update, over all ranks")
+    batch_size: int = Field(32, ge=1, description="clips per update, over all ranks")
     autoencoder: Path = Field(
         Path("frame_autoencoder"), description="run folder of a frame_autoencoder, or its name in the same lab"
     )
@@ -32,15 +33,18 @@ class ModelscopeSettings(PacedConfig):
         (32, 64), min_length=1, max_length=5, description="channels at each halving of the latents"
     )
     blocks: int = Field(1, ge=1, le=8, description="blocks at each resolution on the way down; one more on the way up")
-    heads: int = Field(4, ge=1, le=64, description="channels of each part of the width that looks at others by itself")
-    words: int = Field(14, ge=1, le=510, description="most words of a caption")
+    fine_text: bool = Field(True, description="the finest resolution looks at words, too, as all others do")
+    heads: int = Field(8, ge=1, le=64, description="channels of each part of the width that looks at others by itself")
+    words: int | None = Field(
+        None, ge=1, le=510, description="most words of a caption; left open, as many as the dataset's longest has"
+    )
     text_width: int = Field(64, ge=8, le=4096, description="of a word's vector")
     text_layers: int = Field(0, ge=0, le=32, description="how many times words look at those before them")
     level: float = Field(
         1.7, description="mean of ln sigma of the noise learnt at: rather far, where it is decided what is where"
     )
     dropout: float = Field(0.1, ge=0, lt=1, description="share of captions left out, which guidance needs")
-    muon_lr: float = Field(0.01, gt=0, le=1, description="Muon step of hidden matrices")
+    muon_lr: float = Field(0.02, gt=0, le=1, description="Muon step of hidden matrices")
     lr: float = Field(2e-3, gt=0, le=1, description="AdamW step of all other weights")
     decay: Fall = 0.7
     ema_power: float = Field(8.0, gt=0, le=1000, description="of the averaged weights: higher looks back less far")
@@ -78,9 +82,15 @@ class ModelscopeSettings(PacedConfig):
         return {"autoencoder": self.autoencoder}
 
     @property
+    def most_words(self) -> int:
+        """Of a caption: of the dataset, unless they were set."""
+        assert self.words, "with_captions has counted them"
+        return self.words
+
+    @property
     def tokens(self) -> int:
         """Of a text: its words and both ends."""
-        return self.words + 2
+        return self.most_words + 2
 
     def for_shapes(self, shapes: Sequence[ClipSpec]) -> Self:
         """As every family; the pipeline takes sides that 8 divides."""
@@ -100,9 +110,11 @@ class ModelscopeSettings(PacedConfig):
         """
         library.require(self.name)
         longest = max(dict.fromkeys(captions), key=lambda caption: len(words(caption)))
-        if (count := len(words(longest))) > self.words:
-            raise LabError(f"caption {longest!r} has {count} words, {self.name} reads {self.words}: set words={count}")
-        return super().with_captions(captions)
+        count = len(words(longest))
+        most = count if self.words is None else self.words
+        if count > most:
+            raise LabError(f"caption {longest!r} has {count} words, {self.name} reads {most}: set words={count}")
+        return super().with_captions(captions).model_copy(update={"words": most})
 
     def plan(self, spec: ClipSpec) -> str:
         return f"a clip is made in {self.steps} steps with guidance {self.guidance:g}"

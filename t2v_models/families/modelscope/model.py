@@ -59,7 +59,7 @@ class Denoiser(nn.Module):
 
     def __init__(self, config: ModelscopeSettings, latent: int, side: int, vocabulary: int) -> None:
         super().__init__()
-        finest = "" if len(config.widths) > 1 else "CrossAttn"  # looking at words there would cost most
+        finest = "CrossAttn" if config.fine_text or len(config.widths) == 1 else ""
         kinds = [finest, *["CrossAttn"] * (len(config.widths) - 1)]
         self.unet: nn.Module = library.of("diffusers", "UNet3DConditionModel")(
             sample_size=side, in_channels=latent, out_channels=latent, block_out_channels=config.widths,
@@ -178,8 +178,10 @@ class Modelscope(PacedModel):
         if request.steps is not None and request.steps > LEVELS:
             raise LabError(f"{self.name} makes a clip in 1 to {LEVELS:,} steps (found {request.steps})")
         for prompt in {*request.prompts, *filter(None, [request.avoid])}:
-            if len(words(prompt)) > self.config.words:
-                raise LabError(f"{self.name} reads {self.config.words} words, prompt {prompt!r} has more: shorten it")
+            if len(words(prompt)) > self.config.most_words:
+                raise LabError(
+                    f"{self.name} reads {self.config.most_words} words, prompt {prompt!r} has more: shorten it"
+                )
 
     def make(self, request: Request) -> Tensor:
         """By the pipeline of the averaged weights. The noise of a clip is drawn by its own seed."""
