@@ -268,7 +268,7 @@ def test_a_cpu_trains_in_bfloat16_where_it_has_it(
 ) -> None:
     """Of the loop; steps of every family in mixed precision are in `test_model_contract`."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False, "avx512_f": True})
-    with pytest.raises(LabError, match="'bfloat16' needs a GPU or a processor with AVX-512 BF16 or AMX, .* use prec"):
+    with pytest.raises(LabError, match="bfloat16 needs a GPU or a processor with AVX-512 BF16 or AMX, .* use float32"):
         train(data, tmp_path / "mixed", 2, name, device="cpu", precision="bfloat16")
     assert not (tmp_path / "mixed").exists(), "refused before anything is written"
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
