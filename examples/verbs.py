@@ -38,7 +38,7 @@ def said_by(table: Path) -> dict[str, Said]:
     found: dict[str, Said] = {}
     if not table.is_file():
         raise LabError(f"there is no table {table}: give the one that was ingested, as examples/sprites.py wrote it")
-    with table.open(newline="") as file:
+    with table.open(newline="", encoding="utf-8", errors="replace") as file:
         rows = csv.DictReader(file)
         if missing := {"caption", "verb"} - set(rows.fieldnames or ()):
             raise LabError(f"{table} has no column {min(missing)!r}: give the table that examples/sprites.py wrote")

@@ -156,7 +156,7 @@ def decide(challenger: Figures, champion: Figures | None, floor: Figures, config
 
 
 def _first(challenger: Figures, floor: Figures, config: GateConfig) -> Decision:
-    if LIKENESS in config.guarded and (like := challenger.get(LIKENESS)) and like.high < LEAST_LIKENESS:
+    if LIKENESS in config.guarded and (like := challenger.get(LIKENESS)) and like.value < LEAST_LIKENESS:
         reason = f"it moves too unlike real clips to be a first champion: {LIKENESS} {like.value:.2f}"
         return Decision(promoted=False, reason=f"{reason}, {LEAST_LIKENESS:g} is the least")
     if config.floor is None:

@@ -16,7 +16,7 @@ from t2v_models.worlds.appearance import BACKGROUND, PALETTE, Colour, Shape
 from t2v_models.worlds.motions import Motion, Trace, trace
 from t2v_models.worlds.outlines import EXTENTS, cover
 
-WINDOW_PIXELS = 48_000
+WINDOW_PIXELS = 100_000
 """Drawn in one go: so few that the numbers of one step are still in the cache in the next."""
 
 
