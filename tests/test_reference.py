@@ -11,11 +11,12 @@ import pytest
 from flows.cli.main import main
 from t2v_models.config import LabError
 from t2v_models.judging import learnt, proof
+from t2v_models.judging.copies import inner, nearest_copy, nearest_to
 from t2v_models.judging.encoders import Encoders, train
 from t2v_models.judging.learnt import KEPT, Bounds, reference_of
 from t2v_models.judging.left_out import left_out
 from t2v_models.judging.metrics import METRICS
-from t2v_models.judging.own_clips import CONTROLS, OF_THE_OWN, Frames, OwnClips, inner, nearest_copy, nearest_to
+from t2v_models.judging.own_clips import CONTROLS, OF_THE_OWN, Frames, OwnClips
 from t2v_models.judging.reference import Reference
 from t2v_models.judging.scores import EvaluateConfig, pleases
 from t2v_models.judging.statistics import Score

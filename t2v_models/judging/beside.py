@@ -11,8 +11,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from t2v_models.judging.copies import thumbnails
 from t2v_models.judging.encoders import Views, looked_at
-from t2v_models.judging.own_clips import Frames, OwnClips, thumbnails
+from t2v_models.judging.own_clips import Frames, OwnClips
 
 OTHERS = 31
 """Real clips of other captions that the own one is set against."""

@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2v_models.judging.beside import Beside, Seen
+from t2v_models.judging.copies import inner, nearest_copy
 from t2v_models.judging.distances import LEAST_BLOCK, Floats, distances
 from t2v_models.judging.encoders import VIEWS, WIDTH, Encoders
 from t2v_models.judging.memorisation import copy_rate
 from t2v_models.judging.metrics import summarise
-from t2v_models.judging.own_clips import OwnClips, inner, nearest_copy
+from t2v_models.judging.own_clips import OwnClips
 from t2v_models.judging.spread import caption_spread, diversity
 from t2v_models.judging.statistics import Score
 from t2v_models.judging.truth import Judged
