@@ -89,20 +89,9 @@ def _decision(
 def judged_on(data: DataConfig, evaluation: Evaluation) -> str:
     """Everything that decides what a score means, in words; how many clips there were is in its interval."""
     held = f"{', '.join(data.hold_out) or 'nothing'} held out"
-    coverage = f", coverage {found}" if (found := getattr(data, "coverage", None)) else ""
-    bands = ", bands" if getattr(data, "bands", False) else ""
     world = data.world if data.truth else f"{data.world} {data.digest}"
-    clips = f"{world}, {data.spec.sides} px, {data.spec.frames} frames, {held}{coverage}{bands}{_background(data)}"
+    clips = ", ".join([world, f"{data.spec.sides} px", f"{data.spec.frames} frames", held, *data.conditions])
     return f"{clips}, by reader {evaluation.reader} and suite {evaluation.suite}"
-
-
-def _background(data: DataConfig) -> str:
-    """As `, striped background, drifting, named`; empty where it is plain."""
-    option = getattr(data, "background", "plain")
-    if option == "plain":
-        return ""
-    more = {"drifting": "drifting", "background_named": "named"}
-    return ", ".join(["", f"background {option}", *(word for key, word in more.items() if getattr(data, key))])
 
 
 def _packed(figures: Figures) -> str:

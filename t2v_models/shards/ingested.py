@@ -96,6 +96,8 @@ class IngestConfig(IngestOptions):
     about: ClassVar[str] = "Some of the captions"
     truth: ClassVar[None] = None
     """Nobody knows what its clips should show, so those of a model cannot be judged by it."""
+    conditions: ClassVar[tuple[()]] = ()
+    """Of its captions and clips, beside its digest: none."""
 
     world: Literal["ingested"] = INGESTED
     split: Literal["train", "validation"]

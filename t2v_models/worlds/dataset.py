@@ -176,6 +176,16 @@ class DatasetConfig(Config):
         """What its card says of the captions, above them."""
         return f"Held out, under every wording: {', '.join(self.hold_out) or 'nothing'}.\n\nCaptions"
 
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """What decides what is asked and drawn beside world, shape and held out motions, in words; usual things not."""
+        options = {
+            f"coverage {self.coverage}": self.coverage, "bands": self.bands,
+            f"background {self.background}": self.background != "plain", "drifting": self.drifting,
+            "named": self.background_named,
+        }  # fmt: skip
+        return tuple(said for said, holds in options.items() if holds)
+
     def meaning(self, caption: str) -> Hashable:
         """Equal for captions that ask for the same.
 
