@@ -20,7 +20,11 @@ from tests.tiny import TINY, rendered
 
 
 @pytest.mark.parametrize(
-    ("name", "then"), [("diffusion", {"space_attention": False, "norm": "place"}), ("modelscope", {"fine_text": False})]
+    ("name", "then"),
+    [
+        ("diffusion", {"space_attention": False, "norm": "place"}),
+        ("modelscope", {"fine_text": False, "balance": 0.0}),
+    ],
 )
 def test_a_setting_that_a_kept_run_leaves_open_is_as_it_was_then(
     name: str, then: dict[str, object], tmp_path: Path

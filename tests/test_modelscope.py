@@ -13,6 +13,8 @@ from pydantic import ValidationError
 from t2v_models import library
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
+from t2v_models.families.diffusion.standardise import cosines
+from t2v_models.families.modelscope.latents import Changes
 from t2v_models.families.modelscope.model import ModelscopeConfig
 from t2v_models.families.modelscope.words import tokenizer_of
 from t2v_models.generate import load_run
@@ -117,6 +119,19 @@ def test_its_first_batch_has_standard_latents() -> None:
     found = model.standard(latents).transpose(0, 1).flatten(1)
     torch.testing.assert_close(found.mean(1), torch.zeros(count), rtol=0, atol=1e-5)
     torch.testing.assert_close(found.std(1, correction=0), torch.ones(count))
+
+
+def test_errors_that_change_from_frame_to_frame_count_as_if_latents_changed_as_much_as_they_stay() -> None:
+    torch.manual_seed(0)
+    latents = 3 * torch.randn(64, 4, 1, 4, 4) + torch.randn(64, 4, 8, 4, 4)
+    changes = Changes(8, balance=0.5)
+    plain = latents.square().mean((1, 2, 3, 4))
+    torch.testing.assert_close(changes.squares(latents), plain)
+    changes.measure(latents)
+    torch.testing.assert_close(changes.squares(latents).mean(), plain.mean())
+    still, quick = (wave.view(1, 1, 8, 1, 1).expand(1, 4, 8, 4, 4) for wave in cosines(8)[[0, 7]])
+    ratio = float(changes.squares(quick) / changes.squares(still))
+    assert ratio == pytest.approx((8 * 9 + 1) ** 0.5, rel=0.05)
 
 
 def test_where_it_is_served_its_packages_are_installed() -> None:

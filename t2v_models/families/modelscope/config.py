@@ -20,7 +20,7 @@ SIDE = 8
 class ModelscopeSettings(PacedConfig):
     """Small enough for half an hour on a core."""
 
-    earlier: ClassVar[Mapping[str, object]] = {"fine_text": False}
+    earlier: ClassVar[Mapping[str, object]] = {"fine_text": False, "balance": 0.0}
     packages = library.PACKAGES
     about = "ModelScope's U-Net, of diffusers, on the latents of a frame_autoencoder: 't2v export' makes it a pipeline"
 
@@ -30,7 +30,7 @@ class ModelscopeSettings(PacedConfig):
         Path("frame_autoencoder"), description="run folder of a frame_autoencoder, or its name in the same lab"
     )
     widths: tuple[int, ...] = Field(
-        (32, 64), min_length=1, max_length=5, description="channels at each halving of the latents"
+        (64,), min_length=1, max_length=5, description="channels at each halving of the latents"
     )
     blocks: int = Field(1, ge=1, le=8, description="blocks at each resolution on the way down; one more on the way up")
     fine_text: bool = Field(True, description="the finest resolution looks at words, too, as all others do")
@@ -42,6 +42,9 @@ class ModelscopeSettings(PacedConfig):
     text_layers: int = Field(0, ge=0, le=32, description="how many times words look at those before them")
     level: float = Field(
         1.7, description="mean of ln sigma of the noise learnt at: rather far, where it is decided what is where"
+    )
+    balance: float = Field(
+        0.5, ge=0, le=1, description="how far errors that change from frame to frame count as much as still ones"
     )
     dropout: float = Field(0.1, ge=0, lt=1, description="share of captions left out, which guidance needs")
     muon_lr: float = Field(0.02, gt=0, le=1, description="Muon step of hidden matrices")

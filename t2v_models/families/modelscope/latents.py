@@ -1,4 +1,5 @@
-"""Latents with mean 0 and deviation 1, as measured from the first batch, and an autoencoder that makes such ones."""
+"""Latents with mean 0 and deviation 1, as measured from the first batch, an autoencoder that makes such ones, and how
+much an error counts that changes from frame to frame."""
 
 import copy
 from typing import Any
@@ -7,6 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from t2v_models.distributed.collectives import all_reduce_tensor
+from t2v_models.families.diffusion.standardise import cosines
+
+LEAST = 0.01
+"""Of the greatest variance of a frequency: what varies less counts no more than this."""
 
 
 class Standard(nn.Module):
@@ -49,3 +54,37 @@ class Standard(nn.Module):
             back.bias.add_(back.weight.flatten(1) @ self.mean)
             back.weight.mul_(self.std.view(1, -1, 1, 1))
         return folded
+
+
+class Changes(nn.Module):
+    """Weights of errors by their frequency in time (a cosine transform).
+
+    Most of what varies in latents is still over time, so the mean of squares hardly sees whether an object moves
+    smoothly. Here a frequency whose variance is v counts v^-balance. What is best at a noise level stays the same (the
+    mean of what there can be), but what changes is learnt sooner.
+    """
+
+    def __init__(self, frames: int, balance: float) -> None:
+        super().__init__()
+        self.balance = balance
+        self.register_buffer("weights", torch.ones(frames))
+        self.register_buffer("cosines", cosines(frames), persistent=False)
+        self.weights: Tensor
+        self.cosines: Tensor
+
+    @torch.no_grad()
+    def measure(self, latents: Tensor) -> None:
+        """From standard ones `(b, c, t, h, w)` of the clips of all ranks; squares of these count as much as before."""
+        squares = self._waves(latents).square().double()
+        count = torch.tensor([float(len(latents))], dtype=torch.float64, device=latents.device)
+        variance = all_reduce_tensor(squares.mean((2, 3, 4)).sum(1)) / all_reduce_tensor(count)
+        weights = variance.clamp_min(LEAST * float(variance.max())) ** -self.balance
+        self.weights.copy_(weights * variance.sum() / (weights * variance).sum())
+
+    def squares(self, errors: Tensor) -> Tensor:
+        """Of each clip `(b,)` the weighted mean of squares of errors `(b, c, t, h, w)`."""
+        return torch.einsum("kbchw,k->b", self._waves(errors).square(), self.weights) / errors[0].numel()
+
+    def _waves(self, x: Tensor) -> Tensor:
+        """`(t, b, c, h, w)`, by frequency."""
+        return torch.einsum("kt,bcthw->kbchw", self.cosines.to(x), x)

@@ -29,7 +29,7 @@ from t2v_models.families.layers import at_least_float32
 from t2v_models.families.modelscope.autoencoder import GROUPS, FrameAutoencoder, by_muon
 from t2v_models.families.modelscope.config import ModelscopeSettings
 from t2v_models.families.modelscope.folder import save_whole
-from t2v_models.families.modelscope.latents import Standard
+from t2v_models.families.modelscope.latents import Changes, Standard
 from t2v_models.families.modelscope.words import tokenizer_of
 from t2v_models.families.parents import fitting
 from t2v_models.families.rates import PacedModel
@@ -112,6 +112,7 @@ class Modelscope(PacedModel):
         self.denoiser = Denoiser(config, latent, spec.height // cell, len(self.tokenizer))
         self.average = Average([self.denoiser])
         self.standard = Standard(latent)
+        self.changes = Changes(spec.frames, config.balance) if config.balance else None
         self.scheduler = library.of("diffusers", "DPMSolverMultistepScheduler")(
             num_train_timesteps=LEVELS, beta_schedule="linear", prediction_type="v_prediction",
             timestep_spacing="trailing", rescale_betas_zero_snr=True,
@@ -132,11 +133,14 @@ class Modelscope(PacedModel):
         """One step; the very first looks at the data."""
         if not self.standard.is_measured:
             with torch.no_grad():
-                self.standard.measure(self.autoencoder.latents(to_video(batch.frames)))
+                latents = self.autoencoder.latents(to_video(batch.frames))
+                self.standard.measure(latents)
+                if self.changes is not None:
+                    self.changes.measure(self.standard(latents))
         return super().training_step(batch, step, progress)
 
     def losses(self, part: Batch, step: int, progress: float) -> dict[str, Loss]:
-        """The square of the error of v, at one noise level a clip."""
+        """The square of the error of v, at one noise level a clip, weighted by how quickly it changes."""
         with torch.no_grad():
             clean = self.standard(at_least_float32(self.autoencoder.latents(to_video(part.frames))))
         level = self._nearest(self.levels.at(stratified(part))).to(clean.device)
@@ -147,7 +151,8 @@ class Modelscope(PacedModel):
         said = ["" if left else caption for caption, left in zip(part.captions, out, strict=True)]
         v = self.denoiser(signal * clean + spread * noise, level, self._tokens(said))
         error = at_least_float32(v) - (signal * noise - spread * clean)
-        return {"denoiser": Loss(error.square().mean((1, 2, 3, 4)).sum(), len(clean))}
+        squares = self.changes.squares(error) if self.changes is not None else error.square().mean((1, 2, 3, 4))
+        return {"denoiser": Loss(squares.sum(), len(clean))}
 
     def _nearest(self, sigma: Tensor) -> Tensor:
         """Numbers of the levels that have at least so much noise; the last, which has nothing but noise, is not one."""
