@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from t2v_models.distributed.collectives import all_reduce_tensor
 from t2v_models.families.diffusion.standardise import cosines
+from t2v_models.families.layers import full_precision
 
 LEAST = 0.01
 """Of the greatest variance of a frequency: what varies less counts no more than this."""
@@ -83,8 +84,9 @@ class Changes(nn.Module):
 
     def squares(self, errors: Tensor) -> Tensor:
         """Of each clip `(b,)` the weighted mean of squares of errors `(b, c, t, h, w)`."""
-        return torch.einsum("kbchw,k->b", self._waves(errors).square(), self.weights) / errors[0].numel()
+        return (self._waves(errors).square().mean((2, 3, 4)) * self.weights[:, None]).mean(0)
 
+    @full_precision
     def _waves(self, x: Tensor) -> Tensor:
         """`(t, b, c, h, w)`, by frequency."""
         return torch.einsum("kt,bcthw->kbchw", self.cosines.to(x), x)
