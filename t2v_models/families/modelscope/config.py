@@ -52,7 +52,7 @@ class ModelscopeSettings(PacedConfig):
     decay: Fall = 0.7
     ema_power: float = Field(8.0, gt=0, le=1000, description="of the averaged weights: higher looks back less far")
     steps: int = Field(10, ge=1, le=1000, description="evaluations of the network for one clip")
-    guidance: float = Field(5.0, ge=1, le=100, description="how strongly the prompt counts; 1 is as learnt")
+    guidance: float = Field(2.0, ge=1, le=100, description="how strongly the prompt counts; 1 is as learnt")
 
     @field_validator("widths")
     @classmethod
