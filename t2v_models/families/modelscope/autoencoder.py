@@ -37,7 +37,10 @@ ENDS = ("conv_in", "conv_out", "quant_conv")
 
 
 class FrameAutoencoderConfig(PacedConfig):
-    """Small enough for three or four minutes on a core."""
+    """Small enough for three or four minutes on a core, which keep motion; colours take longer.
+
+    With four widths and 8 numbers a place colours are kept as well, and what learns from the latents is slower.
+    """
 
     packages = library.PACKAGES
     about = "an autoencoder of frames: the first stage of modelscope, judged by what becomes of real clips"
