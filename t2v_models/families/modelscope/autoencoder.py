@@ -37,7 +37,7 @@ ENDS = ("conv_in", "conv_out", "quant_conv")
 
 
 class FrameAutoencoderConfig(PacedConfig):
-    """Small enough for three or four minutes on a core, which keep motion; colours take longer.
+    """Small enough for three or four minutes on a core, which keep motion but no colours.
 
     With four widths and 8 numbers a place colours are kept as well, and what learns from the latents is slower.
     """
