@@ -1,6 +1,7 @@
 """The settings of `diffusion`."""
 
 from collections.abc import Mapping, Sequence
+from operator import not_
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -86,6 +87,14 @@ class DiffusionSettings(PacedConfig):
     ema_kept: tuple[Annotated[float, Field(gt=0, le=1000)], ...] = Field(
         (), description=f"powers of averages kept beside, as {KEPT}, of which 't2v average' makes any between them"
     )
+    weaker: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        exclude_if=not_,
+        description="share of the run after which the averaged weights are kept as they are, weaker than those of the "
+        "end: guidance leads away from their clip without text, which keeps more variety; 0: of the same ones",
+    )
     sampler: SamplerName = Field("dpm2m", description="how clips are made of noise")
     churn: float = Field(0.0, ge=0, description="noise that euler and heun add on the way, S_churn over all steps")
     steps: int = Field(8, ge=1, le=1000, description="evaluations of the denoiser for one clip")
@@ -122,6 +131,15 @@ class DiffusionSettings(PacedConfig):
             raise ValueError(
                 "images, images_first and alone need a network whose frames can be without each other: use network "
                 "factorised or transformer"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _weaker_of_clips(self) -> Self:
+        if 0 < self.weaker <= self.images_first:
+            raise ValueError(
+                f"weaker {self.weaker:g} is before any clip is learnt, from {self.images_first:g} of the run on "
+                "(images_first): use more"
             )
         return self
 

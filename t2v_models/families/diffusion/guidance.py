@@ -2,7 +2,8 @@
 
 Classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598): away from the clip without text (or with a negative
 prompt), towards the one with it. Both go through the network in one pass. It needs a denoiser that was trained with
-captions left out now and then.
+captions left out now and then. What it leads away from may be made by a weaker denoiser, whose errors are then led away
+from as well (Karras et al. 2024, arXiv:2406.02507, autoguidance, there with the text on both sides).
 """
 
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from t2v_models.families.diffusion.samplers import Denoise
 from t2v_models.families.diffusion.unet import Sight
+from t2v_models.families.texts import beside
 from t2v_models.text.encoder import Text
 
 TINY = 1e-6
@@ -65,6 +67,16 @@ def dynamic_threshold(video: Tensor, share: float) -> Tensor:
     return video.clamp(-size, size) / size
 
 
+def by_two(towards: Denoise, away: Denoise) -> Denoise:
+    """Of clips `(2 b, …)` the first half by one denoiser, the second by the other."""
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        (one, other), (level, same) = x.chunk(2), sigma.chunk(2)
+        return torch.cat([towards(one, level), away(other, same)])
+
+    return denoise
+
+
 def of_text(denoiser: nn.Module, text: Text, given: Tensor | None, alone: Tensor | None, sight: Sight) -> Denoise:
     """A network that is told all but the noisy clips and their levels."""
     more = (given, alone) if sight == "own" else (given, alone, sight)  # which not every network has
@@ -74,3 +86,10 @@ def of_text(denoiser: nn.Module, text: Text, given: Tensor | None, alone: Tensor
         return clean
 
     return denoise
+
+
+def of_texts(
+    denoiser: nn.Module, text: Text, other: Text, given: Tensor | None, alone: Tensor | None, sight: Sight
+) -> Denoise:
+    """The same of clips `(2 b, …)`, the first half with one text each, the second with the other."""
+    return of_text(denoiser, beside(text, other), None if given is None else torch.cat([given, given]), alone, sight)

@@ -18,7 +18,7 @@ from t2v_models.batch import Batch, Metrics, to_frames, to_video
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.families.diffusion.config import KEPT, DiffusionSettings
-from t2v_models.families.diffusion.guidance import Guidance, dynamic_threshold, of_text
+from t2v_models.families.diffusion.guidance import Guidance, by_two, dynamic_threshold, of_text, of_texts
 from t2v_models.families.diffusion.known_frames import KnownFrames, projected, random_mask, reconstruction_guidance
 from t2v_models.families.diffusion.loss import ExpectedError, distance
 from t2v_models.families.diffusion.motion import check_motion, moving
@@ -32,7 +32,7 @@ from t2v_models.families.diffusion.upsampler import Upsampler, check_length, enl
 from t2v_models.families.ema import Average, blend, power_share
 from t2v_models.families.muon import Muon
 from t2v_models.families.rates import PacedModel
-from t2v_models.families.texts import beside, check_guidance, heard, left_out, mixed, none_like
+from t2v_models.families.texts import check_guidance, heard, left_out, mixed, none_like
 from t2v_models.machine import free_memory, threads
 from t2v_models.model import Loss, VideoModel
 from t2v_models.sampler import Frames, Request
@@ -94,6 +94,7 @@ class Diffusion(PacedModel):
         learnt = [network for network in (self.denoiser, self.upsampler) if network]
         self.average = Average(learnt)
         self.kept = nn.ModuleList(Average(learnt) for _ in config.ema_kept)
+        self.weaker = Average(learnt) if config.weaker else None
         self.expected = ExpectedError(config.weight, config.training_levels.low, config.training_levels.high)
 
     def _made(self, frames: int) -> int:
@@ -170,6 +171,8 @@ class Diffusion(PacedModel):
         powers = self.config.ema_power, *self.config.ema_kept
         for average, power in zip(self._averages, powers, strict=True):
             average.update(power_share(step, power))
+        if self.weaker and progress <= self.config.weaker:
+            self.weaker.become([self.average], [1])
         self.expected.remember()
 
     @property
@@ -321,12 +324,14 @@ class Diffusion(PacedModel):
         config, denoiser, back = self.config, self.average[0], self.standardise.back
         guidance = Guidance(scale, config.guidance_low, config.guidance_high, config.guidance_rescale)
         channels = self._channels(given)
-        twice = channels if channels is None else torch.cat([channels, channels])
         apart = self.is_of_images and "frames" in self.able
         alone = torch.ones(1, dtype=torch.bool, device=self.device) if apart else None
-        denoise = guidance(
-            of_text(denoiser, text, channels, alone, sight), of_text(denoiser, beside(text, away), twice, alone, sight)
-        )
+        towards = of_text(denoiser, text, channels, alone, sight)
+        if self.weaker:
+            both = by_two(towards, of_text(self.weaker[0], away, channels, alone, sight))
+        else:
+            both = of_texts(denoiser, text, away, channels, alone, sight)
+        denoise = guidance(towards, both)
         if share := config.threshold:
             denoise = projected(denoise, lambda x: self.standardise(dynamic_threshold(back(x), share)))
         if given and not config.given:
