@@ -62,9 +62,12 @@ class Table:
         """Of what learns now, or did: its clips stay in an archive."""
         return self._row(name, {}, partial(self._learn, name))
 
-    def beside(self, name: str) -> Figure:
-        """Of what there is already."""
-        found = source(random_pipeline(name, self.out) if is_random(name) else name, self._data)
+    def found(self, name: str) -> Source:
+        """What there is already."""
+        return source(random_pipeline(name, self.out) if is_random(name) else name, self._data)
+
+    def beside(self, name: str, found: Source) -> Figure:
+        """Of that."""
         return self._row(name, {"source": found.sha256}, partial(self._judge, name, found))
 
     def _row(self, name: str, of: Figure, make: Callable[[], Figure]) -> Figure:
@@ -72,8 +75,8 @@ class Table:
         readable = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:80]
         file = self.out / f"{readable}-{hashlib.sha256(name.encode()).hexdigest()[:8]}.json"
         key = {"figure": name, "settings": self.settings | of}
-        if file.is_file() and key.items() <= (kept := json.loads(file.read_text())).items():
-            return dict(kept)
+        if key.items() <= (kept := _kept(file)).items():
+            return kept
         made = key | make() | about_here()
         files.write(file, json.dumps(made))
         return made
@@ -115,13 +118,22 @@ class Table:
         return [mixed[i % len(mixed)] for i in range(count)], list(range(count))
 
 
+def _kept(file: Path) -> Figure:
+    """A row as it was kept; empty where there is none that can be read."""
+    try:
+        found = json.loads(file.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def is_random(name: str) -> bool:
     """Whether a pipeline with random weights is meant, which is made now."""
     return name.startswith("random:")
 
 
 def random_pipeline(name: str, out: Path) -> str:
-    """`diffusers:FOLDER` of one with tiny random weights, in two steps; Text2Video-Zero moves in its 44th."""
+    """`diffusers:FOLDER` of one with tiny random weights, in two steps; Text2Video-Zero moves in its 44th to 47th."""
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from tests.pretrained import PIPELINES, pipeline_folder
 
@@ -211,7 +223,10 @@ def main() -> None:
         asked.out.mkdir(parents=True, exist_ok=True)
         digest, options = store.manifest.config.digest, ("seconds", "clips", "threads", "tiny")
         table = Table(store, asked.out, {"data": digest} | {name: getattr(asked, name) for name in options})
-        rows = [*map(table.learnt, asked.learn), *map(table.beside, asked.beside)]
+        later = {str(asked.out / f"{name}.npz") for name in asked.learn}
+        found = {name: table.found(name) for name in asked.beside if name not in later}  # mistakes before hours of work
+        rows = [*map(table.learnt, asked.learn)]
+        rows += [table.beside(name, found.get(name) or table.found(name)) for name in asked.beside]
     except LabError as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     for row in rows:

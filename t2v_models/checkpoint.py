@@ -84,7 +84,13 @@ class RunConfig(Config):
         check_batches(clips, shares_of(clips, mix or {}), model.batch_size)
         parents = {}
         for name, run_dir in model.parents.items():
-            last = _require(newest(run_dir), run_dir)
+            last = newest(run_dir)
+            if last is None:
+                about = type(model).model_fields[name].description or name
+                raise LabError(
+                    f"{model.name} builds on another run, {about}: {_no_run(run_dir)}, and name it with "
+                    f"--set {name}=RUN"
+                )
             parents[name] = Parent(run=last.run, step=last.step, sha256=last.sha256)
         return cls(
             model=model.with_captions(manifest.captions), dataset=manifest.config, dataset_digest=manifest.digest,

@@ -251,3 +251,11 @@ def test_clips_of_another_dataset_are_not_written_over(tuner: str, store: ClipSt
     ):
         export_for(tuner, store, tmp_path / "out")
     assert before == {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+
+
+def test_what_a_loader_made_of_earlier_clips_is_told_of(store: ClipStore, tmp_path: Path, caplog) -> None:
+    export_for("musubi-tuner", store, tmp_path / "out")
+    put(tmp_path / "out" / "cache", "latents.safetensors", b"of those clips")
+    assert not caplog.text
+    export_for("musubi-tuner", store, tmp_path / "out")
+    assert "cache holds what musubi-tuner made of clips that lay here: remove it" in caplog.text

@@ -85,9 +85,22 @@ def test_what_cannot_be_a_row_is_one_sentence(tmp_path: Path) -> None:
         (data, tmp_path / "file", ("--learn",), "file is no folder you may write to"),
         (rendered(tmp_path / "two", several), out, ("--learn",), "has clips of 2 shapes, and rows are of one"),
         (data, out, ("--learn", "--beside", tmp_path / "long.npz"), "the shape 16x16x12 and the dataset has 16x16x10"),
+        (data, out, ("--learn", "gan", "--beside", tmp_path / "none"), "none does not exist"),
     ):
         done = asked(where, to, *options)
         assert done.returncode == 2 and sentence in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert not (out / "gan.npz").exists(), "a mistake is told before anything learns"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", ['{"fig', "[]"])
+def test_a_damaged_row_is_made_anew(tmp_path: Path, damage: str) -> None:
+    data, out = rendered(tmp_path / "data", CONFIG), tmp_path / "out"
+    rows, _ = table(data, out, "--learn", "--beside", "oracle")
+    (kept,) = out.glob("*.json")
+    kept.write_text(damage)
+    assert table(data, out, "--learn", "--beside", "oracle")[0][0].keys() == rows[0].keys()
+    assert json.loads(kept.read_text())["figure"] == "oracle"
 
 
 @pytest.mark.slow

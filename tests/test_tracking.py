@@ -171,6 +171,33 @@ def test_a_store_that_does_not_answer_is_one_sentence_without_the_password(monke
     assert caplog.text == "", "each try is told of above the sentence"
 
 
+def test_a_store_whose_making_was_killed_is_made_again(monkeypatch, tmp_path):
+    """Killed between the tables of its schema: nothing lies where the store belongs."""
+    work = tmp_path / "work"
+    work.mkdir()
+    code = (
+        "import os, sqlalchemy\n"
+        "from pathlib import Path\n"
+        "from tasks.mlflow.store import client\n"
+        "made = []\n"
+        "@sqlalchemy.event.listens_for(sqlalchemy.engine.Engine, 'after_cursor_execute')\n"
+        "def count(*told):\n"
+        "    made.append(told[2])\n"
+        "    if sum('CREATE TABLE' in one for one in made) == 30: os._exit(9)\n"
+        f"client(Path({str(work)!r}))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
+    assert not (work / "mlflow.db").exists() and (work / "mlflow.db.fresh").exists()
+    assert client(work).search_experiments()
+    assert [path.name for path in sorted(work.glob("mlflow.db*"))] == ["mlflow.db", "mlflow.db.lock"]
+
+
+def test_a_damaged_store_of_ones_own_is_told_what_to_do(tmp_path):
+    (tmp_path / "mlflow.db").write_text("no database")
+    with pytest.raises(LabError, match="MLflow does not answer at sqlite.*not a database.*; if it is damaged, put a"):
+        client(tmp_path)
+
+
 def test_a_training_that_mlflow_has_no_place_for_leaves_nothing(monkeypatch, data, tmp_path):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(LabError, match="MLflow does not answer"):

@@ -7,6 +7,7 @@ and the clips are written whole. Where each rule stands is in docs/own-clips.md.
 import csv
 import io
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +22,7 @@ from t2v_models.files import write
 from t2v_models.shards.export import Captioned, export
 from t2v_models.shards.write import clip_key
 
+log = logging.getLogger(__name__)
 CLIPS, CACHE = "clips", "cache"
 """Folders inside one of these: the clips; what the loader keeps."""
 LEAST_FRAMES = 5
@@ -88,6 +90,10 @@ def export_for(
     for path in sorted(out.iterdir()) if out.is_dir() else ():
         if path.name not in (CLIPS, CACHE, layout.config):
             raise LabError(f"{out} holds other files ({path.name}): choose an empty folder")
+    if any((out / CACHE).rglob("*")):
+        log.warning(
+            "%s holds what %s made of clips that lay here: remove it, unless they are the same", out / CACHE, tuner
+        )
     total, done = len(store.captions), 0
     for folder, part in _parts(store, clips) if layout.apart else [(clips, store)]:
         captions = part.captions if layout.several else [caption.split("\n")[0] for caption in part.captions]

@@ -57,14 +57,28 @@ def client(work: Path) -> "MlflowClient":
     try:
         # MLflow tries again for minutes; the first question of a run is for a person who waits
         with lock, environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="1", MLFLOW_HTTP_REQUEST_TIMEOUT="10"):
+            if file != uri and not Path(file).exists():
+                _make(Path(file))
             found = mlflow.MlflowClient(uri, registry_uri=uri)
             found.search_experiments(max_results=1)
     except faults() as error:
-        raise LabError(
-            f"MLflow does not answer at {store_name(work)} ({first_line(error)}); start it, or unset "
-            "MLFLOW_TRACKING_URI to track in the work folder"
-        ) from error
+        ways = "start it, or unset MLFLOW_TRACKING_URI to track in the work folder"
+        if not os.environ.get("MLFLOW_TRACKING_URI"):
+            ways = "if it is damaged, put a copy of it back, or move it away to begin anew"
+        raise LabError(f"MLflow does not answer at {store_name(work)} ({first_line(error)}); {ways}") from error
     return found
+
+
+def _make(file: Path) -> None:
+    """An SQLite file with MLflow's schema, made beside its place: half of a schema, which MLflow would never finish, is
+    not left by a process that is killed meanwhile."""
+    import mlflow
+
+    fresh = file.with_name(f"{file.name}.fresh")
+    for left in (fresh, fresh.with_name(f"{fresh.name}-journal")):
+        left.unlink(missing_ok=True)
+    mlflow.MlflowClient(f"sqlite:///{fresh}").search_experiments(max_results=1)
+    fresh.rename(file)
 
 
 def where_to_look(work: Path) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationError
 
 from t2v_models.clips.spec import height_and_width, sides
-from t2v_models.config import Config, LabError, in_words
+from t2v_models.config import Config, LabError, in_words, near
 from t2v_models.sampler import PIPELINE
 
 Sides = Annotated[
@@ -47,6 +47,9 @@ class PipelineConfig(Config):
             raise LabError(f"{name} says folder=, and the folder stands before the first comma: leave it out")
         if twice := [key for key, times in Counter(key for key, _ in pairs).items() if times > 1]:
             raise LabError(f"{name} says {twice[0]}= twice: leave one out")
+        if unknown := [key for key in given if key not in cls.model_fields]:
+            allowed = [key for key in cls.model_fields if key != "folder"]
+            raise LabError(f"{name} says {unknown[0]}=, which is no option of a pipeline: {near(unknown[0], allowed)}")
         try:
             return cls.model_validate({"folder": Path(folder).expanduser()} | given)
         except ValidationError as error:

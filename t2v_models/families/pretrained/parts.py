@@ -13,6 +13,8 @@ from t2v_models.weights import SAVE, all_weights, first_weights, numbers_in, rea
 log = logging.getLogger(__name__)
 INDEX, NETWORK = "model_index.json", "config.json"
 """Files of settings: of a pipeline, and of a network."""
+NO_ROOM = "allocate memory", "Storage size calculation overflowed"
+"""What torch says where there is too little memory."""
 SPARE = ("safety_checker", "feature_extractor")
 """Parts that watch pictures and make none: every class does without."""
 
@@ -123,7 +125,7 @@ def _config(kind: Any) -> str:
 
 def lacks_memory(error: Exception) -> bool:
     """Whether that is what went wrong; only a GPU has a class for it."""
-    return type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error)
+    return type(error).__name__ == "OutOfMemoryError" or any(word in str(error) for word in NO_ROOM)
 
 
 def reason_of(error: Exception) -> str:

@@ -29,6 +29,8 @@ from t2v_models.sampler import Frames, Request, refuse_wishes
 log = logging.getLogger(__name__)
 FPS = 10
 """No pipeline says how fast its clips are to be played; `export_to_video` of diffusers takes this, too."""
+LOADED = "be loaded"
+"""What may go wrong before a clip is asked for."""
 WISHES = {
     "size": "height", "guidance": "guidance_scale", "steps": "num_inference_steps", "avoid": "negative_prompt"
 }  # fmt: skip
@@ -164,7 +166,7 @@ class Pipeline:
     @cached_property
     def _pipe(self) -> Any:
         folder = self._folder
-        with self._trying("be loaded"):
+        with self._trying(LOADED):
             dtype = getattr(torch, self.config.dtype)
             parts = {part.name: part.load(dtype) for part in folder.parts}
             pipe = folder.kind.from_pretrained(
@@ -204,7 +206,7 @@ class Pipeline:
         latent = config.get(sample) or config.get("sample_size")
         if own:
             return int(own)
-        if isinstance(latent, int):
+        if isinstance(latent, int) and latent > 0:
             return latent * scale
         raise LabError(f"{self.name} has no {name} of its own: add size=64 and frames=9, as it was made for")
 
@@ -251,7 +253,8 @@ class Pipeline:
             raise
         except Exception as error:  # tokenizers know no other class
             if lacks_memory(error):
-                ways = " or ".join(["ask for a smaller size= or fewer frames=", *self._smaller])
+                less = ["ask for a smaller size= or fewer frames="] if what != LOADED else ["use a larger machine"]
+                ways = " or ".join([*less, *self._smaller])
                 raise LabError(f"{self.name} cannot {what}, for there is too little memory: {ways}") from error
             reason = f"{reason_of(error):.300}"
             if isinstance(error, AttributeError):  # one part asks another for what that has not
@@ -259,7 +262,10 @@ class Pipeline:
                 raise LabError(
                     f"the parts of {folder} do not fit into a {self.class_name} ({reason}): save the pipeline again"
                 ) from error
-            raise LabError(f"{self.class_name} of {self.name} cannot {what}: {reason}") from error
+            ways = "" if what == LOADED else "ask for other size=, frames= or steps=, or "
+            raise LabError(
+                f"{self.class_name} of {self.config.folder} cannot {what} ({reason}): {ways}save the pipeline again"
+            ) from error
 
 
 def _plain(text: str) -> str:
