@@ -106,7 +106,9 @@ def test_a_run_needs_its_parent_no_more_once_it_has_begun(data: Path, teacher: P
     after, _ = checkpoint.load(tmp_path / "run")
     request = Request(("circle moving left",), (0,))
     assert torch.equal(before.make(request), after.make(request))
-    with pytest.raises(LabError, match="teacher does not exist"):
+    with pytest.raises(
+        LabError, match="pupil builds on another run, teacher: run folder .*teacher does not exist.* --set teacher="
+    ):
         train(data, teacher, tmp_path / "run", 2)
 
 

@@ -82,6 +82,9 @@ NET = "transformer/diffusion_pytorch_model.safetensors"
     (lambda f: (said("transformer/config.json", auto_map={"AutoModel": "own.Own"})(f),
                 said("model_index.json", transformer=["diffusers", "AutoModel"])(f)),
      f"transformer/config.json cannot be built as AutoModel .it wants code of its own, which is never run.{AGAIN}"),
+    (said("vae/config.json", latents_mean=["x"] * 16),
+     "of .*wan cannot make a clip of .*: ask for other size=, frames= or steps=, or save the pipeline again"),
+    (said("vae/config.json", base_dim=10**7), "cannot be loaded, for there is too little memory: use a larger machine"),
     (folded("model_index.json"), "model_index.json cannot be read .Is a directory.: save it"),
     (folded(NET), "transformer lacks its weights, a file of safetensors"),
 ])  # fmt: skip
@@ -125,3 +128,11 @@ def test_weights_that_are_not_read_are_told(wan: Path, caplog: pytest.LogCapture
     (told,) = [record.getMessage() for record in caplog.records]
     assert told.startswith("WanTransformer3DModel of its config.json does not read 27 tensors in the files of"), told
     assert told.endswith("as blocks.1.attn1.norm_k.weight: if that cuts it short, save the pipeline again"), told
+
+
+@pytest.mark.parametrize("size", [-16, 0])
+def test_a_size_that_is_none_is_not_taken_from_settings(size: int, tmp_path: Path) -> None:
+    folder = pipeline_folder("modelscope", tmp_path)
+    said("unet/config.json", sample_size=size)(folder)
+    with pytest.raises(LabError, match="has no height of its own: add size=64 and frames=9"):
+        sample_all(source(f"diffusers:{folder},steps=1").sampler, Request(("circle moving left",), (0,)))
