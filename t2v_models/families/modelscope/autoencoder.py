@@ -49,7 +49,11 @@ class FrameAutoencoderConfig(PacedConfig):
     batch_size: int = Field(8, ge=1, description="clips per update, over all ranks; one frame of each is learnt")
     latent: int = Field(16, ge=1, le=64, description="numbers at each place of a latent")
     widths: tuple[int, ...] = Field(
-        (8, 16, 32, 64, 64), min_length=1, max_length=5, description="channels at each halving of the resolution"
+        (8, 16, 32, 64, 64),
+        min_length=1,
+        max_length=5,
+        description="channels at each halving of the resolution; [8,16,32,64] with latent=8 keeps colours in a few "
+        "minutes too, and motion is learnt later from it",
     )
     blocks: int = Field(1, ge=1, le=8, description="residual blocks at each resolution, on the way down and up")
     absolute: float = Field(1.0, ge=0, le=100, description="weight of sizes of errors beside their squares")
