@@ -52,18 +52,18 @@ def client(work: Path) -> "MlflowClient":
     uri = tracking_uri(work)
     for name in ("alembic", "mlflow", "urllib3"):  # the last would tell of each try, above the one sentence
         logging.getLogger(name).setLevel(logging.ERROR)
-    file = uri.removeprefix("sqlite:///")
+    file, is_own = uri.removeprefix("sqlite:///"), not os.environ.get("MLFLOW_TRACKING_URI")
     lock = locked(Path(f"{file}.lock"), SCHEMA_SECONDS, "prepares MLflow's store") if file != uri else nullcontext()
     try:
         # MLflow tries again for minutes; the first question of a run is for a person who waits
         with lock, environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="1", MLFLOW_HTTP_REQUEST_TIMEOUT="10"):
-            if file != uri and not Path(file).exists():
+            if is_own and not Path(file).exists():
                 _make(Path(file))
             found = mlflow.MlflowClient(uri, registry_uri=uri)
             found.search_experiments(max_results=1)
     except faults() as error:
         ways = "start it, or unset MLFLOW_TRACKING_URI to track in the work folder"
-        if not os.environ.get("MLFLOW_TRACKING_URI"):
+        if is_own:
             ways = "if it is damaged, put a copy of it back, or move it away to begin anew"
         raise LabError(f"MLflow does not answer at {store_name(work)} ({first_line(error)}); {ways}") from error
     return found
