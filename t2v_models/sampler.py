@@ -37,8 +37,10 @@ class Request:
     """Length of the clips, if another than the sampler's own."""
     size: tuple[int, int] | None = None
     """Height and width, px, if others than the sampler's own."""
-    first_frames: Frames | None = None
-    """uint8 `(b, k, h, w, 3)`: the frames that each clip begins with."""
+    known_frames: Frames | None = None
+    """uint8 `(b, k, h, w, 3)`: frames of each clip that are known, by default those it begins with."""
+    places: tuple[int, ...] | None = None
+    """Where those k frames stand, if not from the first on: from 0, or counted from the end, -1 is the last."""
     guidance: float | None = None
     """How strongly the prompt counts; 1 is as learnt."""
     steps: int | None = None
@@ -52,17 +54,27 @@ class Request:
 
     def __post_init__(self) -> None:
         assert len(self.prompts) == len(self.seeds), (len(self.prompts), len(self.seeds))
-        assert self.first_frames is None or len(self.first_frames) == len(self.seeds)
+        if self.known_frames is None:
+            assert self.places is None
+        else:
+            assert len(self.known_frames) == len(self.seeds)
+            assert self.places is None or len(self.places) == self.known_frames.shape[1]
 
     @property
     def wishes(self) -> frozenset[str]:
         """Names of the fields, beside prompts and seeds, that ask for something."""
-        return frozenset(f.name for f in fields(self)[2:] if getattr(self, f.name) is not None)
+        asked = frozenset(f.name for f in fields(self)[2:] if getattr(self, f.name) is not None)
+        return asked - {"places"} if self.begins else asked
+
+    @property
+    def begins(self) -> bool:
+        """Whether no frames are known but first ones."""
+        return self.places is None or self.places == tuple(range(len(self.places)))
 
     def part(self, first: int, end: int) -> "Request":
         """The same of clips `first` to `end`, without the last."""
-        given = None if self.first_frames is None else self.first_frames[first:end]
-        return replace(self, prompts=self.prompts[first:end], seeds=self.seeds[first:end], first_frames=given)
+        known = None if self.known_frames is None else self.known_frames[first:end]
+        return replace(self, prompts=self.prompts[first:end], seeds=self.seeds[first:end], known_frames=known)
 
 
 NO_WISHES = Request((), ())
@@ -160,7 +172,9 @@ class AsPipeline(Protocol):
 WISHES = {
     "frames": "another length than {0.frames} frames: leave --frames out",
     "size": "another size than {0.width} x {0.height} px: leave --size out",
-    "first_frames": "first frames, which --first-frame and stories need: choose a model that takes them, as diffusion",
+    "known_frames": "frames that are known, as for --first-frame, --frame and stories: choose a model that takes them, "
+    "as diffusion",
+    "places": "known frames but first ones: choose a model that takes them, as diffusion",
     "guidance": "guidance: leave --guidance out",
     "steps": "a number of steps: leave --steps out",
     "temperature": "a temperature: leave --temperature out",
@@ -208,15 +222,27 @@ def refuse_wishes(
         raise LabError(f"guidance is {request.guidance}: give a number, 1 is as learnt")
     if request.temperature is not None and not 0 <= request.temperature < inf:
         raise LabError(f"the temperature is {request.temperature}: give 0, which takes the likeliest token, or more")
-    if request.first_frames is not None:
-        count, height, width = request.first_frames.shape[1:4]
-        wanted, length = request.size or (spec.height, spec.width), request.frames or spec.frames
-        if (height, width) != wanted:
-            raise LabError(
-                f"the first frame is {width} x {height} px, clips of {name} {wanted[1]} x {wanted[0]}: scale it to that"
-            )
-        if not 0 < count < length:
-            raise LabError(f"{count} frames to begin with and clips of {length}: give 1 to {length - 1}")
+    if request.known_frames is not None:
+        size, length = request.size or (spec.height, spec.width), request.frames or spec.frames
+        _check_known(name, request.known_frames, request.places or (), size, length)
+
+
+def _check_known(name: str, known: Frames, places: Sequence[int], size: tuple[int, int], length: int) -> None:
+    """See that known frames are of clips of such a size and length, no two in one place, and leave some to make."""
+    count, height, width = known.shape[1:4]
+    if (height, width) != size:
+        raise LabError(
+            f"a known frame is {width} x {height} px, clips of {name} {size[1]} x {size[0]}: scale it to that"
+        )
+    if not 0 < count < length:
+        raise LabError(f"{count} known frames and clips of {length}: give 1 to {length - 1}")
+    taken: set[int] = set()
+    for place in places:
+        if not -length <= place < length:
+            raise LabError(f"clips of {length} frames have no frame {place}: use 0 to {length - 1}, or -1 for the last")
+        if place % length in taken:
+            raise LabError(f"frame {place} of clips of {length} is given twice: give one picture for it")
+        taken.add(place % length)
 
 
 def sample_all(sampler: Sampler, request: Request) -> Frames:

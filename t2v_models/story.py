@@ -46,7 +46,7 @@ def story(sampler: Sampler, scenes: Sequence[Scene], seeds: Sequence[int], prime
         if scene.length < 1:
             raise LabError(f"a prompt is shown for {scene.length} frames: give 1 or more")
         assert len(scene.seeds) in (0, len(seeds)), (scene.seeds, seeds)
-        sampler.check(replace(scene.like, prompts=(scene.prompt,), seeds=(0,), first_frames=begun))
+        sampler.check(replace(scene.like, prompts=(scene.prompt,), seeds=(0,), known_frames=begun))
     return _told(sampler, scenes, seeds, prime)
 
 
@@ -60,7 +60,7 @@ def _told(sampler: Sampler, scenes: Sequence[Scene], seeds: Sequence[int], prime
         missing = scene.length
         while missing:
             own = tuple(_seed(seed, part) for seed in seeds)
-            wanted = replace(scene.like, prompts=(scene.prompt,) * len(seeds), seeds=own, first_frames=last)
+            wanted = replace(scene.like, prompts=(scene.prompt,) * len(seeds), seeds=own, known_frames=last)
             new = sample_all(sampler, wanted)[:, 0 if last is None else last.shape[1] :][:, :missing]
             last = (new if last is None else np.concatenate([last, new], 1))[:, -prime:]
             parts.append(new)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -104,11 +105,18 @@ def test_there_are_as_many_codes_as_the_tokenizer_has(stage: dict[str, object]) 
 def test_a_clip_goes_on_from_the_last_known_frames_that_fill_slots(count: int) -> None:
     model = fresh()
     first = (255 * torch.rand(1, count, 16, 24, 3)).byte().numpy()
-    clip = model.sample(Request(CAPTIONS[:1], (3,), first_frames=first))
+    clip = model.sample(Request(CAPTIONS[:1], (3,), known_frames=first))
     assert clip.shape == (1, 7, 16, 24, 3) and (clip[:, :count] == first).all()
     seen = 1 + (count - 1) // 3 * 3
-    same = model.sample(Request(CAPTIONS[:1], (3,), first_frames=first[:, -seen:]))
+    same = model.sample(Request(CAPTIONS[:1], (3,), known_frames=first[:, -seen:]))
     assert (clip[:, count:] == same[:, seen : 7 - count + seen]).all()
+
+
+def test_frames_but_first_ones_cannot_be_known_where_each_token_is_drawn_by_those_before_it() -> None:
+    known = np.zeros((1, 2, 16, 24, 3), np.uint8)
+    fresh().check(Request(CAPTIONS[:1], (3,), known_frames=known, places=(0, 1)))
+    with pytest.raises(LabError, match="ar_tokens cannot take known frames but first ones: choose a model"):
+        fresh().check(Request(CAPTIONS[:1], (3,), known_frames=known, places=(0, -1)))
 
 
 def test_a_batch_is_learnt_by_heart() -> None:

@@ -81,7 +81,7 @@ def test_clips_of_another_length_are_made_where_the_network_takes_any():
         model.training_step(batch(0), 0, 0.0)
         for frames in (1, 3, 9):
             first = batch(500).frames[:2, :2].numpy() if frames > 2 else None
-            request = Request(prompts, seeds, frames=frames, first_frames=first)
+            request = Request(prompts, seeds, frames=frames, known_frames=first)
             model.check(request)
             clips = model.sample(request)
             assert clips.shape == (2, frames, SPEC.size, SPEC.size, 3)
@@ -261,7 +261,7 @@ def test_frames_of_any_size_are_made():
             assert isinstance(model, Diffusion)
             frames = torch.randint(0, 255, (4, *spec.shape), dtype=torch.uint8)
             model.training_step(Batch(frames, CAPTIONS * 2, seed=0), 0, 0.0)
-            assert model.sample(Request(CAPTIONS, (0, 1), first_frames=frames[:2, :1].numpy())).shape == (
+            assert model.sample(Request(CAPTIONS, (0, 1), known_frames=frames[:2, :1].numpy())).shape == (
                 2,
                 *spec.shape,
             )
@@ -311,7 +311,7 @@ def test_frames_between_those_of_the_denoiser_are_drawn_by_the_upsampler():
 
 def test_frames_that_are_known_come_back_whether_the_denoiser_makes_them_or_not():
     first = brighter(500).frames[:2, :2].numpy()
-    clips = of_every_third().sample(Request(CAPTIONS, (0, 1), first_frames=first))
+    clips = of_every_third().sample(Request(CAPTIONS, (0, 1), known_frames=first))
     assert np.array_equal(clips[:, :2], first) and clips.shape[1] == SPEC.frames
 
 

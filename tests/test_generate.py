@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from flows.cli.main import main
 from t2v_models.clips.media import load_npz, save_clips
@@ -16,7 +17,7 @@ from t2v_models.families.build import FAMILIES
 from t2v_models.generate import dissolve, interpolate, interpolation_names
 from t2v_models.machine import threads
 from t2v_models.model import VideoModel
-from t2v_models.sampler import sample_frames
+from t2v_models.sampler import Frames, sample_frames
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
 from tests.runs import SMALL, built, train
@@ -110,6 +111,60 @@ def test_between_two_clips_of_ones_own_goes_a_family_that_can(
         assert t2v(*asked, *more, monkeypatch=monkeypatch) == 2 and sentence in capsys.readouterr().err
     with pytest.raises(LabError, match="gan knows no way between clips"):
         dissolve(of_family("gan"), (clips[0], clips[1]), 5, (LEFT, LEFT), 0, 3)
+
+
+def test_pictures_stand_where_they_are_known(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(data, run := tmp_path / "run", 1, "diffusion")
+    train(data, other := tmp_path / "other", 1, "gan")
+    one, two, wide = (tmp_path / f"{name}.png" for name in ("one", "two", "wide"))
+    pictures = ClipStore(Manifest.load(data)).frames([0, 1])[:, 0]
+    for path, picture in ((one, pictures[0]), (two, pictures[1]), (wide, np.zeros((16, 32, 3), np.uint8))):
+        Image.fromarray(picture).save(path)
+
+    def made(*options: object) -> Frames:
+        out = tmp_path / "clips.npz"
+        assert t2v(run, LEFT, "--count", 2, "--out", out, *options, monkeypatch=monkeypatch) == 0
+        return load_npz(out)[0]
+
+    begun = made("--first-frame", one)
+    assert begun.shape == (2, 6, 16, 16, 3) and (begun[:, 0] == pictures[0]).all()
+    assert np.array_equal(begun, made("--frame", f"0={one}"))
+    between = made("--first-frame", one, "--frame", f"-1={two}")
+    assert (between[:, 0] == pictures[0]).all() and (between[:, -1] == pictures[1]).all()
+    assert not np.array_equal(between[:, 1:-1], begun[:, 1:-1])
+    assert np.array_equal(between, made("--frame", f"5={two}", "--frame", f"0={one}"))
+    for sampler, options, sentence in (
+        (run, ("--frame", one), "--frame '.*one.png' is no place and picture: write 9=end.png"),
+        (run, ("--frame", "3="), "--frame '3=' is no place and picture"),
+        (run, ("--frame", f"6={one}"), "clips of 6 frames have no frame 6: use 0 to 5, or -1 for the last"),
+        (run, ("--first-frame", one, "--frame", f"0={two}"), "frame 0 of clips of 6 is given twice"),
+        (run, ("--frame", f"1={wide}"), "a known frame is 32 x 16 px, clips of diffusion 16 x 16: scale it"),
+        (run, ("--frame", f"1={wide}", "--first-frame", one), "the pictures are of 16 x 16 and 32 x 16 px: scale"),
+        (run, ("--frame", f"1={tmp_path / 'none.png'}"), "there is no picture .*none.png"),
+        (run, ("--first-frame", one, "--to", RIGHT), "a way to another end is made as by default: leave --frame out"),
+        (run, ("--steps", 3, "--to", RIGHT, "--guidance", 2), "by default: leave --guidance, --steps out"),
+        (other, ("--first-frame", one), "gan cannot take frames that are known, as for --first-frame, --frame and"),
+    ):
+        assert t2v(sampler, LEFT, *options, "--out", tmp_path / "no.npz", monkeypatch=monkeypatch) == 2
+        said = capsys.readouterr().err
+        assert re.search(sentence, said) and said.count("\n") == 1, said
+    assert not (tmp_path / "no.npz").exists()
+
+
+def test_what_is_to_be_avoided_changes_clips(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(data, tmp_path / "run", 1, "ar_tokens")
+
+    def made(*options: object) -> Frames:
+        out = tmp_path / "clips.npz"
+        asked = tmp_path / "run", LEFT, "--count", 2, "--guidance", 60, "--out", out
+        assert t2v(*asked, *options, monkeypatch=monkeypatch) == 0
+        return load_npz(out)[0]
+
+    free, avoiding = made(), made("--avoid", RIGHT)
+    assert np.array_equal(avoiding, made("--avoid", RIGHT))
+    assert not np.array_equal(avoiding, free) and not np.array_equal(avoiding, made("--avoid", "circle moving up"))
 
 
 def test_what_makes_clips_is_exported_like_a_dataset(

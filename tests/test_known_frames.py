@@ -11,7 +11,6 @@ from torch import Tensor
 from t2v_models.batch import Batch, to_video
 from t2v_models.config import LabError
 from t2v_models.families.diffusion.known_frames import (
-    KnownFrames,
     conjugate_gradients,
     projected,
     random_mask,
@@ -133,7 +132,7 @@ def test_known_frames_come_back_and_the_others_follow_them(share):
     """A prompt that leaves the side open: the first frame decides it."""
     model, first = taught(share), batch(500).frames[:, :1].numpy()
     prompts, seeds = ("light",) * 16, tuple(range(16))
-    request = Request(prompts, seeds, first_frames=first, guidance=1.0)
+    request = Request(prompts, seeds, known_frames=first, guidance=1.0)
     model.check(request)
     clips = model.sample(request)
     assert np.array_equal(clips[:, :1], first)
@@ -146,34 +145,72 @@ def test_known_frames_come_back_and_the_others_follow_them(share):
 
 @pytest.mark.slow
 @each_way
-def test_any_frames_may_be_known(share):
+@pytest.mark.parametrize("places", [(0, -1), (2,), (3, 1)], ids=["both ends", "the middle", "in any order"])
+def test_any_frames_may_be_known(share, places):
     """Inpainting in time: the frames between two known ones, and those around one."""
-    model, video = taught(share), to_video(batch(501).frames[:2])
-    known = torch.tensor([[True, False, False, True], [False, False, True, False]])
-    made = model.completed(Request(("light", "light"), (4, 5), guidance=1.0), KnownFrames(video, known))
-    there = known[:, None].expand(-1, 3, -1)
-    assert torch.equal(made[there], video[there])
-    assert (made - video).abs().mean() < 0.06
+    model, frames = taught(share), batch(501).frames[:2].numpy()
+    request = Request(("light", "light"), (4, 5), known_frames=frames[:, list(places)], places=places, guidance=1.0)
+    model.check(request)
+    made = model.sample(request)
+    assert np.array_equal(made[:, list(places)], frames[:, list(places)])
+    assert np.abs(made.astype(float) - frames).mean() < 8
+
+
+def test_which_frames_are_known_decides_what_is_made():
+    model, one = fresh(given=0.5), batch(500).frames[:1, :1].numpy()
+    model.training_step(batch(0), 0, 0.0)
+    first, last, free = (
+        model.sample(Request(CAPTIONS[:1], (3,), known_frames=known, places=places))
+        for known, places in ((one, (0,)), (one, (-1,)), (None, None))
+    )
+    assert np.array_equal(first, model.sample(Request(CAPTIONS[:1], (3,), known_frames=one)))
+    assert np.array_equal(first[:, 0], one[:, 0]) and np.array_equal(last[:, -1], one[:, 0])
+    for clip in (first, last):
+        assert not np.array_equal(clip[:, 1:3], free[:, 1:3])
+    assert not np.array_equal(first[:, 1:3], last[:, 1:3])
+
+
+@pytest.mark.parametrize(
+    ("places", "sentence"),
+    [
+        ((4,), "clips of 4 frames have no frame 4: use 0 to 3, or -1 for the last$"),
+        ((0, -5), "clips of 4 frames have no frame -5"),
+        ((3, -1), "frame -1 of clips of 4 is given twice"),
+        ((0, 0), "frame 0 of clips of 4 is given twice"),
+    ],
+)
+def test_places_that_cannot_be_are_one_sentence(places, sentence):
+    known = np.zeros((1, len(places), SPEC.size, SPEC.size, 3), np.uint8)
+    with pytest.raises(LabError, match=sentence):
+        fresh().check(Request(CAPTIONS[:1], (0,), known_frames=known, places=places))
+
+
+def test_a_frame_that_is_drawn_between_others_cannot_be_known_unless_clips_begin_so():
+    model, known = fresh(every=3), np.zeros((1, 1, SPEC.size, SPEC.size, 3), np.uint8)
+    with pytest.raises(LabError, match=r"frame 1 is drawn between two others \(every=3\).*: give frame 0 or 3$"):
+        model.check(Request(CAPTIONS[:1], (0,), known_frames=known, places=(1,)))
+    model.check(Request(CAPTIONS[:1], (0,), known_frames=known, places=(-1,)))
+    model.check(Request(CAPTIONS[:1], (0,), known_frames=known.repeat(2, 1)))
 
 
 def test_a_first_frame_of_another_size_is_one_sentence():
     first = np.zeros((1, 1, 8, 16, 3), np.uint8)
-    with pytest.raises(LabError, match="the first frame is 16 x 8 px, clips of diffusion 16 x 16: scale it to that"):
-        fresh().check(Request(CAPTIONS[:1], (0,), first_frames=first))
+    with pytest.raises(LabError, match="a known frame is 16 x 8 px, clips of diffusion 16 x 16: scale it to that"):
+        fresh().check(Request(CAPTIONS[:1], (0,), known_frames=first))
 
 
 @pytest.mark.parametrize("count", [0, SPEC.frames])
 def test_as_many_first_frames_as_leave_nothing_to_make_are_one_sentence(count):
     first = np.zeros((1, count, SPEC.size, SPEC.size, 3), np.uint8)
-    with pytest.raises(LabError, match=f"{count} frames to begin with and clips of {SPEC.frames}: give 1 to 3"):
-        fresh().check(Request(CAPTIONS[:1], (0,), first_frames=first))
+    with pytest.raises(LabError, match=f"{count} known frames and clips of {SPEC.frames}: give 1 to 3"):
+        fresh().check(Request(CAPTIONS[:1], (0,), known_frames=first))
 
 
 def test_each_clip_has_its_own_first_frame_whoever_is_beside():
     model = fresh(given=0.5)
     model.training_step(batch(0), 0, 0.0)
     first = batch(500).frames[:2, :1].numpy()
-    both = model.make(Request(CAPTIONS, (3, 4), first_frames=first))
-    alone = model.make(Request(CAPTIONS[1:], (4,), first_frames=first[1:]))
+    both = model.make(Request(CAPTIONS, (3, 4), known_frames=first))
+    alone = model.make(Request(CAPTIONS[1:], (4,), known_frames=first[1:]))
     torch.testing.assert_close(alone, both[1:], rtol=0, atol=1e-4)
     assert both.shape == (2, 3, SPEC.frames, SPEC.size, SPEC.size)

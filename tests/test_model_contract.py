@@ -194,10 +194,10 @@ def test_a_batch_that_cannot_be_cut_into_parts_of_whole_runs_is_one_sentence(con
         step(model, batch_of(SMALL, group=4))
 
 
+WHITE = np.full((1, 3, SMALL.size, SMALL.size, 3), 255, np.uint8)
 WISHED = {
-    "frames": 7, "size": (24, 40), "first_frames": np.full((1, 2, SMALL.size, SMALL.size, 3), 255, np.uint8),
-    "guidance": 60.0, "steps": 3, "temperature": 50.0, "avoid": "circle moving up",
-    "motion": (1.0, -0.5),
+    "frames": 7, "size": (24, 40), "known_frames": WHITE, "places": (1, 2, -1),
+    "guidance": 60.0, "steps": 3, "temperature": 50.0, "avoid": "circle moving up", "motion": (1.0, -0.5),
 }  # fmt: skip
 
 
@@ -205,8 +205,10 @@ WISHED = {
 @pytest.mark.parametrize("wish", WISHES)
 def test_a_wish_is_granted_or_refused_in_one_sentence(config, wish):
     model = fresh(config, SMALL)
-    request = Request((PROMPTS[0],), (5,), **{wish: WISHED[wish]})
-    if wish not in model.able:
+    request = Request(
+        (PROMPTS[0],), (5,), **{wish: WISHED[wish]} | ({"known_frames": WHITE} if wish == "places" else {})
+    )
+    if not request.wishes <= model.able:
         advice = "(leave --.* out|choose a model that takes them, as .*)"
         with pytest.raises(LabError, match=rf"^{config.name} cannot take .*: {advice}$"):
             model.check(request)
@@ -217,8 +219,8 @@ def test_a_wish_is_granted_or_refused_in_one_sentence(config, wish):
         assert len(clip) == 7
     elif wish == "size":
         assert clip.shape[1:3] == (24, 40)
-    elif wish == "first_frames":
-        assert np.array_equal(clip[:2], request.first_frames[0])
+    elif wish in ("known_frames", "places"):
+        assert np.array_equal(clip[list(request.places or (0, 1, 2))], WHITE[0])
     else:
         assert not np.array_equal(clip, model.sample(Request((PROMPTS[0],), (5,)))[0])
 

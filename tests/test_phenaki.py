@@ -4,6 +4,7 @@ from dataclasses import replace
 from itertools import pairwise
 from math import cos, pi
 
+import numpy as np
 import pytest
 import torch
 
@@ -132,24 +133,25 @@ def test_what_is_hidden_is_a_function_of_the_seed_and_primed_clips_keep_their_fi
 
 
 @pytest.mark.parametrize("order", ["random", "confidence", "halton", "critic"])
-@pytest.mark.parametrize("known", [0, 6])
+@pytest.mark.parametrize("known", [[], [*range(6)], [3, 16, 17]], ids=["none", "the first", "any"])
 def test_all_tokens_are_filled_in_and_known_ones_stay(order: Order, known):
     model = fresh()
     network, text = model.transformer, model.text(CAPTIONS)
     how = replace(HOW, order=order)
-    begun, draws = torch.randint(40, (2, known)), uniform([1, 2], 2, 5, 18)
+    begun, draws = torch.full((2, 18), network.unknown), uniform([1, 2], 2, 5, 18)
+    begun[:, known] = torch.randint(40, (2, len(known)))
     critic = (lambda tokens: model.critic(tokens, text, network)) if order == "critic" else None
     with torch.inference_mode():
         tokens = unmasked(network, text, none_like(text), begun, draws, how, critic)
         assert torch.equal(tokens, unmasked(network, text, none_like(text), begun, draws, how, critic))
-    assert tokens.shape == (2, 18) and torch.equal(tokens[:, :known], begun)
+    assert tokens.shape == (2, 18) and torch.equal(tokens[:, known], begun[:, known])
     assert tokens.min() >= 0 and tokens.max() < network.unknown
 
 
 def test_what_weights_of_codes_add_to_logits_is_taken_off():
     model = fresh()
     network, text = model.transformer, model.text(CAPTIONS)
-    none, draws, tilt = torch.zeros(2, 0, dtype=torch.long), uniform([1, 2], 2, 5, 18), torch.randn(network.unknown)
+    none, draws, tilt = torch.full((2, 18), network.unknown), uniform([1, 2], 2, 5, 18), torch.randn(network.unknown)
     with torch.inference_mode():
         plain = unmasked(network, text, none_like(text), none, draws, HOW)
         network.head.bias += tilt
@@ -205,8 +207,26 @@ def test_guidance_and_temperature_go_from_the_first_step_to_the_last():
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_a_clip_goes_on_from_known_frames(count):
     first = (255 * torch.rand(1, count, 16, 24, 3)).byte().numpy()
-    clip = fresh().sample(Request(CAPTIONS[:1], (3,), first_frames=first))
+    clip = fresh().sample(Request(CAPTIONS[:1], (3,), known_frames=first))
     assert clip.shape == (1, 7, 16, 24, 3) and (clip[:, :count] == first).all()
+
+
+def test_known_frames_of_any_slots_come_back_and_are_seen():
+    model = fresh()
+    frames = (255 * torch.rand(1, 7, 16, 24, 3)).byte().numpy()
+    for places in ([4, 5, 6], [0, 6, 5, 4], [1, 2, 3], [-7, 1, 2, 3]):
+        request = Request(CAPTIONS[:1], (3,), known_frames=frames[:, places], places=tuple(places))
+        model.check(request)
+        clip = model.sample(request)
+        assert clip.shape == frames.shape and (clip[:, places] == frames[:, places]).all()
+        made = [i for i in range(7) if i not in places and i - 7 not in places]
+        assert (clip[:, made] != model.sample(replace(request, known_frames=255 - frames[:, places]))[:, made]).any()
+
+
+def test_a_slot_of_which_some_frames_are_unknown_is_refused_with_those():
+    known = np.zeros((1, 1, 16, 24, 3), np.uint8)
+    with pytest.raises(LabError, match="phenaki knows frames 4 to 6 together and 4, 5 of them would be missing: give"):
+        fresh().check(Request(CAPTIONS[:1], (3,), known_frames=known, places=(-1,)))
 
 
 def test_images_come_first_where_that_is_wished():

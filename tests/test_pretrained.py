@@ -179,7 +179,7 @@ def test_what_a_pipeline_cannot_be_asked_for_is_one_sentence(folders: Callable[[
     refused(f"{wan},dtype=int8", "dtype: should be 'float32'")
     refused(f"{wan},device=cpu,offload=model", "offload=model keeps weights from a GPU and this machine has none")
     first = np.zeros((1, 1, 32, 32, 3), np.uint8)
-    refused(f"{wan},steps=1", "cannot take first frames", asked(LEFT, first_frames=first))
+    refused(f"{wan},steps=1", "cannot take frames that are known", asked(LEFT, known_frames=first))
     odd = Request((LEFT,), (0,), 9, (30, 30))
     refused(
         f"{wan},steps=1",

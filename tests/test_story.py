@@ -39,11 +39,11 @@ class Counts:
         return [request.seeds for request in self.asked]
 
     def check(self, request: Request) -> None:
-        refuse_wishes(self.name, self.spec, request, frozenset({"first_frames", "guidance", "temperature"}))
+        refuse_wishes(self.name, self.spec, request, frozenset({"known_frames", "guidance", "temperature"}))
 
     def sample(self, request: Request) -> Frames:
         self.asked.append(request)
-        first = request.first_frames
+        first = request.known_frames
         begin = [len(p) for p in request.prompts] if first is None else [int(clip[0, 0, 0, 0]) for clip in first]
         numbers = np.array(begin)[:, None] + np.arange(self.spec.frames)
         return np.broadcast_to(numbers[:, :, None, None, None], (len(begin), *self.spec.shape)).astype(np.uint8)
@@ -165,3 +165,7 @@ def test_the_command_tells_and_judges_a_story(data: Path, tmp_path: Path, monkey
     assert [one["prompt"] for one in told] == [LEFT, UP]
     model = load_run(run)
     assert np.array_equal(frames[:, : model.spec.frames], sample_frames(model, [LEFT] * 2, [0, 1]))
+    assert told_by("--lengths", "8,3", "--count", 2, "--out", out, "--apart") == 0
+    apart = [load_npz(tmp_path / f"story-part{part}.npz") for part in (1, 2)]
+    assert np.array_equal(np.concatenate([part[0] for part in apart], 1), frames)
+    assert [part[1:] for part in apart] == [([LEFT] * 2, [0, 1]), ([UP] * 2, [0, 1])]

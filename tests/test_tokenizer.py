@@ -60,6 +60,21 @@ def test_tokens_and_pixels_of_the_first_frames_do_not_depend_on_later_ones(frame
     assert torch.equal(model.video(torch.cat([begun, (whole + 1)[:, slots:] % 40], 1), 10)[:, :, :frames], seen)
 
 
+@pytest.mark.parametrize("encoder", ["local", "convolutional"])
+def test_tokens_of_a_slot_are_of_its_frames_alone(encoder: str) -> None:
+    """So that a slot may be known where those before it are not."""
+    model, video = fresh(WIDE, encoder=encoder), to_video(clips(2, WIDE))
+    for frame in range(10):
+        same = model.grid.beside(frame, 10)
+        known = torch.tensor([[other in same for other in range(10)]])
+        slot = model.grid.whole(known)[0]
+        assert slot.sum() == 1
+        other = torch.where(known[:, None, :, None, None], video, -video)
+        assert torch.equal(model.tokens(other)[:, slot], model.tokens(video)[:, slot])
+    assert not model.grid.whole(torch.arange(10)[None] == 9).any()
+    assert model.grid.whole(torch.arange(9)[None] > 6)[0].tolist() == [False, False, False, True], "held to its end"
+
+
 def test_a_local_encoder_sees_its_own_patch_alone_and_a_convolutional_one_those_next_to_it() -> None:
     for encoder, changed in (("local", 1), ("convolutional", 4)):
         model, video = fresh(WIDE, encoder=encoder), to_video(clips(1, WIDE))

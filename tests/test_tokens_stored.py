@@ -1,11 +1,14 @@
 """Tokens are stored once, learnt in place of pixels, and refused when their tokenizer has changed."""
 
+import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from flows.cli.main import main
 from t2v_models import checkpoint
 from t2v_models.batch import to_video
 from t2v_models.config import LabError
@@ -30,6 +33,14 @@ def stored(data: Path) -> tuple[Path, ClipStore, VideoTokenizer, str]:
     return folder, store, model, last.sha256
 
 
+def t2v_tokens(*arguments: object, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Exit code of the command."""
+    monkeypatch.setattr(sys, "argv", ["t2v", "tokens", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)
+
+
 @pytest.fixture
 def own(data: Path, tmp_path: Path) -> Path:
     """The dataset in a folder of its own, beside which a tokenizer may lie that no other test sees."""
@@ -48,6 +59,22 @@ def test_batches_of_stored_tokens_are_those_of_the_pixels(own: Path) -> None:
         assert one.captions == other.captions and torch.equal(other.tokens, model.tokens(to_video(one.frames)))
         parts = other.parts(2, 2)
         assert torch.equal(torch.cat([part.tokens for part in parts if part.tokens is not None]), other.tokens)
+
+
+def test_the_command_stores_what_a_training_takes(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, work = parent_of(own, "video_tokenizer"), ("--work", tmp_path / "work")
+    assert t2v_tokens(own, run, *work, "--json", monkeypatch=monkeypatch) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    store, (model, last) = ClipStore(Manifest.load(own)), checkpoint.load(run)
+    folder = place(run, store.manifest.digest)
+    assert told == {"tokens": str(folder), "clips": 90, "shape": [3, 2, 2]}
+    rows = np.arange(len(store))
+    expected = model.tokenize(store.frames(rows))
+    assert np.array_equal(TokenStore(store.manifest, folder, [last.sha256]).tokens(rows), expected)
+    assert t2v_tokens(own, tmp_path / "none", *work, monkeypatch=monkeypatch) == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_a_training_takes_them_decodes_nothing_and_learns_the_same(

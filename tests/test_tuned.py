@@ -112,7 +112,7 @@ def test_pictures_of_an_image_model_move_as_asked() -> None:
         (Request(("a dog runs",), (3,), frames=1, motion=(1.0, 0.0)), "a motion is seen from 2 frames on"),
         (Request(("a dog runs",), (3,), motion=(float("nan"), 0.0)), "a motion of nan and 0 px a frame"),
         (
-            Request(("a dog runs",), (3,), first_frames=CLIP[None, :1], motion=(1.0, 0.0)),
+            Request(("a dog runs",), (3,), known_frames=CLIP[None, :1], motion=(1.0, 0.0)),
             "leave --first-frame or --motion out",
         ),
     ],

@@ -99,7 +99,7 @@ def test_what_to_avoid_is_made_by_the_weaker_weights() -> None:
 @pytest.mark.parametrize("given", [0.0, 0.5])
 def test_known_frames_are_known_to_both(given: float) -> None:
     model = learnt(network="factorised", given=given)
-    request = Request(CAPTIONS, (3, 4), guidance=2.5, first_frames=FIRST)
+    request = Request(CAPTIONS, (3, 4), guidance=2.5, known_frames=FIRST)
     found, plain = (made.make(request) for made in (model, of_equals(model, model.average)))
     assert not torch.allclose(found, plain)
     assert torch.equal(found[:, :, 0], plain[:, :, 0])

@@ -1,7 +1,11 @@
 """The command that makes clips: generate."""
 
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +22,9 @@ from flows.cli.options import (
 from t2v_models.clips.spec import height_and_width
 from t2v_models.config import LabError
 from tasks.servers.runtime import WORK
+
+if TYPE_CHECKING:
+    from t2v_models.sampler import Frames
 
 commands = typer.Typer()
 
@@ -47,6 +54,13 @@ def generate(
     frames: Annotated[int | None, typer.Option(min=1, help="Length, where the model can make another.")] = None,
     size: Annotated[str | None, typer.Option(help="As 64 or 64x36, width first, where the model can.")] = None,
     first_frame: Annotated[Path | None, typer.Option(help="A picture that clips begin with, where it can.")] = None,
+    frame: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PLACE=PICTURE",
+            help="A picture that is known of any frame, from 0 on, or from the end: -1=end.png; may be repeated.",
+        ),
+    ] = None,
     guidance: Annotated[float | None, typer.Option(help="How strongly the prompt counts, where it can be set.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Evaluations of the network a clip, likewise.")] = None,
     temperature: Annotated[
@@ -70,13 +84,14 @@ def generate(
     """Make clips from prompts, or on the way from one prompt, seed or clip to another.
 
     \b
+    t2v generate RUN "circle moving left" --frame 0=a.png --frame -1=b.png --out clip.mp4
     t2v generate RUN "circle moving left" --to "circle moving up" --out way.png
     t2v generate RUN "circle moving left" --from-clip a.gif --to-clip b.gif \\
         --count 5 --out way.png
     """
     import numpy as np
 
-    from t2v_models.clips.media import check_suffix, read_picture, save_clips
+    from t2v_models.clips.media import check_suffix, save_clips
     from t2v_models.generate import dissolve, interpolate, interpolation_names
     from t2v_models.sampler import Request, repeat, sample_all
     from tasks.samplers import source
@@ -90,6 +105,13 @@ def generate(
     on_the_way = to is not None or to_seed is not None or bool(between)
     if on_the_way and len(prompts) > 1:
         raise LabError(f"a way to another end goes from one prompt and {len(prompts)} were given: give one")
+    pictures, places = _pictures(([] if first_frame is None else [f"0={first_frame}"]) + (frame or []))
+    wishes = Request(
+        (), (), frames, height_and_width(size) if size else None, guidance=guidance, steps=steps,
+        temperature=temperature, avoid=avoid, motion=_px_a_frame(motion),
+    )  # fmt: skip
+    if on_the_way and (others := sorted(wishes.wishes | ({"frame"} if places else set()))):
+        raise LabError(f"a way to another end is made as by default: leave {', '.join(f'--{it}' for it in others)} out")
     data = None
     if like:
         from tasks.subjects import dataset_like
@@ -113,25 +135,40 @@ def generate(
     else:
         asked, seeds = repeat(prompts, count, seed)
         understood = [meant[prompt] for prompt in asked]
-        begin = None if first_frame is None else np.repeat(read_picture(first_frame)[None, None], len(asked), 0)
-        wanted = Request(
-            tuple(understood),
-            tuple(seeds),
-            frames,
-            height_and_width(size) if size else None,
-            begin,
-            guidance,
-            steps,
-            temperature,
-            avoid,
-            _px_a_frame(motion),
-        )
+        given = None if pictures is None else np.repeat(pictures[None], len(asked), 0)
+        wanted = replace(wishes, prompts=tuple(understood), seeds=tuple(seeds), known_frames=given, places=places)
         clips = sample_all(sampler, wanted)
     paths = save_clips(out, clips, asked, seeds, sampler.spec.fps, understood)
     print("\n".join(str(path) for path in paths))
     print_json(
         as_json, {"out": [str(path) for path in paths], "prompts": asked, "seeds": seeds, "understood": understood}
     )
+
+
+def _pictures(asked: Sequence[str]) -> "tuple[Frames, tuple[int, ...]] | tuple[None, None]":
+    """Of some `PLACE=PICTURE` the pictures, `(k, h, w, 3)`, and their places, in order; None of none.
+
+    Raises:
+        LabError: one that is no such thing, or pictures of several sizes.
+    """
+    import numpy as np
+
+    from t2v_models.clips.media import read_picture
+
+    known: list[tuple[int, Frames]] = []
+    for one in asked:
+        place, _, picture = one.partition("=")
+        if not re.fullmatch(r"-?\d+", place) or not picture:
+            raise LabError(
+                f"--frame {one!r} is no place and picture: write 9=end.png, or -1=end.png for the last frame"
+            )
+        known.append((int(place), read_picture(Path(picture))))
+    if not known:
+        return None, None
+    if len(sizes := {f"{picture.shape[1]} x {picture.shape[0]}" for _, picture in known}) > 1:
+        raise LabError(f"the pictures are of {' and '.join(sorted(sizes))} px: scale them to the size of the clips")
+    places, pictures = zip(*sorted(known, key=itemgetter(0)), strict=True)
+    return np.stack(pictures), places
 
 
 def _px_a_frame(motion: str | None) -> tuple[float, float] | None:

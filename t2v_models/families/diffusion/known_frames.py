@@ -1,4 +1,4 @@
-"""Frames of a clip that are known: the first, the last few of what came before, or any, from which the rest is made.
+"""How a model of diffusion makes the rest of a clip from frames that are known.
 
 A network that is trained so sees them as further channels of its input. One that is not is led to them by
 reconstruction guidance. Either way the known frames themselves come back as they are.
@@ -7,44 +7,33 @@ Letters in shapes: b clips, c channels, t frames, h and w pixels.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from t2v_models.batch import Batch
+from t2v_models.config import LabError
 from t2v_models.families.diffusion.samplers import Denoise
+from t2v_models.sampler import Request
 
 TINY = 1e-20
 """A curvature below is rounding."""
 
 
-@dataclass(frozen=True)
-class KnownFrames:
-    """Clips of which some frames are known."""
+def check_seen(request: Request, frames: int, every: int) -> None:
+    """See that known frames of clips of so many are such as the denoiser makes, for it sees none of those between. Of
+    first frames it sees the first.
 
-    video: Tensor
-    """`(b, 3, t, h, w)` in [-1, 1]; unknown frames are of no account."""
-    known: Tensor
-    """`(b, t)` bool."""
-
-    @classmethod
-    def first(cls, frames: Tensor, length: int) -> Self:
-        """Clips of so many frames that begin with these, `(b, 3, k, h, w)`."""
-        video = F.pad(frames, (0, 0, 0, 0, 0, length - frames.shape[2]))
-        known = torch.arange(length, device=frames.device) < frames.shape[2]
-        return cls(video, known.expand(len(video), -1))
-
-    def over(self, video: Tensor) -> Tensor:
-        """The clips with the known frames in place."""
-        return torch.where(self.known[:, None, :, None, None], self.video, video)
-
-    def channels(self, pictures: Tensor) -> Tensor:
-        """What a network sees of them, `(b, c + 1, t, h, w)`: the known of its frames, and which those are."""
-        mask = self.known[:, None, :, None, None].to(pictures).expand_as(pictures[:, :1])
-        return torch.cat([pictures * mask, mask], 1)
+    Raises:
+        LabError: one is not; the nearest that are.
+    """
+    for place in () if request.begins else request.places or ():
+        if over := place % frames % every:
+            near = place % frames - over
+            raise LabError(
+                f"diffusion: frame {place} is drawn between two others (every={every}) and the rest would not follow "
+                f"it: give frame {near} or {near + every}"
+            )
 
 
 def random_mask(part: Batch, frames: int, share: float) -> Tensor:

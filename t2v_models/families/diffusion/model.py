@@ -19,7 +19,7 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.families.diffusion.config import KEPT, DiffusionSettings
 from t2v_models.families.diffusion.guidance import Guidance, by_two, dynamic_threshold, of_text, of_texts
-from t2v_models.families.diffusion.known_frames import KnownFrames, projected, random_mask, reconstruction_guidance
+from t2v_models.families.diffusion.known_frames import check_seen, projected, random_mask, reconstruction_guidance
 from t2v_models.families.diffusion.loss import ExpectedError, distance
 from t2v_models.families.diffusion.motion import check_motion, moving
 from t2v_models.families.diffusion.networks import Network, network_of
@@ -30,6 +30,7 @@ from t2v_models.families.diffusion.standardise import Standardise
 from t2v_models.families.diffusion.unet import Recipe, Sight
 from t2v_models.families.diffusion.upsampler import Upsampler, check_length, enlarge, on_the_way, reduction, shrink
 from t2v_models.families.ema import Average, blend, power_share
+from t2v_models.families.known import KnownFrames
 from t2v_models.families.muon import Muon
 from t2v_models.families.rates import PacedModel
 from t2v_models.families.texts import check_guidance, heard, left_out, mixed, none_like
@@ -62,7 +63,7 @@ class Diffusion(PacedModel):
         LabError: a length that `every` does not divide.
     """
 
-    able = frozenset({"guidance", "steps", "first_frames", "avoid"})
+    able = frozenset({"guidance", "steps", "known_frames", "places", "avoid"})
     """And other lengths, where the network takes any."""
 
     def __init__(self, config: DiffusionConfig, spec: ClipSpec):
@@ -201,10 +202,12 @@ class Diffusion(PacedModel):
             LabError: so.
         """
         super().check(request)
-        check_length(request.frames or self.spec.frames, self.every)
+        frames = request.frames or self.spec.frames
+        check_length(frames, self.every)
         self._check_memory(request)
+        check_seen(request, frames, self.every)
         if request.motion is not None:
-            check_motion(request.motion, request.frames or self.spec.frames, request.first_frames is not None)
+            check_motion(request.motion, frames, request.known_frames is not None)
         check_guidance(self.name, self.text, self._guidance(request), self.config.dropout, request.avoid)
 
     def _check_memory(self, request: Request) -> None:
@@ -226,16 +229,8 @@ class Diffusion(PacedModel):
 
     def make(self, request: Request) -> Tensor:
         """By the averaged weights. The noise of a clip, what a sampler adds included, is drawn by its own seed."""
-        given = None
-        if request.first_frames is not None:
-            video = to_video(request.first_frames).to(self.device)
-            given = KnownFrames.first(video, request.frames or self.spec.frames)
-        return self.completed(request, given)
-
-    def completed(self, request: Request, given: KnownFrames | None) -> Tensor:
-        """The same, of clips of which any frames may be known, at full size."""
         with torch.inference_mode(False), torch.no_grad():  # some gradients are taken
-            given = given and KnownFrames(given.video.clone(), given.known.clone())
+            given = KnownFrames.of(request, request.frames or self.spec.frames, self.device)
             draw = self.noise(request.seeds, request.frames, request.size)
             text = heard(self.text(request.prompts), self.config.dropout)
             away = none_like(text) if request.avoid is None else self.text([request.avoid] * len(request.prompts))

@@ -38,7 +38,7 @@ class ArTokensConfig(TokensConfig):
 class ArTokens(TokenModel):
     """A frozen tokenizer and a causal transformer."""
 
-    able = frozenset({"guidance", "temperature", "first_frames", "avoid"})
+    able = frozenset({"guidance", "temperature", "known_frames", "avoid"})
 
     def __init__(self, config: ArTokensConfig, spec: ClipSpec, tokenizer: VideoModel):
         super().__init__(config, spec, tokenizer, causal=True)
@@ -56,12 +56,13 @@ class ArTokens(TokenModel):
         """That of the request, or of the configuration."""
         return self.config.guidance if request.guidance is None else request.guidance
 
-    def drawn(self, request: Request, text: Text, away: Text, known: Tensor) -> Tensor:
-        """One after the other."""
+    def drawn(self, request: Request, text: Text, away: Text, begun: Tensor) -> Tensor:
+        """One after the other, behind the known ones, which are the first."""
         network = cast(TokenTransformer, self.average[0])
         draws = uniform(request.seeds, network.count).to(self.device)
         temperature = self.config.temperature if request.temperature is None else request.temperature
-        return in_turn(network, text, away, draws, self.guidance(request), temperature, known)
+        known = int((begun[0] != network.unknown).sum())
+        return in_turn(network, text, away, draws, self.guidance(request), temperature, begun[:, :known])
 
 
 def before(network: TokenTransformer, tokens: Tensor) -> Tensor:

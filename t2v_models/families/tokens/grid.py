@@ -52,6 +52,11 @@ class Grid:
         """The most frames that so many slots show."""
         return 1 + (slots - 1) * self.slot
 
+    def beside(self, frame: int, frames: int) -> range:
+        """The frames of a clip of so many that share their slot with this one, itself included."""
+        first = frame and frame - (frame - 1) % self.slot
+        return range(first, min(first + self.slot, frames) if frame else 1)
+
     def pictures(self, video: Tensor) -> Tensor:
         """A picture of each slot, its frames side by side in channels: `(b, c, t, h, w)` to `(b, s, slot c, h, w)`."""
         slots = self.slots(video.shape[2])
@@ -60,6 +65,10 @@ class Grid:
         b, c, _, h, w = whole.shape
         apart = whole.view(b, c, slots, self.slot, h, w).permute(0, 2, 3, 1, 4, 5)
         return apart.reshape(b, slots, self.slot * c, h, w)
+
+    def whole(self, known: Tensor) -> Tensor:
+        """Of which slots all frames are known, `(b, s)` bool, where those frames are, `(b, t)` bool."""
+        return self.pictures(known[:, None, :, None, None]).flatten(2).all(2)
 
     def video(self, pictures: Tensor, frames: int) -> Tensor:
         """And back: `(b, s, slot c, h, w)` to `(b, c, t, h, w)`."""

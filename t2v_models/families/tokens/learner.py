@@ -13,12 +13,15 @@ from torch.optim import Optimizer
 
 from t2v_models.batch import Batch, to_video
 from t2v_models.clips.spec import ClipSpec
+from t2v_models.config import LabError
 from t2v_models.families.ema import Average, power_share
+from t2v_models.families.known import KnownFrames
 from t2v_models.families.muon import Muon
 from t2v_models.families.parents import fitting
 from t2v_models.families.rates import Fall, PacedConfig, PacedModel
 from t2v_models.families.texts import check_dropout, check_guidance, heard, left_out, none_like
 from t2v_models.families.tokens.critic import TokenCritic
+from t2v_models.families.tokens.grid import Grid
 from t2v_models.families.tokens.tokenizer import VideoTokenizer
 from t2v_models.families.tokens.transformer import TokenTransformer
 from t2v_models.model import Loss, VideoModel
@@ -136,12 +139,13 @@ class TokenModel(PacedModel):
         self.average.update(power_share(step, self.config.ema_power))
 
     def check(self, request: Request) -> None:
-        """As every model; guidance needs captions that were left out in training.
+        """As every model; guidance needs captions that were left out in training, and known frames fill slots.
 
         Raises:
             LabError: so.
         """
         super().check(request)
+        check_slots(self.name, self.tokenizer.grid, request, self.spec.frames)
         check_guidance(self.name, self.text, self.guidance(request), self.config.dropout, request.avoid)
 
     @abstractmethod
@@ -151,33 +155,52 @@ class TokenModel(PacedModel):
     def make(self, request: Request) -> Tensor:
         """By the averaged weights. Each clip is drawn by its own seed.
 
-        Frames that it begins with come back as they are; of them the last ones are seen, as many as fill slots.
+        Known frames come back as they are. Seen are those that fill slots: of first ones the last, as many as do.
         """
-        grid, frames = self.tokenizer.grid, self.spec.frames
+        network, grid, frames = self.transformer, self.tokenizer.grid, self.spec.frames
         text, count = heard(self.text(request.prompts), self.config.dropout), len(request.seeds)
         away = self.text([request.avoid] * count) if request.avoid else none_like(text)
-        if request.first_frames is None:
-            none = torch.zeros(count, 0, dtype=torch.long, device=self.device)
-            return self._video(self.drawn(request, text, away, none), frames)
-        given = to_video(request.first_frames).to(self.device)
-        unseen = (given.shape[2] - 1) % grid.slot
-        known = self.tokenizer.tokens(given[:, :, unseen:]).flatten(1)
-        video = self._video(self.drawn(request, text, away, known), frames - unseen)
-        return torch.cat([given, video[:, :, given.shape[2] - unseen :]], 2)
+        begun = torch.full((count, network.count), network.unknown, device=self.device)
+        given = KnownFrames.of(request, frames, self.device)
+        if given is None:
+            return self._video(self.drawn(request, text, away, begun), frames)
+        before = (int(given.known[0].sum()) - 1) % grid.slot if request.begins else 0  # slots begin behind so many
+        tokens = self.tokenizer.tokens(given.video[:, :, before:])
+        seen = tokens.masked_fill(~grid.whole(given.known[:, before:])[..., None, None], network.unknown).flatten(1)
+        begun[:, : seen.shape[1]] = seen
+        video = self._video(self.drawn(request, text, away, begun), frames - before)
+        return given.over(torch.cat([given.video[:, :, :before], video], 2))
 
     @abstractmethod
-    def drawn(self, request: Request, text: Text, away: Text, known: Tensor) -> Tensor:
-        """The tokens of clips `(b, n)`, which begin with known ones `(b, m)`.
+    def drawn(self, request: Request, text: Text, away: Text, begun: Tensor) -> Tensor:
+        """The tokens of clips `(b, n)`.
 
         Args:
             request: seeds and wishes.
             text: of each clip.
             away: what guidance leads away from: no text, or what to avoid.
-            known: int64; m may be 0.
+            begun: int64 `(b, n)`: those that are known, of all clips in the same places; the others are `unknown`.
         """
 
     def _video(self, tokens: Tensor, frames: int) -> Tensor:
         return self.tokenizer.video(tokens.view(-1, *self.transformer.shape), frames)
+
+
+def check_slots(name: str, grid: Grid, request: Request, frames: int) -> None:
+    """See that of each slot all frames are known or none, for its tokens are of all. First frames may end anywhere:
+    slots are then counted back from their end.
+
+    Raises:
+        LabError: so; which are missing.
+    """
+    known = set() if request.begins else {place % frames for place in request.places or ()}
+    for frame in sorted(known):
+        slot = grid.beside(frame, frames)
+        if missing := [str(other) for other in slot if other not in known]:
+            raise LabError(
+                f"{name} knows frames {slot[0]} to {slot[-1]} together and {', '.join(missing)} of them would be "
+                "missing: give them too, maybe the same picture again, or choose a model that needs none, as diffusion"
+            )
 
 
 def uniform(seeds: Sequence[int], *shape: int) -> Tensor:

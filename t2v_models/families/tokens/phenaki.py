@@ -71,7 +71,7 @@ class PhenakiConfig(TokensConfig):
 class Phenaki(TokenModel):
     """A frozen tokenizer, a transformer that sees all tokens, and maybe a critic."""
 
-    able = frozenset({"guidance", "steps", "temperature", "first_frames", "avoid"})
+    able = frozenset({"guidance", "steps", "temperature", "known_frames", "places", "avoid"})
 
     def __init__(self, config: PhenakiConfig, spec: ClipSpec, tokenizer: VideoModel):
         super().__init__(config, spec, tokenizer, causal=False)
@@ -124,7 +124,7 @@ class Phenaki(TokenModel):
     def _guidance(self, request: Request) -> Line:
         return _line(request.guidance, self.config.guidance, self.config.last_guidance)
 
-    def drawn(self, request: Request, text: Text, away: Text, known: Tensor) -> Tensor:
+    def drawn(self, request: Request, text: Text, away: Text, begun: Tensor) -> Tensor:
         """A few at a time."""
         config, network = self.config, cast(TokenTransformer, self.average[0])
         temperature = _line(request.temperature, config.temperature, config.last_temperature)
@@ -132,11 +132,11 @@ class Phenaki(TokenModel):
             config.schedule, request.steps or config.steps, config.order, self._guidance(request), temperature,
             config.order_noise,
         )  # fmt: skip
-        steps = len(how.left(network.count - known.shape[1]))
+        steps = len(how.left(int((begun[0] == network.unknown).sum())))
         draws = uniform(request.seeds, 2, steps, network.count).to(self.device)
         critic = cast(TokenCritic, self.average[1]) if config.order == "critic" else None
         judged = (lambda tokens: critic(tokens, text, network)) if critic else None
-        return unmasked(network, text, away, known, draws, how, judged, self.weights.log())
+        return unmasked(network, text, away, begun, draws, how, judged, self.weights.log())
 
     @property
     def weights(self) -> Tensor:

@@ -1,14 +1,13 @@
 """Tokens of a clip in a few steps: all that are hidden are drawn at once, some are kept, the others hidden again
 (MaskGIT: Chang et al. 2022, arXiv:2202.04200, section 3.2).
 
-Letters in shapes: b clips, n tokens, m of them known, v codes, k steps.
+Letters in shapes: b clips, n tokens, v codes, k steps.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from t2v_models.families.texts import beside
@@ -41,24 +40,23 @@ class Unmasking:
 
 
 def unmasked(
-    network: TokenTransformer, text: Text, away: Text, known: Tensor, draws: Tensor, how: Unmasking,
+    network: TokenTransformer, text: Text, away: Text, begun: Tensor, draws: Tensor, how: Unmasking,
     critic: Callable[[Tensor], Tensor] | None = None, tilt: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """Tokens `(b, n)` that begin with the known ones.
+    """Tokens `(b, n)`: the known ones, and others in place of unknown ones.
 
     Args:
         network: one that sees all tokens.
         text: of each clip.
         away: what guidance leads away from: no text, or what to avoid.
-        known: int64 `(b, m)`.
+        begun: int64 `(b, n)`, of all clips unknown in the same places.
         draws: in [0, 1), `(b, 2, k, n)`: which token is drawn, and which is kept.
         how: steps, order and strengths.
         critic: for the order of that name: how real tokens `(b, n)` look; then all but known ones may be hidden again.
         tilt: `(v,)`, what logits are too high by: where codes were weighted, the logarithms of their weights.
     """
-    tokens = F.pad(known, (0, network.count - known.shape[1]), value=network.unknown)
-    may = (torch.arange(network.count, device=known.device) >= known.shape[1]).expand_as(tokens)
-    hidden, left = may, how.left(network.count - known.shape[1])
+    tokens, may = begun, begun == network.unknown
+    hidden, left = may, how.left(int(may[0].sum()))
     for i, count in enumerate(left):
         done = i / max(1, len(left) - 1)
         logits = guided(network, tokens, text, away, _between(how.guidance, done))
