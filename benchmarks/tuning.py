@@ -35,6 +35,7 @@ from t2v_models.clips.media import save_clips
 from t2v_models.config import LabError
 from t2v_models.families.diffusion.tuned import Tuned, TunedConfig
 from t2v_models.families.texts import none_like
+from t2v_models.fresh import fresh
 from t2v_models.judging.statistics import Score, mean, wilson
 from t2v_models.sampler import Frames, Request, sample_all
 from t2v_models.shards.manifest import Manifest
@@ -183,9 +184,8 @@ def tuned(run: Path, data: DatasetConfig, original: Original, out: Path, steps: 
     caption = say(original.meaning, WORDINGS[0])
     store = ClipStore(Manifest.load(dataset_of(original.frames, caption, data.spec.fps, out / "clip")))
     config = RunConfig.of(store.manifest, TunedConfig(image=run.resolve(), threads=torch.get_num_threads()), 0)
-    before = config.build()
+    before = fresh(config)
     assert isinstance(before, Tuned)
-    checkpoint.load_parents(before, config)
     before.see(to_video(original.frames[None]))
     fit(config, store, TrainConfig(steps=steps, probe_seconds=0), out, lambda step, figures: None)
     after = checkpoint.load(out)[0]

@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from t2v_models import checkpoint
 from t2v_models.config import Config, LabError, near
 from t2v_models.families.build import ModelConfig
+from t2v_models.fresh import begin
 from t2v_models.judging.baselines import CEILING
 from t2v_models.judging.scores import EvaluateConfig
 from t2v_models.leaderboard.gate import GateConfig
@@ -181,7 +182,14 @@ def check(config: LabConfig) -> None:
         fit = model.for_shapes(shapes)
         check_batches(clips, shares, model.batch_size)
         on = {key: built.get(str(place)) or checkpoint.load(place)[0] for key, place in model.parents.items()}
-        made = built[model.name] = fit.with_captions(captions).build(data.spec, on)
+        fit = fit.with_captions(captions)
+        if model.begin:
+            first, last = checkpoint.load(model.begin)
+            made = fit.after(last.run.model).build(data.spec, on)
+            begin(made, first, last.run)
+        else:
+            made = fit.build(data.spec, on)
+        built[model.name] = made
         wishes = config.evaluation.wishes
         if isinstance(made, RoundTrip):
             refuse_wishes(made.name, data.spec, wishes)

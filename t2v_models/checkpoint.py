@@ -35,8 +35,12 @@ if TYPE_CHECKING:  # a served model reads no dataset
 log = logging.getLogger(__name__)
 
 
+BEGIN = "begin"
+"""The setting that names the run whose weights another begins with."""
+
+
 class Parent(Config):
-    """The run that another builds on, as it was then."""
+    """The run that another builds on or begins with, as it was then."""
 
     run: "RunConfig"
     step: int
@@ -66,12 +70,14 @@ class RunConfig(Config):
         seed: int,
         mix: Mapping[str, float] | None = None,
         augment: AugmentConfig = NOTHING,
+        run_dir: Path | None = None,
     ) -> "RunConfig":
-        """The run that trains `model` on the dataset of `manifest`.
+        """The run that trains `model` on the dataset of `manifest`, in a folder where it may have begun.
 
         Raises:
-            LabError: a model that it builds on has no whole checkpoint; the model cannot learn from clips of all these
-                shapes, or one of those that come fills no batch; clips cannot be varied as asked.
+            LabError: a model that it builds on or begins with has no whole checkpoint, or is not fit for it; the model
+                cannot learn from clips of all these shapes, or one of those that come fills no batch; clips cannot be
+                varied as asked.
         """
         if augment.on and model.tokens_of(manifest.digest):
             raise LabError(
@@ -91,9 +97,17 @@ class RunConfig(Config):
                     f"{model.name} builds on another run, {about}: {_no_run(run_dir)}, and name it with "
                     f"--set {name}=RUN"
                 )
-            parents[name] = Parent(run=last.run, step=last.step, sha256=last.sha256)
+            parents[name] = last.as_parent
+        model = model.with_captions(manifest.captions)
+        if model.begin:
+            first = begun_with(model.begin, run_dir)
+            model = model.after(first.run.model)
+            if odd := next((name for name in parents if parents[name].sha256 != first.run.parents[name].sha256), None):
+                own = first.run.model.parents[odd]
+                raise LabError(f"{model.begin} has learnt with another {odd}: use that one, --set {odd}={own}")
+            parents[BEGIN] = first
         return cls(
-            model=model.with_captions(manifest.captions), dataset=manifest.config, dataset_digest=manifest.digest,
+            model=model, dataset=manifest.config, dataset_digest=manifest.digest,
             seed=seed, parents=parents, mix=dict(mix or {}), augment=augment,
         )  # fmt: skip
 
@@ -109,7 +123,7 @@ class RunConfig(Config):
 
     def build(self) -> VideoModel:
         """A fresh model, and fresh models that it builds on; weights are drawn from torch's current seed."""
-        model = self.model.build(self.spec, {name: parent.run.build() for name, parent in self.parents.items()})
+        model = self.model.build(self.spec, {name: self.parents[name].run.build() for name in self.model.parents})
         model.shapes = tuple(one.spec for one in self.dataset.one_shape)
         return model
 
@@ -135,6 +149,11 @@ class Checkpoint(Config):
     versions: dict[str, str]
     frozen: str | None = Field(None, exclude_if=not_)
     """sha256 of the file with the networks that never change, kept once."""
+
+    @property
+    def as_parent(self) -> Parent:
+        """What a run keeps of it that builds on it."""
+        return Parent(run=self.run, step=self.step, sha256=self.sha256)
 
 
 def folder(run_dir: Path) -> Path:
@@ -205,17 +224,17 @@ def load(run_dir: Path) -> tuple[VideoModel, Checkpoint]:
     return model, checkpoint
 
 
-def load_parents(model: VideoModel, run: RunConfig) -> None:
-    """Put the weights of the runs that a fresh model builds on into it.
+def begun_with(place: Path, run_dir: Path | None = None) -> Parent:
+    """The run that another begins with; where it is gone, as it was when that began in its folder.
 
     Raises:
-        LabError: one of them has no whole checkpoint, or has been trained further since `run` was made.
+        LabError: no whole checkpoint there, nor did any run in `run_dir` begin with one.
     """
-    for name, run_dir in run.model.parents.items():
-        last = _require(newest(run_dir), run_dir)
-        if last.sha256 != run.parents[name].sha256:
-            raise LabError(f"{run_dir}, the {name} of this run, has other weights by now: train again from it")
-        _load_weights(getattr(model, name), last, run_dir)
+    last = newest(place)
+    begun = newest(run_dir) if last is None and run_dir else None
+    if begun and begun.run.model.begin == place:
+        return begun.run.parents[BEGIN]
+    return _require(last, place).as_parent
 
 
 def _require(checkpoint: Checkpoint | None, run_dir: Path) -> Checkpoint:

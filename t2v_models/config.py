@@ -130,6 +130,13 @@ def _name_of(config: object) -> object:
     return fields["name"].default if "name" in fields else None
 
 
+def changes(then: BaseModel, now: BaseModel) -> list[str]:
+    """What differs between two configurations, as `seed was 0, now 1`; a name first, for much follows from it."""
+    one, other = flatten(then.model_dump(mode="json")), flatten(now.model_dump(mode="json"))
+    keys = sorted((k for k in one | other if one.get(k) != other.get(k)), key=lambda k: (not k.endswith("name"), k))
+    return [f"{key} was {one.get(key)!r}, now {other.get(key)!r}" for key in keys]
+
+
 def flatten(tree: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     """A nested mapping as one level with dotted keys: `{"a": {"b": 1}}` becomes `{"a.b": 1}`."""
     flat: dict[str, object] = {}

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import not_
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -53,6 +54,9 @@ class FamilyConfig(Config):
         None, ge=1, description="CPU threads of each rank (by default its share of all cores), and of sampling"
     )
     name: str
+    begin: Path | None = Field(
+        None, exclude_if=not_, description="run folder of the same family, whose averaged weights it begins with"
+    )
     text_encoder: EncoderConfig = Field(
         WordsConfig(), exclude_if=WordsConfig().__eq__, description="what makes vectors of captions: see 't2v settings'"
     )
@@ -101,6 +105,19 @@ class FamilyConfig(Config):
         """The same, with the text encoder fitted to the captions of a dataset."""
         return self.model_copy(update={"text_encoder": self.text_encoder.fitted(captions)})
 
+    def after(self, first: "FamilyConfig") -> Self:
+        """The same, of a model that begins with the weights of another, whose words come before its own.
+
+        Raises:
+            LabError: the other is of another family, or its text encoder makes other vectors.
+        """
+        try:
+            if self.name != first.name:
+                raise LabError(f"it is a run of {first.name}, name one of {self.name}")
+            return self.model_copy(update={"text_encoder": self.text_encoder.after(first.text_encoder)})
+        except LabError as error:
+            raise LabError(f"{self.name} cannot begin with {self.begin}: {error}") from error
+
     def build(self, spec: ClipSpec, parents: Mapping[str, "VideoModel"]) -> "VideoModel":
         """A fresh model for clips of `spec`; weights are drawn from torch's current seed.
 
@@ -123,6 +140,8 @@ class VideoModel(nn.Module, ABC):
     """Wishes of a request (`sampler.WISHES`) that the model can meet."""
     frozen: tuple[str, ...] = ()
     """Networks that never change: no optimiser has them, and checkpoints keep them once, by digest."""
+    measured: tuple[str, ...] = ()
+    """Parts that are measured from the data and not learnt: a run that begins with another's weights measures anew."""
     frozen_sha256: str | None = None
     """Of the file that keeps them, once it is written."""
 

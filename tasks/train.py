@@ -32,7 +32,7 @@ from tasks.report.stopwatch import working
 def train_model(data: Path | str, model: ModelConfig, config: TrainConfig, run_dir: Path, work: Path) -> Path:
     """Train into `run_dir`, from its newest checkpoint if it has one, tracked in MLflow; returns `run_dir`."""
     store = open_data(data, work / "cache", config.cache_gib, run_dir)
-    run = RunConfig.of(store.manifest, model, config.seed, config.mix, config.augment)
+    run = RunConfig.of(store.manifest, model, config.seed, config.mix, config.augment, run_dir)
     if "model" in read_record(run_dir) and loop.is_finished(run, config, run_dir):
         say(f"train    {run_dir} is finished, nothing to train")
         return run_dir
@@ -52,12 +52,13 @@ def _train(
     loop.check_run(run, run_dir)
     close_stale(work)
     model, manifest = run.model, store.manifest
-    say(f"train    {run_dir}: {plan(manifest, model, config)}")
+    say(f"train    {run_dir}: {'; '.join(filter(None, [plan(manifest, model, config), beginning(run)]))}")
     why = validation.unwatched(run, store)
     if why and len(store.captions) > 1:  # one clip has none to be kept for validation
         say(f"train    no figure will tell what its clips are like: {why}")
     config = launch.here(config, model)
     settings = {"model": model.settings, "training": config.model_dump(), "dataset": manifest.config.model_dump()}
+    settings |= {"parents": {key: {"step": one.step, "sha256": one.sha256} for key, one in run.parents.items()}}
     name = experiment_name(manifest.config)
     # a run that was deleted there, or is of another store, gets a new one with all its history
     run_id = next(iter(known(work, filter(None, [read_record(run_dir).get("run_id")]))), None)
@@ -112,6 +113,21 @@ def plan(manifest: Manifest, model: ModelConfig, config: TrainConfig) -> str:
         precision += ", which this machine is fast in" if precision == "bfloat16" else ", for it is slow in bfloat16"
     how = f"{length} of batches of {model.batch_size}, {ranks}, {precision}"
     return "; ".join(filter(None, [data, f"{model.name} for {how}", model.plan(spec)]))
+
+
+def beginning(run: RunConfig) -> str:
+    """Of a run that begins with another's weights: what it takes and what begins anew, in one line."""
+    first = run.parents.get(checkpoint.BEGIN)
+    if first is None:
+        return ""
+    one, other = (set(getattr(each.model.text_encoder, "vocabulary", ())) for each in (first.run, run))
+    words = sorted(other - one)
+    new = f"{len(words)} word{'s' * (len(words) > 1)} ({', '.join(words[:5])}{', …' * (len(words) > 5)}), "
+    updates = f"{first.step:,} update{'s' * (first.step > 1)}"
+    return (
+        f"it begins with the averaged weights of {run.model.begin} after {updates}; new are "
+        f"{new if words else ''}averages, optimisers and what is measured of the data"
+    )
 
 
 def reporter(run: RunConfig, run_dir: Path, tracker: Tracker, show: Callable[[float, str], None]) -> run_log.Log:

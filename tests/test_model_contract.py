@@ -93,6 +93,18 @@ def test_every_parameter_is_learnt_or_averaged(config):
     assert {name for name in same if name.split(".")[0] not in model.frozen} <= constant
 
 
+@each_family
+def test_what_an_update_changes_is_learnt_averaged_or_said_to_be_measured(config):
+    """A run that begins with another's weights measures the rest of its own data."""
+    model = fresh(config, SMALL)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    step(model, batch_of(SMALL))
+    weights = dict(model.named_parameters())
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert {name.split(".")[0] for name in changed - set(weights)} <= {*model.measured, "average", "kept", "weaker"}
+    assert {name for part in model.measured for name in weights if name.startswith(f"{part}.")} == set()
+
+
 @each_spec
 @each_sampler
 def test_sample_has_the_shape_and_range(config, spec):

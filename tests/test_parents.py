@@ -14,6 +14,7 @@ from t2v_models.checkpoint import RunConfig
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.families.build import FAMILIES
+from t2v_models.fresh import fresh
 from t2v_models.model import FamilyConfig, Loss, LossModel, VideoModel
 from t2v_models.sampler import Request
 from t2v_models.shards.manifest import Manifest
@@ -139,8 +140,7 @@ def test_losses_are_means_over_what_they_count_however_a_batch_is_cut(data: Path
     for parts in (1, 2):
         torch.manual_seed(0)
         run = run_of(data, PupilConfig(teacher=teacher, accumulate=parts))
-        model = run.build()
-        checkpoint.load_parents(model, run)
+        model = fresh(run)
         captions = ("circle moving left",) * 2 + ("circle moving diagonally up-left",) * 2
         frames = torch.zeros(4, 6, 16, 16, 3, dtype=torch.uint8)
         metrics = model.training_step(Batch(frames, captions), 0, 0.0)

@@ -118,8 +118,11 @@ def test_another_run_in_the_folder_is_refused_by_name(data: Path, tmp_path: Path
     assert checkpoints.newest(tmp_path).step == 1  # type: ignore[union-attr]
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_last_good_checkpoint(data: Path, tmp_path: Path) -> None:
-    run, store = run_of(data, SMALL["gan"]), ClipStore(Manifest.load(data))
+@pytest.mark.parametrize("name", ["gan", "diffusion"])
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_last_good_checkpoint(
+    name: str, data: Path, tmp_path: Path
+) -> None:
+    run, store = run_of(data, SMALL[name]), ClipStore(Manifest.load(data))
     config = TrainConfig(steps=9, log_every=1, probe_seconds=0).model_copy(
         update={"save_seconds": 0.0, "watch_seconds": 0.0}
     )
@@ -139,21 +142,22 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_last_good_checkpo
     assert all(value.isfinite().all() and torch.equal(value, kept[name]) for name, value in good.items())
 
 
-def test_weights_that_are_not_finite_are_never_saved(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "network"), [("gan", "generator"), ("diffusion", "denoiser")])
+def test_weights_that_are_not_finite_are_never_saved(name: str, network: str, data: Path, tmp_path: Path) -> None:
     """An update can spoil the weights after a loss that was finite; the newest checkpoint must still be a good one."""
     run, store, config = (
-        run_of(data, SMALL["gan"]),
+        run_of(data, SMALL[name]),
         ClipStore(Manifest.load(data)),
         TrainConfig(steps=2, log_every=1, probe_seconds=0),
     )
-    train(data, tmp_path, 1)
+    train(data, tmp_path, 1, name)
 
     def spoil(step: int, model: VideoModel) -> dict[str, float]:
         with torch.no_grad():
             next(model.parameters())[0] = math.inf
         return {}
 
-    with pytest.raises(LabError, match=r"weights .*generator.* are not finite at step 2; the last good .* step 1"):
+    with pytest.raises(LabError, match=rf"weights .*{network}.* are not finite at step 2; the last good .* step 1"):
         fit(run, store, config.model_copy(update={"watch_seconds": 0.0}), tmp_path, quiet, spoil)
     assert checkpoints.newest(tmp_path).step == 1  # type: ignore[union-attr]
 

@@ -17,7 +17,7 @@ from flows.cli.export import commands as export_commands
 from flows.cli.generate import commands as generate_commands
 from flows.cli.options import DataOrTars, Json, Work, folder_to_write, print_json, run_folder
 from flows.cli.play import commands as play_commands
-from flows.cli.settings import augment_config, lab_config, model_config
+from flows.cli.settings import augment_config, begun_config, lab_config, model_config
 from flows.cli.story import commands as story_commands
 from flows.cli.tokens import commands as tokens_commands
 from flows.cli.tune import commands as tune_commands
@@ -120,7 +120,13 @@ def train(
             callback=folder_to_write,
         ),
     ] = None,
-    model: Annotated[str, typer.Option(help="A family of models, see 't2v settings'.")] = "gan",
+    model: Annotated[
+        str | None, typer.Option(help="A family of models, see 't2v settings'; by default gan, or that of --begin.")
+    ] = None,
+    begin: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Begin with the settings and the averaged weights of another run."),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Updates to make, in place of --minutes.")] = None,
     minutes: Annotated[float | None, typer.Option(help=f"Minutes to train; {MINUTES} by default.")] = None,
     seed: Annotated[int, typer.Option(help="Of weights, order and noise.")] = 0,
@@ -151,36 +157,39 @@ def train(
     \b
     t2v train data/circles --model diffusion --minutes 10
     t2v train data/mixed --model diffusion --mix 64x36x1=0.2
+    t2v train data/own --begin runs/circles        fine-tuning
     t2v train 'shards/{000..099}.tar' --out runs/theirs    tars of others, where
                                                            they lie
     """
-    from t2v_models.checkpoint import RunConfig
+    from t2v_models.checkpoint import RunConfig, newest
+    from t2v_models.fresh import fresh
     from t2v_models.shards.buckets import mix_of
     from t2v_models.shards.opened import open_data
     from t2v_models.training.config import TrainConfig
     from t2v_models.training.launch import check_ranks
 
-    config = model_config(model, set_ or [])
+    chosen = out or Path("runs") / f"{_called(data)}-{begin.name if begin else model or 'gan'}"
+    config = begun_config(begin, chosen, model, set_ or []) if begin else model_config(model or "gan", set_ or [])
     length = {"steps": steps, "minutes": MINUTES if steps is None and minutes is None else minutes, "seed": seed}
     machine = {"device": device, "precision": precision, "cache_gib": cache_gib, "mix": mix_of(mix or [])}
     machine["augment"] = augment_config(augment or [])
     training = TrainConfig.model_validate(length | machine | {"ranks": ranks, "oversubscribe": oversubscribe})
     check_ranks(config, training)
     if out is None:
-        out = Path("runs") / f"{_called(data)}-{model}"
-        check_writable(out, "give --out, for the run would go to")
+        check_writable(chosen, "give --out, for the run would go to")
     # before the server is started: a missing dataset, or a model that cannot be built for it, is said at once
-    store = open_data(data, work / "cache", cache_gib, out)
-    started = RunConfig.of(store.manifest, config, seed, training.mix, training.augment)
-    started.build()
+    store = open_data(data, work / "cache", cache_gib, chosen)
+    started = RunConfig.of(store.manifest, config, seed, training.mix, training.augment, chosen)
+    if newest(chosen) is None:
+        fresh(started)
     from tasks.servers.runtime import prefect_api
 
     with prefect_api(work):
         from flows.train import train as train_flow
 
-        train_flow(data, config, training, out, work)
-    print(_what_next(started, store, out, work))
-    print_json(as_json, {"run": str(out), "data": str(data)})
+        train_flow(data, config, training, chosen, work)
+    print(_what_next(started, store, chosen, work))
+    print_json(as_json, {"run": str(chosen), "data": str(data)})
 
 
 def _what_next(run: "RunConfig", store: "ClipStore", out: Path, work: Path) -> str:

@@ -1,6 +1,8 @@
 """What `--set KEY=VALUE` means: for a model, and for a whole lab, where keys have dots."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -30,18 +32,35 @@ def settings(given: Sequence[str], option: str = "--set", example: str = "batch_
     return values
 
 
-def model_config(name: str, given: Sequence[str]) -> "FamilyConfig":
-    """The configuration of a family with settings such as `batch_size=144` or `training_levels.mean=2`."""
+def model_config(name: str, given: Sequence[str], base: Mapping[str, Any] | None = None) -> "FamilyConfig":
+    """The configuration of a family with settings such as `batch_size=144` or `training_levels.mean=2`, on a base."""
     from t2v_models.families.build import family
 
     config = family(name)
-    values: dict[str, Any] = {"name": name}
+    values: dict[str, Any] = {**(base or {}), "name": name}
     for key, value in _wholes_first(given):
         values = _changed(values, key.split("."), value, key)
     try:
         return config.model_validate(values)
     except ValidationError as error:
         raise LabError(in_words(error, config)) from error
+
+
+def begun_config(begin: Path, out: Path, name: str | None, given: Sequence[str]) -> "FamilyConfig":
+    """The configuration of a model that begins as that of another run: the other's settings, but for those given.
+
+    Args:
+        begin: run folder of the other.
+        out: that of the model, which may have begun there already.
+        name: the family, if it was said.
+        given: settings.
+    """
+    from t2v_models.checkpoint import begun_with
+
+    first = begun_with(begin, out).run.model
+    if name not in (None, first.name):
+        raise LabError(f"{name} cannot begin with {begin}: it is a run of {first.name}, name one of {name}")
+    return model_config(first.name, [*given, f"begin={json.dumps(str(begin))}"], first.settings)
 
 
 def augment_config(given: Sequence[str]) -> "AugmentConfig":

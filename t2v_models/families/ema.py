@@ -26,6 +26,13 @@ class Average(nn.ModuleList):
         torch._foreach_lerp_(list(self.parameters()), now, share)
 
     @torch.no_grad()
+    def hand_over(self) -> None:
+        """Put the averaged weights in the place of the originals'."""
+        for network, averaged in zip(self._originals, self, strict=True):
+            for own, average in zip(network.parameters(), averaged.parameters(), strict=True):
+                own.copy_(average)
+
+    @torch.no_grad()
     def become(self, averages: Sequence["Average"], shares: Sequence[float]) -> None:
         """The sum of others, of the same networks, by these shares."""
         for own, *others in zip(self.parameters(), *(one.parameters() for one in averages), strict=True):

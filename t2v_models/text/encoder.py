@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from t2v_models.config import Config, LabError
+from t2v_models.config import Config, LabError, changes
 from t2v_models.text.kept import Kept, kept
 from t2v_models.text.split import words
 
@@ -58,6 +58,18 @@ class TextConfig(Config):
         Raises:
             LabError: a file that it needs is not there.
         """
+        return self
+
+    def after(self, earlier: "TextConfig") -> Self:
+        """The same, for a model that goes on from the weights of one with an earlier encoder: the vectors of its words
+        stay where they were.
+
+        Raises:
+            LabError: they would not.
+        """
+        where = {"folder"}  # the digest says what lies there
+        if self.model_dump(exclude=where) != earlier.model_dump(exclude=where):
+            raise LabError(f"its text encoder was another ({', '.join(changes(earlier, self)[:3])}): use that one")
         return self
 
     @abstractmethod

@@ -31,6 +31,13 @@ class WordsConfig(TextConfig):
         """With the words of the captions, unless it has some."""
         return self if self.vocabulary else self.model_copy(update={"vocabulary": vocabulary_of(captions)})
 
+    def after(self, earlier: TextConfig) -> Self:
+        """With its words first, then those that are new."""
+        known = earlier.vocabulary if isinstance(earlier, WordsConfig) else ()
+        new = [word for word in self.vocabulary if word not in known]
+        same = TextConfig.after(self.model_copy(update={"vocabulary": known}), earlier)
+        return same.model_copy(update={"vocabulary": (*known, *new)})
+
     def build(self) -> "Words":
         """The encoder, of as many words as it was fitted to."""
         return Words(self.vocabulary, self.positions)

@@ -19,9 +19,10 @@ import torch
 from t2v_models import checkpoint as checkpoints
 from t2v_models.batch import Metrics, cut, mean
 from t2v_models.checkpoint import Checkpoint, RunConfig
-from t2v_models.config import LabError, flatten
+from t2v_models.config import LabError, changes
 from t2v_models.distributed import collectives
 from t2v_models.files import locked, remove, writing
+from t2v_models.fresh import fresh
 from t2v_models.machine import device_type, keep_memory, matrix_gflops, threads
 from t2v_models.model import VideoModel
 from t2v_models.processes import cores
@@ -112,10 +113,8 @@ def check_run(run: RunConfig, run_dir: Path) -> Checkpoint | None:
     """
     last = checkpoints.newest(run_dir)
     if last and last.run != run:
-        then, now = flatten(last.run.model_dump(mode="json")), flatten(run.model_dump(mode="json"))
-        keys = sorted((k for k in then | now if then.get(k) != now.get(k)), key=lambda k: (not k.endswith("name"), k))
-        changes = ", ".join(f"{k} was {then.get(k)!r}, now {now.get(k)!r}" for k in keys[:3])
-        raise LabError(f"{run_dir} holds another run ({changes}): choose another --out, or repeat the first options")
+        said = ", ".join(changes(last.run, run)[:3])
+        raise LabError(f"{run_dir} holds another run ({said}): choose another --out, or repeat the first options")
     return last
 
 
@@ -123,11 +122,9 @@ def _begin(run: RunConfig, run_dir: Path, device: torch.device) -> tuple[VideoMo
     """A fresh model, or the one the folder holds, on the device: the same on all ranks."""
     last = collectives.broadcast(check_run(run, run_dir) if collectives.is_rank_zero() else None)
     torch.manual_seed(_mix(run.seed, -1))
-    model = run.build().to(device)
+    model = (run.build() if last else fresh(run)).to(device)
     if last:
         checkpoints.restore(model, last, run_dir)
-    else:
-        checkpoints.load_parents(model, run)
     return model, last
 
 

@@ -21,6 +21,7 @@ from t2v_models.families.diffusion.config import KEPT, DiffusionSettings
 from t2v_models.families.diffusion.guidance import Guidance, by_two, dynamic_threshold, of_text, of_texts
 from t2v_models.families.diffusion.known_frames import check_seen, projected, random_mask, reconstruction_guidance
 from t2v_models.families.diffusion.loss import ExpectedError, distance
+from t2v_models.families.diffusion.memory import check_memory
 from t2v_models.families.diffusion.motion import check_motion, moving
 from t2v_models.families.diffusion.networks import Network, network_of
 from t2v_models.families.diffusion.parts import one_frame, stratified
@@ -34,14 +35,12 @@ from t2v_models.families.known import KnownFrames
 from t2v_models.families.muon import Muon
 from t2v_models.families.rates import PacedModel
 from t2v_models.families.texts import check_guidance, heard, left_out, mixed, none_like
-from t2v_models.machine import free_memory, threads
+from t2v_models.machine import threads
 from t2v_models.model import Loss, VideoModel
 from t2v_models.sampler import Frames, Request
 from t2v_models.text.encoder import Text
 
 BETAS = (0.9, 0.98)
-MAPS = 4
-"""Feature maps, or clips at full size, that sampling holds at a time."""
 BLUR = 0.1
 """How far off a known frame may be made, in deviations of the data, before it is put in place."""
 FORGIVEN = 0.1
@@ -65,6 +64,7 @@ class Diffusion(PacedModel):
 
     able = frozenset({"guidance", "steps", "known_frames", "places", "avoid"})
     """And other lengths, where the network takes any."""
+    measured = ("standardise", "expected")
 
     def __init__(self, config: DiffusionConfig, spec: ClipSpec):
         super().__init__()
@@ -202,30 +202,14 @@ class Diffusion(PacedModel):
             LabError: so.
         """
         super().check(request)
-        frames = request.frames or self.spec.frames
+        frames, size = request.frames or self.spec.frames, request.size or (self.spec.height, self.spec.width)
         check_length(frames, self.every)
-        self._check_memory(request)
+        widest = max(self.config.widths) / (self.factor * self.config.patch) ** 2
+        check_memory(min(self.sample_batch, len(request.seeds)), frames, size, widest, self.device)
         check_seen(request, frames, self.every)
         if request.motion is not None:
             check_motion(request.motion, frames, request.known_frames is not None)
         check_guidance(self.name, self.text, self._guidance(request), self.config.dropout, request.avoid)
-
-    def _check_memory(self, request: Request) -> None:
-        """See that a batch has room: of both halves of guidance some feature maps, and clips at full size.
-
-        Raises:
-            LabError: it has not; by how much.
-        """
-        clips, frames = min(self.sample_batch, len(request.seeds)), request.frames or self.spec.frames
-        height, width = request.size or (self.spec.height, self.spec.width)
-        small = (height // self.factor) * (width // self.factor)
-        maps = 2 * MAPS * max(self.config.widths) * small // self.config.patch**2
-        needed = 4 * clips * frames * (maps + MAPS * 3 * height * width)
-        if needed > (free := free_memory(self.device)):
-            raise LabError(
-                f"{clips} clips of {frames} frames need about {needed / 2**30:.0f} GiB and {free / 2**30:.0f} GiB of "
-                "memory are free: ask for shorter clips, or for a long one by 't2v story'"
-            )
 
     def make(self, request: Request) -> Tensor:
         """By the averaged weights. The noise of a clip, what a sampler adds included, is drawn by its own seed."""

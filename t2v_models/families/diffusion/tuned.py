@@ -121,6 +121,7 @@ class Tuned(PacedModel):
 
     able = frozenset({"guidance", "steps", "avoid"})
     frozen = ("image",)
+    measured = ("clip", "is_seen")
 
     def __init__(self, config: TunedConfig, spec: ClipSpec, image: VideoModel):
         super().__init__()

@@ -97,6 +97,7 @@ class Modelscope(PacedModel):
 
     able = frozenset({"guidance", "steps", "avoid"})
     frozen = ("autoencoder",)
+    measured = ("standard", "changes")
 
     def __init__(self, config: ModelscopeConfig, spec: ClipSpec, autoencoder: VideoModel):
         super().__init__()

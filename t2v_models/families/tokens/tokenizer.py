@@ -163,6 +163,8 @@ class VideoTokenizer(PacedModel):
         LabError: a frame size that is not made of patches.
     """
 
+    measured = ("median", "is_measured", "usage")
+
     def __init__(self, config: VideoTokenizerConfig, spec: ClipSpec):
         super().__init__()
         self.config: VideoTokenizerConfig = config

@@ -1,0 +1,97 @@
+"""The model of a run before its first update: with the weights of the runs that it builds on, or begins with.
+
+A run that begins with another's weights makes video after images, or other clips after those of a dataset. It takes
+the weights that the other makes clips with, averaged where it keeps averages. Averages, optimisers and what is measured
+from data begin anew. All weights fit, or none is taken; those of words that the other never read are fresh.
+"""
+
+import torch
+from torch import Tensor
+
+from t2v_models.checkpoint import BEGIN, RunConfig, load
+from t2v_models.config import LabError, changes
+from t2v_models.families.ema import Average
+from t2v_models.model import VideoModel
+
+
+def fresh(run: RunConfig) -> VideoModel:
+    """The model; what no other run gives is drawn from torch's current seed.
+
+    Raises:
+        LabError: another run has no whole checkpoint, has been trained further since `run` was made, or does not fit.
+    """
+    model = run.build()
+    for name, parent in run.parents.items():
+        place = run.model.begin if name == BEGIN else run.model.parents[name]
+        assert place, name
+        other, last = load(place)
+        if last.sha256 != parent.sha256:
+            raise LabError(f"{place}, the {name} of this run, has other weights by now: train again from it")
+        if name == BEGIN:
+            begin(model, other, last.run)
+        else:
+            getattr(model, name).load_state_dict(other.state_dict())
+    return model
+
+
+@torch.no_grad()
+def begin(model: VideoModel, first: VideoModel, run: RunConfig) -> None:
+    """Put the weights that another model makes clips with into a fresh one, whose configuration comes `after` its own.
+
+    Args:
+        model: the fresh one.
+        first: the other, which is not used any more.
+        run: of the other.
+
+    Raises:
+        LabError: a weight is not there, or has another shape; which settings differ.
+    """
+    if isinstance(average := getattr(first, "average", None), Average):
+        average.hand_over()
+    # as the other, but with the words of the fresh one: what has another shape by that alone is weights of words
+    reader = run.model.model_copy(update={"text_encoder": model.config.text_encoder})
+    wider = run.model_copy(update={"model": reader}).build()
+    taken, wanted, own = (_learnt(one) for one in (first, wider, model))
+    _check_shapes(wanted, own, run, model)
+    for name, weight in own.items():
+        weight.copy_(_with_new_words(taken[name], weight, model.text.positions))
+    for part in model.modules():
+        if isinstance(part, Average):
+            part.update(1.0)
+
+
+def _learnt(model: VideoModel) -> dict[str, Tensor]:
+    """The weights by name, but averages of them, parts that never change, and what is measured."""
+    averages = tuple(f"{name}." for name, part in model.named_modules() if isinstance(part, Average))
+    others = {*model.frozen, *model.measured}
+    return {
+        name: weight
+        for name, weight in model.state_dict().items()
+        if not name.startswith(averages) and name.split(".")[0] not in others
+    }
+
+
+def _check_shapes(found: dict[str, Tensor], wanted: dict[str, Tensor], run: RunConfig, model: VideoModel) -> None:
+    shape = {name: tuple(weight.shape) for name, weight in found.items()}
+    here = {name: tuple(weight.shape) for name, weight in wanted.items()}
+    if odd := next((name for name in sorted(shape | here) if shape.get(name) != here.get(name)), None):
+        config = model.config
+        own = config.model_copy(update={"begin": run.model.begin, "text_encoder": run.model.text_encoder})
+        said = ", ".join([*changes(run.model, own), *changes(run.spec, model.spec)])
+        raise LabError(
+            f"{config.name} cannot begin with {config.begin}, whose {odd} is {shape.get(odd, 'not there')} and here "
+            f"{here.get(odd, 'not there')} ({said}): use the settings and the shape of clips that it had"
+        )
+
+
+def _with_new_words(known: Tensor, fresh: Tensor, positions: int) -> Tensor:
+    """Known weights; where an axis is of words and longer here, then fresh ones of new words, then those of positions.
+
+    A single vector with a number for each word is a text, which does not say the new ones.
+    """
+    for axis, (before, now) in enumerate(zip(known.shape, fresh.shape, strict=True)):
+        if now > before:
+            words = before - positions
+            new = fresh.narrow(axis, words, now - before) * (fresh.ndim > 1)
+            known = torch.cat([known.narrow(axis, 0, words), new, known.narrow(axis, words, positions)], axis)
+    return known
