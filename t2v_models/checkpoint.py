@@ -102,8 +102,9 @@ class RunConfig(Config):
         if model.begin:
             first = begun_with(model.begin, run_dir)
             model = model.after(first.run.model)
-            if odd := next((name for name in parents if parents[name].sha256 != first.run.parents[name].sha256), None):
-                own = first.run.model.parents[odd]
+            theirs = {name: first.run.parents[name] for name in first.run.model.parents}
+            if odd := next((key for key in theirs | parents if theirs.get(key) != parents.get(key)), None):
+                own = first.run.model.parents.get(odd, "null")
                 raise LabError(f"{model.begin} has learnt with another {odd}: use that one, --set {odd}={own}")
             parents[BEGIN] = first
         return cls(

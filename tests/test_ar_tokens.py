@@ -140,6 +140,6 @@ def test_what_cannot_be_its_tokenizer_is_one_sentence(data: Path) -> None:
         run_of(data, SMALL["ar_tokens"].model_copy(update={"tokenizer": Path("gan")})).build()
     run = run_of(data, SMALL["ar_tokens"])
     larger = run.dataset.model_copy(update={"spec": ClipSpec(size=32, frames=6)})
-    with pytest.raises(LabError, match="is of clips of 16 px, the dataset of 32 px: train a video_tokenizer on that"):
+    with pytest.raises(LabError, match="is of clips of 16 px, the dataset of 32 px: train video_tokenizer on that"):
         run.model_copy(update={"dataset": larger}).build()
     assert run.parents["tokenizer"].run.model.name == "video_tokenizer" and parent_of(data, "video_tokenizer").exists()

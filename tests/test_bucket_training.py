@@ -209,12 +209,13 @@ def test_the_judge_of_own_clips_learns_from_one_shape(tmp_path: Path) -> None:
 def test_families_of_one_shape_refuse_in_a_sentence(folder: Path) -> None:
     manifest = Manifest.load(folder)
     for name in FAMILIES:
-        if not SMALL[name].parents and name != "diffusion":
+        if not SMALL[name].parents and name not in ("diffusion", "upsampler"):
             with pytest.raises(
                 LabError, match=r"one (shape|frame size) and the dataset has 32x16x4, 16x16x6, 16x16x9: .*several"
             ):
                 RunConfig.of(manifest, SMALL[name], 0)
     assert RunConfig.of(manifest, SMALL["diffusion"], 0).model.network == "factorised"
+    assert len(RunConfig.of(manifest, SMALL["upsampler"], 0).build().shapes) == 3
     folded = SMALL["diffusion"].model_copy(update={"network": "folded"})
     with pytest.raises(LabError, match="network=folded learns from clips of one shape .* use --set network=factorised"):
         RunConfig.of(manifest, folded, 0)

@@ -10,6 +10,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from t2v_models.config import LabError, in_words, near
 from t2v_models.families.diffusion.model import DiffusionConfig
 from t2v_models.families.diffusion.tuned import TunedConfig
+from t2v_models.families.diffusion.upsampling import UpsamplerConfig
 from t2v_models.families.frame_gan import FrameGanConfig
 from t2v_models.families.gan.model import GanConfig
 from t2v_models.families.modelscope.autoencoder import FrameAutoencoderConfig
@@ -20,9 +21,9 @@ from t2v_models.families.tokens.tokenizer import VideoTokenizerConfig
 from t2v_models.model import KEPT_RUN, FamilyConfig
 
 FAMILIES: dict[str, type[FamilyConfig]] = {
-    "gan": GanConfig, "frame_gan": FrameGanConfig, "diffusion": DiffusionConfig, "tuned": TunedConfig,
-    "video_tokenizer": VideoTokenizerConfig, "ar_tokens": ArTokensConfig, "phenaki": PhenakiConfig,
-    "frame_autoencoder": FrameAutoencoderConfig, "modelscope": ModelscopeConfig,
+    "gan": GanConfig, "frame_gan": FrameGanConfig, "diffusion": DiffusionConfig, "upsampler": UpsamplerConfig,
+    "tuned": TunedConfig, "video_tokenizer": VideoTokenizerConfig, "ar_tokens": ArTokensConfig,
+    "phenaki": PhenakiConfig, "frame_autoencoder": FrameAutoencoderConfig, "modelscope": ModelscopeConfig,
 }  # fmt: skip
 """The configuration of each family, by the name it is chosen with."""
 

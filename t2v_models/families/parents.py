@@ -29,7 +29,7 @@ def fitting(parent: VideoModel, model: type[M], family: str, key: str, spec: Cli
     own = parent.spec
     if (own.height, own.width) != (spec.height, spec.width):
         raise LabError(
-            f"the {key} {place} is of clips of {own.sides} px, the dataset of {spec.sides} px: train a {family} on "
-            "that dataset"
+            f"the {key} {place} is of clips of {own.sides} px, the dataset of {spec.sides} px: train {family} on that "
+            "dataset"
         )
     return parent

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from operator import not_
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -14,7 +15,7 @@ from t2v_models.families.diffusion.noise_levels import NoiseLevels
 from t2v_models.families.diffusion.precondition import Prediction
 from t2v_models.families.diffusion.samplers import CHURNED, SamplerName
 from t2v_models.families.diffusion.unet import Norm
-from t2v_models.families.diffusion.upsampler import check_length, reduction
+from t2v_models.families.diffusion.upsampler import BaseSize, Every, check_shapes, reduction
 from t2v_models.families.rates import Fall, PacedConfig
 from t2v_models.families.texts import check_dropout
 
@@ -38,13 +39,12 @@ class DiffusionSettings(PacedConfig):
     earlier: ClassVar[Mapping[str, object]] = {"space_attention": False, "norm": "place"}
     name: Literal["diffusion"] = "diffusion"
     batch_size: int = Field(64, ge=1, description="clips per update, over all ranks")
-    base_size: int = Field(16, ge=4, le=512, description="least height of the small clips that are made first")
-    every: int = Field(
-        1,
-        ge=1,
-        le=64,
-        exclude_if=(1).__eq__,
-        description="small clips have each so many-th frame; the upsampler draws those between",
+    base_size: BaseSize = 16
+    every: Every = 1
+    upsampler: Path | None = Field(
+        None,
+        exclude_if=not_,
+        description="run folder of an upsampler, or its name in the same lab: taken from there and not learnt",
     )
     network: NetworkName | Literal["auto"] = Field(
         "auto",
@@ -158,6 +158,10 @@ class DiffusionSettings(PacedConfig):
             )
         return self
 
+    @property
+    def parents(self) -> dict[str, Path]:
+        return {"upsampler": self.upsampler} if self.upsampler else {}
+
     @classmethod
     def tiny(cls) -> Self:
         small = {"base_size": 8, "widths": (8, 16), "blocks": 1, "condition": 16, "upsampler_width": 8}
@@ -167,8 +171,7 @@ class DiffusionSettings(PacedConfig):
 
     def for_shapes(self, shapes: Sequence[ClipSpec]) -> Self:
         """As every family; the network that is left open is the cheapest that can learn what it is to learn."""
-        for spec in shapes:
-            check_length(spec.frames, self.every)
+        check_shapes(self.name, shapes, self.base_size, self.every)
         apart = len(shapes) > 1 or self.images or self.images_first or self.alone
         network = self.network if self.network != "auto" else "factorised" if apart else "folded"
         if network == "folded" and len(shapes) > 1:
@@ -176,13 +179,6 @@ class DiffusionSettings(PacedConfig):
                 f"diffusion with network=folded learns from clips of one shape and the dataset has "
                 f"{in_a_row(shapes)}: use --set network=factorised or transformer"
             )
-        factor = reduction(shapes[0].height, shapes[0].width, self.base_size)
-        for spec in shapes[1:]:
-            if spec.height % factor or spec.width % factor:
-                raise LabError(
-                    f"diffusion: frames of {spec.sides} px cannot be made small {factor} times, as those of "
-                    f"{shapes[0].sides} are: use multiples of {factor}, or a larger base_size"
-                )
         return self.model_copy(update={"network": network})
 
     def plan(self, spec: ClipSpec) -> str:
@@ -193,4 +189,5 @@ class DiffusionSettings(PacedConfig):
         small = f"{_WHY[self.network]} denoises {few}clips of {sides(spec.height // factor, spec.width // factor)} px"
         if factor == 1:
             return f"{small}, their own size, which base_size {self.base_size} leaves no whole part of"
-        return f"{small} and enlarges their frames {factor} times: the least from base_size {self.base_size} on"
+        by = f" by {self.upsampler}" if self.upsampler else ""
+        return f"{small} and enlarges their frames {factor} times{by}: the least from base_size {self.base_size} on"

@@ -1,8 +1,9 @@
 """Video diffusion: a general model that knows nothing of what its clips show.
 
-A cascade: a denoiser makes small clips with every frame, and an upsampler draws their frames at full size. What is
-even, bright or still in the data is measured from the first batch (`standardise`); the papers' equations are in
-`precondition`, `noise_levels`, `samplers`, `guidance` and `loss`, the networks in `folded` and `upsampler`.
+A cascade: a denoiser makes small clips, and an upsampler draws their frames at full size, learnt in the same run or in
+one of its own (`upsampling`). What is even, bright or still in the data is measured from the first batch
+(`standardise`); the papers' equations are in `precondition`, `noise_levels`, `samplers`, `guidance` and `loss`, the
+networks in `folded` and `upsampler`.
 
 Letters in shapes: b clips, t frames, h and w pixels.
 """
@@ -29,10 +30,20 @@ from t2v_models.families.diffusion.precondition import Preconditioned
 from t2v_models.families.diffusion.samplers import Churn, Denoise, Draw, sample, steps_of
 from t2v_models.families.diffusion.standardise import Standardise
 from t2v_models.families.diffusion.unet import Recipe, Sight
-from t2v_models.families.diffusion.upsampler import Upsampler, check_length, enlarge, on_the_way, reduction, shrink
+from t2v_models.families.diffusion.upsampler import (
+    BETAS,
+    Upsampler,
+    check_length,
+    enlarge,
+    reduction,
+    shrink,
+    upsampler_loss,
+)  # fmt: skip
+from t2v_models.families.diffusion.upsampling import Upsampling
 from t2v_models.families.ema import Average, blend, power_share
 from t2v_models.families.known import KnownFrames
 from t2v_models.families.muon import Muon
+from t2v_models.families.parents import fitting
 from t2v_models.families.rates import PacedModel
 from t2v_models.families.texts import check_guidance, heard, left_out, mixed, none_like
 from t2v_models.machine import threads
@@ -40,33 +51,31 @@ from t2v_models.model import Loss, VideoModel
 from t2v_models.sampler import Frames, Request
 from t2v_models.text.encoder import Text
 
-BETAS = (0.9, 0.98)
 BLUR = 0.1
 """How far off a known frame may be made, in deviations of the data, before it is put in place."""
-FORGIVEN = 0.1
-"""The most noise on the upsampler's input, of the half range of values: about what errors the denoiser makes."""
 
 
 class DiffusionConfig(DiffusionSettings):
     """The settings, and what is made of them."""
 
     def build(self, spec: ClipSpec, parents: Mapping[str, VideoModel]) -> "Diffusion":
-        return Diffusion(self, spec)
+        return Diffusion(self, spec, parents.get("upsampler"))
 
 
 @final
 class Diffusion(PacedModel):
-    """A denoiser of small clips and an upsampler, taught together; sampling uses averaged weights.
+    """A denoiser of small clips and an upsampler, taught together unless that is another run's; sampling uses averaged
+    weights.
 
     Raises:
-        LabError: a length that `every` does not divide.
+        LabError: a length that `every` does not divide; an upsampler of other clips, or from others.
     """
 
     able = frozenset({"guidance", "steps", "known_frames", "places", "avoid"})
     """And other lengths, where the network takes any."""
     measured = ("standardise", "expected")
 
-    def __init__(self, config: DiffusionConfig, spec: ClipSpec):
+    def __init__(self, config: DiffusionConfig, spec: ClipSpec, upsampler: VideoModel | None = None):
         super().__init__()
         config = config.for_shapes([spec])
         assert config.network != "auto"
@@ -90,13 +99,24 @@ class Diffusion(PacedModel):
         if config.space_attention and config.network == "factorised" and self.is_of_images:
             self.able = self.able | {"motion"}
         self.denoiser = Preconditioned(network, config.prediction)
-        more = self.factor > 1 or self.every > 1
-        self.upsampler = Upsampler(self.factor, config.upsampler_width, self.every > 1) if more else None
-        learnt = [network for network in (self.denoiser, self.upsampler) if network]
+        self.upsampler = self._upsampler(upsampler)
+        learnt = [self.denoiser, *([self.upsampler] if isinstance(self.upsampler, Upsampler) else [])]
         self.average = Average(learnt)
         self.kept = nn.ModuleList(Average(learnt) for _ in config.ema_kept)
         self.weaker = Average(learnt) if config.weaker else None
         self.expected = ExpectedError(config.weight, config.training_levels.low, config.training_levels.high)
+
+    def _upsampler(self, other: VideoModel | None) -> Upsampler | Upsampling | None:
+        """Another run's, which stays as it is, or a fresh one, or none where small clips are whole."""
+        config, spec = self.config, self.spec
+        if other and config.upsampler:
+            self.frozen = ("upsampler",)
+            fit = fitting(other, Upsampling, "upsampler", "upsampler", spec, config.upsampler)
+            fit.check_enlarges(self.factor, self.every, config.upsampler)
+            return fit.requires_grad_(False)
+        if self.factor == self.every == 1:
+            return None
+        return Upsampler(self.factor, config.upsampler_width, self.every > 1)
 
     def _made(self, frames: int) -> int:
         """How many of so many frames the denoiser makes."""
@@ -115,12 +135,12 @@ class Diffusion(PacedModel):
         named = {id(weight) for weight in hidden}
         others = [weight for weight in self.denoiser.parameters() if id(weight) not in named]
         optimizers: dict[str, Optimizer] = {"denoiser": Muon(hidden, others, config.muon_lr, config.lr, BETAS)}
-        if self.upsampler:
+        if isinstance(self.upsampler, Upsampler):
             optimizers["upsampler"] = AdamW(self.upsampler.parameters(), config.lr, BETAS, weight_decay=0.0)
         return optimizers
 
     def training_step(self, batch: Batch, step: int, progress: float) -> Metrics:
-        """One step of both networks; the very first looks at the data."""
+        """One step of what learns; the very first looks at the data."""
         if not self.standardise.is_measured:
             self.standardise.measure(shrink(to_video(batch.frames), self.factor, self.every))
         return super().training_step(batch, step, progress)
@@ -131,8 +151,8 @@ class Diffusion(PacedModel):
         small = shrink(video, self.factor, self.every)
         learnt = one_frame(part, small) if self._learns_images(step, progress) else small
         found = {"denoiser": self._denoiser_loss(part, learnt)}
-        if self.upsampler:
-            found["upsampler"] = self._upsampler_loss(self.upsampler, part, small, video)
+        if isinstance(self.upsampler, Upsampler):
+            found["upsampler"] = upsampler_loss(self.upsampler, part, small, video, self.every)
         return found
 
     def _learns_images(self, step: int, progress: float) -> bool:
@@ -153,19 +173,6 @@ class Diffusion(PacedModel):
         squares = error.detach().square().mean((1, 2, 3, 4))
         self.expected.note(sigma, squares)
         return Loss(counted.mean((1, 2, 3, 4)).sum(), len(x0), {"error": squares.sum()})
-
-    def _upsampler_loss(self, upsampler: Upsampler, part: Batch, small: Tensor, video: Tensor) -> Loss:
-        rows = torch.arange(len(video), device=self.device)
-        frame = (part.rand() * video.shape[2]).long()
-        before, after, share = on_the_way(frame, self.every)
-
-        def seen(place: Tensor) -> Tensor:
-            noise = FORGIVEN * part.rand()[:, None, None, None] * part.randn(*small.shape[1:2], *small.shape[3:])
-            return small[rows, :, place] + noise
-
-        made = upsampler(seen(before), seen(after), share) if self.every > 1 else upsampler(seen(frame))
-        error = made - video[rows, :, frame]
-        return Loss(error.square().mean((1, 2, 3)).sum(), len(video))
 
     def after_step(self, step: int, progress: float) -> None:
         """Averages of weights, and what errors to expect."""
@@ -294,6 +301,8 @@ class Diffusion(PacedModel):
 
     def enlarged(self, small: Tensor) -> Tensor:
         """Clips at full size, in [-1, 1]."""
+        if isinstance(self.upsampler, Upsampling):
+            return self.upsampler.enlarged(small)
         return (enlarge(self.average[1], small, self.every) if self.upsampler else small).clamp(-1, 1)
 
     def _denoise(

@@ -6,13 +6,34 @@ made of nothing, motion first of all, is the base's. Its input is slightly noisy
 base its errors (Ho et al. 2022, arXiv:2106.15282, conditioning augmentation).
 """
 
+from collections.abc import Sequence
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
+from t2v_models.batch import Batch
+from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
+from t2v_models.model import Loss
 
 BLOCKS = 3
+BETAS = (0.9, 0.98)
+FORGIVEN = 0.1
+"""The most noise on its input, of the half range of values: about what errors the denoiser makes."""
+
+BaseSize = Annotated[int, Field(ge=4, le=512, description="least height of the small clips that are made first")]
+Every = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=64,
+        exclude_if=(1).__eq__,
+        description="small clips have each so many-th frame; the upsampler draws those between",
+    ),
+]
 
 
 class Upsampler(nn.Module):
@@ -62,6 +83,21 @@ def enlarge(upsampler: nn.Module, video: Tensor, every: int = 1) -> Tensor:
     return torch.stack([upsampler(clip[before], clip[after], share).transpose(0, 1) for clip in clips])
 
 
+def upsampler_loss(upsampler: Upsampler, part: Batch, small: Tensor, video: Tensor, every: int) -> Loss:
+    """At one frame a clip: squares of errors of what is made of small clips, which are under some noise."""
+    rows = torch.arange(len(video), device=video.device)
+    frame = (part.rand() * video.shape[2]).long()
+    before, after, share = on_the_way(frame, every)
+
+    def seen(place: Tensor) -> Tensor:
+        noise = FORGIVEN * part.rand()[:, None, None, None] * part.randn(*small.shape[1:2], *small.shape[3:])
+        return small[rows, :, place] + noise
+
+    made = upsampler(seen(before), seen(after), share) if every > 1 else upsampler(seen(frame))
+    error = made - video[rows, :, frame]
+    return Loss(error.square().mean((1, 2, 3)).sum(), len(video))
+
+
 def on_the_way(frames: Tensor, every: int) -> tuple[Tensor, Tensor, Tensor]:
     """Of the numbers of frames `(n,)` those of the small frames before and after, and how far it is from one to the
     other, 0 to 1."""
@@ -78,9 +114,26 @@ def check_length(frames: int, every: int) -> None:
     if (frames - 1) % every:
         less = (frames - 1) // every * every + 1
         raise LabError(
-            f"diffusion: steps of {every} frames (every={every}) do not lead from the first of {frames} to the last: "
+            f"steps of {every} frames (every={every}) do not lead from the first of {frames} to the last: "
             f"use {less} or {less + every} frames, or another every"
         )
+
+
+def check_shapes(name: str, shapes: Sequence[ClipSpec], base: int, every: int) -> None:
+    """See that clips of all these shapes can be made small as those of the first are.
+
+    Raises:
+        LabError: they cannot: what would do.
+    """
+    for spec in shapes:
+        check_length(spec.frames, every)
+    factor = reduction(shapes[0].height, shapes[0].width, base)
+    for spec in shapes[1:]:
+        if spec.height % factor or spec.width % factor:
+            raise LabError(
+                f"{name}: frames of {spec.sides} px cannot be made small {factor} times, as those of "
+                f"{shapes[0].sides} are: use multiples of {factor}, or a larger base_size"
+            )
 
 
 def reduction(height: int, width: int, base: int) -> int:

@@ -10,24 +10,21 @@ side that share a place.
 from collections.abc import Mapping
 from typing import Any, Literal, Self, final
 
-import numpy as np
-import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from t2v_models import library
-from t2v_models.batch import Batch, to_frames, to_video
+from t2v_models.batch import Batch, to_video
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.families.diffusion.parts import one_frame
 from t2v_models.families.ema import Average, power_share
 from t2v_models.families.layers import at_least_float32
 from t2v_models.families.muon import Muon
-from t2v_models.families.rates import Fall, PacedConfig, PacedModel
-from t2v_models.machine import threads
+from t2v_models.families.rates import Fall, PacedConfig
+from t2v_models.families.round_trips import RoundTripModel
 from t2v_models.model import Loss, VideoModel
-from t2v_models.sampler import Frames, Request
 
 BETAS = (0.9, 0.98)
 GROUPS = 4
@@ -96,12 +93,14 @@ def in_groups(widths: tuple[int, ...]) -> tuple[int, ...]:
 
 
 @final
-class FrameAutoencoder(PacedModel):
+class FrameAutoencoder(RoundTripModel):
     """An encoder and a decoder, which learn as one; averaged weights are used.
 
     Raises:
         LabError: diffusers is not installed; a frame size that the halvings do not divide.
     """
+
+    serves = "modelscope with --set autoencoder=RUN"
 
     def __init__(self, config: FrameAutoencoderConfig, spec: ClipSpec):
         super().__init__()
@@ -127,16 +126,10 @@ class FrameAutoencoder(PacedModel):
         means: Tensor = self.network.encode(_pictures(video)).latent_dist.mean
         return _clips(means, video.shape[2])
 
-    def round_trip(self, frames: Frames) -> Frames:
-        """`sampler.RoundTrip`."""
-        with torch.inference_mode(), threads(self.config.threads):
-            starts = range(0, len(frames), self.sample_batch)
-            return np.concatenate([self._again(frames[i : i + self.sample_batch]) for i in starts])
-
-    def _again(self, frames: Frames) -> Frames:
-        latents = self.latents(to_video(torch.from_numpy(frames).to(self.device)))
-        decoded: Tensor = self.network.decode(_pictures(latents)).sample
-        return to_frames(_clips(decoded, frames.shape[1]).clamp(-1, 1))
+    def again(self, video: Tensor) -> Tensor:
+        """By their latents."""
+        decoded: Tensor = self.network.decode(_pictures(self.latents(video))).sample
+        return _clips(decoded, video.shape[2]).clamp(-1, 1)
 
     @property
     def network(self) -> Any:
@@ -165,22 +158,6 @@ class FrameAutoencoder(PacedModel):
     def after_step(self, step: int, progress: float) -> None:
         """The average of weights."""
         self.average.update(power_share(step, self.config.ema_power))
-
-    def check(self, request: Request) -> None:
-        """It makes no clips of prompts.
-
-        Raises:
-            LabError: always, with what it is for.
-        """
-        raise LabError(
-            f"{self.name} makes no clips of prompts: judge by 't2v evaluate RUN' what becomes of real clips, or train "
-            "modelscope with --set autoencoder=RUN to make some"
-        )
-
-    def make(self, request: Request) -> Tensor:
-        """It does not."""
-        self.check(request)
-        raise AssertionError
 
 
 def by_muon(network: nn.Module, ends: tuple[str, ...], muon_lr: float, lr: float) -> Muon:

@@ -20,13 +20,14 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from t2v_models.batch import Batch, Metrics, to_frames, to_video
+from t2v_models.batch import Batch, Metrics, to_video
 from t2v_models.clips.spec import ClipSpec, in_a_row
 from t2v_models.config import LabError
 from t2v_models.distributed.collectives import all_reduce_tensor
 from t2v_models.families.ema import Average, power_share
 from t2v_models.families.muon import Muon
-from t2v_models.families.rates import Fall, PacedConfig, PacedModel
+from t2v_models.families.rates import Fall, PacedConfig
+from t2v_models.families.round_trips import RoundTripModel
 from t2v_models.families.tokens.adversary import Adversary, Perceptual, adversary_loss
 from t2v_models.families.tokens.autoencoder import Autoencoder, Decoder, Encoder
 from t2v_models.families.tokens.grid import Grid
@@ -34,7 +35,7 @@ from t2v_models.families.tokens.quantise import Fsq, Lfq, Quantiser, Vq
 from t2v_models.families.tokens.usage import Usage
 from t2v_models.machine import threads
 from t2v_models.model import Loss, VideoModel
-from t2v_models.sampler import Frames, Request
+from t2v_models.sampler import Frames
 
 BETAS = (0.9, 0.98)
 ADVERSARY_LR = 1e-3
@@ -156,13 +157,14 @@ class VideoTokenizerConfig(PacedConfig):
 
 
 @final
-class VideoTokenizer(PacedModel):
+class VideoTokenizer(RoundTripModel):
     """An encoder, its codes and a decoder; clips are decoded by averaged weights.
 
     Raises:
         LabError: a frame size that is not made of patches.
     """
 
+    serves = "ar_tokens with --set tokenizer=RUN"
     measured = ("median", "is_measured", "usage")
 
     def __init__(self, config: VideoTokenizerConfig, spec: ClipSpec):
@@ -215,20 +217,14 @@ class VideoTokenizer(PacedModel):
         found: Tensor = self.average[0](codes.to(self.median), frames)
         return (2 * found.float() + self.median).clamp(-1, 1)
 
-    def round_trip(self, frames: Frames) -> Frames:
-        """`sampler.RoundTrip`."""
-        with torch.inference_mode(), threads(self.config.threads):
-            starts = range(0, len(frames), self.sample_batch)
-            return np.concatenate([self._again(frames[i : i + self.sample_batch]) for i in starts])
+    def again(self, video: Tensor) -> Tensor:
+        """By their tokens."""
+        return self.video(self.tokens(video), video.shape[2])
 
     def tokenize(self, frames: Frames) -> NDArray[np.int64]:
         """Tokens `(b, s, y, x)` of clips, uint8 `(b, t, h, w, 3)`."""
         with torch.inference_mode(), threads(self.config.threads):
             return self.tokens(to_video(torch.from_numpy(frames).to(self.device))).cpu().numpy()
-
-    def _again(self, frames: Frames) -> Frames:
-        tokens = self.tokens(to_video(torch.from_numpy(frames).to(self.device)))
-        return to_frames(self.video(tokens, frames.shape[1]))
 
     def new_optimizers(self) -> dict[str, Optimizer]:
         """One for both networks, and one for when the decoder learns alone."""
@@ -292,22 +288,6 @@ class VideoTokenizer(PacedModel):
         """Averages of weights, and which codes were used."""
         self.average.update(power_share(step, self.config.ema_power))
         self.usage.remember()
-
-    def check(self, request: Request) -> None:
-        """It makes no clips of prompts.
-
-        Raises:
-            LabError: always, with what it is for.
-        """
-        raise LabError(
-            f"{self.name} makes no clips of prompts: judge by 't2v evaluate RUN' what becomes of real clips, or train "
-            "ar_tokens with --set tokenizer=RUN to make some"
-        )
-
-    def make(self, request: Request) -> Tensor:
-        """It does not."""
-        self.check(request)
-        raise AssertionError
 
 
 def median_colour(frames: Tensor) -> Tensor:
