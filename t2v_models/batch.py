@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from t2v_models.config import LabError
-from t2v_models.text.split import sorted_words
+from t2v_models.text.split import meaning as by_words
 
 Metrics = dict[str, Tensor]
 """Named scalars of one update: detached, still on the device."""
@@ -36,7 +36,7 @@ class Batch:
     """Captions of the parts before this one."""
     after: tuple[str, ...] = ()
     """Captions of the parts after this one."""
-    meaning: Callable[[str], Hashable] = sorted_words
+    meaning: Callable[[str], Hashable] = by_words
     """Equal for captions that ask for the same thing: the dataset knows."""
     seed: int = 0
     """Of the noise that `randn` and `rand` draw."""

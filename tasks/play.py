@@ -22,7 +22,7 @@ from t2v_models.judging.baselines import oracle
 from t2v_models.judging.overlay import draw_verdict
 from t2v_models.judging.verdicts import Verdict, judge
 from t2v_models.sampler import NO_WISHES, Request, is_uri, repeat, sample_frames
-from t2v_models.text.split import words
+from t2v_models.text.split import numbers, words
 from t2v_models.text.wordnet import WordNet
 from t2v_models.worlds.dataset import DatasetConfig, world_of
 from t2v_models.worlds.splits import HELD_OUT, Split
@@ -115,7 +115,7 @@ def next_words(text: str, prompts: Sequence[str], vocabulary: Sequence[str]) -> 
     typed = words(text)
     begun = typed.pop() if typed and text[-1:].isalnum() and typed[-1] not in vocabulary else ""
     place = len(typed)
-    sentences = [words(prompt) for prompt in prompts]
+    sentences = [words(prompt) for prompt in prompts if not numbers(prompt)]
     follow = dict.fromkeys(s[place] for s in sentences if s[:place] == typed and len(s) > place)
     found = [word for word in follow if word.startswith(begun)]
     if begun and not found:

@@ -170,8 +170,9 @@ def test_a_picture_is_brought_to_variance_1_as_a_whole_or_place_by_place() -> No
 def test_a_vector_is_a_text_of_one_token(make: Make) -> None:
     network, x = make(), clips()
     vectors = torch.randn(2, WORDS, generator=torch.Generator().manual_seed(1))
-    said = network(x, LEVEL, Text.of(vectors))
-    assert (network(x, LEVEL, Text.of(-vectors)) - said).abs().max() > 1e-3
+    there = torch.ones(2, 1, dtype=torch.bool)
+    said = network(x, LEVEL, Text(vectors[:, None], there))
+    assert (network(x, LEVEL, Text(-vectors[:, None], there)) - said).abs().max() > 1e-3
 
 
 @each

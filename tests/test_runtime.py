@@ -104,6 +104,7 @@ def counts(work: Path) -> Counter[str]:
 def test_a_command_to_try_names_the_work_folder_where_it_is_another() -> None:
     assert to_try(WORK, "evaluate", "r'o o") == """t2v evaluate 'r'"'"'o o'"""
     assert to_try(Path("my work"), "evaluate", "run") == "t2v evaluate run --work 'my work'"
+    assert to_try(WORK, "generate", "run", "-.3 2", "--out", "a.mp4") == "t2v generate run --out a.mp4 -- '-.3 2'"
 
 
 @pytest.mark.slow

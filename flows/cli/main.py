@@ -65,6 +65,8 @@ def main() -> NoReturn:
     except TyperException as error:
         if sentence := error.format_message():  # the help page, which 't2v' alone asks for, is printed by then
             said = sentence[0].lower() + sentence[1:].rstrip(".")
+            if re.match(r"no such option: -[\d.]", said):
+                said += "; a prompt that begins with a minus stands behind all options and --"
             print(f"t2v: {said}; see '{_asked(error)} --help'", file=sys.stderr)
         sys.exit(2)
     if code == INTERRUPTED:

@@ -21,6 +21,7 @@ from t2v_models.judging.real_cache import opened, seal
 from t2v_models.judging.reference import Reference
 from t2v_models.judging.scores import digest
 from t2v_models.judging.statistics import Score
+from t2v_models.text.split import are_vectors
 
 KEPT = "judge.kept"
 """In the folder of the dataset; of another shape than that of most clips `judge-64x36x10.kept`."""
@@ -46,9 +47,14 @@ def reference_of(
         batch: clips of each.
 
     Raises:
-        LabError: the judge failed a proof, or the folder cannot be written.
+        LabError: captions are numbers; the judge failed a proof; the folder cannot be written.
     """
     folder = own.training.manifest.folder
+    if are_vectors(own.captions):
+        raise LabError(
+            f"the captions of {folder} are numbers, as {own.captions[0]!r}, of which a judge would learn words: go by "
+            "the loss on clips kept for validation, which the training tells, and look at clips"
+        )
     path = folder / (KEPT if own.spec == own.training.spec else f"judge-{own.spec.name}.kept")
     key = f"{own.digest} {steps} {batch} {code_digest()}".encode()
     content = opened(path, key)

@@ -10,7 +10,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from t2v_models.clips.spec import Bucket, ClipSpec, Codec, check_shapes
 from t2v_models.config import Config
-from t2v_models.text.split import sorted_words
+from t2v_models.text.split import meaning
 from t2v_models.worlds.dataset import DatasetConfig, shape_columns
 
 INGESTED: Final = "ingested"
@@ -139,8 +139,8 @@ class IngestConfig(IngestOptions):
         return ()
 
     def meaning(self, caption: str) -> Hashable:
-        """Equal for captions of the same words in any order."""
-        return sorted_words(caption)
+        """Equal for captions of the same words in any order, or the same numbers in the same."""
+        return meaning(caption)
 
     @property
     def shards(self) -> int:

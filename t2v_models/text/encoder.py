@@ -33,11 +33,6 @@ class Text:
     mask: Tensor
     """`(b, l)` bool: true where there is a token."""
 
-    @classmethod
-    def of(cls, vectors: Tensor) -> Self:
-        """Of any vectors `(b, d)` that are not made of words, a class or a pose: one token each."""
-        return cls(vectors[:, None], vectors.new_ones(len(vectors), 1, dtype=torch.bool))
-
 
 class TextConfig(Config):
     """Which encoder, and what decides it."""

@@ -7,11 +7,12 @@ from pydantic import BeforeValidator, Field
 
 from t2v_models.text.encoder import TextConfig
 from t2v_models.text.network import TransformersConfig
+from t2v_models.text.numbers import NumbersConfig
 from t2v_models.text.static import StaticConfig
 from t2v_models.text.words import WordsConfig
 
 ENCODERS: dict[str, type[TextConfig]] = {
-    "words": WordsConfig, "static": StaticConfig, "transformers": TransformersConfig
+    "words": WordsConfig, "numbers": NumbersConfig, "static": StaticConfig, "transformers": TransformersConfig
 }  # fmt: skip
 """The configuration of each, by the name it is chosen with."""
 
@@ -38,6 +39,6 @@ def _named(value: str) -> dict[str, str]:
     return {"name": name, "folder": folder} if colon else {"name": name}
 
 
-AnyConfig = Annotated[WordsConfig | StaticConfig | TransformersConfig, Field(discriminator="name")]
+AnyConfig = Annotated[WordsConfig | NumbersConfig | StaticConfig | TransformersConfig, Field(discriminator="name")]
 EncoderConfig = Annotated[AnyConfig, BeforeValidator(_by_name, json_schema_input_type=str | AnyConfig)]
 """The settings of an encoder, told apart by `name`."""

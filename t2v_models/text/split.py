@@ -1,11 +1,14 @@
-"""The words of a prompt, in any script."""
+"""The words of a prompt, in any script, or its numbers, and what it means to whoever knows no grammar."""
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from functools import lru_cache
+from math import isfinite
 
 _ALONE = re.compile(r"([\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])")
 """Kana and Han characters: such text has no spaces, so each stands as a word of its own."""
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
 def words(prompt: str) -> list[str]:
@@ -17,7 +20,24 @@ def words(prompt: str) -> list[str]:
     return "".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in spaced).split()
 
 
+def numbers(prompt: str) -> tuple[float, ...]:
+    """Its numbers, in order, if it is nothing but finite numbers with blanks between, as "0.1 -0.3 2e-4"; else none."""
+    parts = prompt.split()
+    if not all(map(_NUMBER.fullmatch, parts)):
+        return ()
+    found = tuple(map(float, parts))
+    return found if all(map(isfinite, found)) else ()
+
+
+def are_vectors(captions: Iterable[str]) -> bool:
+    """Whether captions are numbers of which their words tell little, neither signs nor points nor order. One whole
+    number alone is a word, such as the name of a class."""
+    different = dict.fromkeys(captions)
+    return all(map(numbers, different)) and not all(caption.isdecimal() for caption in different)
+
+
 @lru_cache(maxsize=65536)
-def sorted_words(caption: str) -> tuple[str, ...]:
-    """What a caption means to whoever knows no grammar: its words, in any order."""
-    return tuple(sorted(words(caption)))
+def meaning(caption: str) -> tuple[float, ...] | tuple[str, ...]:
+    """Equal for captions that ask for the same, as far as one can tell without a grammar: of numbers these, in order;
+    else the words, in any order."""
+    return numbers(caption) or tuple(sorted(words(caption)))

@@ -5,6 +5,7 @@ the vocabulary, so a family's first linear layer is its table of trained word ve
 words: an unseen combination of seen words is still inside the space the model was trained on.
 """
 
+import logging
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import ClassVar, Literal, Self
 
@@ -15,7 +16,10 @@ from torch import Tensor
 
 from t2v_models.config import LabError, near
 from t2v_models.text.encoder import TextConfig, TextEncoder
-from t2v_models.text.split import sorted_words, words
+from t2v_models.text.split import are_vectors, words
+from t2v_models.text.split import meaning as by_words
+
+log = logging.getLogger(__name__)
 
 
 class WordsConfig(TextConfig):
@@ -29,6 +33,11 @@ class WordsConfig(TextConfig):
 
     def fitted(self, captions: Sequence[str]) -> Self:
         """With the words of the captions, unless it has some."""
+        if not self.vocabulary and are_vectors(captions):
+            log.warning(
+                "captions are numbers, as %r, and words tell neither their signs nor their order: as vectors they are "
+                "read with --set text_encoder=numbers", captions[0],
+            )  # fmt: skip
         return self if self.vocabulary else self.model_copy(update={"vocabulary": vocabulary_of(captions)})
 
     def after(self, earlier: TextConfig) -> Self:
@@ -70,7 +79,7 @@ def vocabulary_of(captions: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted({w for caption in dict.fromkeys(captions) for w in words(caption)}))
 
 
-def same_meaning(captions: Sequence[str], meaning: Callable[[str], Hashable] = sorted_words) -> Tensor:
+def same_meaning(captions: Sequence[str], meaning: Callable[[str], Hashable] = by_words) -> Tensor:
     """Which pairs of captions mean the same, `(b, b)` bool."""
     place: dict[Hashable, int] = {}
     index = torch.tensor([place.setdefault(meaning(caption), len(place)) for caption in captions])

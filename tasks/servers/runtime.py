@@ -7,6 +7,7 @@ neither at its top, so that the command line can call it before anything else.
 import logging
 import os
 import selectors
+import re
 import shlex
 import socket
 import subprocess
@@ -67,8 +68,12 @@ class OneLineHandler(logging.StreamHandler):  # type: ignore[type-arg]
 
 
 def to_try(work: Path, *arguments: str) -> str:
-    """A command of `t2v` as one types it in a shell, with `--work` where it is not the default."""
-    return shlex.join(["t2v", *arguments, *(() if work == WORK else ("--work", str(work)))])
+    """A command of `t2v` as one types it in a shell, with `--work` where it is not the default; prompts that begin with
+    a minus, as numbers do, stand last."""
+    last = [one for one in arguments if re.match(r"-[\d.]", one)]
+    others = [one for one in arguments if one not in last]
+    where = [] if work == WORK else ["--work", str(work)]
+    return shlex.join(["t2v", *others, *where, *(["--", *last] if last else [])])
 
 
 def prepare(work: Path) -> None:

@@ -1,0 +1,91 @@
+"""The encoder `numbers`: captions that are nothing but numbers, "0.1 -0.3 2", such as a pose, a speed or a measurement.
+
+All of a caption's numbers are one token. Each is told as how many deviations it is above its mean over the captions of
+the dataset, for networks begin with a linear layer that learns best of numbers about 1, and nobody should have to know
+that. A 1 stands before them: without it, a caption of means alone would be no caption to a network.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal, Self
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from t2v_models.config import LabError
+from t2v_models.text.encoder import TextConfig, TextEncoder
+from t2v_models.text.split import numbers
+
+
+class NumbersConfig(TextConfig):
+    """As many numbers as the dataset's captions have."""
+
+    about = "captions that are numbers, as many in each, such as '0.1 -0.3 2': a vector that is one token"
+    taken: ClassVar[frozenset[str]] = frozenset({"means", "deviations"})
+
+    name: Literal["numbers"] = "numbers"
+    means: tuple[float, ...] = Field((), description="of each number over all different captions of the dataset")
+    deviations: tuple[float, ...] = Field((), description="the same, standard deviations; 1 where it never changes")
+
+    def fitted(self, captions: Sequence[str]) -> Self:
+        """With the means and deviations of the captions' numbers, unless it has some.
+
+        Raises:
+            LabError: a caption that is no numbers, or has more or fewer than another.
+        """
+        lines = list(dict.fromkeys(line for caption in captions for line in caption.split("\n")))
+        if self.means or not lines:
+            return self
+        rows = [numbers(line) for line in lines]
+        for line, row in zip(lines, rows, strict=True):
+            if not row or len(row) != len(rows[0]):
+                found = (
+                    f"has {len(row)} and {lines[0]!r} has {len(rows[0])}" if row and rows[0] else "is something else"
+                )
+                raise LabError(
+                    f"the text encoder numbers reads captions of as many numbers with blanks between, and {line!r} "
+                    f"{found}: change the captions, or choose another text encoder"
+                )
+        found_numbers = torch.tensor(rows, dtype=torch.float64)
+        deviations = found_numbers.std(0, correction=0)
+        return self.model_copy(
+            update={
+                "means": tuple(found_numbers.mean(0).tolist()),
+                "deviations": tuple(torch.where(deviations > 0, deviations, 1).tolist()),
+            }
+        )
+
+    def after(self, earlier: TextConfig) -> Self:
+        """With the means and deviations of the earlier one, by which the weights read numbers."""
+        if not isinstance(earlier, NumbersConfig) or len(earlier.means) != len(self.means):
+            return super().after(earlier)
+        scales = {"means": earlier.means, "deviations": earlier.deviations}
+        return TextConfig.after(self.model_copy(update=scales), earlier)
+
+    def build(self) -> "Numbers":
+        """The encoder, of as many numbers as it was fitted to."""
+        return Numbers(self.means, self.deviations, self.positions)
+
+
+class Numbers(TextEncoder):
+    """One token of `1 + d` numbers, d of them the caption's, each less its mean and over its deviation."""
+
+    def __init__(self, means: Sequence[float], deviations: Sequence[float], positions: int = 0):
+        super().__init__(1 + len(means), positions)
+        self._means, self._deviations = means, deviations
+
+    def tokens(self, prompt: str) -> Tensor:
+        """`(1, 1 + d)`.
+
+        Raises:
+            LabError: it is no numbers, or not d of them.
+        """
+        found = numbers(prompt)
+        if len(found) != len(self._means):
+            example = " ".join(f"{mean:.3g}" for mean in self._means)
+            raise LabError(
+                f"prompt {prompt!r} is not {len(self._means)} numbers with blanks between, which is what the model was "
+                f"trained on: ask for such as {example!r}"
+            )
+        each = zip(found, self._means, self._deviations, strict=True)
+        return torch.tensor([[1.0, *((number - mean) / deviation for number, mean, deviation in each)]])
