@@ -6,8 +6,8 @@ neither at its top, so that the command line can call it before anything else.
 
 import logging
 import os
-import selectors
 import re
+import selectors
 import shlex
 import socket
 import subprocess
