@@ -185,6 +185,7 @@ def check(config: LabConfig) -> None:
         fit = fit.with_captions(captions)
         if model.begin:
             first, last = checkpoint.load(model.begin)
+            checkpoint.check_same_parents(model, last.run.model)
             made = fit.after(last.run.model).build(data.spec, on)
             begin(made, first, last.run)
         else:

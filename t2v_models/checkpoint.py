@@ -89,13 +89,12 @@ class RunConfig(Config):
         clips = clips_by_shape(manifest)
         check_batches(clips, shares_of(clips, mix or {}), model.batch_size)
         parents = {}
-        for name, run_dir in model.parents.items():
-            last = newest(run_dir)
+        for name, place in model.parents.items():
+            last = newest(place)
             if last is None:
                 about = type(model).model_fields[name].description or name
                 raise LabError(
-                    f"{model.name} builds on another run, {about}: {_no_run(run_dir)}, and name it with "
-                    f"--set {name}=RUN"
+                    f"{model.name} builds on another run, {about}: {_no_run(place)}, and name it with --set {name}=RUN"
                 )
             parents[name] = last.as_parent
         model = model.with_captions(manifest.captions)
@@ -104,8 +103,7 @@ class RunConfig(Config):
             model = model.after(first.run.model)
             theirs = {name: first.run.parents[name] for name in first.run.model.parents}
             if odd := next((key for key in theirs | parents if theirs.get(key) != parents.get(key)), None):
-                own = first.run.model.parents.get(odd, "null")
-                raise LabError(f"{model.begin} has learnt with another {odd}: use that one, --set {odd}={own}")
+                raise _other_parent(model, first.run.model, odd)
             parents[BEGIN] = first
         return cls(
             model=model, dataset=manifest.config, dataset_digest=manifest.digest,
@@ -226,16 +224,34 @@ def load(run_dir: Path) -> tuple[VideoModel, Checkpoint]:
 
 
 def begun_with(place: Path, run_dir: Path | None = None) -> Parent:
-    """The run that another begins with; where it is gone, as it was when that began in its folder.
+    """The run that another begins with: as it was when that began in its folder, whatever became of it, or as it is.
 
     Raises:
         LabError: no whole checkpoint there, nor did any run in `run_dir` begin with one.
     """
-    last = newest(place)
-    begun = newest(run_dir) if last is None and run_dir else None
+    begun = newest(run_dir) if run_dir else None
     if begun and begun.run.model.begin == place:
         return begun.run.parents[BEGIN]
-    return _require(last, place).as_parent
+    return _require(newest(place), place).as_parent
+
+
+def _other_parent(model: FamilyConfig, first: FamilyConfig, key: str) -> LabError:
+    """A model cannot begin with one that has learnt with another parent, or with none."""
+    if key not in first.parents:
+        return LabError(f"{model.begin} has learnt its own {key}: leave --set {key}=RUN out")
+    own = first.parents[key]
+    return LabError(f"{model.begin} has learnt with another {key}: use that one, --set {key}={own}")
+
+
+def check_same_parents(model: FamilyConfig, first: FamilyConfig) -> None:
+    """See that a model begins with one that names the same parents, before those of its own are trained.
+
+    Raises:
+        LabError: it does not; which is meant.
+    """
+    names = first.parents | model.parents
+    if odd := next((key for key in names if first.parents.get(key) != model.parents.get(key)), None):
+        raise _other_parent(model, first, odd)
 
 
 def _require(checkpoint: Checkpoint | None, run_dir: Path) -> Checkpoint:

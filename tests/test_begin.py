@@ -59,7 +59,7 @@ def interrupts(step: int, figures: dict[str, float]) -> None:
 
 
 def trained(data: Path, model: FamilyConfig, out: Path, steps: int, log: Log = quiet) -> Path:
-    model = run_of(data, model).model if model.parents else model
+    model = run_of(data, model).model if model.parents and not model.begin else model
     run = RunConfig.of(Manifest.load(data), model, 0, run_dir=out)
     fit(run, ClipStore(Manifest.load(data)), TrainConfig(steps=steps, probe_seconds=0, log_every=1), out, log)
     return out
@@ -158,10 +158,20 @@ def test_another_beginning_is_another_run(data: Path, images: Path, tmp_path: Pa
     other = begun_config(again, tmp_path, None, ["images=0"])
     with pytest.raises(LabError, match=r"holds another run \(model.begin was .*images', now .*again'"):
         trained(data, other, tmp_path / "run", 2)
-    trained(data, other, tmp_path / "other", 1)
-    trained(data, SMALL["image_model"], again, 2)
-    with pytest.raises(LabError, match=r"holds another run \(parents.begin.sha256 was .*, now "):
-        trained(data, other, tmp_path / "other", 2)
+
+
+@pytest.mark.parametrize("name", ["diffusion", "ar_tokens"])
+def test_it_goes_on_whatever_becomes_of_the_other_run(name: str, data: Path, tmp_path: Path) -> None:
+    """That was trained on, or is gone; one that builds on a third run too."""
+    first = trained(data, SMALL[name], tmp_path / "first", 1)
+    config = begun_config(first, tmp_path, None, [])
+    out = trained(data, config, tmp_path / "out", 1)
+    trained(data, SMALL[name], first, 2)
+    trained(data, config, out, 2)
+    first.rename(tmp_path / "gone")
+    trained(data, begun_config(first, out, None, []), out, 3)
+    last = checkpoint.newest(out)
+    assert last and last.step == 3 and last.run.parents["begin"].step == 1
 
 
 @pytest.mark.parametrize(
@@ -203,6 +213,9 @@ def test_a_lab_sees_before_it_begins_what_its_models_begin_with(images: Path, da
     model = SMALL["image_model"].settings | {"begin": images, "images": 0.0}
     lab = {"dataset": TINY, "training": {"steps": 1}, "evaluation": {"splits": ["s0"]}}
     check(LabConfig.model_validate(lab | {"models": [model]}))
+    stage = {"name": "upsampler", "base_size": 8}
+    with pytest.raises(LabError, match="images has learnt its own upsampler: leave --set upsampler=RUN out"):
+        check(LabConfig.model_validate(lab | {"models": [model | {"upsampler": "upsampler"}, stage]}))
     for change, sentence in (
         ({"widths": (8, 32)}, "widths was"),
         ({"begin": parent_of(data, "gan")}, "is a run of gan"),

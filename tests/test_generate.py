@@ -143,7 +143,11 @@ def test_pictures_stand_where_they_are_known(
         (run, ("--frame", f"1={wide}"), "a known frame is 32 x 16 px, clips of diffusion 16 x 16: scale it"),
         (run, ("--frame", f"1={wide}", "--first-frame", one), "the pictures are of 16 x 16 and 32 x 16 px: scale"),
         (run, ("--frame", f"1={tmp_path / 'none.png'}"), "there is no picture .*none.png"),
-        (run, ("--first-frame", one, "--to", RIGHT), "a way to another end is made as by default: leave --frame out"),
+        (
+            run,
+            ("--first-frame", one, "--to", RIGHT),
+            "a way to another end is made as by default: leave --first-frame out",
+        ),
         (run, ("--steps", 3, "--to", RIGHT, "--guidance", 2), "by default: leave --guidance, --steps out"),
         (other, ("--first-frame", one), "gan cannot take frames that are known, as for --first-frame, --frame and"),
     ):

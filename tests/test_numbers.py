@@ -93,9 +93,16 @@ def test_a_prompt_that_is_not_as_many_numbers_is_one_sentence(prompt: str) -> No
         encoder().check(prompt)
 
 
+@pytest.mark.parametrize("prompt", ["1e30 30 5", "2 30 -1e300", "1e308 30 5"])
+def test_a_number_far_from_all_that_was_seen_is_one_sentence(prompt: str) -> None:
+    with pytest.raises(LabError, match=r"is more than 1000 deviations away .*, such as '2 30 5': use the unit"):
+        encoder().check(prompt)
+
+
 @pytest.mark.parametrize(
     ("captions", "sentence"),
     [
+        (["1e200 1", "-1e200 2"], "cannot compare numbers up to 1e.200: give them in a larger unit"),
         (["1 2", "red 2"], "'red 2' is something else: change the captions"),
         (["red", "1 2"], "'red' is something else"),
         (["1 2", "1 2\n3"], "'3' has 1 and '1 2' has 2: change the captions"),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from flows.cli.main import _what_next
 from flows.lab_config import LabConfig, check
 from t2v_models import checkpoint
 from t2v_models.checkpoint import RunConfig
@@ -137,3 +138,10 @@ def test_who_asks_it_for_a_clip_is_told_what_it_is_for(stage: Path, tmp_path: Pa
     assert re.search(
         "upsampler makes no clips of prompts: judge by 't2v evaluate RUN' .*diffusion with --set upsa", error
     )
+
+
+def test_after_training_it_is_told_what_it_is_for(stage: Path, data: Path, tmp_path: Path) -> None:
+    last = checkpoint.newest(stage)
+    assert last
+    said = _what_next(last.run, ClipStore(Manifest.load(data)), stage, tmp_path)
+    assert f"for diffusion with --set upsampler={stage}" in said and "generate" not in said

@@ -106,11 +106,12 @@ def generate(
     if on_the_way and len(prompts) > 1:
         raise LabError(f"a way to another end goes from one prompt and {len(prompts)} were given: give one")
     pictures, places = _pictures(([] if first_frame is None else [f"0={first_frame}"]) + (frame or []))
+    named = {name for name, given in (("first-frame", first_frame), ("frame", frame)) if given}
     wishes = Request(
         (), (), frames, height_and_width(size) if size else None, guidance=guidance, steps=steps,
         temperature=temperature, avoid=avoid, motion=_px_a_frame(motion),
     )  # fmt: skip
-    if on_the_way and (others := sorted(wishes.wishes | ({"frame"} if places else set()))):
+    if on_the_way and (others := sorted(wishes.wishes | named)):
         raise LabError(f"a way to another end is made as by default: leave {', '.join(f'--{it}' for it in others)} out")
     data = None
     if like:

@@ -195,11 +195,19 @@ def train(
 
 
 def _what_next(run: "RunConfig", store: "ClipStore", out: Path, work: Path) -> str:
-    """Commands for a model that was trained; it is not judged where that was said when training began."""
+    """Commands for a model that was trained; it is not judged where that was said when training began, nor where it
+    would be refused."""
+    from t2v_models.families.round_trips import RoundTripModel
+    from t2v_models.text.split import are_vectors
     from t2v_models.training.validation import unwatched
 
-    lines = [f"trained {out}: try {to_try(work, 'generate', str(out), run.dataset.prompts[0], '--out', 'clip.mp4')}"]
-    if not unwatched(run, store):
+    model = run.build()
+    if isinstance(model, RoundTripModel):
+        lines = [f"trained {out}, for {model.serves.replace('RUN', str(out))}"]
+    else:
+        example = to_try(work, "generate", str(out), run.dataset.prompts[0], "--out", "clip.mp4")
+        lines = [f"trained {out}: try {example}"]
+    if not unwatched(run, store) and not (run.dataset.truth is None and are_vectors(store.captions)):
         lines.append(f"how often it does as asked: {to_try(work, 'evaluate', str(out))}")
     return "\n".join(lines)
 

@@ -16,6 +16,9 @@ from t2v_models.config import LabError
 from t2v_models.text.encoder import TextConfig, TextEncoder
 from t2v_models.text.split import numbers
 
+FAR = 1000.0
+"""Deviations from its mean beyond which a number is of another unit, or a slip: nothing near it was ever seen."""
+
 
 class NumbersConfig(TextConfig):
     """As many numbers as the dataset's captions have."""
@@ -31,7 +34,7 @@ class NumbersConfig(TextConfig):
         """With the means and deviations of the captions' numbers, unless it has some.
 
         Raises:
-            LabError: a caption that is no numbers, or has more or fewer than another.
+            LabError: a caption that is no numbers, or has more or fewer than another; numbers too large to be compared.
         """
         lines = list(dict.fromkeys(line for caption in captions for line in caption.split("\n")))
         if self.means or not lines:
@@ -48,6 +51,11 @@ class NumbersConfig(TextConfig):
                 )
         found_numbers = torch.tensor(rows, dtype=torch.float64)
         deviations = found_numbers.std(0, correction=0)
+        if not deviations.isfinite().all():
+            raise LabError(
+                f"the text encoder numbers cannot compare numbers up to {found_numbers.abs().max():g}: give them in a "
+                "larger unit"
+            )
         return self.model_copy(
             update={
                 "means": tuple(found_numbers.mean(0).tolist()),
@@ -78,14 +86,20 @@ class Numbers(TextEncoder):
         """`(1, 1 + d)`.
 
         Raises:
-            LabError: it is no numbers, or not d of them.
+            LabError: it is no numbers, or not d of them, or one is far from all that was trained on.
         """
         found = numbers(prompt)
+        example = " ".join(f"{mean:.3g}" for mean in self._means)
         if len(found) != len(self._means):
-            example = " ".join(f"{mean:.3g}" for mean in self._means)
             raise LabError(
                 f"prompt {prompt!r} is not {len(self._means)} numbers with blanks between, which is what the model was "
                 f"trained on: ask for such as {example!r}"
             )
         each = zip(found, self._means, self._deviations, strict=True)
-        return torch.tensor([[1.0, *((number - mean) / deviation for number, mean, deviation in each)]])
+        told = [(number - mean) / deviation for number, mean, deviation in each]
+        if not max(map(abs, told)) <= FAR:
+            raise LabError(
+                f"prompt {prompt!r} is more than {FAR:g} deviations away from what the model was trained on, such as "
+                f"{example!r}: use the unit of those captions"
+            )
+        return torch.tensor([[1.0, *told]])
