@@ -89,7 +89,7 @@ def test_each_scene_has_wishes_and_seeds_of_its_own() -> None:
     [
         ([], 1, "no prompt: give one or more"),
         ([Scene("a", 3), Scene("b", 0)], 1, "for 0 frames: give 1 or more"),
-        ([Scene("a", 3)], 5, "5 frames to begin with and clips of 5: give 1 to 4"),
+        ([Scene("a", 3)], 5, "5 known frames and clips of 5: give 1 to 4"),
         ([Scene("a", 3), Scene("b", 3, Request((), (), steps=3))], 1, "cannot take a number of steps"),
         ([Scene("a", 3), Scene("b", 3, Request((), (), temperature=-1.0))], 1, "temperature is -1.0: give 0, which"),
     ],
