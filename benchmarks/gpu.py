@@ -20,10 +20,11 @@ import torch
 from figures import Figure, in_turns, tell
 from training import TRAINED, ArticleLoop, Loop, article_write, fresh
 
-from t2v_models.checkpoint import RunConfig, load
+from t2v_models.checkpoint import load
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.families.build import ModelConfig
 from t2v_models.families.frame_gan import FrameGanConfig
+from t2v_models.fresh import new_run
 from t2v_models.judging.metrics import WATCHED, summarise
 from t2v_models.judging.verdicts import judge
 from t2v_models.machine import matrix_gflops
@@ -163,7 +164,7 @@ def obey(size: Size, work: Path) -> Iterator[Figure]:
     assert isinstance(manifest.config, DatasetConfig)
     store = ClipStore(manifest)
     for name, minutes in size.minutes.items():
-        run = RunConfig.of(manifest, size.models()[name], seed=0)
+        run = new_run(manifest, size.models()[name], seed=0)
         precision = size.precisions[-1]
         config = TrainConfig(minutes=minutes, device=size.device, precision=precision, watch_seconds=1)  # type: ignore[arg-type]
         folder = work / name

@@ -31,9 +31,9 @@ from figures import Figure, tell
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from t2v_models.checkpoint import RunConfig
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.families.build import FAMILIES
+from t2v_models.fresh import new_run
 from t2v_models.generate import load_run
 from t2v_models.judging.encoders import BATCH, STEPS
 from t2v_models.judging.learnt import Bounds, reference_of
@@ -118,7 +118,7 @@ def mixed(own: OwnClips, wrong: float, prompts: Sequence[str], seeds: Sequence[i
 def trained(data: Path, family: str, steps: int, run_dir: Path) -> Sample:
     """A model after so many updates."""
     manifest = Manifest.load(data)
-    run = RunConfig.of(manifest, FAMILIES[family](), 0)
+    run = new_run(manifest, FAMILIES[family](), 0)
     fit(run, ClipStore(manifest), TrainConfig(steps=steps, device="cpu"), run_dir, lambda step, figures: None)
     return partial(sample_frames, load_run(run_dir))
 

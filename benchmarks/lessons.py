@@ -27,6 +27,7 @@ from torch.nn.utils.rnn import pad_sequence
 from t2v_models.checkpoint import RunConfig
 from t2v_models.config import LabError
 from t2v_models.families.build import FAMILIES
+from t2v_models.fresh import new_run
 from t2v_models.sampler import Frames, sample_frames
 from t2v_models.shards.store import ClipStore
 from t2v_models.shards.stream import batches
@@ -93,7 +94,7 @@ class Lesson:
         family = FAMILIES[name]
         settings |= {"threads": torch.get_num_threads()}
         config = (family.tiny() if self.tiny else family()).model_copy(update=settings)
-        run, times = RunConfig.of(self.store.manifest, config, 0), []
+        run, times = new_run(self.store.manifest, config, 0), []
         for number, steps in enumerate(TRIALS):
             start = time.process_time()
             self._fitted(run, steps, self.folder / f"{name}-{number}")

@@ -31,9 +31,9 @@ from figures import Figure, tell
 
 from t2v_models import generate
 from t2v_models.batch import to_frames
-from t2v_models.checkpoint import RunConfig
 from t2v_models.clips import media
 from t2v_models.families.gan.model import GanConfig
+from t2v_models.fresh import new_run
 from t2v_models.model import VideoModel
 from t2v_models.shards.manifest import finish
 from t2v_models.shards.store import ClipStore
@@ -56,7 +56,7 @@ def trained(folder: Path) -> Path:
     """A run folder with a model trained for seconds."""
     write_shard(folder / "data", DATA, 0)
     manifest = finish(folder / "data", DATA)
-    run = RunConfig.of(manifest, GanConfig(), seed=0)
+    run = new_run(manifest, GanConfig(), seed=0)
     fit(run, ClipStore(manifest), TrainConfig(steps=STEPS), folder / "run", lambda step, figures: None)
     return folder / "run"
 

@@ -30,12 +30,11 @@ from numpy.typing import NDArray
 
 from t2v_models import checkpoint
 from t2v_models.batch import to_frames, to_video
-from t2v_models.checkpoint import RunConfig
 from t2v_models.clips.media import save_clips
 from t2v_models.config import LabError
 from t2v_models.families.diffusion.tuned import Tuned, TunedConfig
 from t2v_models.families.texts import none_like
-from t2v_models.fresh import fresh
+from t2v_models.fresh import fresh, new_run
 from t2v_models.judging.statistics import Score, mean, wilson
 from t2v_models.sampler import Frames, Request, sample_all
 from t2v_models.shards.manifest import Manifest
@@ -183,7 +182,7 @@ def tuned(run: Path, data: DatasetConfig, original: Original, out: Path, steps: 
     """The image model after tuning on a clip, and before."""
     caption = say(original.meaning, WORDINGS[0])
     store = ClipStore(Manifest.load(dataset_of(original.frames, caption, data.spec.fps, out / "clip")))
-    config = RunConfig.of(store.manifest, TunedConfig(image=run.resolve(), threads=torch.get_num_threads()), 0)
+    config = new_run(store.manifest, TunedConfig(image=run.resolve(), threads=torch.get_num_threads()), 0)
     before = fresh(config)
     assert isinstance(before, Tuned)
     before.see(to_video(original.frames[None]))

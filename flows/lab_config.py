@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from t2v_models import checkpoint
 from t2v_models.config import Config, LabError, near
 from t2v_models.families.build import ModelConfig
-from t2v_models.fresh import begin
+from t2v_models.fresh import begin, check_same_parents
 from t2v_models.judging.baselines import CEILING
 from t2v_models.judging.scores import EvaluateConfig
 from t2v_models.leaderboard.gate import GateConfig
@@ -185,7 +185,7 @@ def check(config: LabConfig) -> None:
         fit = fit.with_captions(captions)
         if model.begin:
             first, last = checkpoint.load(model.begin)
-            checkpoint.check_same_parents(model, last.run.model)
+            check_same_parents(model, last.run.model)
             made = fit.after(last.run.model).build(data.spec, on)
             begin(made, first, last.run)
         else:

@@ -6,13 +6,12 @@ the digest of the weights, so a checkpoint whose JSON exists and whose digest ag
 
 import hashlib
 import logging
-from collections.abc import Mapping
 from functools import lru_cache
 from importlib.metadata import version
 from operator import not_
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -23,20 +22,12 @@ from t2v_models import files
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import Config, LabError, in_words
 from t2v_models.families.build import ModelConfig
-from t2v_models.model import KEPT_RUN, FamilyConfig, VideoModel
+from t2v_models.model import KEPT_RUN, VideoModel
 from t2v_models.sampler import PIPELINE
 from t2v_models.shards.augment import NOTHING, AugmentConfig
-from t2v_models.shards.buckets import check_batches, clips_by_shape, shares_of
 from t2v_models.shards.ingested import DataConfig
 
-if TYPE_CHECKING:  # a served model reads no dataset
-    from t2v_models.shards.manifest import Manifest
-
 log = logging.getLogger(__name__)
-
-
-BEGIN = "begin"
-"""The setting that names the run whose weights another begins with."""
 
 
 class Parent(Config):
@@ -49,7 +40,7 @@ class Parent(Config):
 
 
 class RunConfig(Config):
-    """What makes a run what it is: two checkpoints of one run agree in all of it."""
+    """What makes a run what it is: two checkpoints of one run agree in all of it. `fresh.new_run` makes one."""
 
     model: ModelConfig
     dataset: DataConfig
@@ -61,54 +52,6 @@ class RunConfig(Config):
     mix: dict[str, float] = Field({}, exclude_if=not_)
     """Shares of the batches by the names of shapes, where they are not those of the clips."""
     augment: AugmentConfig = Field(NOTHING, exclude_if=NOTHING.__eq__)
-
-    @classmethod
-    def of(
-        cls,
-        manifest: "Manifest",
-        model: FamilyConfig,
-        seed: int,
-        mix: Mapping[str, float] | None = None,
-        augment: AugmentConfig = NOTHING,
-        run_dir: Path | None = None,
-    ) -> "RunConfig":
-        """The run that trains `model` on the dataset of `manifest`, in a folder where it may have begun.
-
-        Raises:
-            LabError: a model that it builds on or begins with has no whole checkpoint, or is not fit for it; the model
-                cannot learn from clips of all these shapes, or one of those that come fills no batch; clips cannot be
-                varied as asked.
-        """
-        if augment.on and model.tokens_of(manifest.digest):
-            raise LabError(
-                f"{model.name} learns the tokens of {manifest.folder}, which were made of clips as they are stored: "
-                "leave --augment out"
-            )
-        augment.check(manifest)
-        model = model.for_shapes(tuple(dict.fromkeys((manifest.spec, *manifest.shapes))))
-        clips = clips_by_shape(manifest)
-        check_batches(clips, shares_of(clips, mix or {}), model.batch_size)
-        parents = {}
-        for name, place in model.parents.items():
-            last = newest(place)
-            if last is None:
-                about = type(model).model_fields[name].description or name
-                raise LabError(
-                    f"{model.name} builds on another run, {about}: {_no_run(place)}, and name it with --set {name}=RUN"
-                )
-            parents[name] = last.as_parent
-        model = model.with_captions(manifest.captions)
-        if model.begin:
-            first = begun_with(model.begin, run_dir)
-            model = model.after(first.run.model)
-            theirs = {name: first.run.parents[name] for name in first.run.model.parents}
-            if odd := next((key for key in theirs | parents if theirs.get(key) != parents.get(key)), None):
-                raise _other_parent(model, first.run.model, odd)
-            parents[BEGIN] = first
-        return cls(
-            model=model, dataset=manifest.config, dataset_digest=manifest.digest,
-            seed=seed, parents=parents, mix=dict(mix or {}), augment=augment,
-        )  # fmt: skip
 
     @model_validator(mode="before")
     @classmethod
@@ -211,56 +154,31 @@ def newest(run_dir: Path) -> Checkpoint | None:
     return None
 
 
+def require(run_dir: Path) -> Checkpoint:
+    """The newest whole checkpoint.
+
+    Raises:
+        LabError: there is none.
+    """
+    checkpoint = newest(run_dir)
+    if checkpoint is None:
+        raise LabError(no_run(run_dir))
+    return checkpoint
+
+
 def load(run_dir: Path) -> tuple[VideoModel, Checkpoint]:
     """The model of a run folder at its newest checkpoint, on the CPU, to make clips; `restore` lets it learn on.
 
     Raises:
         LabError: no such folder, or no whole checkpoint in it.
     """
-    checkpoint = _require(newest(run_dir), run_dir)
+    checkpoint = require(run_dir)
     model = checkpoint.run.build()
     _load_weights(model, checkpoint, run_dir)
     return model, checkpoint
 
 
-def begun_with(place: Path, run_dir: Path | None = None) -> Parent:
-    """The run that another begins with: as it was when that began in its folder, whatever became of it, or as it is.
-
-    Raises:
-        LabError: no whole checkpoint there, nor did any run in `run_dir` begin with one.
-    """
-    begun = newest(run_dir) if run_dir else None
-    if begun and begun.run.model.begin == place:
-        return begun.run.parents[BEGIN]
-    return _require(newest(place), place).as_parent
-
-
-def _other_parent(model: FamilyConfig, first: FamilyConfig, key: str) -> LabError:
-    """A model cannot begin with one that has learnt with another parent, or with none."""
-    if key not in first.parents:
-        return LabError(f"{model.begin} has learnt its own {key}: leave --set {key}=RUN out")
-    own = first.parents[key]
-    return LabError(f"{model.begin} has learnt with another {key}: use that one, --set {key}={own}")
-
-
-def check_same_parents(model: FamilyConfig, first: FamilyConfig) -> None:
-    """See that a model begins with one that names the same parents, before those of its own are trained.
-
-    Raises:
-        LabError: it does not; which is meant.
-    """
-    names = first.parents | model.parents
-    if odd := next((key for key in names if first.parents.get(key) != model.parents.get(key)), None):
-        raise _other_parent(model, first, odd)
-
-
-def _require(checkpoint: Checkpoint | None, run_dir: Path) -> Checkpoint:
-    if checkpoint is None:
-        raise LabError(_no_run(run_dir))
-    return checkpoint
-
-
-def _no_run(place: Path) -> str:
+def no_run(place: Path) -> str:
     """What is there in place of a run, and what to do."""
     if str(place).startswith(PIPELINE):
         return f"{place} is a pipeline of diffusers and no run trained here, which this needs: name a run folder"

@@ -1,21 +1,108 @@
-"""The model of a run before its first update: with the weights of the runs that it builds on, or begins with.
+"""A run before its first update: what it is, and its model, with weights of runs that it builds on or begins with.
 
 A run that begins with another's weights makes video after images, or other clips after those of a dataset. It takes
 the weights that the other makes clips with, averaged where it keeps averages. Averages, optimisers and what is measured
 from data begin anew. All weights fit, or none is taken; those of words that the other never read are fresh.
 """
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
-from t2v_models.checkpoint import BEGIN, RunConfig, load
+from t2v_models.checkpoint import Parent, RunConfig, load, newest, no_run, require
 from t2v_models.config import LabError, changes
 from t2v_models.families.ema import Average
-from t2v_models.model import VideoModel
+from t2v_models.model import FamilyConfig, VideoModel
+from t2v_models.shards.augment import NOTHING, AugmentConfig
+from t2v_models.shards.buckets import check_batches, clips_by_shape, shares_of
+from t2v_models.shards.manifest import Manifest
+
+BEGIN = "begin"
+"""The setting that names the run whose weights another begins with."""
+
+
+def new_run(
+    manifest: Manifest,
+    model: FamilyConfig,
+    seed: int,
+    mix: Mapping[str, float] | None = None,
+    augment: AugmentConfig = NOTHING,
+    run_dir: Path | None = None,
+) -> RunConfig:
+    """The run that trains `model` on the dataset of `manifest`, in a folder where it may have begun.
+
+    Raises:
+        LabError: a model that it builds on or begins with has no whole checkpoint, or is not fit for it; the model
+            cannot learn from clips of all these shapes, or one of those that come fills no batch; clips cannot be
+            varied as asked.
+    """
+    if augment.on and model.tokens_of(manifest.digest):
+        raise LabError(
+            f"{model.name} learns the tokens of {manifest.folder}, which were made of clips as they are stored: "
+            "leave --augment out"
+        )
+    augment.check(manifest)
+    model = model.for_shapes(tuple(dict.fromkeys((manifest.spec, *manifest.shapes))))
+    clips = clips_by_shape(manifest)
+    check_batches(clips, shares_of(clips, mix or {}), model.batch_size)
+    parents = {}
+    for name, place in model.parents.items():
+        last = newest(place)
+        if last is None:
+            about = type(model).model_fields[name].description or name
+            raise LabError(
+                f"{model.name} builds on another run, {about}: {no_run(place)}, and name it with --set {name}=RUN"
+            )
+        parents[name] = last.as_parent
+    model = model.with_captions(manifest.captions)
+    if model.begin:
+        first = begun_with(model.begin, run_dir)
+        model = model.after(first.run.model)
+        theirs = {name: first.run.parents[name] for name in first.run.model.parents}
+        if odd := next((key for key in theirs | parents if theirs.get(key) != parents.get(key)), None):
+            raise _other_parent(model, first.run.model, odd)
+        parents[BEGIN] = first
+    return RunConfig(
+        model=model, dataset=manifest.config, dataset_digest=manifest.digest,
+        seed=seed, parents=parents, mix=dict(mix or {}), augment=augment,
+    )  # fmt: skip
+
+
+def begun_with(place: Path, run_dir: Path | None = None) -> Parent:
+    """The run that another begins with: as it was when that began in its folder, whatever became of it, or as it is.
+
+    Raises:
+        LabError: no whole checkpoint there, nor did any run in `run_dir` begin with one.
+    """
+    begun = newest(run_dir) if run_dir else None
+    if begun and begun.run.model.begin == place:
+        return begun.run.parents[BEGIN]
+    return require(place).as_parent
+
+
+def check_same_parents(model: FamilyConfig, first: FamilyConfig) -> None:
+    """See that a model begins with one that names the same parents, before those of its own are trained.
+
+    Raises:
+        LabError: it does not; which is meant.
+    """
+    names = first.parents | model.parents
+    if odd := next((key for key in names if first.parents.get(key) != model.parents.get(key)), None):
+        raise _other_parent(model, first, odd)
+
+
+def _other_parent(model: FamilyConfig, first: FamilyConfig, key: str) -> LabError:
+    """A model cannot begin with one that has learnt with another parent, or with none."""
+    if key not in first.parents:
+        return LabError(f"{model.begin} has learnt its own {key}: leave --set {key}=RUN out")
+    own = first.parents[key]
+    return LabError(f"{model.begin} has learnt with another {key}: use that one, --set {key}={own}")
 
 
 def fresh(run: RunConfig) -> VideoModel:
-    """The model; what no other run gives is drawn from torch's current seed.
+    """The model of a run; what no other run gives is drawn from torch's current seed.
 
     Raises:
         LabError: another run has no whole checkpoint, has been trained further since `run` was made, or does not fit.

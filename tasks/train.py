@@ -10,6 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from t2v_models import checkpoint, files
 from t2v_models.checkpoint import RunConfig
 from t2v_models.families.build import ModelConfig
+from t2v_models.fresh import BEGIN, new_run
 from t2v_models.judging.metrics import WATCHED, WATCHED_OWN
 from t2v_models.leaderboard.milestones import Milestones
 from t2v_models.shards.buckets import clips_by_shape, shares_of
@@ -32,7 +33,7 @@ from tasks.report.stopwatch import working
 def train_model(data: Path | str, model: ModelConfig, config: TrainConfig, run_dir: Path, work: Path) -> Path:
     """Train into `run_dir`, from its newest checkpoint if it has one, tracked in MLflow; returns `run_dir`."""
     store = open_data(data, work / "cache", config.cache_gib, run_dir)
-    run = RunConfig.of(store.manifest, model, config.seed, config.mix, config.augment, run_dir)
+    run = new_run(store.manifest, model, config.seed, config.mix, config.augment, run_dir)
     if "model" in read_record(run_dir) and loop.is_finished(run, config, run_dir):
         say(f"train    {run_dir} is finished, nothing to train")
         return run_dir
@@ -117,7 +118,7 @@ def plan(manifest: Manifest, model: ModelConfig, config: TrainConfig) -> str:
 
 def beginning(run: RunConfig) -> str:
     """Of a run that begins with another's weights: what it takes and what begins anew, in one line."""
-    first = run.parents.get(checkpoint.BEGIN)
+    first = run.parents.get(BEGIN)
     if first is None:
         return ""
     one, other = (set(getattr(each.model.text_encoder, "vocabulary", ())) for each in (first.run, run))

@@ -10,6 +10,7 @@ from t2v_models import checkpoint as checkpoints
 from t2v_models.checkpoint import RunConfig
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.families.build import FAMILIES
+from t2v_models.fresh import new_run
 from t2v_models.model import FamilyConfig, VideoModel
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
@@ -35,7 +36,7 @@ def run_of(data: Path, model: FamilyConfig, seed: int = 0) -> RunConfig:
     beside = {
         key: parent_of(data, place.name) if place.name in SMALL else place for key, place in model.parents.items()
     }
-    return RunConfig.of(Manifest.load(data), model.model_copy(update=beside), seed)
+    return new_run(Manifest.load(data), model.model_copy(update=beside), seed)
 
 
 def parent_of(data: Path, name: str) -> Path:
@@ -59,7 +60,7 @@ def train_on(store: ClipStore, run_dir: Path, steps: int, name: str = "gan") -> 
     """A run on clips from anywhere."""
     config = TrainConfig(steps=steps, log_every=1, probe_seconds=0)
     model = SMALL[name].model_copy(update={"batch_size": 8})
-    return fit(RunConfig.of(store.manifest, model, 0), store, config, run_dir, quiet)
+    return fit(new_run(store.manifest, model, 0), store, config, run_dir, quiet)
 
 
 def tensors(run_dir: Path) -> dict[str, Tensor]:

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from flows.cli.settings import augment_config
 from t2v_models import checkpoint as checkpoints
-from t2v_models.checkpoint import RunConfig
 from t2v_models.config import LabError
 from t2v_models.distributed.collectives import Share
+from t2v_models.fresh import new_run
 from t2v_models.shards.augment import AugmentConfig, following, side_in
 from t2v_models.shards.export import to_npz
 from t2v_models.shards.ingest import ingest
@@ -135,7 +135,7 @@ def test_what_would_lie_is_refused(rings: Path, store: ClipStore) -> None:
     flip, later = AugmentConfig(flip=True), AugmentConfig(offset=3)
     flip.check(store.manifest)
     with pytest.raises(LabError, match=r"the caption 'circle [^']*' names a side .*: leave flip out"):
-        RunConfig.of(Manifest.load(rings), SMALL["gan"], 0, augment=flip)
+        new_run(Manifest.load(rings), SMALL["gan"], 0, augment=flip)
     with pytest.raises(LabError, match="no clip of .* has a next one of the same film and caption"):
         later.check(Manifest.load(rings))
 
@@ -145,7 +145,7 @@ def test_tokens_that_are_stored_cannot_be_varied(rings: Path, tmp_path: Path) ->
     place(tmp_path, manifest.digest).mkdir(parents=True)
     model = SMALL["ar_tokens"].model_copy(update={"tokenizer": tmp_path})
     with pytest.raises(LabError, match="ar_tokens learns the tokens of .*: leave --augment out"):
-        RunConfig.of(manifest, model, 0, augment=AugmentConfig(crop=0.5))
+        new_run(manifest, model, 0, augment=AugmentConfig(crop=0.5))
 
 
 def test_settings_are_read_as_those_of_a_model() -> None:
@@ -185,11 +185,11 @@ def train(data: Path, out: Path, augment: AugmentConfig, dies_at: int = 0) -> No
             raise Killed
 
     manifest = Manifest.load(data)
-    run = RunConfig.of(manifest, SMALL["diffusion"], 0, augment=augment)
+    run = new_run(manifest, SMALL["diffusion"], 0, augment=augment)
     config = TrainConfig(steps=4, log_every=1, probe_seconds=0, save_seconds=1e-9)
     fit(run, ClipStore(manifest), config, out, log)
 
 
 def test_runs_that_vary_nothing_are_written_as_ever(rings: Path) -> None:
-    run = RunConfig.of(Manifest.load(rings), SMALL["gan"], 0)
+    run = new_run(Manifest.load(rings), SMALL["gan"], 0)
     assert "augment" not in run.model_dump() and "augment" not in TrainConfig(steps=1).model_dump()

@@ -16,7 +16,7 @@ from t2v_models.checkpoint import RunConfig
 from t2v_models.config import LabError
 from t2v_models.families.build import FAMILIES
 from t2v_models.families.ema import Average
-from t2v_models.fresh import fresh
+from t2v_models.fresh import fresh, new_run
 from t2v_models.model import FamilyConfig
 from t2v_models.sampler import Request, RoundTrip
 from t2v_models.shards.manifest import Manifest
@@ -60,7 +60,7 @@ def interrupts(step: int, figures: dict[str, float]) -> None:
 
 def trained(data: Path, model: FamilyConfig, out: Path, steps: int, log: Log = quiet) -> Path:
     model = run_of(data, model).model if model.parents and not model.begin else model
-    run = RunConfig.of(Manifest.load(data), model, 0, run_dir=out)
+    run = new_run(Manifest.load(data), model, 0, run_dir=out)
     fit(run, ClipStore(Manifest.load(data)), TrainConfig(steps=steps, probe_seconds=0, log_every=1), out, log)
     return out
 
@@ -68,7 +68,7 @@ def trained(data: Path, model: FamilyConfig, out: Path, steps: int, log: Log = q
 def begun(data: Path, first: Path, *settings: str) -> RunConfig:
     """The run that begins on `data` with another."""
     out = first.with_name("none")
-    return RunConfig.of(Manifest.load(data), begun_config(first, out, None, settings), 0)
+    return new_run(Manifest.load(data), begun_config(first, out, None, settings), 0)
 
 
 @pytest.mark.parametrize("name", FAMILIES_BEGUN)

@@ -15,12 +15,12 @@ import torch
 from PIL import Image
 
 from t2v_models import checkpoint as checkpoints
-from t2v_models.checkpoint import RunConfig
 from t2v_models.clips.media import decode
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.families.build import FAMILIES, ModelConfig
 from t2v_models.families.diffusion.model import DiffusionConfig
+from t2v_models.fresh import new_run
 from t2v_models.judging.learnt import reference_of
 from t2v_models.judging.own_clips import OwnClips
 from t2v_models.judging.scores import EvaluateConfig
@@ -94,7 +94,7 @@ def trained(
             raise Killed
 
     manifest = Manifest.load(data)
-    run = RunConfig.of(manifest, model, 0, mix)
+    run = new_run(manifest, model, 0, mix)
     config = TrainConfig(steps=steps, log_every=1, probe_seconds=0, save_seconds=1e-9)
     fit(run, ClipStore(manifest), config, out, log or until)
 
@@ -213,11 +213,11 @@ def test_families_of_one_shape_refuse_in_a_sentence(folder: Path) -> None:
             with pytest.raises(
                 LabError, match=r"one (shape|frame size) and the dataset has 32x16x4, 16x16x6, 16x16x9: .*several"
             ):
-                RunConfig.of(manifest, SMALL[name], 0)
-    assert RunConfig.of(manifest, SMALL["diffusion"], 0).model.network == "factorised"
-    assert len(RunConfig.of(manifest, SMALL["upsampler"], 0).build().shapes) == 3
+                new_run(manifest, SMALL[name], 0)
+    assert new_run(manifest, SMALL["diffusion"], 0).model.network == "factorised"
+    assert len(new_run(manifest, SMALL["upsampler"], 0).build().shapes) == 3
     folded = SMALL["diffusion"].model_copy(update={"network": "folded"})
     with pytest.raises(LabError, match="network=folded learns from clips of one shape .* use --set network=factorised"):
-        RunConfig.of(manifest, folded, 0)
+        new_run(manifest, folded, 0)
     with pytest.raises(LabError, match="bucket 16x16x9 has 14 clips, fewer than a batch of 16"):
-        RunConfig.of(manifest, FACTORISED.model_copy(update={"batch_size": 16}), 0)
+        new_run(manifest, FACTORISED.model_copy(update={"batch_size": 16}), 0)

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from t2v_models.checkpoint import RunConfig
 from t2v_models.families.build import FAMILIES, ModelConfig
 from t2v_models.families.diffusion.model import DiffusionConfig
 from t2v_models.families.diffusion.noise_levels import NoiseLevels
 from t2v_models.families.frame_gan import FrameGanConfig
 from t2v_models.families.gan.model import GanConfig
+from t2v_models.fresh import new_run
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
 from t2v_models.training.config import TrainConfig
@@ -44,7 +44,7 @@ def losses(name: str, data: Path, out: Path) -> list[dict[str, float]]:
     def log(step: int, figures: dict[str, float]) -> None:
         rows[step] = {key: value for key, value in figures.items() if key.startswith(("train/loss", "train/score"))}
 
-    run = RunConfig.of(manifest, CONFIGS[name], seed=3)
+    run = new_run(manifest, CONFIGS[name], seed=3)
     fit(run, ClipStore(manifest), TrainConfig(steps=STEPS, log_every=1, probe_seconds=0), out, log)
     return list(rows.values())
 

@@ -115,7 +115,7 @@ def test_captions_of_any_script_train_a_model(tmp_path: Path) -> None:
     """Chinese, Hindi, Cyrillic, accents in either form, emoji beside words: through ingest, one step and a sample."""
     import torch  # here, so that the processes of other tests need not import it
 
-    from t2v_models.checkpoint import RunConfig
+    from t2v_models.fresh import new_run
     from t2v_models.generate import load_run
     from t2v_models.sampler import sample_frames
     from t2v_models.text.words import Words, vocabulary_of
@@ -135,7 +135,7 @@ def test_captions_of_any_script_train_a_model(tmp_path: Path) -> None:
     assert torch.equal(bags[0], bags[5])
     assert torch.equal(bags[3], bags[6])
     assert len({tuple(bag.tolist()) for bag in bags[:5]}) == 5
-    run = RunConfig.of(manifest, SMALL["gan"], seed=0)
+    run = new_run(manifest, SMALL["gan"], seed=0)
     loop.fit(run, ClipStore(manifest), loop.TrainConfig(steps=1, probe_seconds=0), tmp_path / "run", quiet)
     assert sample_frames(load_run(tmp_path / "run"), ["猫在走"], [0]).shape == (1, 6, 16, 16, 3)
     with pytest.raises(LabError, match="was not trained on the word '狗'"):

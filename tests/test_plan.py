@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from flows.cli.main import _what_next
-from t2v_models.checkpoint import RunConfig
 from t2v_models.families.build import FAMILIES
+from t2v_models.fresh import new_run
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.store import ClipStore
 from t2v_models.training.config import TrainConfig
@@ -37,6 +37,6 @@ def test_after_a_training_nobody_is_sent_to_a_judge_that_refuses(data: Path, tmp
     alike = owned(tmp_path, 104, 0.1, ["a thing moves"] * 104)
     for folder, judged in ((data, True), (alike, False)):
         store, model = ClipStore(Manifest.load(folder)), FAMILIES["gan"].tiny()
-        told = _what_next(RunConfig.of(store.manifest, model, 0), store, tmp_path / "run", tmp_path)
+        told = _what_next(new_run(store.manifest, model, 0), store, tmp_path / "run", tmp_path)
         assert "t2v generate" in told and ("t2v evaluate" in told) is judged
     assert "with 1 caption; gan" in plan(Manifest.load(alike), FAMILIES["gan"].tiny(), TrainConfig(steps=1))

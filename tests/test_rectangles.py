@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
-from t2v_models.checkpoint import RunConfig
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError, in_words
 from t2v_models.families.build import FAMILIES
+from t2v_models.fresh import new_run
 from t2v_models.generate import load_run
 from t2v_models.judging.metrics import summarise
 from t2v_models.sampler import Request, sample_frames
@@ -93,7 +93,7 @@ def test_own_clips_take_the_form_of_the_dataset(tmp_path: Path, fit: str) -> Non
 def test_diffusion_learns_and_makes_them_and_goes_on(tmp_path: Path) -> None:
     data = rendered(tmp_path / "data", TINY.model_copy(update={"spec": ClipSpec(height=16, width=24, frames=6)}))
     store = ClipStore(Manifest.load(data))
-    run = RunConfig.of(store.manifest, FAMILIES["diffusion"].tiny(), seed=0)
+    run = new_run(store.manifest, FAMILIES["diffusion"].tiny(), seed=0)
     for steps in (1, 2):
         loop.fit(run, store, loop.TrainConfig(steps=steps, probe_seconds=0), tmp_path / "run", quiet)
     model = load_run(tmp_path / "run")

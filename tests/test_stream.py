@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t2v_models.batch import Batch
-from t2v_models.checkpoint import RunConfig
 from t2v_models.clips.media import to_webp
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.distributed.collectives import Share
+from t2v_models.fresh import new_run
 from t2v_models.shards.export import export
 from t2v_models.shards.ingest import ingest
 from t2v_models.shards.manifest import Manifest, finish
@@ -218,7 +218,7 @@ def test_of_several_captions_one_is_drawn_for_every_run(tmp_path: Path) -> None:
     manifest = Manifest.load(tmp_path / "out")
     assert manifest.captions == ["a cat\none pet\na tom", "a dog", "a dog"] * 2
     assert set(manifest.config.prompts) == {"a cat", "a dog"}
-    assert RunConfig.of(manifest, SMALL["gan"], seed=0).model.text_encoder.vocabulary == (
+    assert new_run(manifest, SMALL["gan"], seed=0).model.text_encoder.vocabulary == (
         "a",
         "cat",
         "dog",

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from t2v_models import checkpoint as checkpoints
-from t2v_models.checkpoint import RunConfig
 from t2v_models.config import LabError
+from t2v_models.fresh import new_run
 from t2v_models.generate import load_run
 from t2v_models.sampler import sample_frames
 from t2v_models.shards.manifest import Manifest
@@ -153,7 +153,7 @@ def test_a_run_learns_samples_and_tells_when_its_encoder_is_another(
     store, seen = ClipStore(Manifest.load(data)), []
     asked = Network.tokens
     monkeypatch.setattr(Network, "tokens", lambda self, prompt: seen.append(prompt) or asked(self, prompt))
-    run, training = RunConfig.of(store.manifest, model, 0), TrainConfig(steps=2, probe_seconds=0)
+    run, training = new_run(store.manifest, model, 0), TrainConfig(steps=2, probe_seconds=0)
     last = fit(run, store, training, tmp_path / "run", quiet)
     assert sorted(seen) == sorted(set(store.captions)), "each caption once"
     assert (tmp_path / "run" / VECTORS).is_file()

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from t2v_models import checkpoint as checkpoints
-from t2v_models.checkpoint import RunConfig
 from t2v_models.clips.media import load_npz, save_clips
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.families.diffusion.tuned import TunedConfig
+from t2v_models.fresh import new_run
 from t2v_models.shards.export import to_npz
 from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.one_clip import dataset_of, read_clip
@@ -99,7 +99,7 @@ def killed(folder: Path, out: Path) -> None:
     """What the command does once its server is there, up to SIGKILL in the third update."""
     frames = read_clip(folder / "one.npz", ClipSpec(size=16))
     store = ClipStore(Manifest.load(dataset_of(frames, CAPTION, 10, out / "clip")))
-    run = RunConfig.of(store.manifest, TunedConfig(image=folder / "images"), 0)
+    run = new_run(store.manifest, TunedConfig(image=folder / "images"), 0)
     config = TrainConfig(steps=100, probe_seconds=0, log_every=3, save_seconds=1e-6)
     fit(run, store, config, out, lambda step, figures: os.kill(os.getpid(), signal.SIGKILL))
 

@@ -10,11 +10,11 @@ import torch
 from flows.cli.main import _what_next
 from flows.lab_config import LabConfig, check
 from t2v_models import checkpoint
-from t2v_models.checkpoint import RunConfig
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.families.diffusion.model import Diffusion, DiffusionConfig
 from t2v_models.families.diffusion.upsampling import UpsamplerConfig, Upsampling
+from t2v_models.fresh import new_run
 from t2v_models.model import FamilyConfig
 from t2v_models.sampler import Request
 from t2v_models.shards.manifest import Manifest
@@ -30,7 +30,7 @@ ASKED = Request(("circle moving left", "circle moving up"), (0, 1))
 
 def trained(data: Path, model: FamilyConfig, out: Path, steps: int) -> Path:
     config = TrainConfig(steps=steps, probe_seconds=0)
-    fit(RunConfig.of(Manifest.load(data), model, 0), ClipStore(Manifest.load(data)), config, out, quiet)
+    fit(new_run(Manifest.load(data), model, 0), ClipStore(Manifest.load(data)), config, out, quiet)
     return out
 
 
@@ -107,21 +107,21 @@ def test_a_stage_of_another_factor_is_one_sentence(
     changes: dict[str, object], sentence: str, data: Path, stage: Path
 ) -> None:
     with pytest.raises(LabError, match=sentence):
-        RunConfig.of(Manifest.load(data), small(stage, **changes), 0).build()
+        new_run(Manifest.load(data), small(stage, **changes), 0).build()
 
 
 def test_what_is_no_upsampler_of_these_clips_is_one_sentence(data: Path, stage: Path, tmp_path: Path) -> None:
     manifest = Manifest.load(data)
     gan = parent_of(data, "gan")
     with pytest.raises(LabError, match="is a run of gan: name one of upsampler with --set upsampler=RUN"):
-        RunConfig.of(manifest, small(gan), 0).build()
+        new_run(manifest, small(gan), 0).build()
     with pytest.raises(LabError, match="diffusion builds on another run, run folder of an upsampler, .*does not exist"):
-        RunConfig.of(manifest, small(tmp_path / "none"), 0)
+        new_run(manifest, small(tmp_path / "none"), 0)
     other = checkpoint.load(stage)[0]
     with pytest.raises(LabError, match="is of clips of 16 px, the dataset of 32 px: train upsampler on that dataset"):
         small(stage).with_captions(manifest.captions).build(ClipSpec(size=32, frames=6), {"upsampler": other})
     with pytest.raises(LabError, match="base_size 16 makes frames of 16 px no smaller, so there is nothing to enlarge"):
-        RunConfig.of(manifest, UpsamplerConfig(), 0).build()
+        new_run(manifest, UpsamplerConfig(), 0).build()
 
 
 def test_a_lab_trains_it_first(tmp_path: Path) -> None:

@@ -163,8 +163,8 @@ def train(
     t2v train 'shards/{000..099}.tar' --out runs/theirs    tars of others, where
                                                            they lie
     """
-    from t2v_models.checkpoint import RunConfig, newest
-    from t2v_models.fresh import fresh
+    from t2v_models.checkpoint import newest
+    from t2v_models.fresh import fresh, new_run
     from t2v_models.shards.buckets import mix_of
     from t2v_models.shards.opened import open_data
     from t2v_models.training.config import TrainConfig
@@ -181,7 +181,7 @@ def train(
         check_writable(chosen, "give --out, for the run would go to")
     # before the server is started: a missing dataset, or a model that cannot be built for it, is said at once
     store = open_data(data, work / "cache", cache_gib, chosen)
-    started = RunConfig.of(store.manifest, config, seed, training.mix, training.augment, chosen)
+    started = new_run(store.manifest, config, seed, training.mix, training.augment, chosen)
     if newest(chosen) is None:
         fresh(started)
     from tasks.servers.runtime import prefect_api

@@ -55,7 +55,7 @@ def begun_config(begin: Path, out: Path, name: str | None, given: Sequence[str])
         name: the family, if it was said.
         given: settings.
     """
-    from t2v_models.checkpoint import begun_with
+    from t2v_models.fresh import begun_with
 
     first = begun_with(begin, out).run.model
     if name not in (None, first.name):

@@ -25,11 +25,12 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from t2v_models import checkpoint as checkpoints
 from t2v_models import files
 from t2v_models.batch import cut
-from t2v_models.checkpoint import Checkpoint, RunConfig
+from t2v_models.checkpoint import Checkpoint
 from t2v_models.config import Config, LabError
 from t2v_models.distributed import collectives
 from t2v_models.ending import end_at_once
 from t2v_models.families.build import ModelConfig
+from t2v_models.fresh import new_run
 from t2v_models.machine import device_type, has_bfloat16
 from t2v_models.processes import cores
 from t2v_models.shards.opened import open_data
@@ -168,7 +169,7 @@ def main(path: Path) -> None:
     try:
         store = open_data(job.data, job.cache, job.training.cache_gib)
         how = job.training
-        run = RunConfig.of(store.manifest, job.model, how.seed, how.mix, how.augment, job.run_dir)
+        run = new_run(store.manifest, job.model, how.seed, how.mix, how.augment, job.run_dir)
         fit(run, store, job.training, job.run_dir, lambda step, figures: None, watcher(run, store, job.run_dir))
     except LabError as error:
         print(f"{SAID}{error}", file=sys.stderr, flush=True)
