@@ -26,7 +26,7 @@ from t2v_models.clips.spec import ClipSpec, in_a_row
 from t2v_models.config import Config, LabError
 from t2v_models.distributed.collectives import all_reduce_gradients
 from t2v_models.machine import threads
-from t2v_models.sampler import Request, of_a_shape, refuse_wishes
+from t2v_models.sampler import Request, refuse_wishes, settled
 from t2v_models.text.encoder import TextEncoder
 from t2v_models.text.encoders import EncoderConfig
 from t2v_models.text.words import WordsConfig
@@ -199,6 +199,14 @@ class VideoModel(nn.Module, ABC):
             what this rank adds to each metric of the whole batch: see `batch.weighted`.
         """
 
+    def settled(self, request: Request) -> Request:
+        """`sampler.settled` for what it makes.
+
+        Raises:
+            LabError: so.
+        """
+        return settled(request, self.spec, self.shapes)
+
     def check(self, request: Request) -> None:
         """See that the request can be met.
 
@@ -211,13 +219,14 @@ class VideoModel(nn.Module, ABC):
 
     def sample(self, request: Request) -> NDArray[np.uint8]:
         """uint8 `(b, t, h, w, 3)`, on any device, with the threads that the family asks for."""
-        request = of_a_shape(request, self.spec, self.shapes)
+        request = self.settled(request)
         with torch.inference_mode(), threads(self.config.threads):
             return to_frames(self.make(request))
 
     @abstractmethod
     def make(self, request: Request) -> Tensor:
-        """One clip for each prompt and seed, float32 `(b, 3, t, h, w)` in [-1, 1], without gradients."""
+        """One clip for each prompt and seed of a settled request, float32 `(b, 3, t, h, w)` in [-1, 1], without
+        gradients."""
 
     @property
     def device(self) -> torch.device:

@@ -40,7 +40,8 @@ class Request:
     known_frames: Frames | None = None
     """uint8 `(b, k, h, w, 3)`: frames of each clip that are known, by default those it begins with."""
     places: tuple[int, ...] | None = None
-    """Where those k frames stand, if not from the first on: from 0, or counted from the end, -1 is the last."""
+    """Where those k frames stand, if not from the first on: from 0, or counted from the end, -1 is the last. Once the
+    request is `settled`: from 0, in order, and None where those are the first."""
     guidance: float | None = None
     """How strongly the prompt counts; 1 is as learnt."""
     steps: int | None = None
@@ -63,13 +64,7 @@ class Request:
     @property
     def wishes(self) -> frozenset[str]:
         """Names of the fields, beside prompts and seeds, that ask for something."""
-        asked = frozenset(f.name for f in fields(self)[2:] if getattr(self, f.name) is not None)
-        return asked - {"places"} if self.begins else asked
-
-    @property
-    def begins(self) -> bool:
-        """Whether no frames are known but first ones."""
-        return self.places is None or self.places == tuple(range(len(self.places)))
+        return frozenset(f.name for f in fields(self)[2:] if getattr(self, f.name) is not None)
 
     def part(self, first: int, end: int) -> "Request":
         """The same of clips `first` to `end`, without the last."""
@@ -183,7 +178,18 @@ WISHES = {
 }
 
 
-def of_a_shape(request: Request, spec: ClipSpec, shapes: Sequence[ClipSpec]) -> Request:
+def settled(request: Request, spec: ClipSpec, shapes: Sequence[ClipSpec] = ()) -> Request:
+    """The request as a sampler is to read it, of one shape or of several: with a size and length where those depend on
+    each other, and with the places of known frames in order, from 0 on.
+
+    Raises:
+        LabError: a place beyond the clip, or two pictures of one frame.
+    """
+    request = _of_a_shape(request, spec, shapes)
+    return request if request.places is None else _in_order(request, request.frames or spec.frames)
+
+
+def _of_a_shape(request: Request, spec: ClipSpec, shapes: Sequence[ClipSpec]) -> Request:
     """The request with the size and length that it leaves open, of a sampler that makes clips of several shapes: those
     of the first shape that is as asked, `spec` before all; a length that none has is that of clips of the size."""
     if len(shapes) < 2:
@@ -195,6 +201,23 @@ def of_a_shape(request: Request, spec: ClipSpec, shapes: Sequence[ClipSpec]) -> 
     return request
 
 
+def _in_order(request: Request, length: int) -> Request:
+    """The request with the places of known frames as indices of a clip of so many, in order, and the frames with
+    them."""
+    assert request.places is not None and request.known_frames is not None
+    given: dict[int, int] = {}  # place to number of the picture
+    for number, place in enumerate(request.places):
+        if not -length <= place < length:
+            raise LabError(f"clips of {length} frames have no frame {place}: use 0 to {length - 1}, or -1 for the last")
+        if (before := given.setdefault(place % length, number)) != number:
+            other = request.places[before]
+            also = f", also as {other}" if other != place else ""
+            raise LabError(f"frame {place} of clips of {length} is given twice{also}: give one picture for it")
+    places = tuple(sorted(given))
+    known = request.known_frames[:, [given[place] for place in places]]
+    return replace(request, known_frames=known, places=None if places == tuple(range(len(places))) else places)
+
+
 def refuse_wishes(
     name: str, spec: ClipSpec, request: Request, able: frozenset[str] = frozenset(), shapes: Sequence[ClipSpec] = ()
 ) -> None:
@@ -204,7 +227,7 @@ def refuse_wishes(
     Raises:
         LabError: the first wish that cannot be met, or that no sampler could.
     """
-    request = of_a_shape(request, spec, shapes)
+    request = settled(request, spec, shapes)
     own = {"frames"} if request.frames == spec.frames else set()
     own |= {"size"} if request.size in [(shape.height, shape.width) for shape in (spec, *shapes)] else set()
     own |= {"frames"} if (request.frames, request.size) in [(s.frames, (s.height, s.width)) for s in shapes] else set()
@@ -224,11 +247,11 @@ def refuse_wishes(
         raise LabError(f"the temperature is {request.temperature}: give 0, which takes the likeliest token, or more")
     if request.known_frames is not None:
         size, length = request.size or (spec.height, spec.width), request.frames or spec.frames
-        _check_known(name, request.known_frames, request.places or (), size, length)
+        _check_known(name, request.known_frames, size, length)
 
 
-def _check_known(name: str, known: Frames, places: Sequence[int], size: tuple[int, int], length: int) -> None:
-    """See that known frames are of clips of such a size and length, no two in one place, and leave some to make."""
+def _check_known(name: str, known: Frames, size: tuple[int, int], length: int) -> None:
+    """See that known frames are of clips of such a size and length, and leave some to make."""
     count, height, width = known.shape[1:4]
     if (height, width) != size:
         raise LabError(
@@ -236,13 +259,6 @@ def _check_known(name: str, known: Frames, places: Sequence[int], size: tuple[in
         )
     if not 0 < count < length:
         raise LabError(f"{count} known frames and clips of {length}: give 1 to {length - 1}")
-    taken: set[int] = set()
-    for place in places:
-        if not -length <= place < length:
-            raise LabError(f"clips of {length} frames have no frame {place}: use 0 to {length - 1}, or -1 for the last")
-        if place % length in taken:
-            raise LabError(f"frame {place} of clips of {length} is given twice: give one picture for it")
-        taken.add(place % length)
 
 
 def sample_all(sampler: Sampler, request: Request) -> Frames:

@@ -115,6 +115,7 @@ def test_a_clip_goes_on_from_the_last_known_frames_that_fill_slots(count: int) -
 def test_frames_but_first_ones_cannot_be_known_where_each_token_is_drawn_by_those_before_it() -> None:
     known = np.zeros((1, 2, 16, 24, 3), np.uint8)
     fresh().check(Request(CAPTIONS[:1], (3,), known_frames=known, places=(0, 1)))
+    fresh().check(Request(CAPTIONS[:1], (3,), known_frames=known, places=(-6, -7)))  # of a clip of 7 frames
     with pytest.raises(LabError, match="ar_tokens cannot take known frames but first ones: choose a model"):
         fresh().check(Request(CAPTIONS[:1], (3,), known_frames=known, places=(0, -1)))
 

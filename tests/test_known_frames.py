@@ -19,7 +19,7 @@ from t2v_models.families.diffusion.known_frames import (
 from t2v_models.families.diffusion.model import Diffusion
 from t2v_models.families.diffusion.noise_levels import NoiseLevels
 from t2v_models.families.diffusion.samplers import heun
-from t2v_models.sampler import Request
+from t2v_models.sampler import Request, settled
 from tests.lights import CAPTIONS, SPEC, batch, fresh
 
 FRAMES = 5
@@ -175,14 +175,26 @@ def test_which_frames_are_known_decides_what_is_made():
     [
         ((4,), "clips of 4 frames have no frame 4: use 0 to 3, or -1 for the last$"),
         ((0, -5), "clips of 4 frames have no frame -5"),
-        ((3, -1), "frame -1 of clips of 4 is given twice"),
-        ((0, 0), "frame 0 of clips of 4 is given twice"),
+        ((3, -1), "frame -1 of clips of 4 is given twice, also as 3: give one picture for it$"),
+        ((0, 0), "frame 0 of clips of 4 is given twice: give one picture for it$"),
     ],
 )
 def test_places_that_cannot_be_are_one_sentence(places, sentence):
     known = np.zeros((1, len(places), SPEC.size, SPEC.size, 3), np.uint8)
     with pytest.raises(LabError, match=sentence):
         fresh().check(Request(CAPTIONS[:1], (0,), known_frames=known, places=places))
+
+
+def test_places_are_settled_in_order_from_the_first_frame_on() -> None:
+    known = np.arange(2, dtype=np.uint8).reshape(1, 2, 1, 1, 1).repeat(SPEC.size, 2).repeat(SPEC.size, 3).repeat(3, 4)
+    for frames, places, found, order in (
+        (None, None, None, [0, 1]), (None, (0, 1), None, [0, 1]), (None, (-4, 1), None, [0, 1]),
+        (None, (-3, 0), None, [1, 0]), (None, (-1, 0), (0, 3), [1, 0]), (9, (-9, -8), None, [0, 1]),
+        (9, (-1, -4), (5, 8), [1, 0]),
+    ):  # fmt: skip
+        asked = settled(Request(CAPTIONS[:1], (0,), frames, known_frames=known, places=places), SPEC)
+        assert (asked.places, asked.known_frames[0, :, 0, 0, 0].tolist()) == (found, order), places
+        assert settled(asked, SPEC).places == found
 
 
 def test_a_frame_that_is_drawn_between_others_cannot_be_known_unless_clips_begin_so():

@@ -223,6 +223,14 @@ def test_known_frames_of_any_slots_come_back_and_are_seen():
         assert (clip[:, made] != model.sample(replace(request, known_frames=255 - frames[:, places]))[:, made]).any()
 
 
+def test_first_frames_that_are_counted_from_the_end_are_first_frames():
+    model, first = fresh(), (255 * torch.rand(1, 2, 16, 24, 3)).byte().numpy()
+    request = Request(CAPTIONS[:1], (3,), known_frames=first)
+    counted = replace(request, known_frames=first[:, ::-1], places=(-6, -7))
+    model.check(counted)  # they fill no slots, and first frames need not
+    assert (model.sample(counted) == model.sample(request)).all()
+
+
 def test_a_slot_of_which_some_frames_are_unknown_is_refused_with_those():
     known = np.zeros((1, 1, 16, 24, 3), np.uint8)
     with pytest.raises(LabError, match="phenaki knows frames 4 to 6 together and 4, 5 of them would be missing: give"):

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -147,7 +146,7 @@ def generate(
 
 
 def _pictures(asked: Sequence[str]) -> "tuple[Frames, tuple[int, ...]] | tuple[None, None]":
-    """Of some `PLACE=PICTURE` the pictures, `(k, h, w, 3)`, and their places, in order; None of none.
+    """Of some `PLACE=PICTURE` the pictures, `(k, h, w, 3)`, and their places; None of none.
 
     Raises:
         LabError: one that is no such thing, or pictures of several sizes.
@@ -168,7 +167,7 @@ def _pictures(asked: Sequence[str]) -> "tuple[Frames, tuple[int, ...]] | tuple[N
         return None, None
     if len(sizes := {f"{picture.shape[1]} x {picture.shape[0]}" for _, picture in known}) > 1:
         raise LabError(f"the pictures are of {' and '.join(sorted(sizes))} px: scale them to the size of the clips")
-    places, pictures = zip(*sorted(known, key=itemgetter(0)), strict=True)
+    places, pictures = zip(*known, strict=True)
     return np.stack(pictures), places
 
 

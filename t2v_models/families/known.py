@@ -24,7 +24,7 @@ class KnownFrames:
 
     @classmethod
     def of(cls, request: Request, length: int, device: torch.device) -> Self | None:
-        """What is known of the clips of so many frames that a request asks for; None where that is nothing."""
+        """What is known of the clips of so many frames that a settled request asks for; None where that is nothing."""
         if request.known_frames is None:
             return None
         given = to_video(request.known_frames).to(device)  # (b, 3, k, h, w)

@@ -20,16 +20,16 @@ TINY = 1e-20
 """A curvature below is rounding."""
 
 
-def check_seen(request: Request, frames: int, every: int) -> None:
-    """See that known frames of clips of so many are such as the denoiser makes, for it sees none of those between. Of
-    first frames it sees the first.
+def check_seen(request: Request, every: int) -> None:
+    """See that the known frames of a settled request are such as the denoiser makes, for it sees none of those between.
+    Of first frames it sees the first.
 
     Raises:
         LabError: one is not; the nearest that are.
     """
-    for place in () if request.begins else request.places or ():
-        if over := place % frames % every:
-            near = place % frames - over
+    for place in request.places or ():
+        if over := place % every:
+            near = place - over
             raise LabError(
                 f"diffusion: frame {place} is drawn between two others (every={every}) and the rest would not follow "
                 f"it: give frame {near} or {near + every}"

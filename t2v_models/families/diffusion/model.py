@@ -213,7 +213,7 @@ class Diffusion(PacedModel):
         check_length(frames, self.every)
         widest = max(self.config.widths) / (self.factor * self.config.patch) ** 2
         check_memory(min(self.sample_batch, len(request.seeds)), frames, size, widest, self.device)
-        check_seen(request, frames, self.every)
+        check_seen(self.settled(request), self.every)
         if request.motion is not None:
             check_motion(request.motion, frames, request.known_frames is not None)
         check_guidance(self.name, self.text, self._guidance(request), self.config.dropout, request.avoid)

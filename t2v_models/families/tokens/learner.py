@@ -145,7 +145,7 @@ class TokenModel(PacedModel):
             LabError: so.
         """
         super().check(request)
-        check_slots(self.name, self.tokenizer.grid, request, self.spec.frames)
+        check_slots(self.name, self.tokenizer.grid, self.settled(request), self.spec.frames)
         check_guidance(self.name, self.text, self.guidance(request), self.config.dropout, request.avoid)
 
     @abstractmethod
@@ -164,7 +164,7 @@ class TokenModel(PacedModel):
         given = KnownFrames.of(request, frames, self.device)
         if given is None:
             return self._video(self.drawn(request, text, away, begun), frames)
-        before = (int(given.known[0].sum()) - 1) % grid.slot if request.begins else 0  # slots begin behind so many
+        before = 0 if request.places else (int(given.known[0].sum()) - 1) % grid.slot  # slots begin behind so many
         tokens = self.tokenizer.tokens(given.video[:, :, before:])
         seen = tokens.masked_fill(~grid.whole(given.known[:, before:])[..., None, None], network.unknown).flatten(1)
         begun[:, : seen.shape[1]] = seen
@@ -188,13 +188,13 @@ class TokenModel(PacedModel):
 
 def check_slots(name: str, grid: Grid, request: Request, frames: int) -> None:
     """See that of each slot all frames are known or none, for its tokens are of all. First frames may end anywhere:
-    slots are then counted back from their end.
+    slots are then counted back from their end. The request is settled.
 
     Raises:
         LabError: so; which are missing.
     """
-    known = set() if request.begins else {place % frames for place in request.places or ()}
-    for frame in sorted(known):
+    known = request.places or ()
+    for frame in known:
         slot = grid.beside(frame, frames)
         if missing := [str(other) for other in slot if other not in known]:
             raise LabError(
