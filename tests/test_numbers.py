@@ -81,7 +81,8 @@ def test_scales_are_those_of_all_lines_and_are_kept_with_the_run() -> None:
 
 def test_a_model_that_goes_on_reads_other_numbers_by_the_scales_it_learnt() -> None:
     earlier, other = NumbersConfig().fitted(CAPTIONS), NumbersConfig().fitted(["0 0 0", "1 1 1"])
-    assert other.after(earlier) == earlier
+    assert other.after(earlier) == earlier.model_copy(update={"least": (0, 0, 0)})
+    assert NumbersConfig().fitted(["1 1 1", "9 9 9"]).after(earlier).most == (9, 50, 9)
     for another in (NumbersConfig().fitted(["0 1"]), WordsConfig().fitted(["red"])):
         with pytest.raises(LabError, match="its text encoder was another"):
             other.after(another)
@@ -97,6 +98,35 @@ def test_a_prompt_that_is_not_as_many_numbers_is_one_sentence(prompt: str) -> No
 def test_a_number_far_from_all_that_was_seen_is_one_sentence(prompt: str) -> None:
     with pytest.raises(LabError, match=r"is more than 1000 deviations away .*, such as '2 30 5': use the unit"):
         encoder().check(prompt)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "told"),
+    [
+        ("0 10 5", ""), ("-2 70 5", ""), ("6 -10 5", ""), ("6.1 30 5", "(6.1, where captions went from 0 to 4)"),
+        ("2 -11 5", "(-11, where captions went from 10 to 50)"), ("2 30 5.1", "(5.1, where captions went from 5 to 5)"),
+        ("-9 99 5", "(-9, where captions went from 0 to 4; 99, where captions went from 10 to 50)"),
+    ],
+)  # fmt: skip
+def test_a_number_far_outside_the_captions_is_told_once(prompt: str, told: str, caplog) -> None:
+    read = encoder()
+    with caplog.at_level(logging.WARNING):
+        read([prompt])
+        assert not caplog.records, "captions of a training are not told"
+        read.check(prompt)
+        read.check(prompt)
+    assert len(caplog.records) == bool(told) and told in caplog.text
+
+
+def test_an_earlier_run_that_did_not_keep_its_range_tells_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    then = NumbersConfig().fitted(CAPTIONS).model_dump(exclude={"least", "most"})
+    earlier = NumbersConfig.model_validate(then)
+    earlier.build().check("900 900 900")
+    assert (
+        not caplog.records
+        and earlier.model_dump() == then
+        and NumbersConfig().fitted(CAPTIONS).after(earlier) == earlier
+    )
 
 
 @pytest.mark.parametrize(
@@ -174,7 +204,11 @@ def numbered(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_from_clips_with_numbers_to_a_clip_of_numbers(
-    numbered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    numbered: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     run = tmp_path / "run"
     config = SMALL["diffusion"].model_copy(update={"text_encoder": NumbersConfig()})
@@ -199,6 +233,8 @@ def test_from_clips_with_numbers_to_a_clip_of_numbers(
         assert t2v(wrong, "--out", tmp_path / "no.npz") == 2
         said = capsys.readouterr().err
         assert sentence in said and said.count("\n") == 1
+    assert t2v("1 9", "--count", 1, "--out", out) == 0
+    assert "prompt '1 9' is far outside" in caplog.text and "(9, where captions went from 0 to 1.03)" in caplog.text
     page = player(str(run), tmp_path)
     assert "<img" in show([page], "1 0.5", 0, 1)
     assert set(page.prompts) <= set(store.captions) and next_words("1 ", page.prompts, ()) == []
