@@ -102,6 +102,16 @@ class Sampler(Protocol):
         """uint8 `(b, t, h, w, 3)`, for a request that was checked."""
 
 
+@runtime_checkable
+class Strides(Protocol):
+    """A sampler that makes the frames behind the first several at a time. Of first frames that are known it goes on
+    from the first and whole strides behind it, so some of others are lost on it."""
+
+    @property
+    def stride(self) -> int:
+        """Frames at a time."""
+
+
 class Interpolates(Protocol):
     """A sampler that also knows the way between prompts and between seeds."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from t2v_models.config import LabError
-from t2v_models.sampler import MOST_SEED, NO_WISHES, Frames, Request, Sampler, sample_all
+from t2v_models.sampler import MOST_SEED, NO_WISHES, Frames, Request, Sampler, Strides, sample_all
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,14 @@ def story(sampler: Sampler, scenes: Sequence[Scene], seeds: Sequence[int], prime
         prime: frames that the next part begins with, as far as there are so many before it.
 
     Raises:
-        LabError: before anything is made: no scene, a length of 0, what the sampler refuses.
+        LabError: before anything is made: no scene, a length of 0, what the sampler refuses, frames to begin with that
+            are no whole strides of it.
     """
+    return _whole_scenes(in_parts(sampler, scenes, seeds, prime), [scene.length for scene in scenes])
+
+
+def in_parts(sampler: Sampler, scenes: Sequence[Scene], seeds: Sequence[int], prime: int) -> Iterator[Frames]:
+    """The same, but each part as it is made, so that memory does not grow with the lengths of scenes either."""
     if not scenes:
         raise LabError("a story has no prompt: give one or more")
     begun = np.zeros((1, prime, sampler.spec.height, sampler.spec.width, 3), np.uint8)
@@ -47,26 +53,48 @@ def story(sampler: Sampler, scenes: Sequence[Scene], seeds: Sequence[int], prime
             raise LabError(f"a prompt is shown for {scene.length} frames: give 1 or more")
         assert len(scene.seeds) in (0, len(seeds)), (scene.seeds, seeds)
         sampler.check(replace(scene.like, prompts=(scene.prompt,), seeds=(0,), known_frames=begun))
-    return _told(sampler, scenes, seeds, prime)
+    stride = sampler.stride if isinstance(sampler, Strides) else 1
+    if prime != (less := _fitting(prime, stride)):
+        near = " or ".join(str(count) for count in (less, less + stride) if count < sampler.spec.frames)
+        raise LabError(
+            f"{sampler.name} goes on from 1 frame and whole strides of {stride} behind it, which {prime} are not: "
+            f"prime with {near}"
+        )
+    return _parts(sampler, scenes, seeds, prime, stride)
 
 
-def _told(sampler: Sampler, scenes: Sequence[Scene], seeds: Sequence[int], prime: int) -> Iterator[Frames]:
+def _whole_scenes(parts: Iterator[Frames], lengths: Sequence[int]) -> Iterator[Frames]:
+    for length in lengths:
+        scene: list[Frames] = []
+        while length:
+            scene.append(next(parts))
+            length -= scene[-1].shape[1]
+        yield np.concatenate(scene, 1)
+
+
+def _parts(
+    sampler: Sampler, scenes: Sequence[Scene], seeds: Sequence[int], prime: int, stride: int
+) -> Iterator[Frames]:
     last: Frames | None = None
     part = 0
     for scene in scenes:
         if scene.seeds:
             seeds, part = scene.seeds, 0
-        parts: list[Frames] = []
         missing = scene.length
         while missing:
             own = tuple(_seed(seed, part) for seed in seeds)
             wanted = replace(scene.like, prompts=(scene.prompt,) * len(seeds), seeds=own, known_frames=last)
             new = sample_all(sampler, wanted)[:, 0 if last is None else last.shape[1] :][:, :missing]
-            last = (new if last is None else np.concatenate([last, new], 1))[:, -prime:]
-            parts.append(new)
+            before = new if last is None else np.concatenate([last, new], 1)
+            last = before[:, -_fitting(min(prime, before.shape[1]), stride) :]
             missing -= new.shape[1]
             part += 1
-        yield np.concatenate(parts, 1)
+            yield new
+
+
+def _fitting(count: int, stride: int) -> int:
+    """The most frames, up to so many, that are one and whole strides."""
+    return 1 + (count - 1) // stride * stride
 
 
 def _seed(seed: int, part: int) -> int:

@@ -19,7 +19,7 @@ from t2v_models.families.diffusion.known_frames import (
 from t2v_models.families.diffusion.model import Diffusion
 from t2v_models.families.diffusion.noise_levels import NoiseLevels
 from t2v_models.families.diffusion.samplers import heun
-from t2v_models.sampler import Request, settled
+from t2v_models.sampler import Request, Strides, settled
 from tests.lights import CAPTIONS, SPEC, batch, fresh
 
 FRAMES = 5
@@ -203,6 +203,7 @@ def test_a_frame_that_is_drawn_between_others_cannot_be_known_unless_clips_begin
         model.check(Request(CAPTIONS[:1], (0,), known_frames=known, places=(1,)))
     model.check(Request(CAPTIONS[:1], (0,), known_frames=known, places=(-1,)))
     model.check(Request(CAPTIONS[:1], (0,), known_frames=known.repeat(2, 1)))
+    assert isinstance(model, Strides) and model.stride == 3
 
 
 def test_a_first_frame_of_another_size_is_one_sentence():

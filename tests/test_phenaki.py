@@ -18,7 +18,7 @@ from t2v_models.families.tokens.masks import SHARES, Order, counts_left, halton,
 from t2v_models.families.tokens.phenaki import Phenaki, PhenakiConfig, masked_loss, rarity_weights
 from t2v_models.families.tokens.unmask import Unmasking, guided, unmasked
 from t2v_models.judging.baselines import real
-from t2v_models.sampler import Request
+from t2v_models.sampler import Request, Strides
 from t2v_models.worlds.dataset import DatasetConfig
 from tests.runs import built
 
@@ -209,6 +209,7 @@ def test_a_clip_goes_on_from_known_frames(count):
     first = (255 * torch.rand(1, count, 16, 24, 3)).byte().numpy()
     clip = fresh().sample(Request(CAPTIONS[:1], (3,), known_frames=first))
     assert clip.shape == (1, 7, 16, 24, 3) and (clip[:, :count] == first).all()
+    assert isinstance(fresh(), Strides) and fresh().stride == fresh().tokenizer.config.slot
 
 
 def test_known_frames_of_any_slots_come_back_and_are_seen():

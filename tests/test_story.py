@@ -17,7 +17,7 @@ from t2v_models.generate import load_run
 from t2v_models.judging.baselines import BASELINES
 from t2v_models.judging.seams import tell
 from t2v_models.sampler import Frames, Request, refuse_wishes, sample_frames
-from t2v_models.story import Scene, story
+from t2v_models.story import Scene, in_parts, story
 from t2v_models.worlds.dataset import DatasetConfig
 from tests.runs import train
 
@@ -99,6 +99,35 @@ def test_a_story_that_cannot_be_told_is_one_sentence_before_anything_is_made(sce
         story(Counts(), scenes, [0], prime)
 
 
+@dataclass
+class Strided(Counts):
+    """Goes on from 1 frame and whole strides of 3."""
+
+    stride: int = 3
+
+
+@pytest.mark.parametrize(("prime", "near"), [(2, "1 or 4"), (3, "1 or 4"), (5, "4 or 7"), (6, "4 or 7"), (8, "7")])
+def test_frames_to_begin_with_that_are_no_whole_strides_are_refused_with_the_nearest(prime: int, near: str) -> None:
+    with pytest.raises(LabError, match=rf"counts goes on .* of 3 behind it, which {prime} are not: prime with {near}$"):
+        story(Strided(spec=ClipSpec(size=16, frames=9)), [Scene("a", 3)], [0], prime)
+
+
+def test_a_part_behind_few_frames_begins_with_as_many_of_them_as_are_whole_strides() -> None:
+    sampler = Strided()
+    list(story(sampler, [Scene("abc", 3), Scene("a", 5), Scene("b", 1)], [0], 4))
+    assert [None if (known := it.known_frames) is None else known[0, :, 0, 0, 0].tolist() for it in sampler.asked] == [
+        None, [5], [6, 7, 8, 9], [7, 8, 9, 10],
+    ]  # fmt: skip
+
+
+def test_a_scene_of_any_length_is_made_part_by_part() -> None:
+    scenes = [Scene("a", 203), Scene("b", 2)]
+    parts = [*in_parts(Counts(), scenes, [0, 1], 2)]
+    assert [part.shape[1] for part in parts] == [5, *[3] * 66, 2]
+    whole = np.concatenate([*story(Counts(), scenes, [0, 1], 2)], 1)
+    assert np.array_equal(np.concatenate(parts, 1), whole)
+
+
 def test_a_story_of_any_length_is_filmed_in_the_memory_of_one_scene(tmp_path: Path) -> None:
     made: list[weakref.ref[np.ndarray]] = []
 
@@ -149,6 +178,8 @@ def test_the_command_tells_and_judges_a_story(data: Path, tmp_path: Path, monkey
             main()
         return end.value.code
 
+    film = tmp_path / "story.mp4"
+    assert told_by("--lengths", "13,2", "--out", film) == 0 and len(decode(film)) == 15
     anew = tmp_path / "anew.npz"
     assert told_by("--lengths", "8,3", "--seed", "0,7", "--out", anew) == 0
     assert told_by("--guidance", "1,2,3", "--out", out) == 2

@@ -50,12 +50,12 @@ def story(
     t2v story runs/d "circle moving up" "circle moving left" --count 8 --judge --out story.png
     t2v story runs/d "circle moving up" "circle moving left" --seed 0,7 --guidance 1.5,3 --out story.mp4
 
-    Films are written as they are made, so a story of any number of prompts needs no more memory than its longest. A
-    sheet has a row for each prompt, behind the last frame before it and a blue line.
+    An .mp4 is written as it is made, however long, in the memory of one part; judged or --apart, in that of the longest
+    prompt. A sheet has a row for each prompt, behind the last frame before it and a blue line.
     """
     from t2v_models.clips.media import check_suffix
     from t2v_models.sampler import Request, repeat
-    from t2v_models.story import Scene, story
+    from t2v_models.story import Scene, in_parts, story
     from tasks.samplers import source
 
     check_suffix(out)
@@ -83,7 +83,10 @@ def story(
             strict=True,
         )
     ]
-    parts = story(found.sampler, scenes, seeds[0], prime)
+    if apart or judge or out.suffix.lower() != ".mp4":
+        parts = story(found.sampler, scenes, seeds[0], prime)
+    else:
+        parts = in_parts(found.sampler, scenes, seeds[0], prime)
     told: list[Told] = []
     if judge and truth:
         parts = _told(truth.rules, prompts, parts, told)

@@ -187,6 +187,11 @@ class Diffusion(PacedModel):
     def _averages(self) -> list[Average]:
         return [self.average, *(kept for kept in self.kept if isinstance(kept, Average))]
 
+    @property
+    def stride(self) -> int:
+        """`sampler.Strides`: from a frame that is made first to the next."""
+        return self.every
+
     def choose_average(self, power: float) -> None:
         """`ChoosesAverage`."""
         kept = self.config.ema_kept

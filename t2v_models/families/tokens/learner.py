@@ -138,6 +138,11 @@ class TokenModel(PacedModel):
         """Averages of weights."""
         self.average.update(power_share(step, self.config.ema_power))
 
+    @property
+    def stride(self) -> int:
+        """`sampler.Strides`: a slot."""
+        return self.tokenizer.grid.slot
+
     def check(self, request: Request) -> None:
         """As every model; guidance needs captions that were left out in training, and known frames fill slots.
 
