@@ -8,7 +8,7 @@ from prefect.artifacts import create_link_artifact
 from prefect.cache_policies import NO_CACHE
 
 from t2v_models import checkpoint, files
-from t2v_models.checkpoint import RunConfig
+from t2v_models.checkpoint import Checkpoint, RunConfig
 from t2v_models.families.build import ModelConfig
 from t2v_models.fresh import BEGIN, new_run
 from t2v_models.judging.metrics import WATCHED, WATCHED_OWN
@@ -50,10 +50,10 @@ def train_model(data: Path | str, model: ModelConfig, config: TrainConfig, run_d
 def _train(
     data: Path | str, store: ClipStore, run: RunConfig, config: TrainConfig, run_dir: Path, work: Path
 ) -> None:  # fmt: skip
-    loop.check_run(run, run_dir)
+    last = loop.check_run(run, run_dir)
     close_stale(work)
     model, manifest = run.model, store.manifest
-    say(f"train    {run_dir}: {'; '.join(filter(None, [plan(manifest, model, config), beginning(run)]))}")
+    say(f"train    {run_dir}: {'; '.join(filter(None, [plan(manifest, model, config), beginning(run, last)]))}")
     why = validation.unwatched(run, store)
     if why and len(store.captions) > 1:  # one clip has none to be kept for validation
         say(f"train    no figure will tell what its clips are like: {why}")
@@ -116,10 +116,15 @@ def plan(manifest: Manifest, model: ModelConfig, config: TrainConfig) -> str:
     return "; ".join(filter(None, [data, f"{model.name} for {how}", model.plan(spec)]))
 
 
-def beginning(run: RunConfig) -> str:
-    """Of a run that begins with another's weights: what it takes and what begins anew, in one line."""
+def beginning(run: RunConfig, last: Checkpoint | None) -> str:
+    """Of a run that begins with another's weights: what it takes and what begins anew, in one line.
+
+    Args:
+        run: that one.
+        last: where it goes on, with weights of its own.
+    """
     first = run.parents.get(BEGIN)
-    if first is None:
+    if first is None or last:
         return ""
     one, other = (set(getattr(each.model.text_encoder, "vocabulary", ())) for each in (first.run, run))
     words = sorted(other - one)

@@ -140,9 +140,10 @@ def test_a_picture_becomes_a_clip_and_a_dataset_of_one_clip_is_gone_on_with(data
     out = trained(own, run.model, tmp_path / "video", 1)
     last = checkpoint.newest(out)
     assert last and last.run.spec.frames == 6
-    told = beginning(last.run)
+    told = beginning(last.run, None)
     assert told.startswith(f"it begins with the averaged weights of {first} after 1 update; new are 2 words (a, cat), ")
-    assert beginning(checkpoint.newest(first).run) == ""  # type: ignore[union-attr]
+    assert beginning(last.run, last) == "", "it goes on with weights of its own"
+    assert beginning(checkpoint.require(first).run, None) == ""
 
 
 def test_another_beginning_is_another_run(data: Path, images: Path, tmp_path: Path) -> None:
@@ -257,6 +258,8 @@ def test_two_ranks_go_on_by_command_and_mlflow_knows_from_what(
         "begins with the averaged weights of .*images after 2 updates; new are 11 words", told.out + told.err
     )
     t2v(*command, "--steps", 2)
+    told = capsys.readouterr()
+    assert "begins with" not in told.out + told.err
     last, first = checkpoint.newest(out), checkpoint.newest(images)
     assert last and first and last.step == 2 and last.run.parents["begin"].sha256 == first.sha256
     params = client(work).get_run(str(read_record(out)["run_id"])).data.params
