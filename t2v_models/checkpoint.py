@@ -6,6 +6,7 @@ the digest of the weights, so a checkpoint whose JSON exists and whose digest ag
 
 import hashlib
 import logging
+from collections.abc import Iterator
 from functools import lru_cache
 from importlib.metadata import version
 from operator import not_
@@ -131,10 +132,17 @@ def files_of(checkpoint: Checkpoint, run_dir: Path) -> list[Path]:
 def newest(run_dir: Path) -> Checkpoint | None:
     """The newest whole checkpoint, or None in a folder without any.
 
-    A damaged one is passed over with a warning, for the one before it.
+    Raises:
+        LabError: as of `_whole`.
+    """
+    return next(_whole(run_dir), None)
+
+
+def _whole(run_dir: Path) -> Iterator[Checkpoint]:
+    """Whole checkpoints, newest first. A damaged one is passed over with a warning.
 
     Raises:
-        LabError: it has settings that this version does not know.
+        LabError: one has settings that this version does not know.
     """
     for path in sorted(folder(run_dir).glob("step-*.json"), reverse=True):
         weights = path.with_suffix(".safetensors")
@@ -149,9 +157,9 @@ def newest(run_dir: Path) -> Checkpoint | None:
             log.warning("checkpoint %s cannot be read (%s); trying the one before it", path, type(error).__name__)
             continue
         if found == checkpoint.sha256:
-            return checkpoint
-        log.warning("weights %s are damaged (their sha256 has changed); trying the checkpoint before", weights)
-    return None
+            yield checkpoint
+        else:
+            log.warning("weights %s are damaged (their sha256 has changed); trying the checkpoint before", weights)
 
 
 def require(run_dir: Path) -> Checkpoint:
@@ -166,13 +174,25 @@ def require(run_dir: Path) -> Checkpoint:
     return checkpoint
 
 
-def load(run_dir: Path) -> tuple[VideoModel, Checkpoint]:
+def load(run_dir: Path, then: Parent | None = None) -> tuple[VideoModel, Checkpoint]:
     """The model of a run folder at its newest checkpoint, on the CPU, to make clips; `restore` lets it learn on.
 
+    Args:
+        run_dir: the folder.
+        then: what another run took of it, which is loaded though there may be a newer checkpoint.
+
     Raises:
-        LabError: no such folder, or no whole checkpoint in it.
+        LabError: no such folder, or no whole checkpoint in it, or not that one any more.
     """
     checkpoint = require(run_dir)
+    if then:
+        found = next((one for one in _whole(run_dir) if one.sha256 == then.sha256), None)
+        if found is None:
+            raise LabError(
+                f"run folder {run_dir} was at update {then.step:,} when it was chosen and has no such checkpoint any "
+                "more, for it is trained on: give the same command again, best when that training has ended"
+            )
+        checkpoint = found
     model = checkpoint.run.build()
     _load_weights(model, checkpoint, run_dir)
     return model, checkpoint

@@ -77,7 +77,7 @@ def _train(
             log = reporter(run, run_dir, tracker, show)
             if launch.by_several(config):
                 job = launch.Job(
-                    data=str(data), cache=(work / "cache").resolve(), model=model, training=config, run_dir=run_dir
+                    data=str(data), cache=(work / "cache").resolve(), run=run, training=config, run_dir=run_dir
                 )
                 last = launch.train(job, log)
             else:

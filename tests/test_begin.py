@@ -175,6 +175,29 @@ def test_it_goes_on_whatever_becomes_of_the_other_run(name: str, data: Path, tmp
     assert last and last.step == 3 and last.run.parents["begin"].step == 1
 
 
+def test_a_run_that_is_trained_on_meanwhile_is_taken_as_it_was(data: Path, tmp_path: Path) -> None:
+    """As long as that checkpoint is kept."""
+    first = trained(data, SMALL["gan"], tmp_path / "first", 1)
+    was, run = checkpoint.load(first)[0].state_dict(), begun(data, first)
+    trained(data, SMALL["gan"], first, 2)
+    assert checkpoint.load(first, run.parents["begin"])[1].step == 1
+    weights = fresh(run).state_dict()
+    assert all(torch.equal(weights[name], was[name]) for name in was if name.startswith("average"))
+    trained(data, SMALL["gan"], first, 3)
+    with pytest.raises(LabError, match="first was at update 1 when it was chosen and .*: give the same command again"):
+        fresh(run)
+
+
+@pytest.mark.slow
+def test_ranks_take_what_the_run_was_to_begin_with_though_they_start_later(data: Path, tmp_path: Path) -> None:
+    first, out = trained(data, SMALL["gan"], tmp_path / "first", 1), tmp_path / "out"
+    run = begun(data, first)
+    trained(data, SMALL["gan"], first, 2)
+    training = TrainConfig(steps=1, probe_seconds=0, device="cpu")
+    launch.train(launch.Job(data=str(data), cache=data, run=run, training=training, run_dir=out), quiet)
+    assert checkpoint.require(out).run == run
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [

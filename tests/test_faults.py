@@ -42,7 +42,7 @@ def learn(data: Path, run_dir: Path, steps: int) -> None:
 
 def learn_by_two(data: Path, run_dir: Path, steps: int) -> None:
     """The same by two ranks of torchrun."""
-    job = Job(data=str(data), cache=data, model=SMALL["gan"], training=of_two(steps), run_dir=run_dir)
+    job = Job(data=str(data), cache=data, run=run_of(data, SMALL["gan"]), training=of_two(steps), run_dir=run_dir)
     launch.train(job, quiet)
 
 
@@ -177,7 +177,7 @@ def test_a_rank_that_is_killed_ends_the_other_and_the_command_says_so(data: Path
             killed.append(ranks_of_torchrun()["1"])
             killed[0].kill()
 
-    job = Job(data=str(data), cache=data, model=SMALL["gan"], training=of_two(FOREVER), run_dir=tmp_path)
+    job = Job(data=str(data), cache=data, run=run_of(data, SMALL["gan"]), training=of_two(FOREVER), run_dir=tmp_path)
     with pytest.raises(RuntimeError, match=r"a rank failed(.|\n)*SIGKILL"):
         launch.train(job, kill_second)
     assert killed and not ranks_of_torchrun()

@@ -21,7 +21,7 @@ from t2v_models.training.config import TrainConfig
 from t2v_models.training.launch import Job
 from tasks.servers.supervisor import free_port
 from tests.forked import PATIENCE, by_two_ranks
-from tests.runs import SMALL, tensors, train
+from tests.runs import SMALL, run_of, tensors, train
 
 STEPS = 6
 
@@ -39,7 +39,12 @@ STEPS = 6
     ],
 )
 def test_ranks_that_find_no_work_or_no_core_are_refused_before_one_is_started(
-    changes: dict[str, object], machines: str, sentence: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    changes: dict[str, object],
+    machines: str,
+    sentence: str | None,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if changes.get("device") == "cuda" and torch.cuda.is_available():
         pytest.skip("there is a GPU")
@@ -48,7 +53,7 @@ def test_ranks_that_find_no_work_or_no_core_are_refused_before_one_is_started(
     config = TrainConfig.model_validate({"steps": 1, "device": "cpu"} | changes)
     if sentence is None:
         return launch.check_ranks(SMALL["gan"], config)
-    job = Job(data="", cache=tmp_path, model=SMALL["gan"], training=config, run_dir=tmp_path / "run")
+    job = Job(data=str(data), cache=tmp_path, run=run_of(data, SMALL["gan"]), training=config, run_dir=tmp_path / "run")
     with pytest.raises(LabError, match=sentence):
         launch.train(job, lambda step, row: None)
     assert not (tmp_path / "run").exists()
@@ -59,7 +64,7 @@ def by_torchrun(data: Path, run_dir: Path, name: str, ranks: int = 2) -> None:
     before = run_log.history(run_dir)
     seen: dict[int, dict[str, float]] = {}
     config = TrainConfig(steps=STEPS, log_every=1, probe_seconds=0, ranks=ranks, device="cpu")
-    job = Job(data=str(data), cache=data, model=SMALL[name], training=config, run_dir=run_dir)
+    job = Job(data=str(data), cache=data, run=run_of(data, SMALL[name]), training=config, run_dir=run_dir)
     with listening() as addresses:
         last = launch.train(job, lambda step, row: seen.setdefault(step, {}).update(row))
     assert last.step == STEPS

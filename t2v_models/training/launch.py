@@ -25,12 +25,11 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from t2v_models import checkpoint as checkpoints
 from t2v_models import files
 from t2v_models.batch import cut
-from t2v_models.checkpoint import Checkpoint
+from t2v_models.checkpoint import Checkpoint, RunConfig
 from t2v_models.config import Config, LabError
 from t2v_models.distributed import collectives
 from t2v_models.ending import end_at_once
 from t2v_models.families.build import ModelConfig
-from t2v_models.fresh import new_run
 from t2v_models.machine import device_type, has_bfloat16
 from t2v_models.processes import cores
 from t2v_models.shards.opened import open_data
@@ -55,7 +54,8 @@ class Job(Config):
     """A folder or a URL."""
     cache: Path
     """Where shards from a URL are kept."""
-    model: ModelConfig
+    run: RunConfig
+    """Made once: what it builds on or begins with may be trained on while ranks start."""
     training: TrainConfig
     run_dir: Path
 
@@ -99,7 +99,7 @@ def train(job: Job, log: Log) -> Checkpoint:
     Raises:
         LabError: as of `check_ranks`, or what a rank raised.
     """
-    check_ranks(job.model, job.training)
+    check_ranks(job.run.model, job.training)
     path = files.write(job.run_dir / "job.json", job.model_dump_json(indent=2))
     metrics, output = job.run_dir / METRICS, job.run_dir / "launch.log"
     files.remove(output)  # the torchrun of a killed run may still write to its own
@@ -168,9 +168,8 @@ def main(path: Path) -> None:
     collectives.join()
     try:
         store = open_data(job.data, job.cache, job.training.cache_gib)
-        how = job.training
-        run = new_run(store.manifest, job.model, how.seed, how.mix, how.augment, job.run_dir)
-        fit(run, store, job.training, job.run_dir, lambda step, figures: None, watcher(run, store, job.run_dir))
+        watch = watcher(job.run, store, job.run_dir)
+        fit(job.run, store, job.training, job.run_dir, lambda step, figures: None, watch)
     except LabError as error:
         print(f"{SAID}{error}", file=sys.stderr, flush=True)
         sys.exit(REFUSED)
