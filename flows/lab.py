@@ -57,7 +57,7 @@ def lab(config: LabConfig, work: Path = WORK) -> LabResult:
     """
     work = work.absolute()  # workers on the pools have a folder of their own
     check_starts()
-    check(config)
+    check(config, work)
     close_stale(work)
     experiment_id(work, experiment_name(config.learnt))  # if MLflow is away, that is said before an hour of rendering
     with planned("lab", config.plan) as begin:

@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from t2v_models import checkpoint
 from t2v_models.config import Config, LabError, near
 from t2v_models.families.build import ModelConfig
-from t2v_models.fresh import begin, check_same_parents
+from t2v_models.fresh import begin, begun_with, check_same_parents
 from t2v_models.judging.baselines import CEILING
 from t2v_models.judging.scores import EvaluateConfig
 from t2v_models.leaderboard.gate import GateConfig
@@ -143,8 +143,12 @@ class LabConfig(Config):
         return self.model_dump() | data | {"models": {model.name: model.settings for model in self.models}}
 
 
-def check(config: LabConfig) -> None:
+def check(config: LabConfig, work: Path) -> None:
     """See that every stage can do what is asked of it, before the first of them begins.
+
+    Args:
+        config: the lab.
+        work: its folder: a run in it that has begun with another's weights needs those no more.
 
     Raises:
         LabError: more processes than cores; own clips that cannot be judged; a model that cannot be built for these
@@ -175,7 +179,7 @@ def check(config: LabConfig) -> None:
         raise LabError("training.augment.offset: rendered clips are no parts of longer films, leave it out")
     if config.evaluation.wordnet:
         WordNet(config.evaluation.wordnet)
-    prompt, built = next(iter(asked.values()))[0][0], dict[str, VideoModel]()
+    prompt, built, runs = next(iter(asked.values()))[0][0], dict[str, VideoModel](), config.run_folders(work)
     for model in config.in_order:
         if here:
             check_ranks(model, config.training_of(model))
@@ -184,10 +188,11 @@ def check(config: LabConfig) -> None:
         on = {key: built.get(str(place)) or checkpoint.load(place)[0] for key, place in model.parents.items()}
         fit = fit.with_captions(captions)
         if model.begin:
-            first, last = checkpoint.load(model.begin)
-            check_same_parents(model, last.run.model)
-            made = fit.after(last.run.model).build(data.spec, on)
-            begin(made, first, last.run)
+            first = begun_with(model.begin, runs[model.name])
+            check_same_parents(model, first.run.model)
+            made = fit.after(first.run.model).build(data.spec, on)
+            if checkpoint.newest(runs[model.name]) is None:
+                begin(made, checkpoint.load(model.begin, first)[0], first.run)
         else:
             made = fit.build(data.spec, on)
         built[model.name] = made

@@ -233,19 +233,34 @@ def test_tokens_of_another_tokenizer_mean_other_things(data: Path, tmp_path: Pat
         begun(data, first, f"tokenizer={other}")
 
 
-def test_a_lab_sees_before_it_begins_what_its_models_begin_with(images: Path, data: Path) -> None:
+def test_a_lab_sees_before_it_begins_what_its_models_begin_with(images: Path, data: Path, tmp_path: Path) -> None:
     model = SMALL["image_model"].settings | {"begin": images, "images": 0.0}
     lab = {"dataset": TINY, "training": {"steps": 1}, "evaluation": {"splits": ["s0"]}}
-    check(LabConfig.model_validate(lab | {"models": [model]}))
+    config = LabConfig.model_validate(lab | {"models": [model]})
+    check(config, tmp_path)
     stage = {"name": "upsampler", "base_size": 8}
     with pytest.raises(LabError, match="images has learnt its own upsampler: leave --set upsampler=RUN out"):
-        check(LabConfig.model_validate(lab | {"models": [model | {"upsampler": "upsampler"}, stage]}))
+        check(LabConfig.model_validate(lab | {"models": [model | {"upsampler": "upsampler"}, stage]}), tmp_path)
     for change, sentence in (
         ({"widths": (8, 32)}, "widths was"),
         ({"begin": parent_of(data, "gan")}, "is a run of gan"),
     ):
         with pytest.raises(LabError, match=sentence):
-            check(LabConfig.model_validate(lab | {"models": [model | change]}))
+            check(LabConfig.model_validate(lab | {"models": [model | change]}), tmp_path)
+
+
+def test_a_lab_that_goes_on_needs_what_its_models_began_with_no_more(images: Path, data: Path, tmp_path: Path) -> None:
+    first = images.rename(tmp_path / "images")
+    try:
+        model = SMALL["image_model"].model_copy(update={"begin": first, "images": 0.0})
+        lab = {"dataset": TINY, "training": {"steps": 1}, "evaluation": {"splits": ["s0"]}, "models": [model]}
+        config = LabConfig.model_validate(lab)
+        trained(data, model, config.run_folders(tmp_path)["diffusion"], 1)
+    finally:
+        first.rename(images)
+    check(config, tmp_path)
+    with pytest.raises(LabError, match="images does not exist"):
+        check(config, tmp_path / "another")
 
 
 def test_a_mistake_is_one_sentence_before_anything_is_written(data: Path, images: Path, tmp_path: Path, capsys) -> None:

@@ -223,10 +223,12 @@ BUCKETS = "{buckets: [{spec: {size: 16}, clips: 20}, {spec: {size: 32}, clips: 4
         (["models=[{name: phenaki, tokenizer: nowhere}]"], "nowhere .*does not exist"),
     ],
 )
-def test_what_a_lab_names_and_asks_for_is_looked_at_before_anything_starts(settings: list[str], sentence: str) -> None:
+def test_what_a_lab_names_and_asks_for_is_looked_at_before_anything_starts(
+    settings: list[str], sentence: str, tmp_path: Path
+) -> None:
     config = lab_config(profile("smoke"), settings)
     with pytest.raises(LabError, match=sentence):
-        check(config)
+        check(config, tmp_path)
 
 
 def test_no_setting_takes_a_number_that_is_none() -> None:

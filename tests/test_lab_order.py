@@ -109,7 +109,7 @@ def test_a_lab_on_own_clips_renders_nothing_and_refuses_what_cannot_be_judged(tm
     own = owned(tmp_path, 120)
     tiny = {"models": [FAMILIES["gan"].tiny()], "training": {"steps": 1, "probe_seconds": 0}}
     config = LabConfig.model_validate(tiny | {"data": own})
-    check(config)
+    check(config, tmp_path)
     assert not (own / KEPT).exists(), "their judge learns when all is known to be possible"
     assert config.run_folders(tmp_path) != LabConfig.model_validate(tiny).run_folders(tmp_path)
     stages = {s.name: s for s in _stages(config, own, tmp_path / "real", config.run_folders(tmp_path), tmp_path)}
@@ -122,4 +122,4 @@ def test_a_lab_on_own_clips_renders_nothing_and_refuses_what_cannot_be_judged(tm
         ({"data": tmp_path / "none"}, "none"),
     ):
         with pytest.raises(LabError, match=sentence):
-            check(LabConfig.model_validate(tiny | {"data": own} | wrong))
+            check(LabConfig.model_validate(tiny | {"data": own} | wrong), tmp_path)

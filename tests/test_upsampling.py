@@ -128,7 +128,7 @@ def test_a_lab_trains_it_first(tmp_path: Path) -> None:
     models = {"name": "upsampler", "base_size": 8}, SMALL["diffusion"].settings | {"upsampler": "upsampler"}
     lab = LabConfig.model_validate({"dataset": TINY, "models": models[::-1], "training": {"steps": 1}})
     assert [model.name for model in lab.in_order] == ["upsampler", "diffusion"]
-    check(lab)
+    check(lab, tmp_path)
 
 
 def test_who_asks_it_for_a_clip_is_told_what_it_is_for(stage: Path, tmp_path: Path, capsys) -> None:

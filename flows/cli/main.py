@@ -103,7 +103,7 @@ def run(
     from tasks.servers.runtime import prefect_api
 
     config = lab_config(parameters_of(profile), set_ or [])
-    check(config)  # a mistake is said before the server is started
+    check(config, work)  # a mistake is said before the server is started
     with prefect_api(work):
         from flows.lab import lab, summary
 
