@@ -55,12 +55,14 @@ def begun_config(begin: Path, out: Path, name: str | None, given: Sequence[str])
         name: the family, if it was said.
         given: settings.
     """
-    from t2v_models.fresh import begun_with
+    from t2v_models.fresh import BEGIN, begun_with
 
+    if BEGIN in settings(given):
+        raise LabError(f"--begin {begin} says what to begin with, and so does --set {BEGIN}=RUN: leave one of them out")
     first = begun_with(begin, out).run.model
     if name not in (None, first.name):
         raise LabError(f"{name} cannot begin with {begin}: it is a run of {first.name}, name one of {name}")
-    return model_config(first.name, [*given, f"begin={json.dumps(str(begin))}"], first.settings)
+    return model_config(first.name, [*given, f"{BEGIN}={json.dumps(str(begin))}"], first.settings)
 
 
 def augment_config(given: Sequence[str]) -> "AugmentConfig":
