@@ -15,6 +15,7 @@ from t2v_models import checkpoint
 from t2v_models.checkpoint import RunConfig
 from t2v_models.config import LabError
 from t2v_models.families.build import FAMILIES
+from t2v_models.families.diffusion.tuned import TunedConfig
 from t2v_models.families.ema import Average
 from t2v_models.fresh import fresh, new_run
 from t2v_models.model import FamilyConfig
@@ -144,6 +145,18 @@ def test_a_picture_becomes_a_clip_and_a_dataset_of_one_clip_is_gone_on_with(data
     assert told.startswith(f"it begins with the averaged weights of {first} after 1 update; new are 2 words (a, cat), ")
     assert beginning(last.run, last) == "", "it goes on with weights of its own"
     assert beginning(checkpoint.require(first).run, None) == ""
+
+
+def test_what_was_learnt_of_one_clip_is_learnt_on_with_another(data: Path, images: Path, tmp_path: Path) -> None:
+    """Which has a caption of its own, and begins the clips that are made."""
+    one, other = (dataset_of(clips(data)[i], KNOWN[i], 10, tmp_path / str(i)) for i in (0, 1))
+    first = trained(one, TunedConfig.tiny().model_copy(update={"image": images}), tmp_path / "first", 1)
+    run = begun(other, first)
+    assert run.model.caption == KNOWN[1]  # type: ignore[attr-defined]
+    was, now = checkpoint.load(first)[0].state_dict(), fresh(run).state_dict()
+    learnt = [name for name in was if name.startswith("denoiser")]
+    assert learnt and all(torch.equal(was[name], now[name]) for name in learnt)
+    assert was["is_seen"] and not now["is_seen"]
 
 
 def test_another_beginning_is_another_run(data: Path, images: Path, tmp_path: Path) -> None:

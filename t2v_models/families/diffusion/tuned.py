@@ -94,6 +94,10 @@ class TunedConfig(PacedConfig):
         return cls.model_validate({"image": "image_model", "batch_size": 4, "steps": 2, "threads": 1})
 
     @property
+    def settings(self) -> dict[str, object]:
+        return {name: value for name, value in super().settings.items() if name != "caption"}
+
+    @property
     def parents(self) -> dict[str, Path]:
         return {"image": self.image}
 
