@@ -162,15 +162,21 @@ def _whole(run_dir: Path) -> Iterator[Checkpoint]:
             log.warning("weights %s are damaged (their sha256 has changed); trying the checkpoint before", weights)
 
 
-def require(run_dir: Path) -> Checkpoint:
+def require(run_dir: Path, role: str = "", family: str = "", option: str = "") -> Checkpoint:
     """The newest whole checkpoint.
+
+    Args:
+        run_dir: the folder.
+        role: what the run is to be of another, as "the upsampler of diffusion", for the sentence where there is none.
+        family: of which it has to be.
+        option: that names it.
 
     Raises:
         LabError: there is none.
     """
     checkpoint = newest(run_dir)
     if checkpoint is None:
-        raise LabError(no_run(run_dir))
+        raise LabError(_no_run(run_dir, role and f", {role},", family and f" --model {family}", option))
     return checkpoint
 
 
@@ -198,19 +204,22 @@ def load(run_dir: Path, then: Parent | None = None) -> tuple[VideoModel, Checkpo
     return model, checkpoint
 
 
-def no_run(place: Path) -> str:
+def _no_run(place: Path, role: str, model: str, option: str) -> str:
     """What is there in place of a run, and what to do."""
+    named = option and f" with {option}"
+    train = f"train one with 't2v train DATA{model} --out {quote(str(place))}'{option and f', or name one{named}'}"
     if str(place).startswith(PIPELINE):
-        return f"{place} is a pipeline of diffusers and no run trained here, which this needs: name a run folder"
+        needs = "is a pipeline of diffusers and no run trained here, which this needs"
+        return f"{place}{role} {needs}: name a run folder{named}"
     if not place.exists():
-        return f"run folder {place} does not exist: train one with 't2v train DATA --out {quote(str(place))}'"
+        return f"run folder {place}{role} does not exist: {train}"
     if not place.is_dir():
-        return f"{place} is a file: name a run folder, which 't2v train' makes"
+        return f"{place}{role} is a file: name a run folder{named}, which 't2v train' makes"
     if any(place.glob("shard-*.tar")):
-        data = quote(str(place))
-        return f"{place} is a dataset: train a model with 't2v train {data} --minutes 5 --out RUN' and name that run"
-    hint = f"train one with 't2v train DATA --out {quote(str(place))}'"
-    return f"run folder {place} has no whole checkpoint: {hint if folder(place).is_dir() else 'name one that has'}"
+        learn = f"t2v train {quote(str(place))}{model} --minutes 5 --out RUN"
+        return f"{place}{role} is a dataset: train a model with '{learn}' and name that run{named}"
+    hint = train if folder(place).is_dir() else f"name one that has{named}"
+    return f"run folder {place}{role} has no whole checkpoint: {hint}"
 
 
 def restore(model: VideoModel, checkpoint: Checkpoint, run_dir: Path) -> None:

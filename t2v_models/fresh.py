@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from t2v_models.checkpoint import Parent, RunConfig, load, newest, no_run, require
+from t2v_models.checkpoint import Parent, RunConfig, load, newest, require
 from t2v_models.config import LabError, changes
 from t2v_models.families.ema import Average
 from t2v_models.model import FamilyConfig, VideoModel
@@ -49,13 +49,8 @@ def new_run(
     check_batches(clips, shares_of(clips, mix or {}), model.batch_size)
     parents = {}
     for name, place in model.parents.items():
-        last = newest(place)
-        if last is None:
-            about = type(model).model_fields[name].description or name
-            raise LabError(
-                f"{model.name} builds on another run, {about}: {no_run(place)}, and name it with --set {name}=RUN"
-            )
-        parents[name] = last.as_parent
+        family, option = model.parent_families.get(name, ""), f"--set {name}=RUN"
+        parents[name] = require(place, f"the {name} of {model.name}", family, option).as_parent
     model = model.with_captions(manifest.captions)
     if model.begin:
         first = begun_with(model.begin, run_dir)

@@ -44,6 +44,8 @@ class FamilyConfig(Config):
     """What it needs installed beside what every family needs."""
     gains_by_bfloat16: ClassVar[bool] = False
     """Whether it was measured to learn more in a minute in bfloat16, where the machine is fast in it."""
+    parent_families: ClassVar[Mapping[str, str]] = {}
+    """Of the models that this one builds on, by the setting that names a run."""
     earlier: ClassVar[Mapping[str, object]] = {}
     """How models were made before there was a setting for it: for runs that were kept without."""
 
@@ -74,7 +76,7 @@ class FamilyConfig(Config):
     @property
     def parents(self) -> dict[str, Path]:
         """Run folders of the models that this one builds on, by the setting that names them."""
-        return {}
+        return {key: place for key in self.parent_families if (place := getattr(self, key))}
 
     def tokens_of(self, dataset: str) -> Path | None:
         """The folder with tokens of a dataset, by its digest, which are learnt in place of frames; None for frames.

@@ -108,7 +108,7 @@ def test_a_run_needs_its_parent_no_more_once_it_has_begun(data: Path, teacher: P
     request = Request(("circle moving left",), (0,))
     assert torch.equal(before.make(request), after.make(request))
     with pytest.raises(
-        LabError, match="pupil builds on another run, teacher: run folder .*teacher does not exist.* --set teacher="
+        LabError, match="run folder .*teacher, the teacher of pupil, does not exist: .* name one with --set teacher=RUN"
     ):
         train(data, teacher, tmp_path / "run", 2)
 

@@ -115,8 +115,16 @@ def test_what_is_no_upsampler_of_these_clips_is_one_sentence(data: Path, stage: 
     gan = parent_of(data, "gan")
     with pytest.raises(LabError, match="is a run of gan: name one of upsampler with --set upsampler=RUN"):
         new_run(manifest, small(gan), 0).build()
-    with pytest.raises(LabError, match="diffusion builds on another run, run folder of an upsampler, .*does not exist"):
+    sentence = (
+        r"^run folder (\S+none), the upsampler of diffusion, does not exist: train one with 't2v train DATA --model "
+        r"upsampler --out \1', or name one with --set upsampler=RUN$"
+    )
+    with pytest.raises(LabError, match=sentence):
         new_run(manifest, small(tmp_path / "none"), 0)
+    with pytest.raises(
+        LabError, match=f"^{data}, the upsampler of diffusion, is a dataset: .* --model upsampler --min"
+    ):
+        new_run(manifest, small(data), 0)
     other = checkpoint.load(stage)[0]
     with pytest.raises(LabError, match="is of clips of 16 px, the dataset of 32 px: train upsampler on that dataset"):
         small(stage).with_captions(manifest.captions).build(ClipSpec(size=32, frames=6), {"upsampler": other})

@@ -36,6 +36,7 @@ class DiffusionSettings(PacedConfig):
     about = "video diffusion: a cascade of a text-conditioned denoiser of small clips and an upsampler of frames"
     gains_by_bfloat16 = True
 
+    parent_families: ClassVar[Mapping[str, str]] = {"upsampler": "upsampler"}
     earlier: ClassVar[Mapping[str, object]] = {"space_attention": False, "norm": "place"}
     name: Literal["diffusion"] = "diffusion"
     batch_size: int = Field(64, ge=1, description="clips per update, over all ranks")
@@ -157,10 +158,6 @@ class DiffusionSettings(PacedConfig):
                 f"images 1 learns single frames, which have none between: use every 1 (found {self.every})"
             )
         return self
-
-    @property
-    def parents(self) -> dict[str, Path]:
-        return {"upsampler": self.upsampler} if self.upsampler else {}
 
     @classmethod
     def tiny(cls) -> Self:

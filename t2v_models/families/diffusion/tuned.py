@@ -13,7 +13,7 @@ Letters in shapes: b clips, t frames, h and w pixels.
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Self, final
+from typing import ClassVar, Literal, Self, final
 
 import torch
 from pydantic import Field, model_validator
@@ -60,6 +60,7 @@ class TunedConfig(PacedConfig):
 
     about = "one clip learnt by a diffusion of images, to show its motion of other things: made by 't2v tune'"
 
+    parent_families: ClassVar[Mapping[str, str]] = {"image": "diffusion"}
     name: Literal["tuned"] = "tuned"
     batch_size: int = Field(2, ge=1, description="noise levels per update at which the clip is learnt, over all ranks")
     image: Path = Field(
@@ -96,10 +97,6 @@ class TunedConfig(PacedConfig):
     @property
     def settings(self) -> dict[str, object]:
         return {name: value for name, value in super().settings.items() if name != "caption"}
-
-    @property
-    def parents(self) -> dict[str, Path]:
-        return {"image": self.image}
 
     def with_captions(self, captions: Sequence[str]) -> Self:
         """With that of the one clip; what reads it is the image model's.

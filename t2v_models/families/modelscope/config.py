@@ -20,6 +20,7 @@ SIDE = 8
 class ModelscopeSettings(PacedConfig):
     """Small enough for half an hour on a core."""
 
+    parent_families: ClassVar[Mapping[str, str]] = {"autoencoder": "frame_autoencoder"}
     earlier: ClassVar[Mapping[str, object]] = {"fine_text": False, "balance": 0.0}
     packages = library.PACKAGES
     about = "ModelScope's U-Net, of diffusers, on the latents of a frame_autoencoder: 't2v export' makes it a pipeline"
@@ -79,10 +80,6 @@ class ModelscopeSettings(PacedConfig):
     def tiny(cls) -> Self:
         small = {"batch_size": 4, "widths": (8, 16), "heads": 2, "text_width": 8, "dropout": 0.5}
         return cls.model_validate(small | {"steps": 2, "guidance": 8, "threads": 1})
-
-    @property
-    def parents(self) -> dict[str, Path]:
-        return {"autoencoder": self.autoencoder}
 
     @property
     def most_words(self) -> int:

@@ -53,6 +53,7 @@ class TokensConfig(PacedConfig):
     ema_power: float = Field(8.0, gt=0, le=1000, description="of the averaged weights: higher looks back less far")
     temperature: float = Field(1.0, ge=0, le=100, description="of the draw of a token; 0 takes the likeliest")
 
+    parent_families: ClassVar[Mapping[str, str]] = {"tokenizer": "video_tokenizer"}
     earlier: ClassVar[Mapping[str, object]] = {"distances": False}
     small: ClassVar[dict[str, object]] = {
         "batch_size": 4, "width": 16, "layers": 2, "heads": 2, "dropout": 0.5, "threads": 1
@@ -68,10 +69,6 @@ class TokensConfig(PacedConfig):
     def _no_captions_no_guidance(self) -> Self:
         check_dropout(self.dropout, self.guidance)
         return self
-
-    @property
-    def parents(self) -> dict[str, Path]:
-        return {"tokenizer": self.tokenizer}
 
     def tokens_of(self, dataset: str) -> Path | None:
         from t2v_models.shards.tokens import place  # with pyarrow, which a served model does without
