@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from operator import not_
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -46,6 +46,8 @@ class FamilyConfig(Config):
     """Whether it was measured to learn more in a minute in bfloat16, where the machine is fast in it."""
     parent_families: ClassVar[Mapping[str, str]] = {}
     """Of the models that this one builds on, by the setting that names a run."""
+    by_tokens: ClassVar[str] = ""
+    """The setting with which it is told tokens of captions one by one and not their sum alone, if there is one."""
     earlier: ClassVar[Mapping[str, object]] = {}
     """How models were made before there was a setting for it: for runs that were kept without."""
 
@@ -72,6 +74,12 @@ class FamilyConfig(Config):
     def settings(self) -> dict[str, object]:
         """All but what is taken from the dataset."""
         return self.model_dump(exclude={"text_encoder": set(self.text_encoder.taken)})
+
+    @property
+    def told(self) -> Literal["tokens", "sum", "order"]:
+        """What it is told of a caption: tokens one by one, their sum alone, or words in their order, whatever text
+        encoder there is; also where it is told nothing, or always the same."""
+        return "order"
 
     @property
     def parents(self) -> dict[str, Path]:

@@ -1,6 +1,6 @@
 """Training as a Prefect task: data, loop, and what MLflow is told about it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from prefect import task
@@ -18,6 +18,7 @@ from t2v_models.shards.manifest import Manifest
 from t2v_models.shards.opened import open_data
 from t2v_models.shards.remote import is_url, local_folder
 from t2v_models.shards.store import ClipStore
+from t2v_models.text.split import are_vectors, confused
 from t2v_models.training import launch, loop, run_log, validation
 from t2v_models.training.config import TrainConfig
 from tasks.mlflow.finished_runs import known
@@ -113,7 +114,30 @@ def plan(manifest: Manifest, model: ModelConfig, config: TrainConfig) -> str:
     if config.precision == "auto" and model.gains_by_bfloat16:
         precision += ", which this machine is fast in" if precision == "bfloat16" else ", for it is slow in bfloat16"
     how = f"{length} of batches of {model.batch_size}, {ranks}, {precision}"
-    return "; ".join(filter(None, [data, f"{model.name} for {how}", model.plan(spec)]))
+    return "; ".join(
+        filter(None, [data, f"{model.name} for {how}", model.plan(spec), unheard(manifest.captions, model)])
+    )
+
+
+def unheard(captions: Sequence[str], model: ModelConfig) -> str:
+    """Of captions that another has the words of, where the model does not hear their order: how many, and what would.
+
+    Pieces of words, of which some text encoders tell the places, are counted as whole words.
+    """
+    encoder = model.text_encoder
+    if model.told == "order" or encoder.hears_order or are_vectors(captions):
+        return ""
+    heard = max(0, encoder.positions - 1) if model.told == "tokens" else 0  # tokens from the last place on share it
+    same = confused({line for caption in set(captions) for line in caption.split("\n")}, heard)
+    if not same:
+        return ""
+    needs = f"--set text_encoder.positions={max(len(one.split()) for one in same)}"
+    if model.told == "sum":
+        needs = f"{needs} --set {model.by_tokens}" if model.by_tokens else "--set text_encoder=transformers:FOLDER"
+    return (
+        f"{len(same):,} captions have the same words as another in another order, which {model.name} does not hear: a "
+        f"run with {needs} tells them apart"
+    )
 
 
 def beginning(run: RunConfig, last: Checkpoint | None) -> str:

@@ -17,6 +17,7 @@ from t2v_models.families.build import FAMILIES
 from t2v_models.families.diffusion.model import DiffusionConfig
 from t2v_models.sampler import RoundTrip, sample_frames
 from t2v_models.text.pieces import START, Pieces
+from t2v_models.text.split import words as split_words
 from t2v_models.text.static import StaticConfig
 from t2v_models.text.words import Words, WordsConfig
 from tests.runs import built
@@ -30,6 +31,13 @@ def test_tokens_keep_the_order_of_words_and_the_mask_says_where_there_are_some()
     assert text.embeddings.shape == (2, 4, 6) and text.mask.tolist() == [[True] * 4, [True, False, False, False]]
     assert text.embeddings.argmax(2)[0].tolist() == [2, 3, 0, 5]
     assert text.embeddings.sum(2).tolist() == [[1, 1, 1, 1], [1, 0, 0, 0]]
+
+
+def test_words_of_ascii_are_those_of_any_text():
+    """Which are found in a shorter way."""
+    for i in range(128):
+        said = f"A{chr(i)}b"
+        assert split_words(said) == split_words(f"{said} é")[:-1], i
 
 
 def test_a_bag_cannot_tell_what_tokens_with_places_can():

@@ -46,6 +46,10 @@ class FrameGanConfig(FamilyConfig):
     def tiny(cls) -> "FrameGanConfig":
         return cls(batch_size=4, width=16, threads=1)
 
+    @property
+    def told(self) -> Literal["tokens", "sum", "order"]:
+        return "sum"
+
     def build(self, spec: ClipSpec, parents: Mapping[str, VideoModel]) -> "FrameGan":
         return FrameGan(self, spec)
 

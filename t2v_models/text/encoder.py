@@ -41,6 +41,8 @@ class TextConfig(Config):
     """One sentence for lists."""
     taken: ClassVar[frozenset[str]] = frozenset()
     """Settings that come from the dataset or from files, when a run begins."""
+    hears_order: ClassVar[bool] = False
+    """Whether a token's vector depends on the words beside it, so that the sum over tokens tells their order, too."""
 
     name: str
     positions: int = Field(

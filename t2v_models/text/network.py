@@ -43,6 +43,7 @@ class TransformersConfig(TextConfig):
 
     about = "any words, by a frozen network in a folder: CLIP, T5 or an encoder of sentences; needs transformers"
     taken: ClassVar[frozenset[str]] = frozenset({"sha256"})
+    hears_order = True
 
     name: Literal["transformers"] = "transformers"
     folder: Path | None = Field(None, description="of the network and its tokenizer; transformers:FOLDER says it, too")

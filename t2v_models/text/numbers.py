@@ -32,6 +32,7 @@ class NumbersConfig(TextConfig):
 
     about = "captions that are numbers, as many in each, such as '0.1 -0.3 2': a vector that is one token"
     taken: ClassVar[frozenset[str]] = frozenset({"means", "deviations", "least", "most"})
+    hears_order = True
 
     name: Literal["numbers"] = "numbers"
     means: tuple[float, ...] = Field((), description="of each number over all different captions of the dataset")

@@ -37,6 +37,7 @@ class DiffusionSettings(PacedConfig):
     gains_by_bfloat16 = True
 
     parent_families: ClassVar[Mapping[str, str]] = {"upsampler": "upsampler"}
+    by_tokens = "cross_attention=true"
     earlier: ClassVar[Mapping[str, object]] = {"space_attention": False, "norm": "place"}
     name: Literal["diffusion"] = "diffusion"
     batch_size: int = Field(64, ge=1, description="clips per update, over all ranks")
@@ -158,6 +159,10 @@ class DiffusionSettings(PacedConfig):
                 f"images 1 learns single frames, which have none between: use every 1 (found {self.every})"
             )
         return self
+
+    @property
+    def told(self) -> Literal["tokens", "sum", "order"]:
+        return "sum" if self.network in ("auto", "folded") and not self.cross_attention else "tokens"
 
     @classmethod
     def tiny(cls) -> Self:

@@ -17,7 +17,7 @@ Inside the model a pixel is its signed opacity, (background - value) / 255 in ea
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, final
 
 import torch
 import torch.nn.functional as F
@@ -48,6 +48,10 @@ class GanConfig(GanSettings):
     @classmethod
     def tiny(cls) -> "GanConfig":
         return cls(batch_size=8, group=2, width=16, frame_width=16, features=8, painter_per_run=2)
+
+    @property
+    def told(self) -> Literal["tokens", "sum", "order"]:
+        return "sum"
 
     def build(self, spec: ClipSpec, parents: Mapping[str, VideoModel]) -> VideoModel:
         return Gan(self, spec)

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from operator import not_
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -69,6 +69,10 @@ class TokensConfig(PacedConfig):
     def _no_captions_no_guidance(self) -> Self:
         check_dropout(self.dropout, self.guidance)
         return self
+
+    @property
+    def told(self) -> Literal["tokens", "sum", "order"]:
+        return "tokens"
 
     def tokens_of(self, dataset: str) -> Path | None:
         from t2v_models.shards.tokens import place  # with pyarrow, which a served model does without
