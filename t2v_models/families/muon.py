@@ -13,6 +13,8 @@ from t2v_models.families.layers import full_precision
 COEFFICIENTS = 3.4445, -4.775, 2.0315
 """Of the quintic that takes singular values between 0 and 1 to about 1 in so many steps."""
 STEPS = 5
+BETAS = (0.9, 0.98)
+"""Of AdamW, in all families whose networks Muon teaches."""
 
 
 class Muon(AdamW):

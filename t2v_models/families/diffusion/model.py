@@ -31,7 +31,6 @@ from t2v_models.families.diffusion.samplers import Churn, Denoise, Draw, sample,
 from t2v_models.families.diffusion.standardise import Standardise
 from t2v_models.families.diffusion.unet import Recipe, Sight
 from t2v_models.families.diffusion.upsampler import (
-    BETAS,
     Upsampler,
     check_length,
     enlarge,
@@ -42,7 +41,7 @@ from t2v_models.families.diffusion.upsampler import (
 from t2v_models.families.diffusion.upsampling import Upsampling
 from t2v_models.families.ema import Average, blend, power_share
 from t2v_models.families.known import KnownFrames
-from t2v_models.families.muon import Muon
+from t2v_models.families.muon import BETAS, Muon
 from t2v_models.families.parents import fitting
 from t2v_models.families.rates import PacedModel
 from t2v_models.families.texts import check_guidance, heard, left_out, mixed, none_like

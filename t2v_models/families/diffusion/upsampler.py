@@ -20,7 +20,6 @@ from t2v_models.config import LabError
 from t2v_models.model import Loss
 
 BLOCKS = 3
-BETAS = (0.9, 0.98)
 FORGIVEN = 0.1
 """The most noise on its input, of the half range of values: about what errors the denoiser makes."""
 

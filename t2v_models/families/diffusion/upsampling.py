@@ -12,7 +12,6 @@ from t2v_models.batch import Batch, to_video
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.families.diffusion.upsampler import (
-    BETAS,
     BaseSize,
     Every,
     Upsampler,
@@ -24,6 +23,7 @@ from t2v_models.families.diffusion.upsampler import (
     upsampler_loss,
 )  # fmt: skip
 from t2v_models.families.ema import Average, power_share
+from t2v_models.families.muon import BETAS
 from t2v_models.families.rates import Fall, PacedConfig
 from t2v_models.families.round_trips import RoundTripModel
 from t2v_models.model import Loss, VideoModel

@@ -21,12 +21,11 @@ from t2v_models.config import LabError
 from t2v_models.families.diffusion.parts import one_frame
 from t2v_models.families.ema import Average, power_share
 from t2v_models.families.layers import at_least_float32
-from t2v_models.families.muon import Muon
+from t2v_models.families.muon import BETAS, Muon
 from t2v_models.families.rates import Fall, PacedConfig
 from t2v_models.families.round_trips import RoundTripModel
 from t2v_models.model import Loss, VideoModel
 
-BETAS = (0.9, 0.98)
 GROUPS = 4
 """Of channels that are normalised together; each has two channels at least."""
 ENDS = ("conv_in", "conv_out", "quant_conv")

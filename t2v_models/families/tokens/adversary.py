@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from t2v_models.families.layers import at_least_float32
+from t2v_models.families.layers import SLOPE, at_least_float32
 from t2v_models.model import Loss
 
 SEED = 0
@@ -36,7 +36,7 @@ class Perceptual(nn.Module):
         h = torch.cat([made, real]).transpose(1, 2).flatten(0, 1)  # (2 b t, 3, h, w)
         distances = h.new_zeros(len(made))
         for kernel in self.buffers():
-            h = F.leaky_relu(F.conv2d(h, kernel.to(h.dtype), padding=1), 0.2)
+            h = F.leaky_relu(F.conv2d(h, kernel.to(h.dtype), padding=1), SLOPE)
             one, other = F.normalize(h, dim=1).chunk(2)
             distances = distances + (one - other).square().sum(1).view(len(made), -1).mean(1)
             h = F.avg_pool2d(h, 2) if min(h.shape[2:]) > 1 else h
@@ -51,9 +51,9 @@ class Adversary(nn.Module):
         super().__init__()
         size, pad = ((3, 3, 3), (1, 1, 1)) if clips else ((1, 3, 3), (0, 1, 1))
         self.layers = nn.Sequential(
-            nn.Conv3d(3, width, size, padding=pad), nn.LeakyReLU(0.2),
-            nn.Conv3d(width, 2 * width, size, (1, 2, 2), padding=pad), nn.LeakyReLU(0.2),
-            nn.Conv3d(2 * width, 2 * width, size, (1, 2, 2), padding=pad), nn.LeakyReLU(0.2),
+            nn.Conv3d(3, width, size, padding=pad), nn.LeakyReLU(SLOPE),
+            nn.Conv3d(width, 2 * width, size, (1, 2, 2), padding=pad), nn.LeakyReLU(SLOPE),
+            nn.Conv3d(2 * width, 2 * width, size, (1, 2, 2), padding=pad), nn.LeakyReLU(SLOPE),
             nn.Conv3d(2 * width, 1, 1, bias=False),
         )  # fmt: skip
 

@@ -12,7 +12,7 @@ from t2v_models.batch import Batch
 from t2v_models.clips.spec import ClipSpec
 from t2v_models.families.layers import at_least_float32
 from t2v_models.families.texts import beside
-from t2v_models.families.tokens.learner import TokenModel, TokensConfig, chosen, uniform
+from t2v_models.families.tokens.learner import TokenModel, TokensConfig, chosen, led, uniform
 from t2v_models.families.tokens.transformer import Memory, TokenTransformer
 from t2v_models.model import Loss, VideoModel
 from t2v_models.sampler import Request
@@ -94,8 +94,7 @@ def in_turn(
         new = begun if kept is None else begun[:, kept.tokens :]
         logits = network(torch.cat([new, new]) if guided else new, text, kept)[:, -1].float()
         if guided:
-            said, unsaid = logits.chunk(2)
-            logits = unsaid + guidance * (said - unsaid)
+            logits = led(logits, guidance)
         token = chosen(logits, draws[:, tokens.shape[1]], temperature)[:, None]
         tokens, begun = torch.cat([tokens, token], 1), torch.cat([begun, token], 1)
     return tokens

@@ -1,8 +1,9 @@
 """Clips to codes on a grid and back.
 
-The encoder sees one patch of one slot at a time, so an empty patch has one code wherever it lies: codes of convolutions
-that look around carried twice the bits, which a transformer must then predict. The decoder sees around a place, this
-slot and those before it. Neither sees later slots. Letters in shapes as in `grid`; b clips, d numbers of a code.
+The encoder sees one patch of one slot at a time, unless it is to look around, so an empty patch has one code wherever
+it lies: codes of convolutions that look around carried twice the bits, which a transformer must then predict. The
+decoder sees around a place, this slot and those before it. Neither sees later slots. Letters in shapes as in `grid`; b
+clips, d numbers of a code.
 """
 
 from typing import cast
@@ -22,8 +23,15 @@ LOOKS_BACK = 2
 
 
 class Encoder(nn.Module):
-    """Video `(b, 3, t, h, w)` to numbers `(b, s, y, x, d)` that the quantiser makes codes of; in full precision, so
-    that tokens do not depend on it; `around`: each sees the patches next to its own as well."""
+    """Video `(b, 3, t, h, w)` to numbers `(b, s, y, x, d)` that the quantiser makes codes of, in full precision:
+    a clip has the same tokens whatever the networks around it are run in.
+
+    Args:
+        grid: of patches and slots.
+        quantiser: says d; its codes are learnt with the encoder, if they are.
+        width: channels.
+        around: whether each patch sees those next to it as well.
+    """
 
     def __init__(self, grid: Grid, quantiser: Quantiser, width: int, around: bool = False) -> None:
         super().__init__()
@@ -48,7 +56,14 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Codes `(b, s, y, x, d)` to video `(b, 3, t, h, w)`: coarse layers look around and back, fine ones around only."""
+    """Codes `(b, s, y, x, d)` to video `(b, 3, t, h, w)`: coarse layers look around and back, fine ones around only.
+
+    Args:
+        grid: of patches and slots.
+        numbers: d.
+        width: channels of a patch.
+        fine: channels of a place of half a patch, or of a patch whose side is odd.
+    """
 
     def __init__(self, grid: Grid, numbers: int, width: int, fine: int) -> None:
         super().__init__()
@@ -74,7 +89,7 @@ class Decoder(nn.Module):
 
 
 class Block(nn.Module):
-    """Two convolutions whose result is added."""
+    """A residual block: two convolutions whose result is added."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

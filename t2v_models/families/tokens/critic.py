@@ -1,7 +1,8 @@
 """Which tokens of a clip look as if they had been drawn: a token critic (Lezama et al. 2022, arXiv:2209.04439), and a
 critic that is a head on the transformer itself.
 
-It is taught at places that were hidden, with the tokens drawn there: elsewhere stand real ones, which say nothing.
+It is taught at places that were hidden, with the tokens drawn there, of which those are real that came back
+right. In that paper every place counts: what was drawn is false, all else real.
 """
 
 from typing import Literal
@@ -19,7 +20,12 @@ CriticKind = Literal["none", "own", "self"]
 
 
 class TokenCritic(nn.Module):
-    """A transformer of its own, or one number more of another one's, which does not learn by it."""
+    """A transformer of its own, or one number more of another one's, which does not learn by it.
+
+    Args:
+        own: that makes 1 number of each token; None for one more of another.
+        width: of that other one.
+    """
 
     def __init__(self, own: TokenTransformer | None, width: int) -> None:
         super().__init__()
@@ -32,7 +38,7 @@ class TokenCritic(nn.Module):
         return self.own.hidden if self.own is not None else []
 
     def forward(self, tokens: Tensor, text: Text, other: TokenTransformer) -> Tensor:
-        """How real each of tokens `(b, n)` looks, logits `(b, n)`."""
+        """How real each of tokens `(b, n)` looks, logits `(b, n)`; `other` is the transformer that drew them."""
         if self.own is not None:
             found: Tensor = self.own(tokens, text)[..., 0]
             return found

@@ -54,8 +54,10 @@ class Grid:
 
     def beside(self, frame: int, frames: int) -> range:
         """The frames of a clip of so many that share their slot with this one, itself included."""
-        first = frame and frame - (frame - 1) % self.slot
-        return range(first, min(first + self.slot, frames) if frame else 1)
+        if not frame:
+            return range(1)
+        first = frame - (frame - 1) % self.slot
+        return range(first, min(first + self.slot, frames))
 
     def pictures(self, video: Tensor) -> Tensor:
         """A picture of each slot, its frames side by side in channels: `(b, c, t, h, w)` to `(b, s, slot c, h, w)`."""

@@ -16,7 +16,7 @@ from t2v_models.clips.spec import ClipSpec
 from t2v_models.config import LabError
 from t2v_models.families.ema import Average, power_share
 from t2v_models.families.known import KnownFrames
-from t2v_models.families.muon import Muon
+from t2v_models.families.muon import BETAS, Muon
 from t2v_models.families.parents import fitting
 from t2v_models.families.rates import Fall, PacedConfig, PacedModel
 from t2v_models.families.texts import check_dropout, check_guidance, heard, left_out, none_like
@@ -27,8 +27,6 @@ from t2v_models.families.tokens.transformer import TokenTransformer
 from t2v_models.model import Loss, VideoModel
 from t2v_models.sampler import Request
 from t2v_models.text.encoder import Text
-
-BETAS = (0.9, 0.98)
 
 
 class TokensConfig(PacedConfig):
@@ -212,6 +210,13 @@ def check_slots(name: str, grid: Grid, request: Request, frames: int) -> None:
 def uniform(seeds: Sequence[int], *shape: int) -> Tensor:
     """Numbers in [0, 1), `(b, *shape)`, row i by `seeds[i]`."""
     return torch.stack([torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+
+
+def led(both: Tensor, guidance: float) -> Tensor:
+    """Logits of texts, and behind them as many of what guidance leads away from, to those that are guided, half as many
+    (Ho and Salimans 2022, arXiv:2207.12598, eq. 6, where guidance is 1 + w)."""
+    said, unsaid = both.chunk(2)
+    return unsaid + guidance * (said - unsaid)
 
 
 def chosen(logits: Tensor, draws: Tensor, temperature: float) -> Tensor:

@@ -24,6 +24,8 @@ SHARES: dict[Schedule, Callable[[Tensor], Tensor]] = {
 """Share of the tokens that is hidden, from 1 to 0, when a share u of the steps is done (Chang et al. 2022,
 arXiv:2202.04200, section 3.3). Over all steps the means are .64, .5, .67, .75 and .33."""
 Order = Literal["random", "confidence", "halton", "critic"]
+"""In which drawn tokens are kept: by chance or by the Halton sequence, one order for all steps; by how likely each was
+when it was drawn; by how real a critic finds each."""
 BASES = 2, 3, 5
 """Of the Halton sequence across, down and in time."""
 

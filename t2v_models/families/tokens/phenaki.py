@@ -39,7 +39,7 @@ class PhenakiConfig(TokensConfig):
         0.0, ge=0, le=1, description="how much more rare codes count: a code's weight is its frequency to minus this"
     )
     steps: int = Field(16, ge=1, le=1024, description="evaluations of the network for one clip")
-    order: Order = Field("random", description="which drawn tokens are kept first; critic needs one")
+    order: Order = Field("random", description="which drawn tokens are kept first; that of a critic needs one")
     order_noise: float = Field(
         4.5, ge=0, le=100, description="noise on the order by confidence or critic at the first step; at the last 0"
     )
@@ -145,7 +145,8 @@ class Phenaki(TokenModel):
 
 
 def _line(asked: float | None, first: float, last: float | None) -> Line:
-    """What a request asks for, at all steps; or that of the configuration, where no last one is as the first."""
+    """What a request asks for, at all steps; or that of the configuration, at the last step as at the first if it does
+    not say another."""
     return (first, first if last is None else last) if asked is None else (asked, asked)
 
 

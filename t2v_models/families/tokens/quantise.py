@@ -1,8 +1,8 @@
 """Numbers to tokens and back: three ways to have finitely many codes.
 
 Each keeps codes `(…, d)` of which a token is the number, and lets gradients pass as if nothing had been rounded. Two of
-them cost something beside the round trip, so that codes are met and used; it is a sum over tokens, and what it must
-know of the whole batch it takes from the counts of updates before, so that it does not depend on how a batch is shared.
+them cost something beside the round trip, so that codes are met and used; each token pays for itself, and what must be
+known of the whole batch comes from the counts of updates before, so that it does not depend on how a batch is shared.
 """
 
 from abc import ABC, abstractmethod
@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from t2v_models.families.layers import full_precision
 
 EDGE = 1e-3
-"""How far beyond the outermost levels numbers of FSQ may reach, so that these can be met."""
+"""How much farther from their middle than the outermost levels numbers of FSQ may reach, as a share, so that finite
+numbers lie on these."""
 COMMITMENT = 0.25
 """How much it counts that numbers come near their codes (van den Oord et al. 2017, arXiv:1711.00937, eq. 3)."""
 
@@ -37,7 +38,7 @@ class Quantiser(nn.Module, ABC):
 
     @abstractmethod
     def tokens(self, codes: Tensor) -> Tensor:
-        """int64 `(…)` in [0, vocabulary)."""
+        """int64 `(…)` in [0, vocabulary), of codes as `forward` gives them."""
 
     @abstractmethod
     def codes(self, tokens: Tensor) -> Tensor:
@@ -55,16 +56,22 @@ class Quantiser(nn.Module, ABC):
 
 class Fsq(Quantiser):
     """Finite scalar quantisation: each number is bounded and rounded to one of a few levels in [-1, 1]; a token is the
-    place of such a code among all (Mentzer et al. 2023, arXiv:2309.15505, section 3.1 and its appendix A.1)."""
+    place of such a code among all (Mentzer et al. 2023, arXiv:2309.15505, section 3.1 and its appendix A.1).
+
+    In that appendix numbers stay a thousandth within the outermost levels, and an even number of levels is shifted by a
+    tangent. Here they reach as much beyond, and the shift is the inverse of what follows it, so that 0 stays 0. With 2
+    levels all numbers above -3.8 are one code; the paper takes 5 or more.
+    """
 
     def __init__(self, levels: Sequence[int]) -> None:
         super().__init__()
         self.width, self.vocabulary = len(levels), prod(levels)
         count = torch.tensor(levels)
         self.register_buffer("levels", count, persistent=False)
-        self.register_buffer("places", torch.cumprod(torch.tensor([1, *levels[:-1]]), 0), persistent=False)
+        self.register_buffer("worth", torch.cumprod(torch.tensor([1, *levels[:-1]]), 0), persistent=False)
         self.levels: Tensor
-        self.places: Tensor
+        self.worth: Tensor
+        """Of each digit of a token, as 1, 10, 100 of a decimal number."""
 
     def forward(self, numbers: Tensor) -> Tensor:
         bounded = self._bounded(numbers)
@@ -72,10 +79,10 @@ class Fsq(Quantiser):
 
     def tokens(self, codes: Tensor) -> Tensor:
         level = (codes * self._half).round().long() + self._half
-        return (level * self.places).sum(-1)
+        return (level * self.worth).sum(-1)
 
     def codes(self, tokens: Tensor) -> Tensor:
-        level = tokens[..., None] // self.places % self.levels
+        level = tokens[..., None] // self.worth % self.levels
         return (level - self._half).to(torch.get_default_dtype()) / self._half
 
     @property
@@ -100,17 +107,18 @@ class Lfq(Quantiser):
     def __init__(self, vocabulary: int) -> None:
         super().__init__()
         self.width, self.vocabulary = int(log2(vocabulary)), vocabulary
-        self.register_buffer("places", 2 ** torch.arange(self.width), persistent=False)
-        self.places: Tensor
+        self.register_buffer("worth", 2 ** torch.arange(self.width), persistent=False)
+        self.worth: Tensor
+        """Of each digit of a token."""
 
     def forward(self, numbers: Tensor) -> Tensor:
         return _passing(numbers, torch.where(numbers >= 0, 1.0, -1.0))
 
     def tokens(self, codes: Tensor) -> Tensor:
-        return ((codes > 0) * self.places).sum(-1)
+        return ((codes > 0) * self.worth).sum(-1)
 
     def codes(self, tokens: Tensor) -> Tensor:
-        return (tokens[..., None] // self.places % 2).to(torch.get_default_dtype()) * 2 - 1
+        return (tokens[..., None] // self.worth % 2).to(torch.get_default_dtype()) * 2 - 1
 
     def cost(self, numbers: Tensor, counts: Tensor) -> Tensor:
         plus = (4 * numbers).sigmoid()  # by the squared distances from 1 and -1
@@ -142,6 +150,7 @@ class Vq(Quantiser):
         return _passing(numbers, self.codes(self.tokens(numbers)))
 
     def tokens(self, codes: Tensor) -> Tensor:
+        """Of any numbers: those of the nearest codes."""
         learnt: Tensor = self.turn(self.book)
         return torch.cdist(codes.detach().flatten(0, -2), learnt.detach()).argmin(-1).view(codes.shape[:-1])
 

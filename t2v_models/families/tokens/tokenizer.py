@@ -25,7 +25,7 @@ from t2v_models.clips.spec import ClipSpec, in_a_row
 from t2v_models.config import LabError
 from t2v_models.distributed.collectives import all_reduce_tensor
 from t2v_models.families.ema import Average, power_share
-from t2v_models.families.muon import Muon
+from t2v_models.families.muon import BETAS, Muon
 from t2v_models.families.rates import Fall, PacedConfig
 from t2v_models.families.round_trips import RoundTripModel
 from t2v_models.families.tokens.adversary import Adversary, Perceptual, adversary_loss
@@ -37,7 +37,6 @@ from t2v_models.machine import threads
 from t2v_models.model import Loss, VideoModel
 from t2v_models.sampler import Frames
 
-BETAS = (0.9, 0.98)
 ADVERSARY_LR = 1e-3
 ADVERSARY_BETAS = (0.5, 0.9)
 """As of VQGAN (Esser et al. 2021, arXiv:2012.09841)."""
@@ -52,7 +51,7 @@ small, a place counts more in clips that show something there, so that it is dra
 class VideoTokenizerConfig(PacedConfig):
     """What kept motion and shape of rendered clips best after a minute on a core."""
 
-    about = "a tokenizer of clips: the first stage of ar_tokens, judged by what becomes of real clips"
+    about = "a tokenizer of clips: the first stage of ar_tokens and phenaki, judged by what becomes of real clips"
 
     name: Literal["video_tokenizer"] = "video_tokenizer"
     batch_size: int = Field(32, ge=1, description="clips per update, over all ranks")
@@ -109,7 +108,7 @@ class VideoTokenizerConfig(PacedConfig):
         if any(not 2 <= count <= 1024 for count in levels):
             raise ValueError("2 to 1024 levels are possible for each number")
         if torch.tensor(levels).double().prod() > MOST_CODES:
-            raise ValueError("more than 65,536 codes are more than a transformer learns here: use fewer levels")
+            raise ValueError(f"more than {MOST_CODES:,} codes are too many for a transformer here: use fewer levels")
         return levels
 
     @model_validator(mode="after")
@@ -158,13 +157,14 @@ class VideoTokenizerConfig(PacedConfig):
 
 @final
 class VideoTokenizer(RoundTripModel):
-    """An encoder, its codes and a decoder; clips are decoded by averaged weights.
+    """An encoder, its codes and a decoder. Towards the end of a run the encoder stands still, so that tokens mean the
+    same from then on, and the decoder learns on; clips are decoded by its averaged weights.
 
     Raises:
         LabError: a frame size that is not made of patches.
     """
 
-    serves = "ar_tokens with --set tokenizer=RUN"
+    serves = "ar_tokens or phenaki with --set tokenizer=RUN"
     measured = ("median", "is_measured", "usage")
 
     def __init__(self, config: VideoTokenizerConfig, spec: ClipSpec):

@@ -17,7 +17,7 @@ from t2v_models.text.encoder import Text
 BIAS_RATE = 8.0
 """How many times as fast as other weights biases of distances learn: they are of the size of 1 when they matter."""
 WORD_STD = 0.3
-"""Of word vectors at the start: a word is a unit vector."""
+"""Of word vectors at the start, if a word comes as a unit vector, as of the text encoder `words`."""
 
 
 @dataclass
@@ -38,10 +38,10 @@ class Seen:
 
 
 class Memory:
-    """What a transformer has seen of clips it makes token by token."""
+    """What a transformer has seen of clips it makes token by token: the prefix, and so many tokens."""
 
     def __init__(self) -> None:
-        self.layers: list[Seen] = []
+        self.layers: list[Seen] = []  # none until the first call
         self.tokens = 0
 
 
@@ -127,8 +127,9 @@ class TokenTransformer(nn.Module):
     A token is a vector of its own, a linear map of its code where codes do not learn, and those of its slot, row and
     column. How it looks at others depends also on how many slots, rows and columns these are away (as in Liu et al.
     2021, arXiv:2106.13230, section 3.2). What is unknown is the token v. Words stand before all tokens as a prefix, or
-    tokens look at them by cross-attention; their sum is in each token either way. A vector of silence stands before the
-    words; where there are none, one for that is added: the null text, learnt where captions are left out.
+    tokens look at them by cross-attention; either way the sum of the words over the root of their number is added to
+    each token. A vector of silence stands before the words; where there are none, one for that is added: the null text,
+    learnt where captions are left out.
 
     Args:
         shape: (s, y, x) of the tokens of a clip.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from t2v_models.families.texts import beside
-from t2v_models.families.tokens.learner import chosen
+from t2v_models.families.tokens.learner import chosen, led
 from t2v_models.families.tokens.masks import Order, Schedule, counts_left, halton
 from t2v_models.families.tokens.transformer import TokenTransformer
 from t2v_models.text.encoder import Text
@@ -63,7 +63,7 @@ def unmasked(
         if tilt is not None:
             logits = logits - tilt
         tokens = torch.where(hidden, chosen(logits, draws[:, 0, i], _between(how.temperature, done)), tokens)
-        first = _first(how, tokens, logits, draws[:, 1], i, network.shape, critic)
+        first = _first(how, tokens, logits, draws[:, 1, 0], network.shape, critic)
         if how.order in ("confidence", "critic"):
             first = first - how.order_noise * (1 - done) * (-draws[:, 1, i].clamp_min(1e-12).log()).log()  # Gumbel
         hidden = _last(first, may if critic else hidden, count)
@@ -72,13 +72,12 @@ def unmasked(
 
 
 def guided(network: TokenTransformer, tokens: Tensor, text: Text, away: Text, guidance: float) -> Tensor:
-    """Logits `(b, n, v)`: from those of `away` through those of the text (Ho and Salimans 2022, arXiv:2207.12598)."""
+    """Logits `(b, n, v)`, as `led` has them."""
     if guidance == 1:
         alone: Tensor = network(tokens, text).float()
         return alone
     both: Tensor = network(torch.cat([tokens, tokens]), beside(text, away)).float()
-    said, unsaid = both.chunk(2)
-    return unsaid + guidance * (said - unsaid)
+    return led(both, guidance)
 
 
 def _between(line: Line, done: float) -> float:
@@ -86,16 +85,16 @@ def _between(line: Line, done: float) -> float:
 
 
 def _first(
-    how: Unmasking, tokens: Tensor, logits: Tensor, draws: Tensor, step: int, shape: tuple[int, int, int],
+    how: Unmasking, tokens: Tensor, logits: Tensor, by_chance: Tensor, shape: tuple[int, int, int],
     critic: Callable[[Tensor], Tensor] | None,
 ) -> Tensor:  # fmt: skip
-    """The higher, the sooner a token is kept, `(b, n)`."""
+    """The higher, the sooner a token is kept, `(b, n)`; `by_chance` is the same at all steps."""
     match how.order:
         case "random":
-            return draws[:, 0]
+            return by_chance
         case "halton":
             turn = torch.from_numpy(halton(shape)).to(tokens.device).argsort()
-            return -turn.to(draws).expand_as(tokens)
+            return -turn.to(by_chance).expand_as(tokens)
         case "confidence":
             known = logits.log_softmax(-1)
             return known.gather(-1, tokens[..., None])[..., 0]
