@@ -54,7 +54,7 @@ class VideoTokenizerConfig(PacedConfig):
     about = "a tokenizer of clips: the first stage of ar_tokens and phenaki, judged by what becomes of real clips"
 
     name: Literal["video_tokenizer"] = "video_tokenizer"
-    batch_size: int = Field(32, ge=1, description="clips per update, over all ranks")
+    batch_size: int = Field(16, ge=1, description="clips per update, over all ranks")
     patch: int = Field(8, ge=1, le=64, description="most pixels on a side of a patch, which has a token a slot")
     slot: int = Field(3, ge=1, le=64, description="frames that share their tokens; the first frame has its own")
     quantiser: Literal["fsq", "lfq", "vq"] = Field(
@@ -71,8 +71,8 @@ class VideoTokenizerConfig(PacedConfig):
         "local", exclude_if="local".__eq__, description="whether a token sees its own patch alone or those around too"
     )
     encoder_width: int = Field(256, ge=8, le=8192, description="channels of the encoder")
-    decoder_width: int = Field(128, ge=8, le=8192, description="channels of the decoder, a patch at a time")
-    fine_width: int = Field(64, ge=4, le=8192, description="channels of its layers at half a patch")
+    decoder_width: int = Field(96, ge=8, le=8192, description="channels of the decoder, a patch at a time")
+    fine_width: int = Field(48, ge=4, le=8192, description="channels of its layers at half a patch")
     foreground: float = Field(4.0, ge=0, le=1000, description="how much more counts what is unlike the median colour")
     absolute: float = Field(1.0, ge=0, le=100, description="weight of sizes of errors beside their squares")
     perceptual: float = Field(
