@@ -254,6 +254,11 @@ class Loss:
     figures: Mapping[str, Tensor] = field(default_factory=dict)
     """Sums over the same things that are only logged, as means."""
 
+    def __add__(self, other: "Loss") -> "Loss":
+        """Of both: sums of sums. They log the same figures."""
+        figures = {key: total + other.figures[key] for key, total in self.figures.items()}
+        return Loss(self.total + other.total, self.count + other.count, figures)
+
 
 class LossModel(VideoModel):
     """A model whose networks each follow one loss: parts, ranks, accumulation and optimisers are seen to here."""

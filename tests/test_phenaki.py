@@ -122,14 +122,45 @@ def test_a_critic_learns_and_the_transformer_does_not_by_it(kind):
 
 
 def test_what_is_hidden_is_a_function_of_the_seed_and_primed_clips_keep_their_first_slots():
-    model = fresh(primed=1.0)
+    model = fresh(primed=1.0, in_turn=False)
     tokens = torch.zeros(64, 18, dtype=torch.long)
-    hidden = model._hidden(batch(count=64), tokens)
-    assert torch.equal(hidden, model._hidden(batch(count=64), tokens))
-    assert not torch.equal(hidden, model._hidden(batch(seed=1, count=64), tokens))
+    last, hidden = model._hidden(batch(count=64), tokens)
+    assert (last == 2).all()
+    assert torch.equal(hidden, model._hidden(batch(count=64), tokens)[1])
+    assert not torch.equal(hidden, model._hidden(batch(seed=1, count=64), tokens)[1])
     assert not hidden[:, :6].any() and hidden[:, 6:12].any() and (hidden.sum(1) >= 1).all()
-    assert fresh(primed=0.0)._hidden(batch(count=64), tokens)[:, :6].any()
-    assert model._hidden(batch(count=64), tokens[:, :6]).any(), "an image has no slot to go on from"
+    assert fresh(primed=0.0, in_turn=False)._hidden(batch(count=64), tokens)[1][:, :6].any()
+    assert model._hidden(batch(count=64), tokens[:, :6])[1].any(), "an image has no slot to go on from"
+
+
+def test_in_turn_each_clip_hides_tokens_of_one_slot_and_later_ones_have_no_part():
+    model = fresh(critic="none")
+    tokens = torch.randint(40, (64, 18))
+    last, hidden = model._hidden(batch(count=64), tokens)
+    assert set(last.tolist()) == {0, 1, 2}
+    of_last = torch.arange(18) // 6 == last[:, None]
+    assert not (hidden & ~of_last).any() and (hidden.sum(1) >= 1).all()
+    assert not model._hidden(batch(count=64), tokens[:, :6])[0].any(), "an image is its first slot"
+    part, text = batch(count=64), model.text(tuple(CAPTIONS[i % 2] for i in range(64)))
+    loss = model.learn(part, tokens, text, 1.0)["transformer"]
+    later = torch.arange(18) // 6 > last[:, None]
+    other = model.learn(batch(count=64), torch.where(later, 0, tokens), text, 1.0)["transformer"]
+    assert torch.equal(loss.total, other.total) and loss.count == float(hidden.sum())
+
+
+def test_in_turn_a_clip_begins_as_a_shorter_one_would():
+    model = fresh()
+    whole, begun = model.transformer, torch.full((2, 18), model.transformer.unknown)
+    text, request = model.text(CAPTIONS), Request(CAPTIONS, (1, 2))
+    with torch.inference_mode():
+        tokens = model.drawn(request, text, none_like(text), begun)
+        assert (tokens < whole.unknown).all()
+        known = torch.cat([tokens[:, :12], begun[:, 12:]], 1)
+        assert torch.equal(model.drawn(request, text, none_like(text), known), tokens), "what is known is as if drawn"
+    request = Request(CAPTIONS[:1], (3,), known_frames=np.zeros((1, 3, 16, 24, 3), np.uint8), places=(-3, -2, -1))
+    with pytest.raises(LabError, match="phenaki cannot take known frames but first ones"):
+        model.check(request)
+    fresh(in_turn=False).check(request)
 
 
 @pytest.mark.parametrize("order", ["random", "confidence", "halton", "critic"])
@@ -213,7 +244,7 @@ def test_a_clip_goes_on_from_known_frames(count):
 
 
 def test_known_frames_of_any_slots_come_back_and_are_seen():
-    model = fresh()
+    model = fresh(in_turn=False)
     frames = (255 * torch.rand(1, 7, 16, 24, 3)).byte().numpy()
     for places in ([4, 5, 6], [0, 6, 5, 4], [1, 2, 3], [-7, 1, 2, 3]):
         request = Request(CAPTIONS[:1], (3,), known_frames=frames[:, places], places=tuple(places))
@@ -235,11 +266,11 @@ def test_first_frames_that_are_counted_from_the_end_are_first_frames():
 def test_a_slot_of_which_some_frames_are_unknown_is_refused_with_those():
     known = np.zeros((1, 1, 16, 24, 3), np.uint8)
     with pytest.raises(LabError, match="phenaki knows frames 4 to 6 together and 4, 5 of them would be missing: give"):
-        fresh().check(Request(CAPTIONS[:1], (3,), known_frames=known, places=(-1,)))
+        fresh(in_turn=False).check(Request(CAPTIONS[:1], (3,), known_frames=known, places=(-1,)))
 
 
 def test_images_come_first_where_that_is_wished():
-    model = fresh(images_first=0.5)
+    model = fresh(images_first=0.5, in_turn=False)
     slots = model.transformer.places[0]
     before = slots.detach().clone()
     model.training_step(batch(), 0, 0.0)

@@ -1,9 +1,13 @@
 """Masked tokens: a transformer that sees all tokens of a clip but hidden ones tells those, and makes a clip in a few
 steps (MaskGIT: Chang et al. 2022, arXiv:2202.04200), of text and of first frames as in Phenaki (Villegas et al. 2022,
-arXiv:2210.02399, sections 2.2 and 2.3)."""
+arXiv:2210.02399, sections 2.2 and 2.3). All at once as there, or one slot after the other (blocks in turn, masked
+tokens within: Arriola et al. 2025, arXiv:2503.09573): then a clip in training ends with the slot that is told.
+"""
 
 from collections.abc import Mapping
-from typing import Literal, Self, cast, final
+from dataclasses import replace
+from functools import partial
+from typing import ClassVar, Literal, Self, cast, final
 
 import torch
 import torch.nn.functional as F
@@ -31,8 +35,13 @@ class PhenakiConfig(TokensConfig):
 
     name: Literal["phenaki"] = "phenaki"
     schedule: Schedule = Field("cosine", description="share of hidden tokens by step, in training and in sampling")
+    in_turn: bool = Field(
+        True,
+        description="slots are told one after the other, each by those before it; else all at once, so that known "
+        "frames may be anywhere",
+    )
     primed: float = Field(
-        0.15, ge=0, le=1, description="share of clips whose first slots are never hidden: they learn to go on"
+        0.15, ge=0, le=1, description="share of clips whose first slots are never hidden, where all are told at once"
     )
     images_first: float = Field(0.0, ge=0, lt=1, description="share of the run, its start, that sees first frames only")
     rarity: float = Field(
@@ -51,6 +60,8 @@ class PhenakiConfig(TokensConfig):
         "none", description="what learns to tell drawn tokens from real ones: a transformer of its own, or a head"
     )
     critic_layers: int = Field(2, ge=1, le=64, description="layers of a critic of its own")
+
+    earlier: ClassVar[Mapping[str, object]] = {**TokensConfig.earlier, "in_turn": False}
 
     @model_validator(mode="after")
     def _critic_for_its_order(self) -> Self:
@@ -76,6 +87,8 @@ class Phenaki(TokenModel):
     def __init__(self, config: PhenakiConfig, spec: ClipSpec, tokenizer: VideoModel):
         super().__init__(config, spec, tokenizer, causal=False)
         self.config: PhenakiConfig = config
+        if config.in_turn:
+            self.able = self.able - {"places"}
         self.critic = self._critic() if config.critic != "none" else None
         self.average = Average([*self.taught.values()])
 
@@ -95,27 +108,48 @@ class Phenaki(TokenModel):
         return {"transformer": self.transformer} | ({"critic": self.critic} if self.critic else {})
 
     def learn(self, part: Batch, tokens: Tensor, text: Text, progress: float) -> dict[str, Loss]:
-        """Cross-entropy of hidden tokens by all others, nats; and what a critic says of such as are drawn there."""
+        """Cross-entropy of hidden tokens by those that are shown, nats; and what a critic says of such as are drawn."""
         if progress < self.config.images_first:
-            tokens = tokens[:, : self.transformer.shape[1] * self.transformer.shape[2]]
-        hidden = self._hidden(part, tokens)
+            tokens = tokens[:, : self.per_slot]
+        last, hidden = self._hidden(part, tokens)
+        draws = part.rand(tokens.shape[1]) if self.critic else torch.zeros_like(hidden, dtype=torch.float32)
+        found: dict[str, Loss] = {}
+        for slot in sorted(set(last.tolist())):  # clips that end with it: later slots are not there
+            rows, n = last == slot, (slot + 1) * self.per_slot
+            said = Text(text.embeddings[rows], text.mask[rows])
+            for name, loss in self._told(tokens[rows, :n], hidden[rows, :n], said, draws[rows, :n]).items():
+                found[name] = found[name] + loss if name in found else loss
+        return found
+
+    def _told(self, tokens: Tensor, hidden: Tensor, text: Text, draws: Tensor) -> dict[str, Loss]:
+        """The losses of clips, of which some tokens are hidden; draws in [0, 1) decide what a critic sees there."""
         logits = self.transformer(tokens.masked_fill(hidden, self.transformer.unknown), text)
         logits = at_least_float32(logits)
         losses = {"transformer": masked_loss(logits, tokens, hidden, self.weights)}
         if self.critic:
-            draws = part.rand(tokens.shape[1])
             drawn = torch.where(hidden, chosen(logits.detach() - self.weights.log(), draws, temperature=1.0), tokens)
             losses["critic"] = critic_loss(self.critic(drawn, text, self.transformer), drawn, tokens, hidden)
         return losses
 
-    def _hidden(self, part: Batch, tokens: Tensor) -> Tensor:
-        """Which tokens this update hides, bool `(b, n)`: not those of the first slots of clips that are primed."""
-        per_slot = self.transformer.shape[1] * self.transformer.shape[2]
-        slots = tokens.shape[1] // per_slot
+    @property
+    def per_slot(self) -> int:
+        """Tokens of a slot."""
+        return self.transformer.shape[1] * self.transformer.shape[2]
+
+    def _hidden(self, part: Batch, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """The last slot that each clip shows, `(b,)`, and which tokens are hidden, bool `(b, n)`: in turn some of that
+        slot, which is any; else of all slots but the first ones of clips that are primed."""
+        slots = tokens.shape[1] // self.per_slot
+        slot = torch.arange(tokens.shape[1], device=tokens.device) // self.per_slot
         share = SHARES[self.config.schedule](part.rand())
-        kept = (part.rand() * (slots - 1)).ceil() * (part.rand() < self.config.primed)
-        slot = torch.arange(tokens.shape[1], device=tokens.device) // per_slot
-        return hidden_tokens(slot >= kept[:, None], share, part.rand(tokens.shape[1]))
+        if self.config.in_turn:
+            last = (part.rand() * slots).long()
+            open_ = slot == last[:, None]
+        else:
+            kept = (part.rand() * (slots - 1)).ceil() * (part.rand() < self.config.primed)
+            last = torch.full_like(kept, slots - 1, dtype=torch.long)
+            open_ = slot >= kept[:, None]
+        return last, hidden_tokens(open_, share, part.rand(tokens.shape[1]))
 
     def guidance(self, request: Request) -> float:
         """The one of first and last step that is farther from 1."""
@@ -125,18 +159,27 @@ class Phenaki(TokenModel):
         return _line(request.guidance, self.config.guidance, self.config.last_guidance)
 
     def drawn(self, request: Request, text: Text, away: Text, begun: Tensor) -> Tensor:
-        """A few at a time."""
+        """A few at a time; in turn each slot in its share of the steps."""
         config, network = self.config, cast(TokenTransformer, self.average[0])
         temperature = _line(request.temperature, config.temperature, config.last_temperature)
         how = Unmasking(
             config.schedule, request.steps or config.steps, config.order, self._guidance(request), temperature,
             config.order_noise,
         )  # fmt: skip
-        steps = len(how.left(int((begun[0] == network.unknown).sum())))
-        draws = uniform(request.seeds, 2, steps, network.count).to(self.device)
         critic = cast(TokenCritic, self.average[1]) if config.order == "critic" else None
         judged = (lambda tokens: critic(tokens, text, network)) if critic else None
-        return unmasked(network, text, away, begun, draws, how, judged, self.weights.log())
+        shown = partial(unmasked, network, text, away, critic=judged, tilt=self.weights.log())
+        if not config.in_turn:
+            steps = len(how.left(int((begun[0] == network.unknown).sum())))
+            return shown(begun, uniform(request.seeds, 2, steps, network.count).to(self.device), how)
+        slots, tokens = network.shape[0], begun[:, :0]
+        draws = uniform(request.seeds, slots, 2, how.steps, network.count).to(self.device)
+        for slot in range(slots):
+            n = (slot + 1) * self.per_slot
+            steps = max(1, how.steps * (slot + 1) // slots - how.steps * slot // slots)
+            tokens = torch.cat([tokens, begun[:, tokens.shape[1] : n]], 1)
+            tokens = shown(tokens, draws[:, slot, :, :, :n], replace(how, steps=steps))
+        return tokens
 
     @property
     def weights(self) -> Tensor:

@@ -6,6 +6,7 @@ Letters in shapes: b clips, n tokens, v codes, k steps.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor
@@ -63,7 +64,7 @@ def unmasked(
         if tilt is not None:
             logits = logits - tilt
         tokens = torch.where(hidden, chosen(logits, draws[:, 0, i], _between(how.temperature, done)), tokens)
-        first = _first(how, tokens, logits, draws[:, 1, 0], network.shape, critic)
+        first = _first(how, tokens, logits, draws[:, 1, 0], network.shape[1:], critic)
         if how.order in ("confidence", "critic"):
             first = first - how.order_noise * (1 - done) * (-draws[:, 1, i].clamp_min(1e-12).log()).log()  # Gumbel
         hidden = _last(first, may if critic else hidden, count)
@@ -85,7 +86,7 @@ def _between(line: Line, done: float) -> float:
 
 
 def _first(
-    how: Unmasking, tokens: Tensor, logits: Tensor, by_chance: Tensor, shape: tuple[int, int, int],
+    how: Unmasking, tokens: Tensor, logits: Tensor, by_chance: Tensor, slot: tuple[int, int],
     critic: Callable[[Tensor], Tensor] | None,
 ) -> Tensor:  # fmt: skip
     """The higher, the sooner a token is kept, `(b, n)`; `by_chance` is the same at all steps."""
@@ -93,7 +94,7 @@ def _first(
         case "random":
             return by_chance
         case "halton":
-            turn = torch.from_numpy(halton(shape)).to(tokens.device).argsort()
+            turn = torch.from_numpy(halton((tokens.shape[1] // prod(slot), *slot))).to(tokens.device).argsort()
             return -turn.to(by_chance).expand_as(tokens)
         case "confidence":
             known = logits.log_softmax(-1)
