@@ -175,7 +175,7 @@ def phenaki(name: str, lesson: Lesson) -> Sample:
 
 
 LEARNERS: dict[str, Callable[[str, Lesson], Sample]] = {
-    "gan": one_run, "diffusion": one_run, "ar_tokens": two_runs,
+    "gan": one_run, "diffusion": one_run, "ar_tokens": two_runs, "phenaki": two_runs,
     "video-diffusion-pytorch": video_diffusion, "phenaki-pytorch": phenaki,
 }  # fmt: skip
 """What learns for the same time, by the name of its row."""
