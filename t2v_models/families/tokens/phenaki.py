@@ -29,7 +29,7 @@ from t2v_models.text.encoder import Text
 
 
 class PhenakiConfig(TokensConfig):
-    """Steps, order and guidance are those that served a prototype best after minutes on a core."""
+    """Steps and guidance are those that served best after half an hour on two cores, the order that of a prototype."""
 
     about = "a transformer that fills in hidden tokens of a video_tokenizer, all of a clip in a few steps"
 
@@ -47,14 +47,14 @@ class PhenakiConfig(TokensConfig):
     rarity: float = Field(
         0.0, ge=0, le=1, description="how much more rare codes count: a code's weight is its frequency to minus this"
     )
-    steps: int = Field(16, ge=1, le=1024, description="evaluations of the network for one clip")
+    steps: int = Field(32, ge=1, le=1024, description="evaluations of the network for one clip")
     order: Order = Field("random", description="which drawn tokens are kept first; that of a critic needs one")
     order_noise: float = Field(
         4.5, ge=0, le=100, description="noise on the order by confidence or critic at the first step; at the last 0"
     )
     temperature: float = Field(0.8, ge=0, le=100, description="of the draw of a token at the first step; 0: likeliest")
     last_temperature: float | None = Field(None, ge=0, le=100, description="the same at the last step; as at the first")
-    guidance: float = Field(3.0, ge=0, le=100, description="how strongly the prompt counts at the first step")
+    guidance: float = Field(2.0, ge=0, le=100, description="how strongly the prompt counts at the first step")
     last_guidance: float | None = Field(None, ge=0, le=100, description="the same at the last step; as at the first")
     critic: CriticKind = Field(
         "none", description="what learns to tell drawn tokens from real ones: a transformer of its own, or a head"
