@@ -112,7 +112,7 @@ class Phenaki(TokenModel):
         if progress < self.config.images_first:
             tokens = tokens[:, : self.per_slot]
         last, hidden = self._hidden(part, tokens)
-        draws = part.rand(tokens.shape[1]) if self.critic else torch.zeros_like(hidden, dtype=torch.float32)
+        draws = part.rand(tokens.shape[1])
         found: dict[str, Loss] = {}
         for slot in sorted(set(last.tolist())):  # clips that end with it: later slots are not there
             rows, n = last == slot, (slot + 1) * self.per_slot
